@@ -1,0 +1,83 @@
+// Control registers, EFLAGS, MSRs and port I/O: one instruction each, with the names of their bits.
+#pragma once
+
+#include "arch/base/types.hpp"
+
+namespace loft {
+
+namespace cr0_bit {
+inline constexpr u32 wp = 1u << 16, pg = 1u << 31;
+}
+namespace cr4_bit {
+inline constexpr u32 pse = 1u << 4, pae = 1u << 5, pge = 1u << 7;
+}
+namespace eflags {
+inline constexpr u32 carry = 1u << 0, trap = 1u << 8, interrupt = 1u << 9;
+}
+namespace msr {
+inline constexpr u32 apic_base = 0x1b, efer = 0xc000'0080;
+inline constexpr u64 efer_nxe = 1ull << 11;
+} // namespace msr
+
+inline u32 read_cr0() {
+    u32 v;
+    asm volatile("mov %%cr0, %0" : "=r"(v));
+    return v;
+}
+inline void write_cr0(u32 v) { asm volatile("mov %0, %%cr0" ::"r"(v) : "memory"); }
+inline u32 read_cr2() {
+    u32 v;
+    asm volatile("mov %%cr2, %0" : "=r"(v));
+    return v;
+}
+inline u32 read_cr3() {
+    u32 v;
+    asm volatile("mov %%cr3, %0" : "=r"(v));
+    return v;
+}
+inline void write_cr3(u32 v) { asm volatile("mov %0, %%cr3" ::"r"(v) : "memory"); }
+inline u32 read_cr4() {
+    u32 v;
+    asm volatile("mov %%cr4, %0" : "=r"(v));
+    return v;
+}
+inline void write_cr4(u32 v) { asm volatile("mov %0, %%cr4" ::"r"(v) : "memory"); }
+inline u32 read_eflags() {
+    u32 v;
+    asm volatile("pushf; pop %0" : "=r"(v));
+    return v;
+}
+inline void write_eflags(u32 v) { asm volatile("push %0; popf" ::"r"(v) : "memory", "cc"); }
+
+// Turns interrupts on and stops until one has been handled. The interrupt cannot come in between: sti takes effect
+// after the next instruction.
+inline void wait_for_interrupt() { asm volatile("sti; hlt" ::: "memory"); }
+inline void enable_interrupts() { asm volatile("sti" ::: "memory"); }
+inline void disable_interrupts() { asm volatile("cli" ::: "memory"); }
+
+inline u64 read_msr(u32 reg) {
+    u64 v;
+    asm volatile("rdmsr" : "=A"(v) : "c"(reg));
+    return v;
+}
+inline void write_msr(u32 reg, u64 v) { asm volatile("wrmsr" ::"c"(reg), "A"(v) : "memory"); }
+inline u64 read_tsc() {
+    u64 v;
+    asm volatile("rdtsc" : "=A"(v));
+    return v;
+}
+
+inline u8 in8(u16 port) {
+    u8 v;
+    asm volatile("inb %1, %0" : "=a"(v) : "Nd"(port));
+    return v;
+}
+inline void out8(u16 port, u8 v) { asm volatile("outb %0, %1" ::"a"(v), "Nd"(port)); }
+inline u32 in32(u16 port) {
+    u32 v;
+    asm volatile("inl %1, %0" : "=a"(v) : "Nd"(port));
+    return v;
+}
+inline void out32(u16 port, u32 v) { asm volatile("outl %0, %1" ::"a"(v), "Nd"(port)); }
+
+} // namespace loft

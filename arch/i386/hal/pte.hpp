@@ -1,0 +1,102 @@
+// hal/pte: page-table entries in memory, read and written so that no other CPU, and no page walker, ever sees
+// half of one. Contract: arch/base/hal_contract.hpp.
+//
+// PAE entries are 64 bits wide and this machine stores 32 at a time. The order of the halves is the protocol
+// (semantics.md, "Page tables"): make present high half first, take away low half first, change in place by
+// cmpxchg8b (SDM vol. 3, 8.1.1: an aligned 8-byte locked operation is atomic).
+#pragma once
+
+#include "arch/i386/pte.hpp"
+
+namespace loft::hal {
+
+// An entry in a page table. Only the functions below look into it.
+class alignas(sizeof(RawPte)) PteCell {
+  public:
+    PteCell() = delete;
+    volatile u32 half[sizeof(RawPte) / 4];
+};
+static_assert(sizeof(PteCell) == sizeof(RawPte));
+
+namespace detail {
+inline void compiler_barrier() { asm volatile("" ::: "memory"); }
+} // namespace detail
+
+// The low half alone carries the present bit; enough to ask "is it there" or "which flags".
+inline u32 pte_low(const PteCell* cell) { return cell->half[0]; }
+inline u32 pte_high(const PteCell* cell) {
+    if constexpr (config::kPae)
+        return cell->half[1];
+    else
+        return 0;
+}
+
+// Reads an entry that may change at the same time: the halves belong together.
+inline Pte pte_read(const PteCell* cell) {
+    if constexpr (!config::kPae) {
+        return Pte::from({cell->half[0], 0});
+    } else {
+        // cmpxchg8b with equal old and new value: an atomic 64-bit load (it writes back what was there).
+        u32 low = 0, high = 0;
+        asm volatile("lock cmpxchg8b %2"
+                     : "+a"(low), "+d"(high), "+m"(*const_cast<PteCell*>(cell))
+                     : "b"(0), "c"(0)
+                     : "memory", "cc");
+        return Pte::from({low, high});
+    }
+}
+
+// Fills an entry whose low half is 0: high half first.
+inline void pte_set(PteCell* cell, Pte value) {
+    if constexpr (config::kPae) {
+        cell->half[1] = value.high();
+        detail::compiler_barrier();
+    }
+    cell->half[0] = value.low();
+}
+
+// Takes a present entry away: low half first. The caller owes a flush.
+inline void pte_clear(PteCell* cell) {
+    cell->half[0] = 0;
+    if constexpr (config::kPae) {
+        detail::compiler_barrier();
+        cell->half[1] = 0;
+    }
+}
+
+// Only the low half: the entry is not present from here on, the high half keeps what it had.
+inline void pte_clear_low(PteCell* cell) { cell->half[0] = 0; }
+
+// Replaces an entry and returns what was there, accessed and dirty bits included: one atomic step.
+inline Pte pte_exchange(PteCell* cell, Pte value) {
+    if constexpr (!config::kPae) {
+        u32 low = value.low();
+        asm volatile("xchg %0, %1" : "+r"(low), "+m"(cell->half[0])::"memory");
+        return Pte::from({low, 0});
+    } else {
+        u32 low = cell->half[0], high = cell->half[1];
+        bool done;
+        do {
+            asm volatile("lock cmpxchg8b %3"
+                         : "+a"(low), "+d"(high), "=@ccz"(done), "+m"(*cell)
+                         : "b"(value.low()), "c"(value.high())
+                         : "memory");
+        } while (!done);
+        return Pte::from({low, high});
+    }
+}
+
+// Takes an entry away and returns what was there. As the high half of a PAE entry is not changed by the MMU,
+// an xchg of the low half is enough: it is the half with P, A and D.
+inline Pte pte_take(PteCell* cell) {
+    u32 low = 0;
+    asm volatile("xchg %0, %1" : "+r"(low), "+m"(cell->half[0])::"memory");
+    u32 high = 0;
+    if constexpr (config::kPae) {
+        high = cell->half[1];
+        cell->half[1] = 0;
+    }
+    return Pte::from({low, high});
+}
+
+} // namespace loft::hal
