@@ -1,0 +1,41 @@
+// Contexts: what an interrupt must leave as it found it.
+#include "mm/context.hpp"
+
+#include "mm/kmap_local.hpp"
+
+namespace loft {
+
+LOFT_PERCPU hal::PerCpu<Context> context;
+
+void sleep_in_atomic(const char* what) {
+    panic("{} may sleep, called in atomic context: preempt count {}, interrupt depth {}, interrupts {}", what,
+          context.load<&Context::preempt_count>(), context.load<&Context::irq_depth>(),
+          hal::irqs_enabled() ? "on" : "off");
+}
+
+InterruptCookie interrupt_enter() {
+    InterruptCookie cookie{};
+    cookie.local_top = local_maps.load<&LocalMaps::top>();
+    cookie.local_limit = local_maps.load<&LocalMaps::limit>();
+    cookie.preempt_count = context.load<&Context::preempt_count>();
+    context.add<&Context::irq_depth>(1);
+    if constexpr (config::kHighMem)
+        local_maps.store<&LocalMaps::limit>(local_maps.load<&LocalMaps::base>() +
+                                            layout::kLocalSlots * layout::kLocalStride);
+    return cookie;
+}
+
+void interrupt_leave(const InterruptCookie& cookie) {
+    const u32 top = local_maps.load<&LocalMaps::top>();
+    if (top != cookie.local_top)
+        panic("interrupt left {} local mappings behind (top {:08x}, was {:08x})",
+              static_cast<int>(top - cookie.local_top) / static_cast<int>(layout::kLocalStride), top,
+              cookie.local_top);
+    const u32 preempt = context.load<&Context::preempt_count>();
+    if (preempt != cookie.preempt_count)
+        panic("interrupt changed the preempt count from {} to {}", cookie.preempt_count, preempt);
+    local_maps.store<&LocalMaps::limit>(cookie.local_limit);
+    context.add<&Context::irq_depth>(static_cast<u32>(-1));
+}
+
+} // namespace loft

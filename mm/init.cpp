@@ -1,0 +1,143 @@
+// Starting mm: the order is the point of this file.
+#include "mm/init.hpp"
+
+#include "mm/bootmem.hpp"
+#include "mm/context.hpp"
+#include "mm/kmap_local.hpp"
+#include "mm/page_alloc.hpp"
+#include "mm/pagetable.hpp"
+#include "mm/pkmap.hpp"
+#include "mm/vmap.hpp"
+
+#include <algorithm>
+
+namespace loft {
+namespace {
+
+PhysMap map;
+
+// Below this loft could start, but not do anything: its self-tests need some memory in each zone it has.
+constexpr u32 kMinLowFrames = 12 * MiB / kPageSize;
+
+void log_map(const BootInfo& info) {
+    for (const ReservedRange& range : info.reserved)
+        log(LogLevel::info, "mm", "in use   [{:012x}-{:012x}) {}", range.begin.value(), range.end.value(),
+            range.what);
+
+    const auto count = [](u64 n, const char* what) {
+        if (n != 0) log(LogLevel::notice, "mm", "map: {} {}", n, what);
+    };
+    count(map.empty_entries, "entries of length zero ignored");
+    count(map.wrapping_entries, "entries wrap around 2^64, cut there");
+    count(map.reserved_entries, "entries are not usable memory");
+    count(map.overlapping_bytes, "bytes are in more than one entry");
+    count(map.partial_bytes, "usable bytes ignored: not whole pages");
+    count(map.unreachable_frames, "usable pages ignored: beyond what this kernel reaches");
+    count(map.dropped_ranges, "ranges ignored: too many of them");
+    count(map.dropped_frames, "usable pages ignored with them");
+}
+
+// The frame at which `highmem=` ends the machine: exactly that many usable frames above lowmem.
+u32 highmem_end(Pfn lowmem_end, u64 bytes) {
+    u64 left = bytes >> kPageShift;
+    for (const FrameRange& range : map.usable()) {
+        const u32 begin = std::max(range.begin.value(), lowmem_end.value());
+        if (begin >= range.end.value()) continue;
+        const u32 here = range.end.value() - begin;
+        if (here >= left) return begin + static_cast<u32>(left);
+        left -= here;
+    }
+    return map.end().value();
+}
+
+u32 frames_below(Pfn end) {
+    u32 sum = 0;
+    for (const FrameRange& range : map.usable())
+        if (range.begin < end) sum += std::min(range.end, end) - range.begin;
+    return sum;
+}
+
+void understand_memory(const BootInfo& info) {
+    physmap_build(map, info.firmware, kMaxPfn);
+    layout::boundaries = layout::decide(map.end(), info.highmem_bytes, info.vmalloc_bytes);
+    u32 end = map.end().value();
+    if constexpr (!config::kHighMem)
+        end = std::min(end, layout::lowmem_end().value());
+    else if (info.highmem_bytes != BootInfo::kAllHighMem)
+        end = highmem_end(layout::lowmem_end(), info.highmem_bytes);
+    if (end < map.end().value()) physmap_build(map, info.firmware, end);
+    log_map(info);
+
+    if (map.count == 0)
+        refuse("the memory map of the firmware has no usable memory ({} entries). Nothing can run here; "
+               "check the boot "
+               "loader.",
+               info.firmware.size());
+    const u32 low = frames_below(layout::lowmem_end());
+    if (low < kMinLowFrames)
+        refuse("not enough memory: {} KiB usable below {} MiB, {} KiB needed (qemu: -m 16M or more)", low * 4,
+               layout::boundaries.lowmem_bytes / MiB, kMinLowFrames * 4);
+}
+
+} // namespace
+
+void mm_init(const BootInfo& info) {
+    // Attributes of mappings on this CPU; counters and stacks that everything below uses.
+    pagetable_init_flags();
+    hal::online_cpus().for_each(mm_init_cpu);
+
+    // Which memory there is, and where lowmem ends.
+    understand_memory(info);
+
+    // What must exist before the allocator does: page tables and the frame table.
+    bootmem_init(map, info.reserved, layout::lowmem_end());
+    const PhysAddr root = pagetable_build(info);
+    const u32 frames = round_up(map.end().value(), 1u << kMaxOrder);
+    const VirtAddr table = bootmem_alloc(frames * u32{sizeof(Page)}, kPageSize, "the frame table");
+
+    // From here on the kernel runs on its own page tables: W^X, guard pages, nothing below the direct map.
+    hal::load_root(root);
+
+    // RAM holds anything at power-on: every descriptor is written, "none" is all zeros.
+    hal::zero_words(table, frames * u32{sizeof(Page)});
+    page_alloc_init(hal::lowmem_ptr<Page>(table), frames);
+    for (const FrameRange& range : map.usable())
+        page_alloc_present(range.begin, range.end);
+    bootmem_release([](FrameRange run) { page_alloc_add(run.begin, run.end); });
+    page_alloc_ready();
+
+    // The pools.
+    pkmap_init();
+    vmap_init();
+    if constexpr (config::kHighMem) {
+        const bool works = pkmap_accessed_bit_works();
+        pkmap_trust_accessed_bit(works);
+        log(LogLevel::info, "mm", "accessed bit {}",
+            works ? "works: unused kmap slots need no flush" : "does not work: every kmap slot is flushed");
+    }
+}
+
+void mm_init_cpu(CpuId cpu) {
+    context.of(cpu) = Context{};
+    tlb_stats.of(cpu) = TlbStats{};
+    kmap_local_init_cpu(cpu);
+    page_alloc_init_cpu(cpu);
+}
+
+const PhysMap& physmap() { return map; }
+
+MemInfo meminfo() {
+    const ZoneInfo dma = zone_info(ZoneId::dma), normal = zone_info(ZoneId::normal),
+                   high = zone_info(ZoneId::high);
+    constexpr u32 kKiBPerFrame = kPageSize / KiB;
+    MemInfo info{};
+    info.low_total = (dma.managed + normal.managed) * kKiBPerFrame;
+    info.low_free = (dma.free + normal.free) * kKiBPerFrame;
+    info.high_total = high.managed * kKiBPerFrame;
+    info.high_free = high.free * kKiBPerFrame;
+    info.mem_total = info.low_total + info.high_total;
+    info.mem_free = info.low_free + info.high_free;
+    return info;
+}
+
+} // namespace loft

@@ -1,0 +1,136 @@
+// kmap_local_page and kmap_atomic: a stack of windows for each CPU.
+//
+// The window of a CPU is 32 pages of addresses; `top` is the address of the first one that is not held. A map
+// claims it by one instruction (xadd on this CPU's `top`), an unmap checks that the address it is given is
+// the one below `top` and subtracts. A slot's entry stays as it is when the slot is released: if the next map
+// of the slot wants the same frame, it is a hit and nothing is written and nothing flushed. Otherwise
+//
+//     low half = 0   ->   invlpg   ->   high half   ->   low half
+//
+// in this order, unconditionally: an interrupt, or a thread that runs in between, finds an entry that says
+// "not present" and does the whole sequence itself, so a flush that is owed is never known to a register only
+// (semantics.md, "Flush debt"). Entries are global and have A and D preset: they exist to be touched.
+//
+// With DEBUG=1 this is another algorithm: unmap empties the slot and flushes at once, so that a use after the
+// unmap faults; map finds each slot empty; lowmem pages go through real slots; and every slot has an unmapped
+// page above it.
+#pragma once
+
+#include "mm/context.hpp"
+#include "mm/page.hpp"
+#include "mm/pagetable.hpp"
+#include "mm/tlb.hpp"
+
+namespace loft {
+
+// The address of a local mapping. Usable as a VirtAddr for access; a VirtAddr or a Page* is not usable as
+// one.
+class LocalAddr {
+  public:
+    constexpr LocalAddr() = default;
+    explicit constexpr LocalAddr(VirtAddr va) : va_{va} {}
+    constexpr operator VirtAddr() const { return va_; }
+    constexpr u32 value() const { return va_.value(); }
+    constexpr LocalAddr operator+(u32 bytes) const { return LocalAddr{va_ + bytes}; }
+    constexpr bool operator==(const LocalAddr&) const = default;
+
+  private:
+    VirtAddr va_{};
+};
+// Likewise for kmap_atomic; the two do not mix.
+class AtomicAddr {
+  public:
+    constexpr AtomicAddr() = default;
+    explicit constexpr AtomicAddr(VirtAddr va) : va_{va} {}
+    constexpr operator VirtAddr() const { return va_; }
+    constexpr u32 value() const { return va_.value(); }
+    constexpr AtomicAddr operator+(u32 bytes) const { return AtomicAddr{va_ + bytes}; }
+    constexpr bool operator==(const AtomicAddr&) const = default;
+
+  private:
+    VirtAddr va_{};
+};
+
+// The stack of this CPU.
+struct LocalMaps {
+    u32 top = 0;    // the first slot that is not held
+    u32 limit = 0;  // the thread's end, or the end of the window in an interrupt
+    u32 base = 0;   // the first slot
+    u32 misses = 0; // maps that wrote the entry; a hit costs nothing, not even a counter
+};
+extern hal::PerCpu<LocalMaps> local_maps;
+
+namespace detail {
+VirtAddr map_slot(Pfn pfn);
+void unmap_slot(VirtAddr va);
+} // namespace detail
+
+// Maps a page for the context that calls, until kunmap_local in the opposite order.
+// Context: any but NMI. Never sleeps, never fails: the 17th mapping of a thread and the 33rd with interrupts
+// panic. A page of lowmem is arithmetic. The thread stays on its CPU while it holds one. Cost: nothing if the
+// slot shows the page already, else one invlpg. Source: Linux kmap_local_page(); SDM vol. 3, 4.10.4.
+[[nodiscard]] LocalAddr kmap_local_page(Page* page);
+// Takes any address inside the page. Panics, naming both addresses, if it is not the youngest mapping.
+// Context: the one that mapped. Cost: nothing (DEBUG: one invlpg).
+void kunmap_local(LocalAddr addr);
+void kunmap_local(const Page*) =
+    delete; // the classic mistake: seeds, "On not getting burned by kmap_atomic()"
+
+// The same, and preemption and page-fault handling are off until the unmap.
+[[nodiscard]] AtomicAddr kmap_atomic(Page* page);
+void kunmap_atomic(AtomicAddr addr);
+void kunmap_atomic(const Page*) = delete;
+
+// How many mappings the context that runs on this CPU, and all it interrupted, hold.
+u32 local_depth();
+// The i-th slot from the bottom, 0 <= i < local_depth(): for panic messages and tests. Any context.
+struct HeldSlot {
+    VirtAddr address;
+    Pte entry;
+    u32 caller; // DEBUG: where it was mapped
+};
+HeldSlot local_slot(u32 index);
+
+// What a faulting address is to the local windows.
+struct LocalFault {
+    enum class Kind : u8 { none, released, guard, foreign } kind = Kind::none;
+    CpuId cpu{};
+    u32 slot = 0;
+    Pfn last{}; // the frame the slot showed last (DEBUG)
+};
+LocalFault local_fault(VirtAddr va);
+
+// The frame behind a local address that is held on this CPU.
+bool local_to_pfn(VirtAddr va, Pfn& out);
+
+// Runs visit(va) with `pfn` visible at `va`, through the slot of the panic path (highmem) or the direct map.
+// Context: any with interrupts off, also when all slots are held; not nested. Cost: two invlpg for a high
+// frame.
+template <typename F> void with_private_slot(Pfn pfn, F&& visit);
+
+// True if some CPU holds a local mapping of the frame. DEBUG checks only: it looks at other CPUs' stacks.
+bool local_maps_frame(Pfn pfn);
+
+// The context that ends (thread exit, return to user mode, idle) holds nothing: reports it, with depth, and
+// returns false if it does.
+bool local_check_leaks(const char* where);
+// Releases whatever is held above `depth`: for the test harness, after it has reported the leak.
+void local_unwind(u32 depth);
+
+void kmap_local_init_cpu(CpuId cpu); // an empty stack
+
+namespace detail {
+VirtAddr private_slot_map(Pfn pfn);
+void private_slot_unmap();
+} // namespace detail
+
+template <typename F> void with_private_slot(Pfn pfn, F&& visit) {
+    if (!is_highmem(pfn)) {
+        visit(direct_addr(pfn));
+        return;
+    }
+    visit(detail::private_slot_map(pfn));
+    detail::private_slot_unmap();
+}
+
+} // namespace loft

@@ -1,0 +1,101 @@
+// The address map of the kernel: one table of constants, their proofs, and the three numbers that only boot
+// knows.
+//
+//   00000000-BFFFFFFF  user, per address space
+//   C0000000-          direct map of lowmem, up to 896 MiB (less with `vmalloc=` or `highmem=`)
+//   + 8 MiB            hole, never mapped: catches overruns of the direct map
+//   ...                vmap/vmalloc area, a guard page after every area
+//   one page table     pkmap: 512 slots with PAE, 1024 without; slot 0 is never used
+//   ...                kmap_local windows: for each CPU one slot of the panic path, then 32
+//   ...-FFFFEFFF       fixmap: boot slots, LAPIC, IOAPIC
+//   FFFFF000-FFFFFFFF  never mapped: a null pointer minus something faults too
+#pragma once
+
+#include "arch/base/config.hpp"
+#include "arch/base/types.hpp"
+#include "arch/i386/pte.hpp"
+
+#include <span>
+
+namespace loft::layout {
+
+inline constexpr u32 kPageOffset = 0xc000'0000; // where physical 0 is seen
+inline constexpr u32 kMaxLowmem = 896 * MiB;
+inline constexpr u32 kMinLowmem = 16 * MiB; // `highmem=` never takes more of it
+inline constexpr u32 kDirectMapHole = 8 * MiB;
+inline constexpr u32 kDefaultUpper = 0u - (kPageOffset + kMaxLowmem); // 128 MiB above the direct map
+
+// fixmap: a page each, growing down from the top.
+inline constexpr u32 kFixmapTop = 0xffff'f000;
+enum class Fix : u32 {
+    boot_first = 0,
+    boot_last = 15,
+    lapic,
+    ioapic,
+    count,
+};
+constexpr VirtAddr fix_addr(Fix slot) {
+    return VirtAddr{kFixmapTop - ((static_cast<u32>(slot) + 1) << kPageShift)};
+}
+inline constexpr u32 kFixmapSize = 256 * KiB;
+inline constexpr u32 kFixmapBase = kFixmapTop + kPageSize - kFixmapSize;
+static_assert(static_cast<u32>(Fix::count) * kPageSize + kPageSize <= kFixmapSize);
+
+// kmap_local: 16 slots for the thread on this CPU, 16 more for the interrupts on top of it, and below them
+// one slot that is no part of the stack: the panic path, page-walk printing and poisoning use it. It also
+// keeps the windows apart: the address below an empty stack belongs to nobody, so the order check at unmap
+// catches an underflow too. With DEBUG every slot has an unmapped page above it, so an overrun does not reach
+// the next slot.
+inline constexpr u32 kLocalThreadSlots = 16;
+inline constexpr u32 kLocalSlots = 32;
+inline constexpr u32 kLocalStride = config::kDebug ? 2 * kPageSize : kPageSize;
+inline constexpr u32 kLocalWindow = (kLocalSlots + 1) * kLocalStride; // of one CPU
+inline constexpr u32 kLocalSize = config::kHighMem ? config::kMaxCpus * kLocalWindow : 0;
+inline constexpr u32 kLocalBase = kFixmapBase - kLocalSize;
+constexpr VirtAddr local_private_slot(CpuId cpu) { return VirtAddr{kLocalBase + cpu.value() * kLocalWindow}; }
+constexpr VirtAddr local_first_slot(CpuId cpu) { return local_private_slot(cpu) + kLocalStride; }
+static_assert(!config::kSmp || !config::kHighMem ||
+              kLocalSize / kPageSize == (32 * 32 + 32) * (config::kDebug ? 2 : 1));
+static_assert(local_first_slot(CpuId{config::kMaxCpus - 1}).value() + kLocalSlots * kLocalStride <=
+                  kFixmapBase ||
+              !config::kHighMem);
+
+// pkmap: exactly one page table.
+inline constexpr u32 kPkmapSize = paging::kLargeSize;
+inline constexpr u32 kPkmapSlots = paging::kPtesPerTable;
+inline constexpr u32 kPkmapBase = round_down(kLocalBase, paging::kLargeSize) - kPkmapSize;
+constexpr VirtAddr pkmap_addr(u32 slot) { return VirtAddr{kPkmapBase + (slot << kPageShift)}; }
+static_assert(kPkmapBase % paging::kLargeSize == 0);
+static_assert(kPkmapSlots <= 1024, "a frame descriptor has 10 bits for its slot");
+
+// vmap ends a page below pkmap.
+inline constexpr u32 kVmapEnd = kPkmapBase - kPageSize;
+inline constexpr u32 kMinVmap = 4 * MiB;
+inline constexpr u32 kMaxVmap = 768 * MiB;
+static_assert(kVmapEnd > kPageOffset + kMaxLowmem + kDirectMapHole + kMinVmap);
+
+// What boot decided. Set once by layout_init, before any other CPU runs.
+struct Boundaries {
+    u32 lowmem_bytes = 0; // the direct map is kPageOffset .. kPageOffset + lowmem_bytes
+    u32 upper_base = 0;   // from here to 4 GiB every page table exists from boot on
+    u32 vmap_begin = 0;
+};
+extern Boundaries boundaries;
+
+inline VirtAddr direct_map_end() { return VirtAddr{kPageOffset + boundaries.lowmem_bytes}; }
+inline Pfn lowmem_end() { return Pfn{boundaries.lowmem_bytes >> kPageShift}; }
+
+// How much lowmem and vmap space a machine gets: `ram_end` is the end of its reachable memory, `highmem` and
+// `vmalloc` are the options (kAllHighMem and 0 where not given). Pure.
+Boundaries decide(Pfn ram_end, u64 highmem, u32 vmalloc);
+
+// One row of the address map, as it is printed at boot and exported to gdb (`loft_address_map`).
+struct Region {
+    u32 begin;
+    u32 last; // inclusive, so that the last one can be said
+    const char* name;
+};
+inline constexpr u32 kRegions = 8;
+std::span<const Region> regions(); // in order of address, without overlap
+
+} // namespace loft::layout

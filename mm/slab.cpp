@@ -1,0 +1,84 @@
+// The object cache.
+#include "mm/slab.hpp"
+
+#include <algorithm>
+
+namespace loft {
+
+// A freed object's first word links it, so an object is never smaller than that.
+u32 ObjectCache::stride() const {
+    const u32 align = std::max<u32>(align_, alignof(void*));
+    return round_up(std::max<u32>(size_, sizeof(void*)), align);
+}
+u32 ObjectCache::first() const {
+    return round_up(static_cast<u32>(sizeof(Slab)), std::max<u32>(align_, alignof(void*)));
+}
+u32 ObjectCache::capacity() const { return std::min((kPageSize - first()) / stride(), kMaxObjects); }
+
+void ObjectCache::reset() {
+    lock_.reset();
+    partial_ = SlabLink{};
+    stats_ = CacheStats{};
+}
+
+ObjectCache::Slab* ObjectCache::grow() {
+    Page* page = alloc_page(Gfp::kernel);
+    if (page == nullptr) return nullptr;
+    page->set_type(PageType::slab);
+    auto* memory = hal::lowmem_ptr<std::byte>(direct_addr(page_to_pfn(page)));
+    auto* slab = ::new (memory) Slab{};
+    slab->cache = this;
+    for (u32 i = capacity(); i-- > 0;) {
+        auto* object = reinterpret_cast<void**>(memory + first() + i * stride());
+        *object = slab->free_list;
+        slab->free_list = object;
+    }
+    SlabLinks::link_after(&partial_, slab);
+    ++stats_.slabs;
+    return slab;
+}
+
+void* ObjectCache::alloc() {
+    LOFT_ASSERT(size_ <= kMaxSize && align_ <= 64);
+    SpinGuard guard{lock_};
+    if (partial_.next == nullptr) SlabLinks::init_header(&partial_);
+    Slab* slab = partial_.next != &partial_ ? static_cast<Slab*>(partial_.next) : grow();
+    if (slab == nullptr) return nullptr;
+
+    void* object = slab->free_list;
+    slab->free_list = *static_cast<void**>(object);
+    const u32 index = (hal::lowmem_addr(object).page_offset() - first()) / stride();
+    slab->used[index / 32] |= 1u << index % 32;
+    ++stats_.objects;
+    if (++slab->in_use == capacity()) SlabLinks::unlink(slab);
+    return object;
+}
+
+void ObjectCache::free(void* object) {
+    SpinGuard guard{lock_};
+    const VirtAddr va = hal::lowmem_addr(object);
+    Page* page = pfn_to_page(direct_phys(va).pfn());
+    if (page->type() != PageType::slab) panic("{}: {} is not an object of a cache", name_, va);
+    auto* slab = hal::lowmem_ptr<Slab>(va.page());
+    const u32 offset = va.page_offset() - first();
+    const u32 index = offset / stride();
+    if (slab->cache != this || va.page_offset() < first() || offset % stride() != 0 || index >= capacity())
+        panic("{}: {} is not an object of this cache", name_, va);
+    if ((slab->used[index / 32] >> index % 32 & 1) == 0)
+        panic("{}: {} is free already (double free)", name_, va);
+
+    slab->used[index / 32] &= ~(1u << index % 32);
+    *static_cast<void**>(object) = slab->free_list;
+    slab->free_list = object;
+    --stats_.objects;
+    if (slab->in_use-- == capacity()) SlabLinks::link_after(&partial_, slab);
+    // The last empty slab of a cache stays: a cache that is used goes on being used.
+    if (slab->in_use == 0 && !(partial_.next == slab && slab->next == &partial_)) {
+        SlabLinks::unlink(slab);
+        --stats_.slabs;
+        page->set_type(PageType::used);
+        free_page(page);
+    }
+}
+
+} // namespace loft
