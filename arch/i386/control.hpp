@@ -49,8 +49,8 @@ inline u32 read_eflags() {
 }
 inline void write_eflags(u32 v) { asm volatile("push %0; popf" ::"r"(v) : "memory", "cc"); }
 
-// Turns interrupts on and stops until one has been handled. The interrupt cannot come in between: sti takes effect
-// after the next instruction.
+// Turns interrupts on and stops until one has been handled. The interrupt cannot come in between: sti takes
+// effect after the next instruction.
 inline void wait_for_interrupt() { asm volatile("sti; hlt" ::: "memory"); }
 inline void enable_interrupts() { asm volatile("sti" ::: "memory"); }
 inline void disable_interrupts() { asm volatile("cli" ::: "memory"); }

@@ -1,0 +1,31 @@
+// CPUID: the instruction, and the bits of it that loft reads (SDM vol. 2, "CPUID").
+#pragma once
+
+#include "arch/base/types.hpp"
+
+namespace loft {
+
+struct CpuidResult {
+    u32 eax, ebx, ecx, edx;
+};
+
+inline CpuidResult cpuid(u32 leaf, u32 subleaf = 0) {
+    CpuidResult r;
+    asm volatile("cpuid" : "=a"(r.eax), "=b"(r.ebx), "=c"(r.ecx), "=d"(r.edx) : "a"(leaf), "c"(subleaf));
+    return r;
+}
+
+namespace cpuid_leaf {
+inline constexpr u32 vendor = 0, features = 1;
+inline constexpr u32 extended_max = 0x8000'0000, extended_features = 0x8000'0001, brand = 0x8000'0002,
+                     address_sizes = 0x8000'0008;
+} // namespace cpuid_leaf
+
+// Leaf 1, EDX. boot/start.asm has the same list: what is required is checked there, before paging.
+namespace cpuid_edx {
+inline constexpr u32 pse = 1u << 3, tsc = 1u << 4, msr = 1u << 5, pae = 1u << 6, cx8 = 1u << 8,
+                     apic = 1u << 9, pge = 1u << 13, cmov = 1u << 15, pse36 = 1u << 17;
+inline constexpr u32 nx = 1u << 20; // of leaf 8000'0001
+} // namespace cpuid_edx
+
+} // namespace loft

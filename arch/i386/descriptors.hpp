@@ -1,0 +1,42 @@
+// GDT, IDT and TSS: the segments, the gates, and the double-fault task.
+#pragma once
+
+#include "arch/base/types.hpp"
+
+namespace loft {
+
+// Selectors. The requested privilege level is in the low two bits.
+namespace selector {
+inline constexpr u16 kernel_code = 0x08, kernel_data = 0x10, user_code = 0x1b, user_data = 0x23;
+inline constexpr u16 per_cpu = 0x28; // %fs: hal/cpu.hpp
+inline constexpr u16 tss = 0x30, double_fault_tss = 0x38;
+} // namespace selector
+
+// The 32-bit task-state segment (SDM vol. 3, 7.2.1).
+struct TssState {
+    u32 previous_task;
+    u32 esp0, ss0, esp1, ss1, esp2, ss2;
+    u32 cr3;
+    u32 eip, eflags;
+    u32 eax, ecx, edx, ebx, esp, ebp, esi, edi;
+    u32 es, cs, ss, ds, fs, gs;
+    u32 ldt;
+    u16 debug_trap, io_map_base;
+};
+static_assert(sizeof(TssState) == 104);
+
+// Loads this CPU's GDT, IDT, TSS and %fs. The first step of kernel_main: before it any exception is a triple
+// fault. Interrupts are off and stay off. Boot CPU, once.
+void descriptors_init();
+
+// The page tables that the double-fault task runs on: a kernel root that stays valid. It is the one that was
+// loaded at descriptors_init until the kernel, which knows what mm built, says otherwise. Boot.
+void set_double_fault_root(PhysAddr root);
+
+// Up-call, defined by the kernel. It runs as a task of its own, on its own stack and page tables, with
+// interrupts off; `interrupted` is the state in which the CPU could not deliver an exception, typically
+// because the stack had run into its guard page: CR2 then lies in that page. Its cr3 field is not what was
+// loaded (the CPU does not save it).
+[[noreturn]] void double_fault(const TssState& interrupted);
+
+} // namespace loft

@@ -1,0 +1,29 @@
+// What this processor can do, and switching it on.
+//
+// What loft cannot run without (PSE, TSC, MSR, CX8, APIC, CMOV, and PAE for a 64g kernel) is checked in
+// boot/start.asm before paging, where a refusal is still possible; here are the features that may be absent:
+// NX and global pages.
+#pragma once
+
+#include "arch/base/types.hpp"
+
+namespace loft {
+
+struct CpuIdentity {
+    char vendor[13]; // "GenuineIntel"
+    char brand[49];  // empty on CPUs that have none
+    u32 family, model, stepping;
+    bool pae, pse, pge, tsc, msr, apic, nx, cx8;
+    u32 phys_bits; // width of physical addresses; a guess (36 or 32) where CPUID does not say
+};
+
+// Reads CPUID once and keeps the answer. Any context.
+const CpuIdentity& identify_cpu();
+
+// Switches on what this CPU offers: EFER.NXE (PAE only: the two-level format has no NX bit, SDM vol. 3, 4.6)
+// and CR4.PGE. Both must be on before mm builds its tables; the boot tables are not global, so nothing stays
+// behind. `nopse`: mm shall map with 4 KiB pages although the CPU can do better. Boot, before mm_init; once a
+// CPU. From here on hal::cpu_features() says what was switched on. Cost: one CR4 write (flushes the TLB).
+void enable_features(bool nopse);
+
+} // namespace loft

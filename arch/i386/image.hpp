@@ -1,0 +1,34 @@
+// What linker.ld and boot/ define: the borders of the kernel's image, its first stacks and page tables.
+//
+// These are addresses, not objects: only &name or the array's name is of use. All of them lie in the direct
+// map and are page-aligned where linker.ld says so.
+#pragma once
+
+#include "arch/base/types.hpp"
+
+#include <hal/pte.hpp>
+
+namespace loft {
+
+extern "C" {
+extern char __text_begin[], __text_end[];     // R-X
+extern char __rodata_begin[], __rodata_end[]; // R--, the symbol table included
+extern char __data_begin[],
+    __data_end[]; // RW-, from .data to the end of .bss; page tables and stacks included
+extern char __percpu_begin[], __percpu_end[]; // inside data: what every CPU has a copy of
+extern char __image_begin[], __image_end[];   // everything that the loader put into memory, boot/ included
+
+extern char __boot_stack_guard[], __boot_stack_top[]; // the guard is one page, mm leaves it unmapped
+extern char __df_stack_guard[], __df_stack_top[];     // the same for the double-fault task
+
+extern hal::PteCell boot_fixmap_table[]; // the last page table of the address space, already linked
+extern u64 boot_tsc;                     // the time-stamp counter at the kernel's first instructions
+}
+
+// An address of the image as mm and the walkers want it.
+inline VirtAddr image_addr(const void* symbol) { return VirtAddr{reinterpret_cast<u32>(symbol)}; }
+
+inline constexpr u32 kBootStackBytes = 16 * KiB;       // linker.ld asserts both sizes
+inline constexpr u32 kDoubleFaultStackBytes = 8 * KiB; //
+
+} // namespace loft

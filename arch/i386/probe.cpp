@@ -1,0 +1,76 @@
+// Probes and the exception table. Contract: probe.hpp.
+#include "arch/i386/probe.hpp"
+
+#include "arch/i386/control.hpp"
+#include "arch/i386/traps.hpp"
+
+// An entry: a fault at `at` goes on at `to`. The labels are local numeric ones: "1b", "2f".
+#define LOFT_EXTABLE(at, to)                                                                                 \
+    ".pushsection .extable, \"a\"\n\t"                                                                       \
+    ".long " at ", " to "\n\t"                                                                               \
+    ".popsection\n\t"
+
+namespace loft {
+namespace {
+
+struct Fixup {
+    u32 at;
+    u32 to;
+};
+extern "C" const Fixup __extable_begin[], __extable_end[]; // linker.ld
+
+const Fixup* find_fixup(u32 eip) {
+    for (const Fixup* f = __extable_begin; f != __extable_end; ++f)
+        if (f->at == eip) return f;
+    return nullptr;
+}
+
+} // namespace
+
+[[gnu::noinline]] bool probe_read32(VirtAddr address, u32& value) {
+    u32 done = 0, found = 0;
+    asm volatile("1:\tmovl (%2), %0\n\t"
+                 "movl $1, %1\n"
+                 "2:\n\t" LOFT_EXTABLE("1b", "2b")
+                 : "+r"(found), "+r"(done)
+                 : "r"(address.value())
+                 : "memory");
+    if (done) value = found;
+    return done;
+}
+
+[[gnu::noinline]] bool probe_write32(VirtAddr address, u32 value) {
+    u32 done = 0;
+    asm volatile("1:\tmovl %2, (%1)\n\t"
+                 "movl $1, %0\n"
+                 "2:\n\t" LOFT_EXTABLE("1b", "2b")
+                 : "+r"(done)
+                 : "r"(address.value()), "r"(value)
+                 : "memory");
+    return done;
+}
+
+// The instruction that faults is the one at `address`, which no table knows. But the return address on the
+// stack is ours: apply_fixup looks that one up.
+[[gnu::noinline]] bool probe_exec(VirtAddr address) {
+    u32 done = 0, target = address.value();
+    asm volatile("call *%1\n"
+                 "1:\tmovl $1, %0\n\t"
+                 "jmp 3f\n"
+                 "2:\taddl $4, %%esp\n" // the return address that was not used
+                 "3:\n\t" LOFT_EXTABLE("1b", "2b")
+                 : "+b"(done), "+S"(target) // registers that a called function leaves alone
+                 :
+                 : "eax", "ecx", "edx", "memory", "cc");
+    return done;
+}
+
+bool apply_fixup(TrapFrame& frame) {
+    const bool fetch = frame.vector == vector::page_fault && read_cr2() == frame.eip;
+    const Fixup* fixup = find_fixup(fetch ? *reinterpret_cast<const u32*>(frame.esp()) : frame.eip);
+    if (fixup == nullptr) return false;
+    frame.eip = fixup->to;
+    return true;
+}
+
+} // namespace loft

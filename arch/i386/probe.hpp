@@ -1,0 +1,27 @@
+// Touching an address that may fault, and living on.
+//
+// Each probe is one instruction with an entry in the exception table: {its address, where to go on}. The trap
+// dispatcher looks there first for a page fault or a general protection fault of the kernel, before the
+// hooks.
+#pragma once
+
+#include "arch/base/types.hpp"
+
+namespace loft {
+
+struct TrapFrame;
+
+// Each returns false if the access faulted. Any context in which a page fault is bearable: all but NMI. An
+// address in memory-mapped I/O is read or written like any other. Cost: no TLB operations; a fault when it
+// fails.
+[[nodiscard]] bool probe_read32(VirtAddr address, u32& value);
+[[nodiscard]] bool probe_write32(VirtAddr address, u32 value);
+
+// Calls `address`; the code there is a `ret` (0xC3), or a function without arguments. False if the very first
+// fetch faulted (not present, or NX); what the called code does is its own affair.
+[[nodiscard]] bool probe_exec(VirtAddr address);
+
+// For the trap dispatcher: if the table knows the faulting instruction, lets the frame go on at the fixup.
+[[nodiscard]] bool apply_fixup(TrapFrame& frame);
+
+} // namespace loft

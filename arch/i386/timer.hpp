@@ -1,0 +1,35 @@
+// Time: the TSC tells it, the local APIC's timer (or the PIT) ticks 100 times a second.
+#pragma once
+
+#include "arch/base/types.hpp"
+
+namespace loft {
+
+struct TrapFrame;
+
+inline constexpr u32 kTicksPerSecond = 100;
+
+// Measures the TSC against the PIT (channel 2, three times five milliseconds) and starts the tick: on the
+// local APIC if lapic_init has been called, else on the PIT through the 8259. Needs descriptors_init;
+// interrupts are off and stay off. If the PIT does not count, which is noticed after a bounded number of
+// reads, a TSC of 1 GHz is assumed and a warning logged. Boot CPU, once.
+void timer_init();
+
+// Frequency of the TSC in kHz; 0 before timer_init. Any context.
+u32 tsc_khz();
+
+// Microseconds since the first instructions of boot/, 0 before timer_init. Any context. Two multiplications.
+u64 now_us();
+
+// Timer interrupts so far. Any context.
+u64 ticks();
+
+// "lapic" or "pit"; "none" before timer_init.
+const char* tick_source();
+
+// Called at each tick after it was counted and acknowledged, with interrupts off, between the trap hooks.
+// nullptr for none. Returns the one before. Any context.
+using TickHandler = void (*)(TrapFrame&);
+TickHandler timer_set_tick_handler(TickHandler handler);
+
+} // namespace loft

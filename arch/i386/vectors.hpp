@@ -1,0 +1,21 @@
+// The 256 interrupt vectors and what loft uses them for.
+#pragma once
+
+#include "arch/base/types.hpp"
+
+namespace loft::vector {
+
+// Exceptions (SDM vol. 3, table 6-1).
+inline constexpr u8 divide_error = 0, debug = 1, nmi = 2, breakpoint = 3, invalid_opcode = 6,
+                    double_fault = 8, invalid_tss = 10, segment_not_present = 11, stack_fault = 12,
+                    general_protection = 13, page_fault = 14;
+inline constexpr u8 last_exception = 31;
+
+// The sixteen inputs of the two 8259s.
+inline constexpr u8 pic_base = 0x20;
+inline constexpr u8 pic_irq0 = pic_base + 0, pic_irq7 = pic_base + 7, pic_irq15 = pic_base + 15;
+
+// The local APIC. The spurious vector has its low four bits set, as the oldest ones demand (SDM 10.9).
+inline constexpr u8 lapic_timer = 0xec, lapic_error = 0xfe, lapic_spurious = 0xff;
+
+} // namespace loft::vector

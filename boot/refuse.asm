@@ -1,0 +1,114 @@
+; Refusing to start, before there is anything to refuse with: no paging, no interrupts, no C++.
+;
+; The message goes to COM1, to the VGA text screen and to port 0xE9; then the status "refused" goes to QEMU's
+; isa-debug-exit, and where there is none the CPU halts with the message on the screen. Only a stack is
+; needed.
+
+bits 32
+%include "boot/layout.inc"
+
+COM1            equ 0x3F8
+LSR             equ COM1 + 5                ; line status; bit 5: the transmitter takes another byte
+LSR_READY       equ 1 << 5
+POLLS           equ 20000                   ; a UART that is not ready by then is not there
+DEBUG_PORT      equ 0xE9
+EXIT_PORT       equ 0xF4
+REFUSED         equ 0x13
+
+SCREEN          equ 0xB8000
+SCREEN_END      equ SCREEN + 80 * 25 * 2
+ROW_BYTES       equ 80 * 2
+BLANK           equ 0x0720
+COLOUR          equ 0x4F                    ; white on red
+
+section BOOT_SECTION
+
+; ESI: the message. Does not return.
+global  refuse
+refuse:
+        push    esi
+        call    refuse_begin
+        pop     esi
+        call    refuse_print
+        ; fall through
+
+; Ends with the status "refused".
+global  refuse_end
+refuse_end:
+        mov     al, REFUSED
+        out     EXIT_PORT, al
+.halt:  cli
+        hlt
+        jmp     .halt
+
+; Sets up the UART, clears the screen and prints how every refusal begins. Returns EDI, the place on the
+; screen, which refuse_print takes and moves on. Changes EAX, ECX, EDX, ESI.
+global  refuse_begin
+refuse_begin:
+        mov     esi, uart_setup
+.next:  movzx   edx, byte [esi]
+        mov     al, [esi + 1]
+        add     edx, COM1
+        out     dx, al
+        add     esi, 2
+        cmp     esi, uart_setup_end
+        jb      .next
+        mov     edi, SCREEN
+        mov     ecx, 80 * 25
+        mov     eax, BLANK
+        rep stosw
+        mov     edi, SCREEN
+        mov     esi, text_begin
+        ; fall through
+
+; ESI: a text that ends with 0. EDI: the place on the screen. Changes EAX, ECX, EDX, ESI, EDI.
+global  refuse_print
+refuse_print:
+        lodsb
+        test    al, al
+        jz      .done
+        out     DEBUG_PORT, al
+        cmp     al, 10
+        jne     .plain
+        mov     al, 13                      ; a serial terminal wants both
+        call    send
+        mov     al, 10
+        call    send
+        mov     eax, edi                    ; the next row of the screen
+        sub     eax, SCREEN
+        xor     edx, edx
+        mov     ecx, ROW_BYTES
+        div     ecx
+        sub     edi, edx
+        add     edi, ecx
+        jmp     refuse_print
+.plain: call    send
+        cmp     edi, SCREEN_END
+        jae     refuse_print                ; a full screen takes no more
+        mov     ah, COLOUR
+        stosw
+        jmp     refuse_print
+.done:  ret
+
+; AL: a byte for COM1. Changes ECX, EDX, AH.
+send:
+        mov     ah, al
+        mov     ecx, POLLS
+        mov     edx, LSR
+.wait:  in      al, dx
+        test    al, LSR_READY
+        jnz     .ready
+        dec     ecx
+        jnz     .wait
+.ready: mov     edx, COM1
+        mov     al, ah
+        out     dx, al
+        ret
+
+; Register and value: no interrupts, divisor 1 (115200 baud), 8N1, FIFOs on and empty, DTR and RTS.
+uart_setup:
+        db      1, 0x00,  3, 0x80,  0, 0x01,  1, 0x00,  3, 0x03,  2, 0x07,  4, 0x03
+uart_setup_end:
+
+text_begin:
+        db      "loft: cannot start: ", 0

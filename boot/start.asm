@@ -1,0 +1,166 @@
+; The first instructions: from the loader's 32-bit world without paging into kernel_main, in the higher half.
+;
+; What a multiboot loader promises (3.2): protected mode, flat 4 GiB segments, paging off, EAX = magic, EBX =
+; physical address of its information. Nothing else: no stack, no GDT that may be reloaded, any EFLAGS, any
+; control bits. Whatever would make the next steps fault is checked here, where a refusal can still be shown.
+
+bits 32
+%include "boot/layout.inc"
+
+extern  refuse, refuse_begin, refuse_print, refuse_end
+extern  build_boot_tables, boot_root
+extern  __boot_stack_top
+extern  kernel_main
+
+LOADER_MAGIC    equ 0x2BADB002
+
+EFLAGS_ID       equ 1 << 21                 ; can be changed only where CPUID exists (SDM vol. 1, 20.1)
+
+; CPUID leaf 1, EDX (SDM vol. 2, "CPUID"); the names below and arch/i386/cpuid.hpp list the same bits.
+CPUID_PSE       equ 1 << 3                  ; 4 MiB pages: the boot tables of the two-level format
+CPUID_TSC       equ 1 << 4
+CPUID_MSR       equ 1 << 5                  ; the way to the local APIC's address and to EFER
+CPUID_PAE       equ 1 << 6
+CPUID_CX8       equ 1 << 8                  ; an entry of 64 bits is changed by cmpxchg8b
+CPUID_APIC      equ 1 << 9
+CPUID_CMOV      equ 1 << 15                 ; the compiler uses it: -march=i686
+CPUID_REQUIRED  equ CPUID_PSE | CPUID_TSC | CPUID_MSR | CPUID_CX8 | CPUID_APIC | CPUID_CMOV | \
+                      CPUID_PAE * LOFT_PAE
+
+; CR0 and CR4 are written whole, so that nothing the loader left behind stays (SDM vol. 3, 2.5). Caches on
+; (CD, NW clear). EM: an x87 or SSE instruction that got into the kernel by mistake traps instead of spoiling
+; user state.
+CR0_PE          equ 1 << 0
+CR0_EM          equ 1 << 2
+CR0_ET          equ 1 << 4
+CR0_NE          equ 1 << 5
+CR0_WP          equ 1 << 16                 ; read-only pages are read-only for the kernel too
+CR0_PG          equ 1 << 31
+CR0_VALUE       equ CR0_PG | CR0_WP | CR0_NE | CR0_ET | CR0_EM | CR0_PE
+CR4_PSE         equ 1 << 4
+CR4_PAE         equ 1 << 5
+CR4_VALUE       equ CR4_PSE | CR4_PAE * LOFT_PAE
+
+section BOOT_SECTION
+global  start
+start:
+        cli
+        cld
+        mov     esp, phys(__boot_stack_top)
+        push    dword 0                     ; no single step, no nested task, no alignment checks, IOPL 0
+        popfd
+        mov     ebp, eax                    ; the loader's magic; EBX keeps its information
+
+        mov     esi, text_magic
+        cmp     ebp, LOADER_MAGIC
+        jne     refuse
+
+        call    has_cpuid
+        mov     esi, text_cpuid
+        jz      refuse
+        push    ebx                         ; cpuid overwrites it
+        mov     eax, 1
+        cpuid
+        pop     ebx
+        not     edx
+        and     edx, CPUID_REQUIRED         ; what is missing
+        jnz     refuse_cpu
+
+        rdtsc                               ; time zero of the log
+        mov     [phys(boot_tsc)], eax
+        mov     [phys(boot_tsc) + 4], edx
+
+        call    build_boot_tables
+        mov     eax, CR4_VALUE
+        mov     cr4, eax
+        mov     eax, phys(boot_root)
+        mov     cr3, eax
+        mov     eax, CR0_VALUE
+        mov     cr0, eax                    ; paging is on; this code goes on through the identity map
+        mov     eax, start_high
+        jmp     eax
+
+; Returns with ZF set if this CPU has no CPUID, or none with leaf 1.
+has_cpuid:
+        pushfd
+        xor     dword [esp], EFLAGS_ID
+        popfd
+        pushfd
+        pop     eax
+        push    dword 0                     ; as it was
+        popfd
+        test    eax, EFLAGS_ID
+        jz      .done
+        push    ebx
+        xor     eax, eax
+        cpuid                               ; EAX: the highest leaf
+        pop     ebx
+        test    eax, eax
+.done:  ret
+
+; EDX: the required features that the CPU lacks. Names each of them.
+refuse_cpu:
+        mov     ebx, edx
+        call    refuse_begin
+        mov     esi, text_lacks
+        call    refuse_print
+        mov     ebp, feature_names
+.next:  test    ebx, [ebp]
+        jz      .has
+        mov     esi, [ebp + 4]
+        call    refuse_print
+.has:   add     ebp, 8
+        cmp     ebp, feature_names_end
+        jb      .next
+        mov     esi, text_other_cpu
+        call    refuse_print
+        jmp     refuse_end
+
+align 4
+feature_names:
+        dd      CPUID_PSE, name_pse
+        dd      CPUID_TSC, name_tsc
+        dd      CPUID_MSR, name_msr
+        dd      CPUID_PAE, name_pae
+        dd      CPUID_CX8, name_cx8
+        dd      CPUID_APIC, name_apic
+        dd      CPUID_CMOV, name_cmov
+feature_names_end:
+
+name_pse:       db " PSE (4 MiB pages)", 0
+name_tsc:       db " TSC (time-stamp counter)", 0
+name_msr:       db " MSR (model-specific registers)", 0
+name_pae:       db " PAE (physical addresses above 4 GiB)", 0
+name_cx8:       db " CX8 (cmpxchg8b)", 0
+name_apic:      db " APIC (local interrupt controller)", 0
+name_cmov:      db " CMOV", 0
+
+text_magic:
+        db      "EAX does not hold the multiboot magic 2BADB002: the loader does not speak multiboot 1.", 10
+        db      "Start loft.elf through GRUB's `multiboot` command or QEMU's `-kernel`.", 10, 0
+text_cpuid:
+        db      "this CPU has no CPUID instruction.", 10
+        db      "Use a Pentium Pro or later; in QEMU leave out `-cpu` or say `-cpu max`.", 10, 0
+text_lacks:
+        db      "this CPU lacks", 0
+text_other_cpu:
+        db      ".", 10
+%if LOFT_PAE
+        db      "Use another CPU (in QEMU leave out `-cpu` or say `-cpu max`);", 10
+        db      "if it is only PAE that is missing, a kernel built with HIGHMEM=4g runs here.", 10, 0
+%else
+        db      "Use another CPU (in QEMU leave out `-cpu` or say `-cpu max`).", 10, 0
+%endif
+
+section .text
+start_high:
+        mov     esp, __boot_stack_top
+        push    ebx
+        push    ebp
+        xor     ebp, ebp                    ; where a walk over frame pointers ends
+        call    kernel_main                 ; kernel_main(magic, information), it does not return
+        ud2
+
+section .bss align=8
+global  boot_tsc
+boot_tsc:       resq 1
