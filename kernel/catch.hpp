@@ -1,0 +1,18 @@
+// A panic that is expected: the self-tests run code that must panic and look at what it said.
+#pragma once
+
+#include "arch/base/format.hpp"
+
+#include <string_view>
+
+namespace loft {
+
+// Runs body(argument). Returns the panic's text if it panics (valid until the next call), else an empty view.
+// Puts the interrupt flag, the context's counters and the depth of local maps back as they were; nothing
+// else. Context: boot thread; does not nest.
+std::string_view run_catching_panic(void (*body)(void*), void* argument);
+
+// For panic_args: returns only if no one waits for this panic.
+void deliver_expected_panic(std::string_view text, std::span<const fmt::Arg> args);
+
+} // namespace loft

@@ -1,0 +1,191 @@
+// The kernel command line: words separated by blanks, each looked up in one table.
+#include "kernel/cmdline.hpp"
+
+#include "arch/base/panic.hpp"
+#include "kernel/log.hpp"
+
+#include <array>
+
+namespace loft {
+namespace {
+
+constexpr std::size_t kMaxLine = 4096;
+
+std::array<char, kMaxLine> line_copy{};
+std::size_t line_size = 0;
+bool known = false;
+constinit Options values;
+
+// Each setter returns false if the value is malformed; the option then keeps its default.
+struct Option {
+    std::string_view name;
+    bool takes_value;
+    std::string_view form; // what a right value looks like
+    bool (*set)(std::string_view value);
+};
+
+template <typename T> bool set_number(T& field, std::string_view text, u64 least, u64 most) {
+    const std::optional<u64> number = parse_number(text);
+    if (!number || *number < least || *number > most) return false;
+    field = static_cast<T>(*number);
+    return true;
+}
+
+template <typename T> bool set_size(T& field, std::string_view text, u64 most) {
+    const std::optional<u64> size = parse_size(text);
+    if (!size || *size > most) return false;
+    field = static_cast<T>(*size);
+    return true;
+}
+
+bool set_text(std::string_view& field, std::string_view text) {
+    if (text.empty()) return false;
+    field = text;
+    return true;
+}
+
+constexpr u64 kMost32 = 0xffff'ffff;
+
+constexpr Option kOptions[] = {
+    {"selftest", true, "off, quick, full or GLOB[,GLOB...]",
+     [](std::string_view v) { return set_text(values.selftest, v); }},
+    {"exit", false, "", [](std::string_view) { return values.exit = true; }},
+    {"seed", true, "a number", [](std::string_view v) { return set_number(values.seed, v, 0, ~u64{0}); }},
+    {"maxcpus", true, "a number from 1",
+     [](std::string_view v) { return set_number(values.maxcpus, v, 1, kMost32); }},
+    {"highmem", true, "a size such as 512M",
+     [](std::string_view v) { return set_size(values.highmem, v, ~u64{0} - 1); }},
+    {"vmalloc", true, "a size such as 256M",
+     [](std::string_view v) { return set_size(values.vmalloc, v, kMost32); }},
+    {"nopse", false, "", [](std::string_view) { return values.nopse = true; }},
+    {"loglevel", true, "a number from 0 to 8",
+     [](std::string_view v) { return set_number(values.loglevel, v, 0, 8); }},
+    {"crash", true, "the name of a misuse", [](std::string_view v) { return set_text(values.crash, v); }},
+};
+
+void apply(std::string_view word) {
+    const std::size_t equals = word.find('=');
+    const std::string_view name = word.substr(0, equals);
+    const bool has_value = equals != std::string_view::npos;
+    const std::string_view value = has_value ? word.substr(equals + 1) : std::string_view{};
+
+    for (const Option& option : kOptions) {
+        if (option.name != name) continue;
+        if (option.takes_value && !has_value) {
+            log(LogLevel::warn, "cmdline", "{} needs a value ({}); the default is used", name, option.form);
+        } else if (!option.takes_value && has_value) {
+            log(LogLevel::warn, "cmdline", "{} takes no value; {} is ignored", name, word);
+        } else if (!option.set(value)) {
+            log(LogLevel::warn, "cmdline", "{} is malformed ({} is {}); the default is used", word, name,
+                option.form);
+        }
+        return;
+    }
+    log(LogLevel::warn, "cmdline", "unknown option {}", word);
+}
+
+bool is_blank(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
+
+std::optional<u32> digit_of(char c) {
+    if (c >= '0' && c <= '9') return static_cast<u32>(c - '0');
+    if (c >= 'a' && c <= 'f') return static_cast<u32>(c - 'a' + 10);
+    if (c >= 'A' && c <= 'F') return static_cast<u32>(c - 'A' + 10);
+    return std::nullopt;
+}
+
+} // namespace
+
+void parse_command_line(std::string_view text) {
+    // The text is hostile until proved otherwise: what is not printable is not echoed either.
+    line_size = text.size() < kMaxLine ? text.size() : kMaxLine;
+    for (std::size_t i = 0; i != line_size; ++i) {
+        const char c = text[i];
+        line_copy[i] = is_blank(c) ? ' ' : c < ' ' || c > '~' ? '?' : c;
+    }
+    // GRUB and QEMU put the kernel's file name in front where they pass one; it has a '/' and no '='.
+    std::string_view rest = command_line();
+    bool first = true;
+    while (!rest.empty()) {
+        const std::size_t begin = rest.find_first_not_of(' ');
+        if (begin == std::string_view::npos) break;
+        rest.remove_prefix(begin);
+        const std::string_view word = rest.substr(0, rest.find(' '));
+        rest.remove_prefix(word.size());
+        const bool is_file_name =
+            first && word.find('=') == std::string_view::npos && word.find('/') != std::string_view::npos;
+        if (!is_file_name) apply(word);
+        first = false;
+    }
+    known = true;
+}
+
+const Options& options() { return values; }
+bool command_line_known() { return known; }
+std::string_view command_line() { return {line_copy.data(), line_size}; }
+
+std::optional<u64> parse_number(std::string_view text) {
+    u32 base = 10;
+    if (text.starts_with("0x") || text.starts_with("0X")) {
+        base = 16;
+        text.remove_prefix(2);
+    }
+    if (text.empty()) return std::nullopt;
+    u64 value = 0;
+    for (char c : text) {
+        const std::optional<u32> digit = digit_of(c);
+        if (!digit || *digit >= base) return std::nullopt;
+        if (value > (~u64{0} - *digit) / base) return std::nullopt; // it would wrap
+        value = value * base + *digit;
+    }
+    return value;
+}
+
+std::optional<u64> parse_size(std::string_view text) {
+    if (text.empty()) return std::nullopt;
+    u32 shift = 0;
+    switch (text.back()) {
+    case 'K':
+    case 'k':
+        shift = 10;
+        break;
+    case 'M':
+    case 'm':
+        shift = 20;
+        break;
+    case 'G':
+    case 'g':
+        shift = 30;
+        break;
+    default:
+        break;
+    }
+    if (shift != 0) text.remove_suffix(1);
+    const std::optional<u64> number = parse_number(text);
+    if (!number || *number > ~u64{0} >> shift) return std::nullopt;
+    return *number << shift;
+}
+
+bool matches_glob(std::string_view pattern, std::string_view text) {
+    // The last star seen, and how much of the text it has swallowed so far: on a mismatch it swallows one
+    // more.
+    std::size_t p = 0, t = 0, star = std::string_view::npos, swallowed = 0;
+    while (t < text.size()) {
+        if (p < pattern.size() && pattern[p] == '*') {
+            star = p++;
+            swallowed = t;
+        } else if (p < pattern.size() && (pattern[p] == '?' || pattern[p] == text[t])) {
+            ++p;
+            ++t;
+        } else if (star != std::string_view::npos) {
+            p = star + 1;
+            t = ++swallowed;
+        } else {
+            return false;
+        }
+    }
+    while (p < pattern.size() && pattern[p] == '*')
+        ++p;
+    return p == pattern.size();
+}
+
+} // namespace loft

@@ -1,0 +1,49 @@
+// The kernel command line: options as a table, one typed field for each.
+#pragma once
+
+#include "arch/base/config.hpp"
+#include "arch/base/panic.hpp"
+#include "arch/base/types.hpp"
+#include "mm/boot_info.hpp"
+
+#include <optional>
+#include <span>
+#include <string_view>
+
+namespace loft {
+
+// What the command line asked for, or the defaults. Text fields point into the kernel's own copy of the line.
+struct Options {
+    std::string_view selftest = "quick"; // selftest=off|quick|full|GLOB[,GLOB...]
+    bool exit = false;                   // exit: leave QEMU when everything is done
+    u64 seed = 1;                        // seed=N: of the self-tests' random numbers
+    u32 maxcpus = config::kMaxCpus;      // maxcpus=N: run at most so many CPUs
+    u64 highmem = BootInfo::kAllHighMem; // highmem=SIZE: at most this much of it is used
+    u32 vmalloc = 0;                     // vmalloc=SIZE of the vmap area; 0: the default
+    bool nopse = false;                  // nopse: map lowmem with 4 KiB pages
+    u32 loglevel = 7;                    // loglevel=N: lines with a level below N are printed
+    std::string_view crash;              // crash=NAME: commit this misuse
+};
+
+// Parses a copy of `text` into options() and warns about what it does not understand. Once, at boot.
+void parse_command_line(std::string_view text);
+
+// Any context; the defaults before parse_command_line.
+const Options& options();
+
+// False until parse_command_line has run: what ends the machine before that cannot know whether to leave
+// QEMU.
+bool command_line_known();
+
+// The line as it was given (printable characters only), for the log.
+std::string_view command_line();
+
+// "4096", "0x1000", "64K", "16M", "4G": a number with an optional suffix; nothing if it is malformed or too
+// large. Pure, any context.
+std::optional<u64> parse_size(std::string_view text);
+std::optional<u64> parse_number(std::string_view text);
+
+// Matches "*" (any run) and "?" (any character). Pure, any context.
+bool matches_glob(std::string_view pattern, std::string_view text);
+
+} // namespace loft

@@ -1,0 +1,174 @@
+// Every misuse that the run-time checks promise to catch, one function each, in one table.
+#include "kernel/crash.hpp"
+
+#include "arch/base/panic.hpp"
+#include "arch/i386/image.hpp"
+#include "arch/i386/timer.hpp"
+#include "arch/i386/traps.hpp"
+#include "kernel/exit.hpp"
+#include "kernel/log.hpp"
+#include "mm/highmem.hpp"
+#include "mm/init.hpp"
+#include "mm/page_alloc.hpp"
+
+namespace loft {
+namespace {
+
+// A misuse needs something that not every kernel or machine has; null if it is there.
+using Need = const char* (*)();
+
+const char* nothing() { return nullptr; }
+// Lowmem pages have no slot that could be misused, but in a DEBUG kernel.
+const char* local_slots() {
+    if (!config::kHighMem) return "a kernel with high memory";
+    return config::kDebug || meminfo().high_total != 0 ? nullptr
+                                                       : "a machine with high memory, or a DEBUG=1 kernel";
+}
+const char* debug_slots() {
+    if (!config::kDebug) return "a DEBUG=1 kernel";
+    return local_slots();
+}
+const char* no_execute() {
+    return hal::cpu_features().no_execute ? nullptr : "a 64g kernel and a CPU with NX";
+}
+
+Page* take_page() {
+    Page* page = alloc_page(Gfp::high);
+    if (page == nullptr) panic("crash: no page is left to misuse");
+    return page;
+}
+
+void kunmap_order() {
+    const LocalAddr first = kmap_local_page(take_page());
+    const LocalAddr second = kmap_local_page(take_page());
+    kunmap_local(first);
+    kunmap_local(second);
+}
+
+void kunmap_foreign() {
+    const LocalAddr mine = kmap_local_page(take_page());
+    kunmap_local(LocalAddr{layout::pkmap_addr(1)}); // an address that kmap_local_page never gave out
+    kunmap_local(mine);
+}
+
+void kmap_depth() {
+    for (u32 i = 0; i != layout::kLocalThreadSlots + 1; ++i)
+        static_cast<void>(kmap_local_page(take_page()));
+}
+
+void kunmap_twice() {
+    const LocalAddr mapped = kmap_local_page(take_page());
+    kunmap_local(mapped);
+    kunmap_local(mapped);
+}
+
+void use_after_kunmap() {
+    const LocalAddr mapped = kmap_local_page(take_page());
+    hal::store<u32>(mapped, 1);
+    kunmap_local(mapped);
+    hal::store<u32>(mapped, 2);
+}
+
+void overrun() {
+    const LocalAddr mapped = kmap_local_page(take_page());
+    for (u32 offset = 0; offset <= kPageSize; offset += sizeof(u32))
+        hal::store<u32>(mapped + offset, offset);
+}
+
+void sleep_in_atomic_context() {
+    Page* page = take_page();
+    const PreemptGuard atomic;
+    static_cast<void>(kmap(page));
+}
+
+Page* page_for_interrupt;
+void map_in_tick(TrapFrame&) { static_cast<void>(kmap(page_for_interrupt)); }
+
+void kmap_in_irq() {
+    page_for_interrupt = take_page();
+    const u64 start = ticks();
+    timer_set_tick_handler(map_in_tick);
+    const u64 deadline = now_us() + 1'000'000;
+    while (ticks() < start + 2 && now_us() < deadline)
+        hal::cpu_relax();
+    timer_set_tick_handler(nullptr);
+}
+
+void double_free() {
+    Page* page = take_page();
+    free_page(page);
+    free_page(page);
+}
+
+void free_mapped() {
+    Page* page = take_page();
+    if (is_highmem(page))
+        static_cast<void>(kmap(page));
+    else
+        static_cast<void>(kmap_local_page(page));
+    free_page(page);
+}
+
+volatile u32 recursion_limit = ~0u; // the compiler must believe that it ends
+[[gnu::noinline]] u32 recurse(u32 depth) {
+    volatile u32 frame[64];
+    frame[depth % 64] = depth;
+    if (depth == recursion_limit) return 0;
+    return recurse(depth + 1) + frame[(depth + 1) % 64];
+}
+void stack_overflow() {
+    volatile u32 result = recurse(0);
+    static_cast<void>(result);
+}
+
+void write_rodata() { hal::store<u32>(image_addr(__rodata_begin), 0); }
+
+alignas(16) u8 code_in_data[16] = {0xc3}; // ret
+void exec_data() { reinterpret_cast<void (*)()>(code_in_data)(); }
+
+volatile u32 null_word = 0; // not a constant: compilers know better than to dereference one
+void null_deref() { static_cast<void>(hal::load<u32>(VirtAddr{u32{null_word}})); }
+
+struct Misuse {
+    std::string_view name;
+    void (*commit)();
+    Need need;
+};
+constexpr Misuse kMisuses[] = {
+    {"kunmap-order", kunmap_order, local_slots},
+    {"kunmap-foreign", kunmap_foreign, local_slots},
+    {"kmap-depth", kmap_depth, local_slots},
+    {"kunmap-twice", kunmap_twice, local_slots},
+    {"use-after-kunmap", use_after_kunmap, debug_slots},
+    {"overrun", overrun, debug_slots},
+    {"sleep-in-atomic", sleep_in_atomic_context, nothing},
+    {"kmap-in-irq", kmap_in_irq, nothing},
+    {"double-free", double_free, nothing},
+    {"free-mapped", free_mapped, local_slots},
+    {"stack-overflow", stack_overflow, nothing},
+    {"write-rodata", write_rodata, nothing},
+    {"exec-data", exec_data, no_execute},
+    {"null-deref", null_deref, nothing},
+};
+
+} // namespace
+
+void commit_misuse(std::string_view name) {
+    for (const Misuse& misuse : kMisuses) {
+        if (misuse.name != name) continue;
+        if (const char* missing = misuse.need()) {
+            print("crash: {} skipped: needs {}", name, missing);
+            end_of_boot(ExitStatus::passed);
+        }
+        print("crash: {}", name);
+        misuse.commit();
+        print("crash: {} was not caught", name);
+        end_of_boot(ExitStatus::failed);
+    }
+    print("crash: {} is no misuse that this kernel knows; it knows", name);
+    for (const Misuse& misuse : kMisuses)
+        print("crash:     {}", misuse.name);
+    end_of_boot(ExitStatus::failed);
+}
+
+} // namespace loft

@@ -1,0 +1,18 @@
+// How a boot ends.
+#include "kernel/exit.hpp"
+
+#include "arch/i386/console.hpp"
+#include "kernel/cmdline.hpp"
+
+namespace loft {
+
+void end_of_boot(ExitStatus status) {
+    // A refusal writes its status whatever the command line says; so does everything that ends before the
+    // command line is known: a test that waits for `exit` must not wait for ever.
+    if (options().exit || !command_line_known() || status == ExitStatus::refused)
+        exit_qemu(static_cast<u8>(status));
+    console_write("halted (in QEMU, Ctrl-A X leaves)\n");
+    halt_forever();
+}
+
+} // namespace loft

@@ -1,0 +1,107 @@
+// From the first C++ line to the self-tests: the order in which loft comes to life.
+#include "arch/base/panic.hpp"
+#include "arch/i386/console.hpp"
+#include "arch/i386/descriptors.hpp"
+#include "arch/i386/features.hpp"
+#include "arch/i386/image.hpp"
+#include "arch/i386/lapic.hpp"
+#include "arch/i386/pic.hpp"
+#include "arch/i386/power.hpp"
+#include "arch/i386/timer.hpp"
+#include "kernel/cmdline.hpp"
+#include "kernel/crash.hpp"
+#include "kernel/exit.hpp"
+#include "kernel/faults.hpp"
+#include "kernel/log.hpp"
+#include "kernel/multiboot.hpp"
+#include "kernel/report.hpp"
+#include "kernel/selftest.hpp"
+#include "mm/fixmap.hpp"
+#include "mm/init.hpp"
+#include "mm/pagetable.hpp"
+
+namespace loft {
+namespace {
+
+#if defined(__clang__)
+constexpr const char* kCompiler = "clang " __clang_version__;
+#else
+constexpr const char* kCompiler = "g++ " __VERSION__;
+#endif
+
+void say_hello() {
+    log(LogLevel::info, "loft", "high memory {}, page tables in {}, {}, {}preemptible{}; {}",
+        config::kHighMemName, config::kHighPte ? "high memory" : "lowmem", config::kSmp ? "SMP" : "one CPU",
+        config::kPreempt ? "" : "not ", config::kDebug ? ", DEBUG" : "", kCompiler);
+    log(LogLevel::info, "loft", "command line: {}", command_line());
+    if (config::kSmp || options().maxcpus != config::kMaxCpus)
+        log(LogLevel::info, "loft", "maxcpus={}: one CPU is used", options().maxcpus);
+    for (const BootModule& module : multiboot_modules())
+        log(LogLevel::info, "loft", "module [{:08x}-{:08x}) {}", module.begin.value(), module.end.value(),
+            module.command);
+}
+
+// The pages below the stacks: an overflow faults there instead of eating what lies below.
+VirtAddr guard_pages[2];
+
+BootInfo boot_info() {
+    guard_pages[0] = image_addr(__boot_stack_guard);
+    guard_pages[1] = image_addr(__df_stack_guard);
+    return {
+        .firmware = multiboot_memory_map(),
+        .reserved = multiboot_reserved(),
+        .text = {image_addr(__text_begin), image_addr(__text_end)},
+        .rodata = {image_addr(__rodata_begin), image_addr(__rodata_end)},
+        .data = {image_addr(__data_begin), image_addr(__data_end)},
+        .guard_pages = guard_pages,
+        .highmem_bytes = options().highmem,
+        .vmalloc_bytes = options().vmalloc,
+    };
+}
+
+void start_lapic() {
+    if (!identify_cpu().apic) return;
+    lapic_init(fixmap_set(layout::Fix::lapic, lapic_phys_base().pfn(), kernel_prot.device));
+}
+
+[[noreturn]] void finish(const selftest::Totals& totals) {
+    const bool ran_nothing =
+        totals.passed + totals.failed + totals.skipped == 0 && options().selftest != "off";
+    const ExitStatus status = totals.failed != 0 || ran_nothing ? ExitStatus::failed : ExitStatus::passed;
+    if (options().exit) end_of_boot(status);
+
+    log(LogLevel::notice, "loft", "nothing is left to do. To leave QEMU press Ctrl-A, then X.");
+    for (;;)
+        wait_for_interrupt();
+}
+
+} // namespace
+
+// boot/ jumps here: in the higher half, on the boot stack and the boot page tables, interrupts off.
+// clang-format off
+extern "C" [[noreturn]] void kernel_main(u32 magic, u32 info) {
+    descriptors_init();                           // before this an exception would be a triple fault
+    console_init();                               // from here on somebody can read what went wrong
+    faults_init();                                // exceptions explain themselves; interrupts are accounted
+    pagetable_early(boot_fixmap_table);           // fixed mappings, to look at memory anywhere below 4 GiB
+    read_multiboot(magic, info);                  // copied and checked: nothing of the loader's is needed later
+    parse_command_line(multiboot_command_line()); // the first thing that is known of what is wanted
+    set_loglevel(options().loglevel);             // from here on the log shows what was asked for
+    say_hello();                                  // which kernel this is
+    enable_features(options().nopse);             // NX and global pages, before the first entry that has them
+    report_cpu();                                 // which processor this is
+    mm_init(boot_info());                         // own page tables, zones, object cache, all kinds of mapping
+    set_double_fault_root(kernel_root());         // the boot page tables are gone
+    pic_init();                                   // the 8259s out of the way of the exceptions
+    start_lapic();                                // its registers through fixmap
+    timer_init();                                 // the log has times from here on
+    hal::irq_restore(eflags::interrupt);          // the machine ticks
+    report_address_map();                         // where everything is
+    report_counters();                            // what the boot has cost
+    report_meminfo();                             // before the tests, which use memory
+    if (!options().crash.empty()) commit_misuse(options().crash);
+    finish(selftest::run(options().selftest));    // leaves QEMU, or waits until somebody does
+}
+// clang-format on
+
+} // namespace loft

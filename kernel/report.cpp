@@ -1,0 +1,90 @@
+// The boot's report. Lines that scripts read (the meminfo lines) start at column 0; the others are log lines.
+#include "kernel/report.hpp"
+
+#include "arch/base/panic.hpp"
+#include "arch/i386/features.hpp"
+#include "kernel/log.hpp"
+#include "mm/init.hpp"
+#include "mm/kmap_local.hpp"
+#include "mm/layout.hpp"
+#include "mm/page_alloc.hpp"
+#include "mm/pkmap.hpp"
+#include "mm/tlb.hpp"
+#include "mm/vmap.hpp"
+
+namespace loft {
+namespace {
+
+struct Size {
+    u32 number;
+    const char* unit;
+};
+// The largest unit that says the size exactly.
+Size exact_size(u64 bytes) {
+    if (bytes != 0 && bytes % GiB == 0) return {static_cast<u32>(bytes / GiB), "GiB"};
+    if (bytes != 0 && bytes % MiB == 0) return {static_cast<u32>(bytes / MiB), "MiB"};
+    return {static_cast<u32>(bytes / KiB), "KiB"};
+}
+
+} // namespace
+
+void report_cpu() {
+    const CpuIdentity& cpu = identify_cpu();
+    log(LogLevel::info, "cpu", "{} {} ({} physical address bits)", cpu.vendor, cpu.brand, cpu.phys_bits);
+    const hal::CpuFeatures used = hal::cpu_features();
+    log(LogLevel::info, "cpu", "paging: {}, lowmem in {} pages, {}, {}",
+        config::kPae ? "PAE, 64-bit entries" : "two levels, 32-bit entries",
+        used.large_pages ? "large" : "4 KiB", used.global ? "global kernel pages" : "no global pages",
+        used.no_execute ? "NX" : "no NX");
+}
+
+void report_address_map() {
+    for (const layout::Region& region : layout::regions()) {
+        const Size size = exact_size(u64{region.last} - region.begin + 1);
+        log(LogLevel::info, "map", "{:08x}-{:08x} {:5} {} {}", region.begin, region.last, size.number,
+            size.unit, region.name);
+    }
+}
+
+void report_meminfo() {
+    const MemInfo info = meminfo();
+    const struct {
+        const char* name;
+        u32 kib;
+    } lines[] = {
+        {"MemTotal", info.mem_total},     {"MemFree", info.mem_free},     {"LowTotal", info.low_total},
+        {"LowFree", info.low_free},       {"HighTotal", info.high_total}, {"HighFree", info.high_free},
+        {"PageTables", info.page_tables}, {"Bounce", info.bounce},
+    };
+    for (const auto& line : lines)
+        print("{}:  {} kB", line.name, line.kib);
+}
+
+void report_counters() {
+    for (u32 i = 0; i != kZones; ++i) {
+        const ZoneInfo zone = zone_info(static_cast<ZoneId>(i));
+        log(LogLevel::info, "mm", "zone {}: {} frames present, {} managed, {} free, {} in reserve",
+            zone_name(static_cast<ZoneId>(i)), zone.present, zone.managed, zone.free, zone.reserve);
+    }
+    const AllocStats alloc = alloc_stats();
+    log(LogLevel::info, "mm", "pages: {} refills, {} drains, {} fallbacks, {} failures", alloc.refills,
+        alloc.drains, alloc.fallbacks, alloc.failures);
+    const PkmapStats pool = pkmap_stats();
+    const PkmapUse use = pkmap_use();
+    log(LogLevel::info, "mm",
+        "pkmap: {} slots free, {} idle, {} used; {} maps, {} wraps, {} flushes, {} reclaimed ({} "
+        "never touched), {} waits",
+        use.free, use.idle, use.used, pool.maps, pool.wraps, pool.flushes, pool.reclaimed, pool.unused,
+        pool.waits);
+    const VmapStats vmap = vmap_stats();
+    log(LogLevel::info, "mm", "vmap: {} areas, {} pages, {} lazy pages, {} flushes, {} rounds", vmap.areas,
+        vmap.pages, vmap.lazy_pages, vmap.flushes, vmap.rounds);
+    const PreemptGuard here;
+    const TlbStats& tlb = tlb_stats.mine();
+    log(LogLevel::info, "mm", "tlb: {} invlpg, {} CR3 loads, {} full flushes, {} batches, {} remote requests",
+        tlb.invlpg, tlb.non_global, tlb.full, tlb.requests, tlb.remote);
+    const LocalMaps& local = local_maps.mine();
+    log(LogLevel::info, "mm", "kmap_local: {} misses, depth {}", local.misses, local_depth());
+}
+
+} // namespace loft

@@ -1,0 +1,20 @@
+// Names for code addresses, from the table that scripts/gen-symbols.py puts into the image.
+#pragma once
+
+#include "arch/base/types.hpp"
+
+#include <optional>
+#include <string_view>
+
+namespace loft {
+
+struct Symbol {
+    std::string_view name;
+    u32 offset; // of the address from the symbol's start
+};
+
+// The function `address` lies in; nothing if the address is not in the kernel's text or there is no table
+// (the first pass of the link). Any context; reads only the image.
+std::optional<Symbol> find_symbol(u32 address);
+
+} // namespace loft
