@@ -1,0 +1,141 @@
+// A simulated machine with mm running on it, and what nearly every test of mm asks of one.
+#pragma once
+
+#include "mm/init.hpp"
+#include "mm/page_alloc.hpp"
+#include "tests/sim/machine.hpp"
+
+#include <catch2/catch.hpp>
+
+#include <exception>
+#include <functional>
+#include <iosfwd>
+#include <random>
+#include <vector>
+
+namespace loft::test {
+
+struct Setup {
+    sim::Options machine{};
+    u64 highmem = BootInfo::kAllHighMem;
+    u32 vmalloc = 0;
+};
+
+// 64 MiB, half of them high memory where the configuration has any: boots in a moment, is soon exhausted.
+Setup small(u32 cpus = 2);
+
+// Boots mm. All CPUs are up before mm_init, because it makes the stacks and lists of the CPUs that run; after
+// it, all of them are on the kernel's own root with interrupts on.
+class Booted {
+  public:
+    explicit Booted(const Setup& setup = small());
+
+    sim::Machine machine;
+    BootInfo info;
+};
+
+// Frames, the CPUs' counts and their local maps: what is the same before and after anything that gives back all
+// that it took. Also checks the allocator's free lists.
+struct Books {
+    u32 free[kZones]{};
+    u32 held_maps = 0;
+    u32 atomic_counts = 0; // preemption, page faults and interrupt nesting of all CPUs
+    bool operator==(const Books&) const = default;
+};
+Books books();
+std::ostream& operator<<(std::ostream& out, const Books& books);
+
+// A frame that must exist.
+Page* new_page(Gfp gfp = Gfp::high);
+std::vector<Page*> new_pages(u32 count, Gfp gfp = Gfp::high);
+void free_all(std::vector<Page*>& pages);
+
+// Writes a word that no other frame has to both ends of the frame, past all page tables...
+void stamp(Page* page);
+// ... and asks, through this CPU's TLB, whether that frame is what `va` shows.
+bool shows(VirtAddr va, Page* page);
+
+// The whole machine's free frames but `low` of lowmem and `high` of high memory, until the end of the scope. What
+// is freed meanwhile stays free.
+class Shortage {
+  public:
+    Shortage(u32 low, u32 high);
+    ~Shortage();
+    Shortage(const Shortage&) = delete;
+    Shortage& operator=(const Shortage&) = delete;
+
+  private:
+    std::vector<Page*> taken_;
+};
+
+// An interrupt of this CPU as the kernel takes one.
+void as_interrupt(const std::function<void()>& handler);
+
+// Something that comes in between at a schedule point. It may be called from a destructor of mm, where an
+// exception would end the program: the first one is kept and comes out of finish().
+class Intruder {
+  public:
+    explicit Intruder(std::function<void()> what) : what_{std::move(what)} {}
+    void operator()();
+    void finish();
+    u32 runs() const { return runs_; }
+
+  private:
+    std::function<void()> what_;
+    std::exception_ptr first_;
+    u32 runs_ = 0;
+};
+
+// Boots a machine and runs `body` on it, once for every possible sequence of answers to "was this entry filled
+// speculatively?"; returns how many there were. The answers count from where `body` calls from_here().
+u32 for_every_fill(const Setup& setup,
+                   const std::function<void(Booted&, const std::function<void()>& from_here)>& body);
+
+// Does the child process that runs `what` end in std::terminate by an exception whose text contains `text`?
+bool terminates_with(const std::function<void()>& what, std::string_view text);
+
+using Random = std::mt19937;
+inline u32 below(Random& random, u32 limit) { return static_cast<u32>(random() % limit); }
+
+// For REQUIRE_THROWS_MATCHES: the text of a panic, refusal or fault.
+class Says : public Catch::MatcherBase<std::exception> {
+  public:
+    explicit Says(std::string part) : part_{std::move(part)} {}
+    bool match(const std::exception& error) const override {
+        return std::string_view{error.what()}.find(part_) != std::string_view::npos;
+    }
+    std::string describe() const override { return "says \"" + part_ + "\""; }
+
+  private:
+    std::string part_;
+};
+
+} // namespace loft::test
+
+namespace Catch {
+template <> struct StringMaker<loft::Pfn> {
+    static std::string convert(loft::Pfn pfn) { return loft::sim::text("frame {:x}", pfn.value()); }
+};
+template <> struct StringMaker<loft::VirtAddr> {
+    static std::string convert(loft::VirtAddr va) { return loft::sim::text("{:08x}", va.value()); }
+};
+template <> struct StringMaker<loft::PhysAddr> {
+    static std::string convert(loft::PhysAddr at) { return loft::sim::text("physical {:x}", at.value()); }
+};
+} // namespace Catch
+
+#define REQUIRE_PANIC(expression, text)                                                                      \
+    REQUIRE_THROWS_MATCHES(expression, ::loft::sim::Panic, ::loft::test::Says(text))
+#define CHECK_PANIC(expression, text)                                                                        \
+    CHECK_THROWS_MATCHES(expression, ::loft::sim::Panic, ::loft::test::Says(text))
+#define REQUIRE_REFUSED(expression, text)                                                                    \
+    REQUIRE_THROWS_MATCHES(expression, ::loft::sim::Refused, ::loft::test::Says(text))
+
+// Ends a test that has nothing to say in this configuration.
+#define ONLY_WITH(condition)                                                                                 \
+    do {                                                                                                     \
+        if (!(condition)) {                                                                                  \
+            SUCCEED("not in this configuration: " #condition);                                               \
+            return;                                                                                          \
+        }                                                                                                    \
+    } while (false)

@@ -1,0 +1,39 @@
+// A second page-table walker, as naive as can be: numbers from the manual, straight from physical memory.
+//
+// It shares nothing with mm/pagetable.cpp, arch/i386/pte.hpp or the simulated machine's own walker, so that the same
+// mistake would have to be made again here (SDM vol. 3: 4.3 for 32-bit paging, 4.4 for PAE, 4.6 for rights).
+#pragma once
+
+#include "arch/base/types.hpp"
+
+#include <functional>
+#include <optional>
+#include <set>
+
+namespace loft::test {
+
+struct Mapped {
+    u64 phys = 0; // of the page
+    bool large = false;
+    bool write = false;
+    bool user = false;
+    bool execute = false;
+    bool global = false;
+    bool uncached = false;
+    bool accessed_dirty = false; // both, in the entry that maps
+    bool operator==(const Mapped&) const = default;
+};
+
+// What the tables under `root` say about `va`. Nothing is cached, no accessed bit is set.
+std::optional<Mapped> oracle_walk(u64 root, u32 va);
+
+// Calls visit(va, mapped) for each 4 KiB page of the address space that is mapped.
+void oracle_every_page(u64 root, const std::function<void(u32 va, const Mapped&)>& visit);
+
+// The frames of all tables under `root`, the root's own included.
+std::set<u64> oracle_tables(u64 root);
+
+// Does the directory entry of `va` lead to a page table?
+bool oracle_has_table(u64 root, u32 va);
+
+} // namespace loft::test

@@ -1,0 +1,126 @@
+// An access of the current CPU: the walk (SDM vol. 3, 4.3 and 4.4), its rights (4.6), accessed and dirty
+// (4.8), and the question whether an old translation could answer instead.
+#include "tests/sim/machine.hpp"
+
+namespace loft::sim {
+
+void Machine::reserved_bits(u32 va, const char* level, u64 entry) const {
+    throw BadAccess{text("CPU {} walks to {:08x}: reserved bits, or no memory behind it, in the {} {:x}",
+                         current(), va, level, entry)};
+}
+
+Machine::Walk Machine::walk(const Cpu& cpu, u32 va) const {
+    Walk result;
+    if (cpu.space == nullptr) throw BadAccess{text("CPU {} has no root loaded", current())};
+    const u32 slot = va >> paging::kLargeShift;
+    const u32 frame = cpu.space->directory[slot / paging::kPtesPerTable];
+    if (frame == Space::kNone) return result;
+
+    result.directory = raw::cell(frame, slot % paging::kPtesPerTable);
+    const RawPte pde = *result.directory;
+    if (!raw::present(pde)) return result;
+    const u32 index = paging::pte_index(VirtAddr{va});
+    if (raw::large(pde)) {
+        if (raw::reserved(pde, true, features())) reserved_bits(va, "large directory entry", pde);
+        result.translation = raw::large_translation(pde, features());
+        result.translation.pfn += index;
+        result.present = true;
+        return result;
+    }
+    const u32 table = raw::frame(pde);
+    if (raw::reserved(pde, false, features()) || !(frame_state_of(table) & frame_state::ram))
+        reserved_bits(va, "directory entry", pde);
+
+    result.table = raw::cell(table, index);
+    const RawPte pte = *result.table;
+    if (!raw::present(pte)) return result;
+    if (raw::reserved(pte, false, features())) reserved_bits(va, "table entry", pte);
+    result.translation = raw::translation(pte, raw::frame(pte), raw::rights(pde), features());
+    result.present = true;
+    return result;
+}
+
+std::optional<Translation> Machine::look(const Cpu& cpu, VirtAddr va) const {
+    const Walk now = walk(cpu, va.value());
+    if (!now.present) return std::nullopt;
+    return now.translation;
+}
+
+std::vector<Translation> Machine::possible(VirtAddr va) {
+    std::vector<Translation> all;
+    if (const auto now = look(here(), va)) all.push_back(*now);
+    for (const Residual& r : here().stale.of(va.value() >> kPageShift, features()))
+        all.push_back(r.translation);
+    return all;
+}
+
+bool Machine::stale(VirtAddr va) {
+    const auto now = look(here(), va);
+    for (const Translation& t : possible(va))
+        if (!now || t != *now) return true;
+    return false;
+}
+
+void Machine::fault(VirtAddr va, Access kind, const Walk& now) const {
+    throw PageFault{text("page fault: CPU {} {} {:08x}: {}", current(), access_name(kind), va.value(),
+                         now.present ? describe(now.translation) : std::string{"nothing is mapped"}),
+                    va, now.present};
+}
+
+void Machine::released(VirtAddr va, u32 pfn, Access kind) const {
+    throw ReleasedAccess{text("CPU {} {} {:08x}: frame {:x} has been given back", current(),
+                              access_name(kind), va.value(), pfn)};
+}
+
+// Throws if the outcome depends on what the TLB holds. True if the TLB may hold exactly what the tables say.
+bool Machine::check_stale(Cpu& cpu, VirtAddr va, const Walk& now, Access kind) {
+    if (!cpu.stale.knows(va.value() >> kPageShift)) return false;
+    const bool allowed = now.present && now.translation.permits(kind);
+    bool same = false;
+    for (const Residual& r : cpu.stale.of(va.value() >> kPageShift, features())) {
+        const bool would = r.translation.permits(kind);
+        if (would != allowed || (would && r.translation.pfn != now.translation.pfn)) {
+            throw StaleAccess{
+                text("stale access: CPU {} {} {:08x}: the tables say {}, but the TLB may still hold {}, "
+                     "which {}:{} changed "
+                     "without a flush here",
+                     current(), access_name(kind), va.value(),
+                     now.present ? describe(now.translation) : std::string{"that nothing is mapped"},
+                     describe(r.translation), r.changed.file, r.changed.line)};
+        }
+        same |= would;
+    }
+    return same;
+}
+
+u8* Machine::access(VirtAddr va, u32 size, Access kind) {
+    if ((va.value() & (size - 1)) != 0)
+        throw BadAccess{
+            text("CPU {} {} {:08x}: {} bytes, misaligned", current(), access_name(kind), va.value(), size)};
+    Cpu& cpu = here();
+    const Walk now = walk(cpu, va.value());
+    bool cached = false;
+    if (!cpu.stale.empty()) [[unlikely]]
+        cached = check_stale(cpu, va, now, kind);
+    if (!now.present || !now.translation.permits(kind)) fault(va, kind, now);
+
+    const u32 pfn = now.translation.pfn;
+    const u8 state = frame_state_of(pfn);
+    if ((state & frame_state::ram) == 0)
+        throw BadAccess{
+            text("CPU {} {} {:08x}: no RAM at frame {:x}", current(), access_name(kind), va.value(), pfn)};
+    if (state & frame_state::free) released(va, pfn, kind);
+
+    // A hit in the TLB does not walk, and so does not set A (4.8); nor D, if the cached entry has it set.
+    RawCell* leaf = now.table != nullptr ? now.table : now.directory;
+    const RawPte bits = raw::kAccessed | (writes(kind) ? raw::kDirty : 0);
+    if ((*leaf & bits) != bits || !raw::accessed(*now.directory)) [[unlikely]] {
+        if (!cached || chosen()) {
+            *now.directory |= raw::kAccessed;
+            *leaf |= bits;
+        }
+    }
+    return ram_at((u64{pfn} << kPageShift) + va.page_offset());
+}
+
+} // namespace loft::sim

@@ -1,0 +1,67 @@
+// What the simulated machine throws. Each of these ends a host test that does not expect it; what() says why.
+#pragma once
+
+#include "arch/base/format.hpp"
+
+#include <exception>
+#include <string>
+
+namespace loft::sim {
+
+class Stop : public std::exception {
+  public:
+    explicit Stop(std::string text) : text_{std::move(text)} {}
+    const char* what() const noexcept override { return text_.c_str(); }
+    const std::string& text() const { return text_; }
+    bool says(std::string_view part) const { return text_.find(part) != std::string::npos; }
+
+  private:
+    std::string text_;
+};
+
+// panic(), a failed LOFT_ASSERT, refuse(): the kernel found something wrong.
+struct Panic : Stop {
+    using Stop::Stop;
+};
+struct Refused : Stop {
+    using Stop::Stop;
+};
+
+// A fault that a real CPU is certain to take.
+struct PageFault : Stop {
+    PageFault(std::string text, VirtAddr at, bool was_present)
+        : Stop{std::move(text)}, va{at}, present{was_present} {}
+    VirtAddr va;
+    bool present; // a protection violation; else nothing is mapped there
+};
+
+// An access whose result depends on whether this CPU still holds an old translation: a flush is missing.
+struct StaleAccess : Stop {
+    using Stop::Stop;
+};
+// An access to a frame that the allocator has been given back; also a page table given back while a CPU may
+// walk it.
+struct ReleasedAccess : Stop {
+    using Stop::Stop;
+};
+// What no kernel does on purpose: outside RAM, misaligned, reserved bits in an entry, a loop that waits for
+// nobody.
+struct BadAccess : Stop {
+    using Stop::Stop;
+};
+
+namespace detail {
+class StringSink final : public Sink {
+  public:
+    void write(std::string_view text) override { out += text; }
+    std::string out;
+};
+} // namespace detail
+
+template <typename... Args> std::string text(std::string_view format, const Args&... args) {
+    detail::StringSink sink;
+    loft::format(sink, format, args...);
+    return sink.out;
+}
+
+} // namespace loft::sim

@@ -1,0 +1,38 @@
+// Where flushes are asked for, and leaving one of them out.
+//
+// mm passes a Site from the line that wants a flush down to the HAL. A test run lists all of them
+// (LOFT_LIST_FLUSHES=FILE appends "path:line kind", or "path:line:column kind" where a line has two); a
+// second run leaves out every flush of one of them (LOFT_DROP_FLUSH=path:line[:column]) and has to fail.
+#pragma once
+
+#include "arch/base/types.hpp"
+
+#include <source_location>
+#include <string_view>
+
+namespace loft::hal {
+
+struct Site {
+    const char* file = "";
+    u32 line = 0;
+    u32 column = 0;
+    static constexpr Site current(std::source_location where = std::source_location::current()) {
+        return {where.file_name(), where.line(), where.column()};
+    }
+};
+
+} // namespace loft::hal
+
+namespace loft::sim {
+
+using hal::Site;
+
+// Notes the site; false if its flushes are to be left out.
+bool flush_wanted(const Site& site, const char* kind);
+
+// "mm/x.cpp:123" or "mm/x.cpp:123:7"; the path may be any tail of the real one. Empty: none but that of the environment.
+void drop_flush_site(std::string_view site);
+// How many flushes have been left out since then.
+u64 dropped_flushes();
+
+} // namespace loft::sim

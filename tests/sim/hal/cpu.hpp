@@ -1,0 +1,98 @@
+// hal/cpu of the simulated machine. Contract: arch/base/hal_contract.hpp.
+//
+// A per-CPU variable is an array; one operation on it is one step of the schedule, as it is one instruction
+// on i386.
+#pragma once
+
+#include "arch/base/config.hpp"
+#include "tests/sim/machine.hpp"
+
+#define LOFT_PERCPU constinit
+
+namespace loft::hal {
+
+inline CpuId this_cpu() {
+    sim::schedule_point(sim::Point::percpu);
+    return sim::machine().current();
+}
+
+namespace detail {
+inline constexpr u32 kInterruptFlag = 1u << 9; // where EFLAGS has it
+} // namespace detail
+
+inline u32 irq_save() {
+    sim::schedule_point(sim::Point::irq);
+    bool& flag = sim::machine().here().interrupts;
+    const u32 flags = flag ? detail::kInterruptFlag : 0;
+    flag = false;
+    return flags;
+}
+inline void irq_restore(u32 flags) {
+    if ((flags & detail::kInterruptFlag) == 0) return;
+    sim::machine().here().interrupts = true;
+    sim::schedule_point(sim::Point::irq); // what was pending comes in now
+}
+inline bool irqs_enabled() { return sim::machine().here().interrupts; }
+
+// The host's code address, cut to 32 bits: messages print it, nothing else uses it.
+[[gnu::always_inline]] inline u32 return_address() {
+    return static_cast<u32>(reinterpret_cast<std::uintptr_t>(__builtin_return_address(0)));
+}
+
+inline void cpu_relax() {
+    sim::schedule_point(sim::Point::relax);
+    sim::machine().relax();
+}
+
+struct CpuFeatures {
+    bool large_pages;
+    bool global;
+    bool no_execute;
+};
+inline CpuFeatures cpu_features() {
+    const sim::Features& f = sim::machine().features();
+    return {f.large_pages, f.global, f.no_execute};
+}
+
+template <typename T> class PerCpu {
+  public:
+    constexpr PerCpu() = default;
+
+    template <auto M> auto load() const {
+        static_assert(sizeof(value_[0].*M) == 4);
+        sim::schedule_point(sim::Point::percpu);
+        return value_[cpu()].*M;
+    }
+    template <auto M, typename V> void store(V value) {
+        using F = std::remove_reference_t<decltype(value_[0].*M)>;
+        static_assert(sizeof(F) == 4);
+        sim::schedule_point(sim::Point::percpu);
+        value_[cpu()].*M = static_cast<F>(value);
+    }
+    template <auto M> void add(u32 n) {
+        static_assert(sizeof(value_[0].*M) == 4);
+        sim::schedule_point(sim::Point::percpu);
+        value_[cpu()].*M += n;
+    }
+    template <auto M> u32 exchange_add(u32 n) {
+        static_assert(sizeof(value_[0].*M) == 4);
+        sim::schedule_point(sim::Point::percpu);
+        const u32 old = value_[cpu()].*M;
+        value_[cpu()].*M = old + n;
+        return old;
+    }
+
+    T& mine() {
+        sim::schedule_point(sim::Point::percpu);
+        return value_[cpu()];
+    }
+    T& of(CpuId id) { return value_[id.value()]; }
+
+  private:
+    // After the schedule point: where the caller is when the instruction executes.
+    static u32 cpu() { return sim::machine().current().value(); }
+
+    T value_[config::kMaxCpus]{};
+};
+
+} // namespace loft::hal

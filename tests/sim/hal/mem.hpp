@@ -1,0 +1,98 @@
+// hal/mem of the simulated machine: every access goes through the CPU's TLB. Contract:
+// arch/base/hal_contract.hpp.
+#pragma once
+
+#include "tests/sim/machine.hpp"
+
+#include <algorithm>
+
+namespace loft::hal {
+
+template <typename T> inline T load(VirtAddr va) {
+    static_assert(sizeof(T) == 1 || sizeof(T) == 2 || sizeof(T) == 4);
+    sim::schedule_point(sim::Point::memory);
+    T value;
+    std::memcpy(&value, sim::machine().access(va, sizeof(T), sim::Access::read), sizeof(T));
+    return value;
+}
+template <typename T> inline void store(VirtAddr va, T value) {
+    static_assert(sizeof(T) == 1 || sizeof(T) == 2 || sizeof(T) == 4);
+    sim::schedule_point(sim::Point::memory);
+    sim::machine().write(sim::machine().access(va, sizeof(T), sim::Access::write), &value, sizeof(T));
+}
+
+namespace detail {
+// A long access in pieces that stay inside a page; half a page at most, so that something can come in
+// between.
+template <typename F> void in_pieces(u32 bytes, VirtAddr a, VirtAddr b, F&& one) {
+    constexpr u32 kPiece = kPageSize / 2;
+    for (u32 done = 0; done < bytes;) {
+        const u32 room =
+            std::min(kPiece - ((a + done).value() % kPiece), kPiece - ((b + done).value() % kPiece));
+        const u32 piece = std::min(room, bytes - done);
+        sim::schedule_point(sim::Point::memory);
+        one(done, piece);
+        done += piece;
+    }
+}
+void check_words(VirtAddr va, u32 bytes);
+void fill_bytes(VirtAddr to, u8 value, u32 bytes);
+} // namespace detail
+
+inline void zero_words(VirtAddr to, u32 bytes) {
+    detail::check_words(to, bytes);
+    detail::fill_bytes(to, 0, bytes);
+}
+inline void copy_words(VirtAddr to, VirtAddr from, u32 bytes) {
+    detail::check_words(to, bytes);
+    detail::check_words(from, bytes);
+    detail::in_pieces(bytes, to, from, [&](u32 at, u32 n) {
+        sim::Machine& m = sim::machine();
+        const u8* source = m.access(from + at, 1, sim::Access::read);
+        m.write(m.access(to + at, 1, sim::Access::write), source, n);
+    });
+}
+inline void copy_in(void* object, VirtAddr from, u32 bytes) {
+    detail::in_pieces(bytes, from, from, [&](u32 at, u32 n) {
+        std::memcpy(static_cast<u8*>(object) + at, sim::machine().access(from + at, 1, sim::Access::read), n);
+    });
+}
+inline void copy_out(VirtAddr to, const void* object, u32 bytes) {
+    detail::in_pieces(bytes, to, to, [&](u32 at, u32 n) {
+        sim::machine().write(sim::machine().access(to + at, 1, sim::Access::write),
+                             static_cast<const u8*>(object) + at, n);
+    });
+}
+inline void fill(VirtAddr to, u8 value, u32 bytes) { detail::fill_bytes(to, value, bytes); }
+
+// Objects in the direct map. Their fields are reached past the TLB: pointers are the host's.
+namespace detail {
+inline constexpr u32 kDirectMap = 0xc000'0000, kDirectMapSize = 896 * MiB;
+[[noreturn]] void not_lowmem(std::uintptr_t what);
+} // namespace detail
+
+class PteCell;
+
+template <typename T> inline T* lowmem_ptr(VirtAddr va) {
+    if (va.value() - detail::kDirectMap < detail::kDirectMapSize) [[likely]]
+        return reinterpret_cast<T*>(sim::ram_at(va.value() - detail::kDirectMap));
+    // An entry of a page table that is seen through a mapping: each access to it goes through that mapping.
+    if constexpr (std::is_same_v<std::remove_const_t<T>, PteCell>)
+        return reinterpret_cast<T*>(sim::kWindowBase + va.value());
+    else
+        detail::not_lowmem(va.value());
+}
+inline VirtAddr lowmem_addr(const void* object) {
+    const std::uintptr_t offset = reinterpret_cast<std::uintptr_t>(object) - sim::kRamBase;
+    if (offset < detail::kDirectMapSize) [[likely]]
+        return VirtAddr{detail::kDirectMap + static_cast<u32>(offset)};
+    const std::uintptr_t seen = reinterpret_cast<std::uintptr_t>(object) - sim::kWindowBase;
+    if (seen < 4 * GiB) return VirtAddr{static_cast<u32>(seen)};
+    detail::not_lowmem(reinterpret_cast<std::uintptr_t>(object));
+}
+
+// The allocator has got these frames back: whoever touches them from now on is wrong.
+inline void note_frame_free(Pfn first, u32 order) { sim::machine().frame_free(first.value(), order); }
+inline void note_frame_used(Pfn first, u32 order) { sim::machine().frame_used(first.value(), order); }
+
+} // namespace loft::hal

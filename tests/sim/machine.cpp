@@ -1,0 +1,166 @@
+// The machine as a whole: its life, its CPUs, its choices.
+#include "tests/sim/machine.hpp"
+
+#include <algorithm>
+
+namespace loft::sim {
+namespace {
+
+Machine* the_machine;
+
+// QEMU's `pc`: everything below 4 GiB up to 3.5 GiB, else 3 GiB there and the rest from 4 GiB on.
+std::vector<RamRange> like_a_pc(u64 ram) {
+    const u64 low = ram <= 7 * GiB / 2 ? ram : 3 * GiB;
+    std::vector<RamRange> ranges{{0, low}};
+    if (ram > low) ranges.push_back({4 * GiB, ram - low});
+    return ranges;
+}
+
+} // namespace
+
+bool has_machine() { return the_machine != nullptr; }
+
+Machine& machine() {
+    if (the_machine == nullptr) throw BadAccess{"no simulated machine: the test makes a sim::Machine first"};
+    return *the_machine;
+}
+
+Machine::Machine(Options options) : options_{std::move(options)}, random_state_{options_.seed * 2 + 1} {
+    if (the_machine != nullptr) throw BadAccess{"one simulated machine at a time"};
+    if (options_.cpus == 0 || options_.cpus > config::kMaxCpus)
+        throw BadAccess{"that many CPUs there are not"};
+    ram_reset();
+    ram_ = options_.ranges.empty() ? like_a_pc(options_.ram) : options_.ranges;
+    for (const RamRange& range : ram_) {
+        const u64 begin = std::min(range.base >> kPageShift, u64{kFrameLimit});
+        const u64 end = std::min((range.base + range.size) >> kPageShift, u64{kFrameLimit});
+        if (begin < end) std::memset(&frame_state_of(static_cast<u32>(begin)), frame_state::ram, end - begin);
+    }
+    cpus_.resize(options_.cpus);
+    cpus_[0].online = true;
+    online_ = CpuSet::only(CpuId{0});
+    set_schedule_hook({});
+    the_machine = this;
+}
+
+Machine::~Machine() {
+    set_schedule_hook({});
+    the_machine = nullptr;
+}
+
+void Machine::switch_to(CpuId id) {
+    if (id.value() >= cpus_.size()) throw BadAccess{text("there is no CPU {}", id)};
+    current_ = id.value();
+    relaxed_ = 0;
+}
+
+void Machine::bring_up(CpuId id) {
+    Cpu& fresh = cpu(id);
+    if (fresh.online) return;
+    fresh.online = true;
+    fresh.interrupts = true;
+    online_ = online_.with(id);
+    const u64 root = here().root;
+    on_cpu(id, [&] { load_root(root); });
+    fresh.counters = {};
+}
+
+void Machine::finish_boot(const std::function<void(CpuId)>& prepare) {
+    for (u32 i = 0; i < cpus_.size(); ++i) {
+        if (cpus_[i].online) continue;
+        if (prepare) prepare(CpuId{i});
+        bring_up(CpuId{i});
+    }
+    here().interrupts = true;
+    booted_ = true;
+}
+
+Counters Machine::total() const {
+    Counters sum;
+    for (const Cpu& c : cpus_) {
+        sum.invlpg += c.counters.invlpg;
+        sum.flush_non_global += c.counters.flush_non_global;
+        sum.flush_all += c.counters.flush_all;
+        sum.load_root += c.counters.load_root;
+        sum.ipis_sent += c.counters.ipis_sent;
+        sum.ipis_received += c.counters.ipis_received;
+    }
+    return sum;
+}
+
+void Machine::run_on(CpuSet others, void (*call)(void*), void* argument) {
+    Counters& mine = here().counters;
+    others.without(current()).for_each([&](CpuId id) {
+        if (id.value() >= cpus_.size() || !cpu(id).online)
+            throw BadAccess{
+                text("CPU {} interrupts CPU {}, which is not there: it would wait for ever", current(), id)};
+        ++mine.ipis_sent;
+        ++cpu(id).counters.ipis_received;
+        on_cpu(id, [&] { interrupt([&] { call(argument); }); });
+    });
+}
+
+void Machine::relax() {
+    constexpr u64 kForever = 1'000'000;
+    if (++relaxed_ < kForever) return;
+    relaxed_ = 0;
+    throw BadAccess{text("CPU {} waits for something that nobody is left to do", current())};
+}
+
+u64 Machine::random() { // xorshift64*
+    random_state_ ^= random_state_ >> 12;
+    random_state_ ^= random_state_ << 25;
+    random_state_ ^= random_state_ >> 27;
+    return random_state_ * 0x2545'f491'4f6c'dd1d;
+}
+
+bool Machine::chosen() {
+    ++fills_asked_;
+    if (!script_.empty()) {
+        const bool answer = script_.front();
+        script_.pop_front();
+        return answer;
+    }
+    if (options_.fills == Fills::random) return booted_ && (random() >> 60) < 6; // both ways matter, not more
+    return options_.fills == Fills::always;
+}
+
+// --- frames
+
+void Machine::frame_used(u32 pfn, u32 order) {
+    for (u32 i = 0; i < 1u << order; ++i) {
+        u8& state = frame_state_of(pfn + i);
+        state = static_cast<u8>((state | frame_state::handed_out) & ~frame_state::free);
+    }
+}
+
+void Machine::frame_free(u32 pfn, u32 order) {
+    for (u32 i = 0; i < 1u << order; ++i) {
+        u8& state = frame_state_of(pfn + i);
+        if (state & frame_state::table) {
+            const u32 frame = pfn + i;
+            const bool linked = std::any_of(spaces_.begin(), spaces_.end(), [&](const auto& space) {
+                const auto& d = space->directory;
+                return space->tables.contains(frame) || std::find(d.begin(), d.end(), frame) != d.end();
+            });
+            if (linked)
+                throw ReleasedAccess{text("page table in frame {:x} given back while it is in use", frame)};
+            for (u32 c = 0; c < cpus_.size(); ++c)
+                for (const DirectoryResidual& d : cpus_[c].stale.directories())
+                    if (d.table == frame)
+                        throw ReleasedAccess{
+                            text("page table in frame {:x} given back before CPU {} forgot the directory "
+                                 "entry that {}:{} changed",
+                                 frame, c, d.changed.file, d.changed.line)};
+            state = static_cast<u8>(state & ~frame_state::table);
+        }
+        if (state & frame_state::handed_out) state |= frame_state::free;
+    }
+}
+
+bool Machine::logged(std::string_view part) const {
+    return std::any_of(log_.begin(), log_.end(),
+                       [&](const std::string& line) { return line.find(part) != std::string::npos; });
+}
+
+} // namespace loft::sim

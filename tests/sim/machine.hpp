@@ -1,0 +1,254 @@
+// The simulated machine: CPUs whose TLBs go stale, memory, page-table walks. One at a time; made anew for
+// each test.
+//
+//     sim::Machine m{{.cpus = 2, .ram = 2 * GiB}};
+//     pagetable_early(m.boot_last_table());
+//     mm_init(m.make_boot_info());
+//     m.finish_boot(mm_init_cpu);          // the other CPUs run, on this CPU's root; interrupts are on
+//     sim::on_cpu(CpuId{1}, [&] { ... });
+//
+// mm sees it through tests/sim/hal only. README.md has the rules of the model and the list of what tests can
+// do with it.
+#pragma once
+
+#include "arch/base/cpu_set.hpp"
+#include "mm/boot_info.hpp"
+#include "tests/sim/errors.hpp"
+#include "tests/sim/flush_sites.hpp"
+#include "tests/sim/may_set.hpp"
+#include "tests/sim/schedule.hpp"
+#include "tests/sim/translation.hpp"
+
+#include <array>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <type_traits>
+#include <unordered_map>
+#include <vector>
+
+namespace loft::sim {
+
+struct RamRange {
+    u64 base = 0;
+    u64 size = 0;
+};
+
+// When an accessed bit is read and is clear: has the CPU, speculatively, just set it? Until finish_boot() `random` means
+// never: what boot measures of the accessed bit is then the same in every test.
+enum class Fills : u8 { random, never, always };
+
+struct Options {
+    u32 cpus = config::kMaxCpus < 4 ? config::kMaxCpus : 4;
+    u64 ram = 1 * GiB; // laid out as QEMU's `pc` does: the rest above 3 or 3.5 GiB begins at 4 GiB
+    std::vector<RamRange> ranges{};        // RAM, instead of `ram`
+    std::vector<FirmwareRange> firmware{}; // the firmware's map, instead of the one that describes the RAM
+    std::vector<ReservedRange> modules{};  // reserved besides the kernel's image
+    Features features{};
+    Fills fills = Fills::random;
+    u64 seed = 1;
+};
+
+struct Counters {
+    u64 invlpg = 0;
+    u64 flush_non_global = 0; // without load_root
+    u64 flush_all = 0;
+    u64 load_root = 0;
+    u64 ipis_sent = 0; // CPUs that this one has interrupted
+    u64 ipis_received = 0;
+};
+
+// The tables that CPUs with the same root walk, and from which places each page table is reached.
+struct Space {
+    static constexpr u32 kNone = ~0u;
+    std::array<u32, paging::kDirectories> directory{}; // frames, kNone where the PDPTE is not present
+    std::unordered_map<u32, std::vector<u16>> tables;  // page table -> slots that lead to it
+    u32 users = 0;
+
+    RawPte entry(u32 slot) const {
+        const u32 frame = directory[slot / paging::kPtesPerTable];
+        return frame == kNone ? RawPte{0} : RawPte{*raw::cell(frame, slot % paging::kPtesPerTable)};
+    }
+    void link(u32 slot, RawPte entry);
+    void unlink(u32 slot, RawPte entry);
+};
+
+struct Cpu {
+    bool online = false;
+    bool interrupts = false;
+    u64 root = 0;           // CR3
+    Space* space = nullptr; // with PAE: as latched when CR3 was loaded (SDM 4.4.1)
+    MaySet stale;
+    Counters counters;
+};
+
+class Machine {
+  public:
+    explicit Machine(Options options = {});
+    ~Machine();
+    Machine(const Machine&) = delete;
+    Machine& operator=(const Machine&) = delete;
+
+    const Options& options() const { return options_; }
+    const Features& features() const { return options_.features; }
+
+    // --- booting
+    // The kernel's image at 1 MiB, boot's page tables in it and loaded on CPU 0, and the map of the firmware.
+    // The spans live as long as the machine. Change the result at will before mm gets it.
+    BootInfo make_boot_info();
+    // The table of the last addresses, linked by boot. (A hal::PteCell*; any pointer type takes it.)
+    struct AnyPointer {
+        void* to;
+        template <typename T> operator T*() const { return static_cast<T*>(to); }
+    };
+    AnyPointer boot_last_table() const { return {ram_at(boot_last_table_)}; }
+    u64 boot_root() const { return boot_root_; }
+    void bring_up(CpuId cpu); // on the root of the current CPU, with interrupts on and an empty TLB
+    // All of them, and interrupts on here too. `prepare` runs for each on this CPU before (mm_init_cpu, for example).
+    void finish_boot(const std::function<void(CpuId)>& prepare = {});
+    u64 usable_bytes() const; // what the firmware's map calls usable, as it stands
+
+    // --- CPUs
+    Cpu& cpu(CpuId id) { return cpus_.at(id.value()); }
+    Cpu& here() { return cpus_[current_]; }
+    CpuId current() const { return CpuId{current_}; }
+    void switch_to(CpuId id); // prefer on_cpu()
+    CpuSet online() const { return online_; }
+    Counters& counters(CpuId id) { return cpu(id).counters; }
+    Counters total() const;
+
+    // --- memory, as the current CPU sees it. Throws PageFault, StaleAccess, ReleasedAccess, BadAccess.
+    // The host address of `va`; `size` bytes from there lie in one page. Sets A and D.
+    u8* access(VirtAddr va, u32 size, Access kind);
+    // Writes to RAM that access() returned; page tables notice.
+    void write(u8* to, const void* from, u32 bytes) {
+        if (frame_state_of(frame_of(to)) & frame_state::table) [[unlikely]]
+            write_table(to, from, bytes);
+        else
+            std::memcpy(to, from, bytes);
+    }
+    // What the tables say now, without touching anything.
+    std::optional<Translation> translate(VirtAddr va) { return look(here(), va); }
+    // ... and all that this CPU may think, the tables' own answer first if there is one.
+    std::vector<Translation> possible(VirtAddr va);
+    bool stale(VirtAddr va); // is there a possible translation that is not the tables' own
+
+    // --- page-table entries (for hal/pte.hpp)
+    u32 cell_half(const void* cell, u32 half);
+    RawPte cell_read(const void* cell);
+    void cell_store_half(void* cell, u32 half, u32 value, Where where);
+    RawPte cell_exchange(void* cell, RawPte value, Where where);
+    u32 cell_exchange_low(void* cell, u32 value, Where where);
+
+    // --- TLB (for hal/tlb.hpp)
+    void invlpg(VirtAddr va, const Site& site);
+    void flush_non_global(const Site& site);
+    void flush_all(const Site& site);
+    void load_root(u64 root);
+
+    // --- interrupting other CPUs
+    void run_on(CpuSet others, void (*call)(void*), void* argument);
+
+    // --- choices
+    // The next answers to "was it filled speculatively?"; after them, Options::fills decides.
+    void script_fills(std::initializer_list<bool> answers) { script_.insert(script_.end(), answers); }
+    void set_fills(Fills fills) { options_.fills = fills; }
+    u64 fills_asked() const { return fills_asked_; } // how often the machine came to such a branch
+    u64 random();
+
+    // --- frames
+    void frame_free(u32 pfn, u32 order);
+    void frame_used(u32 pfn, u32 order);
+
+    // --- the rest
+    std::vector<std::string>& log() { return log_; }
+    bool logged(std::string_view part) const;
+    void relax(); // cpu_relax: throws BadAccess when nobody can ever end the wait
+
+  private:
+    struct Walk {
+        RawCell* directory = nullptr; // the entries that gave the translation
+        RawCell* table = nullptr;     // null for a large page
+        Translation translation;
+        bool present = false;
+    };
+    static u32 frame_of(const void* ram) {
+        return static_cast<u32>((reinterpret_cast<std::uintptr_t>(ram) - kRamBase) >> kPageShift);
+    }
+    Walk walk(const Cpu& cpu, u32 va) const;
+    std::optional<Translation> look(const Cpu& cpu, VirtAddr va) const;
+    bool check_stale(Cpu& cpu, VirtAddr va, const Walk& now, Access kind);
+    [[noreturn]] void fault(VirtAddr va, Access kind, const Walk& now) const;
+    [[noreturn]] void released(VirtAddr va, u32 pfn, Access kind) const;
+    [[noreturn]] void reserved_bits(u32 va, const char* level, u64 entry) const;
+
+    RawCell* cell_address(const void* cell, Access kind);
+    bool fill(RawCell* cell);
+    bool reachable(const RawCell* cell);
+    void note_change(const RawCell* cell, RawPte before, RawPte now, bool never_cached, Where where);
+    void directory_changed(Space& space, u32 slot, RawPte before, RawPte now, bool residual, Where where);
+    void write_table(u8* to, const void* from, u32 bytes);
+    bool chosen();
+
+    std::array<u32, paging::kDirectories> latch(u64 root) const;
+    Space* acquire(const std::array<u32, paging::kDirectories>& directory);
+    void release(Space* space);
+    void keep_globals(Cpu& cpu, const Space& from, const Space& to);
+    void build_boot_tables();
+
+    Options options_;
+    std::vector<Cpu> cpus_;
+    std::vector<std::unique_ptr<Space>> spaces_;
+    u32 current_ = 0;
+    CpuSet online_;
+    std::deque<bool> script_;
+    u64 random_state_;
+    u64 fills_asked_ = 0;
+    u64 relaxed_ = 0;
+    bool booted_ = false;
+    u64 boot_root_ = 0;
+    u64 boot_last_table_ = 0;
+    std::vector<RamRange> ram_;
+    std::vector<FirmwareRange> firmware_;
+    std::vector<ReservedRange> reserved_;
+    std::vector<VirtAddr> guards_;
+    std::vector<std::string> log_;
+};
+
+Machine& machine(); // the one there is
+bool has_machine();
+
+// Runs `what` on that CPU, and comes back, also by an exception.
+template <typename F> decltype(auto) on_cpu(CpuId id, F&& what) {
+    struct Back {
+        CpuId to = machine().current();
+        ~Back() { machine().switch_to(to); }
+    } back;
+    machine().switch_to(id);
+    return what();
+}
+
+// Physical memory, past all page tables: the tests' own view.
+template <typename T> T peek(PhysAddr at) {
+    T value;
+    std::memcpy(&value, ram_at(at.value()), sizeof value);
+    return value;
+}
+template <typename T> void poke(PhysAddr at, T value) {
+    std::memcpy(ram_at(at.value()), &value, sizeof value);
+}
+
+// May an instruction be fetched there? Throws what the fetch would.
+inline void exec(VirtAddr va) { machine().access(va, 1, Access::execute); }
+// Ring 3.
+template <typename T> T user_read(VirtAddr va) {
+    T value;
+    std::memcpy(&value, machine().access(va, sizeof value, Access::user_read), sizeof value);
+    return value;
+}
+template <typename T> void user_write(VirtAddr va, T value) {
+    machine().write(machine().access(va, sizeof value, Access::user_write), &value, sizeof value);
+}
+
+} // namespace loft::sim

@@ -1,0 +1,65 @@
+// Mapping the simulated memory: see ram.hpp.
+#include "tests/sim/ram.hpp"
+
+#include <cstdio>
+#include <cstdlib>
+#include <sys/mman.h>
+#include <unistd.h>
+#include <vector>
+
+namespace loft::sim {
+namespace {
+
+constexpr u64 kJunkBlock = 16 * MiB; // 4096 mappings of it make 64 GiB
+
+[[noreturn]] void die(const char* what) {
+    std::perror(what);
+    std::abort();
+}
+
+void map_at(std::uintptr_t at, u64 bytes, int protection, int flags, int file) {
+    void* got = mmap(reinterpret_cast<void*>(at), bytes, protection,
+                     flags | MAP_NORESERVE | MAP_FIXED_NOREPLACE, file, 0);
+    if (got != reinterpret_cast<void*>(at)) die("simulated RAM: mmap");
+}
+
+int junk_file() {
+    const int file = memfd_create("loft-junk", 0);
+    if (file < 0) die("simulated RAM: memfd_create");
+    std::vector<u64> junk(kJunkBlock / sizeof(u64));
+    u64 state = 0x6c6f'6674;
+    for (u64& word : junk) { // splitmix64
+        u64 z = state += 0x9e37'79b9'7f4a'7c15;
+        z = (z ^ z >> 30) * 0xbf58'476d'1ce4'e5b9;
+        z = (z ^ z >> 27) * 0x94d0'49bb'1331'11eb;
+        word = z ^ z >> 31;
+    }
+    if (write(file, junk.data(), kJunkBlock) != static_cast<ssize_t>(kJunkBlock)) die("simulated RAM: write");
+    return file;
+}
+
+void map_everything() {
+    const int file = junk_file();
+    for (u64 at = 0; at < kRamLimit; at += kJunkBlock)
+        map_at(kRamBase + at, kJunkBlock, PROT_READ | PROT_WRITE, MAP_PRIVATE, file);
+    close(file);
+    map_at(kWindowBase, 4 * GiB, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+    map_at(kFrameStateBase, kFrameLimit, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+}
+
+} // namespace
+
+void ram_reset() {
+    static bool mapped = false;
+    if (!mapped) {
+        map_everything();
+        mapped = true;
+        return;
+    }
+    // A private page that was written goes away; the next touch finds junk (or zero states) again.
+    if (madvise(reinterpret_cast<void*>(kRamBase), kRamLimit, MADV_DONTNEED) != 0)
+        die("simulated RAM: madvise");
+    if (madvise(reinterpret_cast<void*>(kFrameStateBase), kFrameLimit, MADV_DONTNEED) != 0) die("madvise");
+}
+
+} // namespace loft::sim
