@@ -1,0 +1,336 @@
+// The buddy system: blocks of every size, how they split and merge, and what it says to nonsense.
+#include "arch/i386/image.hpp"
+#include "tests/guest/support.hpp"
+
+#include <algorithm>
+
+namespace loft::guest {
+namespace {
+
+using selftest::contains;
+
+// The free blocks of every zone, by size. The lists of single frames are given back first, so that the same
+// free frames always give the same blocks.
+class BlockCounts {
+  public:
+    BlockCounts() {
+        drain_local_pages();
+        for (u32 i = 0; i < kZones; ++i)
+            zone_[i] = zone_info(static_cast<ZoneId>(i));
+    }
+    bool operator==(const BlockCounts& other) const {
+        for (u32 i = 0; i < kZones; ++i)
+            if (!std::equal(std::begin(zone_[i].by_order), std::end(zone_[i].by_order),
+                            other.zone_[i].by_order))
+                return false;
+        return true;
+    }
+    u32 of(ZoneId zone, u32 order) const { return zone_[static_cast<u32>(zone)].by_order[order]; }
+    u32 frames(ZoneId zone) const {
+        u32 sum = 0;
+        for (u32 order = 0; order <= kMaxOrder; ++order)
+            sum += of(zone, order) << order;
+        return sum;
+    }
+
+  private:
+    ZoneInfo zone_[kZones];
+};
+
+// Whose block a frame is in: written into every descriptor of the block, so that blocks that overlap are seen.
+void write_owner(Page* page, u32 order, u32 owner) {
+    for (u32 i = 0; i < 1u << order; ++i)
+        page[i].set_payload(owner);
+}
+bool owned_by(const Page* page, u32 order, u32 owner) {
+    for (u32 i = 0; i < 1u << order; ++i)
+        if (page[i].payload() != owner) return false;
+    return true;
+}
+
+// Every frame of the DMA zone that can be had, one by one, at its own number.
+struct DmaFrames {
+    Page* page[kDmaEnd];
+    u32 count;
+
+    void take() {
+        std::fill(std::begin(page), std::end(page), nullptr);
+        for (count = 0; Page* one = alloc_page(Gfp::dma); ++count)
+            page[page_to_pfn(one).value()] = one;
+    }
+    void give(u32 pfn) {
+        free_page(page[pfn]);
+        page[pfn] = nullptr;
+    }
+    void give_all() {
+        for (u32 pfn = 0; pfn < kDmaEnd; ++pfn)
+            if (page[pfn] != nullptr) give(pfn);
+    }
+    bool has_pair(u32 pfn) const { return page[pfn] != nullptr && page[pfn ^ 1] != nullptr; }
+};
+constinit DmaFrames dma{};
+
+} // namespace
+
+SELFTEST(buddy, lists_are_sound) {
+    drain_local_pages();
+    page_alloc_verify();
+    // What the lists hold is what the zone says is free.
+    const BlockCounts blocks;
+    for (const ZoneId zone : {ZoneId::dma, ZoneId::normal, ZoneId::high})
+        CHECK_EQ(blocks.frames(zone), free_frames(zone));
+}
+
+SELFTEST(buddy, blocks_of_every_order) {
+    const KeepsFreeCounts counts;
+    const BlockCounts before;
+    for (const Gfp gfp : {Gfp::dma, Gfp::kernel, Gfp::high}) {
+        for (u32 order = 0; order <= kMaxOrder; ++order) {
+            const u32 free = free_frames(ZoneId::dma) + free_frames(ZoneId::normal) + free_frames(ZoneId::high);
+            Page* page = alloc_pages(gfp, order);
+            if (page == nullptr) { // small machines have no large block in each zone
+                CHECK_GT(order, 4u);
+                continue;
+            }
+            const Pfn pfn = page_to_pfn(page);
+            CHECK_EQ(pfn.value() % (1u << order), 0u);
+            CHECK_EQ(free_frames(ZoneId::dma) + free_frames(ZoneId::normal) + free_frames(ZoneId::high),
+                     free - (1u << order));
+            CHECK(page->type() == PageType::used);
+            CHECK_EQ(page->refs(), 1u);
+            u32 wrong = 0;
+            for (u32 i = 1; i < 1u << order; ++i)
+                wrong += page[i].type() != PageType::tail;
+            CHECK_EQ(wrong, 0u);
+            // Each frame of it is memory of its own.
+            for (u32 i = 0; i < 1u << order; ++i)
+                sign(page + i, order);
+            for (u32 i = 0; i < 1u << order; ++i)
+                wrong += !signed_by(page + i, order);
+            CHECK_EQ(wrong, 0u);
+            free_pages(page, order);
+        }
+        // What was split has merged again.
+        CHECK(BlockCounts{} == before);
+    }
+    page_alloc_verify();
+}
+
+SELFTEST(buddy, contiguous_blocks_are_contiguous_memory) {
+    const KeepsFreeCounts counts;
+    constexpr u32 kOrder = 4, kWords = (kPageSize << kOrder) / 4;
+    Page* page = alloc_pages(Gfp::kernel, kOrder);
+    REQUIRE(page != nullptr);
+    const VirtAddr at = direct_addr(page_to_pfn(page));
+    for (u32 word = 0; word < kWords; ++word)
+        hal::store<u32>(at + word * 4, ~word);
+    u32 wrong = 0;
+    for (u32 i = 0; i < 1u << kOrder; ++i) {
+        u32 first = 0;
+        memcpy_from_page(&first, page + i, 0, 4);
+        wrong += first != ~(i * kPageSize / 4);
+    }
+    CHECK_EQ(wrong, 0u);
+    free_pages(page, kOrder);
+}
+
+// A block that is too large is halved until it fits: the halves are free, one of each size. Given back, they
+// become the block again.
+SELFTEST(buddy, split_and_merge) {
+    const KeepsFreeCounts counts;
+    const BlockCounts before;
+    // All smaller blocks are taken first, so that the next request has to split.
+    FrameChain small[kMaxOrder];
+    for (u32 order = 1; order < kMaxOrder; ++order)
+        while (BlockCounts{}.of(ZoneId::normal, order) != 0)
+            small[order].take(Gfp::kernel, order, BlockCounts{}.of(ZoneId::normal, order));
+    const BlockCounts coarse;
+    if (coarse.of(ZoneId::normal, kMaxOrder) == 0) SKIP("no block of 4 MiB in the Normal zone");
+
+    Page* page = alloc_pages(Gfp::kernel, 1);
+    REQUIRE(page != nullptr);
+    {
+        const BlockCounts split;
+        CHECK_EQ(split.of(ZoneId::normal, kMaxOrder), coarse.of(ZoneId::normal, kMaxOrder) - 1);
+        for (u32 order = 1; order < kMaxOrder; ++order)
+            CHECK_EQ(split.of(ZoneId::normal, order), 1u);
+    }
+    // The next one comes from the smallest half, not from another large block.
+    Page* next = alloc_pages(Gfp::kernel, 1);
+    REQUIRE(next != nullptr);
+    CHECK_EQ(page_to_pfn(next).value(), page_to_pfn(page).value() ^ 2);
+    CHECK_EQ(BlockCounts{}.of(ZoneId::normal, 1), 0u);
+    free_pages(page, 1);
+    CHECK_EQ(BlockCounts{}.of(ZoneId::normal, 1), 1u); // the other half is in use: no merge
+    free_pages(next, 1);
+    CHECK(BlockCounts{} == coarse);
+
+    for (FrameChain& chain : small)
+        chain.release();
+    CHECK(BlockCounts{} == before);
+    page_alloc_verify();
+}
+
+// Random requests of random sizes: no two blocks overlap, and in the end every block is as large as before.
+SELFTEST(buddy, random_requests) {
+    const KeepsFreeCounts counts;
+    const BlockCounts before;
+    struct Block {
+        Page* page;
+        u32 order;
+    };
+    constexpr u32 kBlocks = 64;
+    static constinit Block block[kBlocks]{};
+    const u32 rounds = selftest::full() ? 20'000 : 2'000;
+    const u32 largest = config::kDebug ? 3 : 7; // DEBUG writes to every frame that is freed
+    u32 wrong = 0, refused = 0;
+    for (u32 round = 0; round < rounds; ++round) {
+        const u32 i = selftest::rng().below(kBlocks);
+        if (block[i].page != nullptr) {
+            wrong += !owned_by(block[i].page, block[i].order, i);
+            free_pages(block[i].page, block[i].order);
+            block[i].page = nullptr;
+            continue;
+        }
+        const u32 order = selftest::rng().below(largest);
+        const Gfp gfp = static_cast<Gfp>(selftest::rng().below(3));
+        block[i] = {alloc_pages(gfp, order), order};
+        if (block[i].page == nullptr) {
+            ++refused;
+            continue;
+        }
+        wrong += page_to_pfn(block[i].page).value() % (1u << order) != 0;
+        write_owner(block[i].page, order, i);
+        if (round % 256 == 0) page_alloc_verify();
+    }
+    for (u32 i = 0; i < kBlocks; ++i) {
+        if (block[i].page == nullptr) continue;
+        wrong += !owned_by(block[i].page, block[i].order, i);
+        free_pages(block[i].page, block[i].order);
+        block[i].page = nullptr;
+    }
+    CHECK_EQ(wrong, 0u);
+    CHECK_LT(refused, rounds / 8);
+    CHECK(BlockCounts{} == before);
+    page_alloc_verify();
+}
+
+// Half of the DMA zone is free, and no two of its free frames belong together: there is no pair to be had.
+SELFTEST(buddy, fragmented_memory_gives_no_block) {
+    const KeepsFreeCounts counts;
+    const BlockCounts before;
+    dma.take();
+    CHECK_GT(dma.count, 1000u);
+    CHECK_EQ(free_frames(ZoneId::dma), 0u);
+    u32 freed = 0;
+    for (u32 pfn = 0; pfn < kDmaEnd; pfn += 2) {
+        if (!dma.has_pair(pfn)) continue;
+        dma.give(pfn);
+        ++freed;
+    }
+    drain_local_pages();
+    CHECK_EQ(free_frames(ZoneId::dma), freed);
+    CHECK_EQ(BlockCounts{}.of(ZoneId::dma, 0), freed);
+    CHECK(alloc_pages(Gfp::dma, 1) == nullptr);
+    Page* single = alloc_page(Gfp::dma);
+    CHECK(single != nullptr);
+    if (single != nullptr) free_page(single);
+    page_alloc_verify();
+    dma.give_all();
+    CHECK(BlockCounts{} == before);
+}
+
+// Two halves of a pair come back one at a time and wait in this CPU's list: a request for the pair finds them.
+SELFTEST(buddy, lists_are_drained_for_a_block) {
+    const KeepsFreeCounts counts;
+    dma.take();
+    u32 pfn = 0;
+    while (pfn < kDmaEnd && !dma.has_pair(pfn))
+        pfn += 2;
+    if (!CHECK_LT(pfn, kDmaEnd)) return dma.give_all();
+    dma.give(pfn);
+    dma.give(pfn + 1);
+    Page* pair = alloc_pages(Gfp::dma, 1);
+    CHECK(pair != nullptr);
+    if (pair != nullptr) {
+        CHECK_EQ(page_to_pfn(pair).value(), pfn);
+        free_pages(pair, 1);
+    }
+    dma.give_all();
+}
+
+SELFTEST(buddy, double_free_panics) {
+    const KeepsFreeCounts counts;
+    for (const Gfp gfp : {Gfp::kernel, Gfp::high}) {
+        for (const u32 order : {0u, 3u}) {
+            Page* page = alloc_pages(gfp, order);
+            REQUIRE(page != nullptr);
+            free_pages(page, order);
+            CHECK(contains(selftest::catch_panic([&] { free_pages(page, order); }), "double free"));
+            drain_local_pages(); // and also when the frame has merged with its neighbours
+            CHECK(contains(selftest::catch_panic([&] { free_page(page); }), "free of frame"));
+        }
+    }
+    page_alloc_verify();
+}
+
+SELFTEST(buddy, frames_of_others_are_not_freed) {
+    const KeepsFreeCounts counts;
+    Page* block = alloc_pages(Gfp::kernel, 2);
+    REQUIRE(block != nullptr);
+    CHECK(contains(selftest::catch_panic([&] { free_page(block + 1); }), "not the first of its allocation"));
+    CHECK(contains(selftest::catch_panic([&] { free_pages(block + 2, 1); }), "not the first"));
+    free_pages(block, 2);
+    // The kernel's own frames were never allocated.
+    Page* image = pfn_to_page(direct_phys(image_addr(__text_begin)).pfn());
+    CHECK(contains(selftest::catch_panic([&] { free_page(image); }), "not allocated"));
+    Page* table = pfn_to_page(direct_phys(hal::lowmem_addr(mem_map)).pfn());
+    CHECK(contains(selftest::catch_panic([&] { free_page(table); }), "not allocated"));
+}
+
+SELFTEST(buddy, references) {
+    const KeepsFreeCounts counts;
+    Page* page = alloc_page(Gfp::high);
+    REQUIRE(page != nullptr);
+    get_page(page);
+    get_page(page);
+    CHECK_EQ(page->refs(), 3u);
+    put_page(page);
+    put_page(page);
+    CHECK(page->type() == PageType::used);
+    CHECK_EQ(page->refs(), 1u);
+    // A count that reached its end stays there: the frame is never freed again.
+    page->make_used(PageType::used, Page::kMaxRefs - 1);
+    get_page(page);
+    CHECK_EQ(page->refs(), Page::kMaxRefs);
+    get_page(page);
+    put_page(page);
+    put_page(page);
+    CHECK_EQ(page->refs(), Page::kMaxRefs);
+    CHECK(page->type() == PageType::used);
+    // Below zero.
+    page->make_used(PageType::used, 0);
+    CHECK(contains(selftest::catch_panic([&] { put_page(page); }), "below zero"));
+    page->make_used(PageType::used, 1);
+    put_page(page);
+    CHECK(page->type() == PageType::cached);
+}
+
+// An interrupt allocates and frees between any two requests, and while all frames of the list are gone.
+SELFTEST(buddy, works_in_interrupts) {
+    const KeepsFreeCounts counts;
+    u32 failed = 0;
+    in_interrupt_do([&] {
+        FrameChain pages;
+        failed += pages.take(Gfp::high, 0, 100) != 100;
+        failed += pages.blocks() != 100;
+    });
+    in_interrupt_do([&] {
+        Page* page = alloc_pages(Gfp::kernel, 3);
+        failed += page == nullptr;
+        if (page != nullptr) free_pages(page, 3);
+    });
+    CHECK_EQ(failed, 0u);
+}
+
+} // namespace loft::guest

@@ -1,0 +1,144 @@
+// The object cache: small things in lowmem.
+#include "mm/slab.hpp"
+#include "tests/guest/support.hpp"
+
+#include <algorithm>
+
+namespace loft::guest {
+namespace {
+
+using selftest::contains;
+
+constinit ObjectCache tiny{"tiny", 1, 1}, odd{"odd", 24, 8}, lines{"lines", 64, 64}, large{"large", 1000, 32},
+    largest{"largest", ObjectCache::kMaxSize, 16};
+
+struct Kind {
+    ObjectCache* cache;
+    u32 size, align;
+};
+constexpr Kind kKinds[]{
+    {&tiny, 1, 1}, {&odd, 24, 8}, {&lines, 64, 64}, {&large, 1000, 32}, {&largest, ObjectCache::kMaxSize, 16}};
+
+// A cache keeps its last slab: it gets it before anything is counted.
+void warm_up() {
+    for (const Kind& kind : kKinds)
+        if (void* object = kind.cache->alloc()) kind.cache->free(object);
+}
+
+// Objects chained through a table that lives in frames of its own would be a cache under test: a plain array.
+constexpr u32 kObjects = 600;
+constinit void* object[kObjects]{};
+
+} // namespace
+
+// More objects than a slab holds: aligned, in lowmem, none in the way of another.
+SELFTEST(slab, objects_are_apart) {
+    warm_up();
+    const KeepsFreeCounts counts;
+    for (const Kind& kind : kKinds) {
+        const u32 slabs = kind.cache->stats().slabs;
+        u32 wrong = 0;
+        for (u32 i = 0; i < kObjects; ++i) {
+            object[i] = kind.cache->alloc();
+            if (!CHECK(object[i] != nullptr)) return;
+            wrong += reinterpret_cast<u32>(object[i]) % kind.align != 0;
+            wrong += !in_direct_map(hal::lowmem_addr(object[i]));
+            std::fill_n(static_cast<u8*>(object[i]), kind.size, static_cast<u8>(i * 37));
+        }
+        CHECK_EQ(kind.cache->stats().objects, kObjects);
+        CHECK_GT(kind.cache->stats().slabs, slabs);
+        for (u32 i = 0; i < kObjects; ++i) {
+            const u8* bytes = static_cast<const u8*>(object[i]);
+            wrong += !std::all_of(bytes, bytes + kind.size,
+                                  [i](u8 byte) { return byte == static_cast<u8>(i * 37); });
+        }
+        CHECK_EQ(wrong, 0u);
+        // Not in the order in which they came.
+        for (u32 i = 0; i < kObjects; ++i)
+            kind.cache->free(object[(i * 7) % kObjects]);
+        CHECK_EQ(kind.cache->stats().objects, 0u);
+        CHECK_EQ(kind.cache->stats().slabs, slabs);
+    }
+}
+
+// Holes in full slabs are used before new slabs are made.
+SELFTEST(slab, holes_are_filled) {
+    warm_up();
+    const KeepsFreeCounts counts;
+    for (void*& o : object)
+        o = odd.alloc();
+    const u32 slabs = odd.stats().slabs;
+    for (u32 i = 0; i < kObjects; i += 3)
+        odd.free(object[i]);
+    for (u32 i = 0; i < kObjects; i += 3)
+        object[i] = odd.alloc();
+    CHECK_EQ(odd.stats().slabs, slabs);
+    std::sort(std::begin(object), std::end(object));
+    CHECK(std::adjacent_find(std::begin(object), std::end(object)) == std::end(object));
+    for (void* o : object)
+        odd.free(o);
+}
+
+SELFTEST(slab, double_free_panics) {
+    warm_up();
+    const KeepsFreeCounts counts;
+    void* keep = odd.alloc(); // the slab stays in use
+    void* twice = odd.alloc();
+    odd.free(twice);
+    CHECK(contains(selftest::catch_panic([&] { odd.free(twice); }), "double free"));
+    odd.free(keep);
+}
+
+SELFTEST(slab, foreign_addresses_panic) {
+    warm_up();
+    const KeepsFreeCounts counts;
+    auto* mine = static_cast<u8*>(odd.alloc());
+    void* other = lines.alloc();
+    Page* page = alloc_page(Gfp::kernel);
+    REQUIRE(mine != nullptr && other != nullptr && page != nullptr);
+    void* no_slab = hal::lowmem_ptr<u8>(direct_addr(page_to_pfn(page)));
+    CHECK(contains(selftest::catch_panic([&] { odd.free(other); }), "not an object of this cache"));
+    CHECK(contains(selftest::catch_panic([&] { odd.free(mine + 4); }), "not an object of this cache"));
+    CHECK(contains(selftest::catch_panic([&] { odd.free(no_slab); }), "not an object of a cache"));
+    free_page(page);
+    lines.free(other);
+    odd.free(mine);
+    CHECK_EQ(odd.stats().objects, 0u);
+}
+
+SELFTEST(slab, typed_objects_are_constructed_and_destroyed) {
+    static u32 alive = 0;
+    struct Counted {
+        u32 value;
+        explicit Counted(u32 v) : value{v} { ++alive; }
+        ~Counted() { --alive; }
+    };
+    static constinit Cache<Counted> cache{"counted"};
+    if (Counted* warm = cache.make(0u)) cache.destroy(warm);
+    const KeepsFreeCounts counts;
+    Counted* a = cache.make(17u);
+    Counted* b = cache.make(18u);
+    REQUIRE(a != nullptr && b != nullptr);
+    CHECK_EQ(alive, 2u);
+    CHECK_EQ(a->value, 17u);
+    CHECK_EQ(b->value, 18u);
+    cache.destroy(a);
+    cache.destroy(b);
+    CHECK_EQ(alive, 0u);
+    CHECK_EQ(cache.stats().objects, 0u);
+}
+
+SELFTEST(slab, works_in_interrupts) {
+    warm_up();
+    const KeepsFreeCounts counts;
+    void* outside = tiny.alloc();
+    void* inside = nullptr;
+    in_interrupt_do([&] { inside = tiny.alloc(); });
+    CHECK(inside != nullptr);
+    CHECK_NE(inside, outside);
+    in_interrupt_do([&] { tiny.free(outside); });
+    tiny.free(inside);
+    CHECK_EQ(tiny.stats().objects, 0u);
+}
+
+} // namespace loft::guest

@@ -1,0 +1,416 @@
+// An interrupt between any two instructions of a map, a touch and an unmap.
+//
+// The main context maps and unmaps pages of its own, one instruction at a time. After every one of them a
+// debug exception does what an interrupt may do there: it maps other pages, writes them, reads them back,
+// unmaps them. Each page names its frame in a few words, so whichever of the two gets a window that shows
+// something else, somebody notices: the one who reads a wrong name, or the owner of the page that was
+// written.
+#include "arch/i386/control.hpp"
+#include "tests/guest/stepper.hpp"
+#include "tests/guest/support.hpp"
+
+namespace loft::guest {
+namespace {
+
+constexpr u32 kTheirs = 24; // pages of the interrupts
+
+u32 top_of_stack() { return local_maps.load<&LocalMaps::top>(); }
+
+// What happens between two instructions.
+class Intruder {
+  public:
+    explicit Intruder(u32 seed) : rng_{seed} {
+        for (Page* page : pages_)
+            if (page != nullptr) sign(page, kSalt);
+    }
+    bool ready() const { return pages_.complete(); }
+
+    // One page, or several nested; by kmap_local_page or kmap_atomic.
+    void map_something() {
+        const u32 found = local_depth();
+        const u32 kind = rng_.below(4);
+        const u32 i = rng_.below(kTheirs), k = rng_.below(kTheirs);
+        if (kind == 0) {
+            const AtomicMap map{pages_[i]};
+            touch(map.addr(), i);
+        } else if (kind == 1) {
+            const LocalMap first{pages_[i]};
+            const AtomicMap second{pages_[k]};
+            touch(second.addr(), k);
+            touch(first.addr(), i);
+        } else {
+            const LocalMap map{pages_[i]};
+            touch(map.addr(), i);
+        }
+        errors_ += local_depth() != found;
+    }
+
+    // The pages still say what they are, and hold what was written last.
+    u32 errors() {
+        u32 spoilt = errors_;
+        for (u32 i = 0; i < kTheirs; ++i)
+            spoilt += !signed_by(pages_[i], kSalt);
+        return spoilt;
+    }
+    // How often an interrupt came when a slot was claimed and its entry said "not present".
+    u32 saw_half_made() const { return half_made_; }
+    void watch_slot(u32 base) { watched_ = base; }
+    void look() {
+        if (watched_ == 0 || top_of_stack() <= watched_) return;
+        const u32 low = hal::pte_low(kernel_pte(VirtAddr{watched_}));
+        half_made_ += (low & 1) == 0;
+    }
+
+  private:
+    static constexpr u32 kSalt = 77, kOffset = 1200;
+
+    void touch(VirtAddr at, u32 i) {
+        errors_ += hal::load<u32>(at) != mark(pages_.pfn(i), 0, kSalt);
+        const u32 value = rng_.next();
+        hal::store<u32>(at + kOffset, value);
+        errors_ += hal::load<u32>(at + kOffset) != value;
+    }
+
+    selftest::Rng rng_;
+    Pages<kTheirs> pages_;
+    u32 errors_ = 0;
+    u32 half_made_ = 0;
+    u32 watched_ = 0;
+};
+
+// 24 pages of the intruder, some of the test.
+const char* cannot_run() { return no_slots_for(kTheirs + 16); }
+
+constexpr u32 kMine = 6;
+
+// The pages of the main context. No check inside: what is stepped should be the calls under test.
+struct Mine {
+    Pages<kMine> pages;
+    u32 errors = 0;
+
+    bool ready() const { return pages.complete(); }
+    void sign_all() {
+        for (Page* page : pages)
+            sign(page, 5);
+    }
+    void look(VirtAddr at, u32 i) { errors += hal::load<u32>(at) != mark(pages.pfn(i), 0, 5); }
+    void write(VirtAddr at, u32 value) {
+        hal::store<u32>(at + 800, value);
+        errors += hal::load<u32>(at + 800) != value;
+    }
+    u32 all_errors() {
+        u32 sum = errors;
+        for (Page* page : pages)
+            sum += !signed_by(page, 5);
+        return sum;
+    }
+};
+
+u32 rounds(u32 quick) { return selftest::full() ? quick * 10 : quick; }
+
+} // namespace
+
+#define LOFT_STEPPING_SETUP(mine, intruder)                                                                  \
+    if (const char* why = cannot_run()) SKIP(why);                                                           \
+    const KeepsFreeCounts counts;                                                                            \
+    Mine mine;                                                                                               \
+    REQUIRE(mine.ready());                                                                                   \
+    Intruder intruder{selftest::rng().next()};                                                               \
+    REQUIRE(intruder.ready());                                                                               \
+    mine.sign_all()
+
+#define LOFT_STEPPING_VERDICT(mine, intruder, steps, least)                                                  \
+    selftest::note("{} interrupts", steps);                                                                  \
+    CHECK_GT(steps, least);                                                                                  \
+    CHECK_EQ(mine.all_errors(), 0u);                                                                         \
+    CHECK_EQ(intruder.errors(), 0u)
+
+// The machine does step, and the handler runs as an interrupt does.
+SELFTEST(stepping, debug_exceptions_come_after_every_instruction) {
+    u32 in_context = 0;
+    const u32 steps = step_through(
+        [] { asm volatile("nop; nop; nop; nop; nop; nop; nop; nop; nop; nop" ::: "memory"); },
+        [&] { in_context += in_interrupt() && !hal::irqs_enabled(); });
+    CHECK_GE(steps, 10u);
+    CHECK_LT(steps, 100u);
+    CHECK_EQ(in_context, steps);
+    CHECK(!in_interrupt());
+}
+
+SELFTEST(stepping, kmap_local) {
+    LOFT_STEPPING_SETUP(mine, intruder);
+    intruder.watch_slot(top_of_stack());
+    const u32 n = rounds(60);
+    const u32 steps = step_through(
+        [&] {
+            for (u32 i = 0; i < n; ++i) {
+                const LocalAddr at = kmap_local_page(mine.pages[i % kMine]);
+                mine.look(at, i % kMine);
+                mine.write(at, i);
+                kunmap_local(at);
+            }
+        },
+        [&] {
+            intruder.look();
+            intruder.map_something();
+        });
+    LOFT_STEPPING_VERDICT(mine, intruder, steps, n * 30);
+    // It was there in the middle of things: after the slot was claimed and before its entry was written.
+    CHECK_GT(intruder.saw_half_made(), n / 2);
+}
+
+// The same page again and again: the slot is a hit unless an interrupt has used it since.
+SELFTEST(stepping, kmap_local_same_page) {
+    LOFT_STEPPING_SETUP(mine, intruder);
+    const u32 n = rounds(40);
+    u32 turn = 0;
+    const u32 steps = step_through(
+        [&] {
+            for (u32 i = 0; i < n; ++i) {
+                const LocalAddr at = kmap_local_page(mine.pages[0]);
+                mine.look(at, 0);
+                mine.write(at, i);
+                kunmap_local(at);
+            }
+        },
+        [&] {
+            if (++turn % 7 == 0) intruder.map_something(); // so that there are hits, too
+        });
+    LOFT_STEPPING_VERDICT(mine, intruder, steps, n * 20);
+}
+
+SELFTEST(stepping, kmap_local_nested) {
+    LOFT_STEPPING_SETUP(mine, intruder);
+    const u32 n = rounds(15);
+    const u32 steps = step_through(
+        [&] {
+            for (u32 i = 0; i < n; ++i) {
+                LocalAddr at[4];
+                for (u32 k = 0; k < 4; ++k) {
+                    at[k] = kmap_local_page(mine.pages[(i + k) % kMine]);
+                    mine.look(at[k], (i + k) % kMine);
+                }
+                for (u32 k = 4; k-- > 0;) {
+                    mine.look(at[k], (i + k) % kMine);
+                    kunmap_local(at[k]);
+                }
+            }
+        },
+        [&] { intruder.map_something(); });
+    LOFT_STEPPING_VERDICT(mine, intruder, steps, n * 100);
+}
+
+SELFTEST(stepping, kmap_atomic) {
+    LOFT_STEPPING_SETUP(mine, intruder);
+    const u32 n = rounds(40);
+    u32 wrong_counts = 0;
+    const u32 steps = step_through(
+        [&] {
+            for (u32 i = 0; i < n; ++i) {
+                const AtomicAddr at = kmap_atomic(mine.pages[i % kMine]);
+                mine.look(at, i % kMine);
+                mine.write(at, i);
+                kunmap_atomic(at);
+            }
+        },
+        [&] {
+            const Context before = context.mine();
+            intruder.map_something();
+            const Context after = context.mine();
+            wrong_counts += before.preempt_count != after.preempt_count ||
+                            before.pagefaults_off != after.pagefaults_off;
+        });
+    LOFT_STEPPING_VERDICT(mine, intruder, steps, n * 35);
+    CHECK_EQ(wrong_counts, 0u);
+    CHECK(preemptible());
+}
+
+// The pool's own path, where interrupts are off and a lock is held: exceptions come there all the same, and use
+// the local windows beside it.
+SELFTEST(stepping, kmap) {
+    LOFT_STEPPING_SETUP(mine, intruder);
+    const u32 n = rounds(25);
+    const u32 steps = step_through(
+        [&] {
+            for (u32 i = 0; i < n; ++i) {
+                Page* page = mine.pages[i % kMine];
+                const GlobalAddr at = kmap(page);
+                mine.look(at, i % kMine);
+                mine.write(at, i);
+                kunmap(page);
+            }
+        },
+        [&] { intruder.map_something(); });
+    LOFT_STEPPING_VERDICT(mine, intruder, steps, n * 20);
+}
+
+// A copy holds two windows for a thousand instructions (bug 6: a handler that used the window of the copy it had
+// interrupted).
+SELFTEST(stepping, copy_highpage) {
+    LOFT_STEPPING_SETUP(mine, intruder);
+    const Pages<2> pages;
+    REQUIRE(pages.complete());
+    {
+        const LocalMap map{pages[0]};
+        write_all_words(map.addr(), pages.pfn(0), 9);
+    }
+    const u32 steps = step_through([&] { copy_highpage(pages[1], pages[0]); },
+                                   [&] { intruder.map_something(); });
+    LOFT_STEPPING_VERDICT(mine, intruder, steps, 1024u);
+    {
+        const LocalMap map{pages[1]};
+        CHECK(all_words_hold(map.addr(), pages.pfn(0), 9));
+    }
+    {
+        const LocalMap map{pages[0]};
+        CHECK(all_words_hold(map.addr(), pages.pfn(0), 9));
+    }
+}
+
+SELFTEST(stepping, clear_and_partial_copies) {
+    LOFT_STEPPING_SETUP(mine, intruder);
+    const Pages<1> pages;
+    REQUIRE(pages.complete());
+    u32 words[3] = {1, 2, 3};
+    const u32 steps = step_through(
+        [&] {
+            clear_highpage(pages[0]);
+            memcpy_to_page(pages[0], 100, words, sizeof(words));
+            zero_user(pages[0], 104, 108);
+            memcpy_from_page(words, pages[0], 100, sizeof(words));
+        },
+        [&] { intruder.map_something(); });
+    LOFT_STEPPING_VERDICT(mine, intruder, steps, 1024u);
+    CHECK_EQ(words[0], 1u);
+    CHECK_EQ(words[1], 0u);
+    CHECK_EQ(words[2], 3u);
+}
+
+// The allocator and its lists; blocks that split and merge.
+SELFTEST(stepping, alloc_and_free) {
+    LOFT_STEPPING_SETUP(mine, intruder);
+    const u32 n = rounds(10);
+    u32 failed = 0;
+    const u32 steps = step_through(
+        [&] {
+            for (u32 i = 0; i < n; ++i) {
+                Page* one = alloc_page(Gfp::high);
+                Page* block = alloc_pages(Gfp::kernel, 2);
+                failed += one == nullptr || block == nullptr;
+                if (one != nullptr) free_page(one);
+                if (block != nullptr) free_pages(block, 2);
+            }
+        },
+        [&] { intruder.map_something(); });
+    LOFT_STEPPING_VERDICT(mine, intruder, steps, n * 80);
+    CHECK_EQ(failed, 0u);
+    drain_local_pages();
+    page_alloc_verify();
+}
+
+// Change, flush, and only then free (bug 22): at no instruction is the frame free and the flush still to come.
+SELFTEST(stepping, batch_frees_after_the_flush) {
+    const KeepsFreeCounts counts;
+    Page* page = alloc_page(Gfp::high);
+    REQUIRE(page != nullptr);
+    const VirtAddr va = layout::fix_addr(layout::Fix::boot_first);
+    u32 free_and_not_flushed = 0, seen_free = 0;
+    TlbBatch batch{TlbBatch::Kind::non_global};
+    batch.add(va);
+    batch.free_after(page);
+    CHECK(page->type() == PageType::used);
+    const FlushCounter flushes;
+    const u32 steps = step_through([&] { batch.flush(); },
+                                   [&] {
+                                       if (page->type() == PageType::used) return;
+                                       ++seen_free;
+                                       free_and_not_flushed += flushes.invlpg() == 0;
+                                   });
+    CHECK_GT(steps, 40u);
+    CHECK_GT(seen_free, 0u);
+    CHECK_EQ(free_and_not_flushed, 0u);
+    CHECK(page->type() != PageType::used);
+    CHECK(batch.empty());
+}
+
+// Bugs 10 and 11: an entry is read while it changes. Whatever comes in between, both halves belong together.
+SELFTEST(stepping, pte_reads_do_not_tear) {
+    if (!config::kPae) SKIP("entries of this kernel have one half");
+    alignas(8) static u32 memory[2];
+    auto* cell = reinterpret_cast<hal::PteCell*>(memory);
+    const Pte one{Pfn{0x00'1111u}, pte::present}, other{Pfn{0xff'2222u}, pte::present | pte::write};
+    hal::pte_exchange(cell, one);
+    bool flip = false;
+    u32 torn = 0, changed = 0;
+    const u32 steps = step_through(
+        [&] {
+            for (u32 i = 0; i < 40; ++i) {
+                const Pte seen = hal::pte_read(cell);
+                torn += seen != one && seen != other;
+            }
+        },
+        [&] {
+            flip = !flip;
+            ++changed;
+            hal::pte_exchange(cell, flip ? other : one);
+        });
+    CHECK_GT(steps, 100u);
+    CHECK_EQ(changed, steps);
+    CHECK_EQ(torn, 0u);
+}
+
+// The CPU sets A at any moment: an entry that is taken away or replaced says so, or was not present any more.
+SELFTEST(stepping, accessed_bit_is_never_lost) {
+    alignas(8) static u32 memory[2];
+    auto* cell = reinterpret_cast<hal::PteCell*>(memory);
+    const Pte entry{Pfn{0x1234u}, pte::present | pte::write};
+    const Pte next{Pfn{0x4321u}, pte::present};
+    bool set = false;
+    u32 lost = 0, late = 0, with_bit = 0;
+    // As the page walker does: only in an entry that is present, in one step.
+    const auto access = [&] {
+        const u32 low = memory[0];
+        if ((low & 1) == 0 || (low & 0x20) != 0 || (low & 0xffff'f000u) != 0x0123'4000u) return;
+        memory[0] = low | 0x20;
+        set = true;
+    };
+    for (u32 delay = 0; delay < 60; ++delay) {
+        for (const bool take : {true, false}) {
+            hal::pte_exchange(cell, entry);
+            set = false;
+            u32 step = 0;
+            Pte old{};
+            step_through([&] { old = take ? hal::pte_take(cell) : hal::pte_exchange(cell, next); },
+                         [&] {
+                             if (step++ == delay) access();
+                         });
+            with_bit += set;
+            lost += set && !old.has(pte::accessed);
+            const Pte left = hal::pte_exchange(cell, Pte{});
+            late += left.pfn() != (take ? Pfn{} : next.pfn()) || left.present() == take;
+        }
+    }
+    CHECK_GT(with_bit, 4u); // the bit did come before the exchange, in some of the rounds
+    CHECK_LT(with_bit, 120u);
+    CHECK_EQ(lost, 0u);
+    CHECK_EQ(late, 0u);
+}
+
+// A page walk through tables that an interrupt changes under it.
+SELFTEST(stepping, page_walk) {
+    LOFT_STEPPING_SETUP(mine, intruder);
+    const LocalMap map{mine.pages[0]};
+    u32 wrong = 0;
+    const u32 steps = step_through(
+        [&] {
+            for (u32 i = 0; i < 10; ++i) {
+                const Walk walk = page_walk(kernel_root(), map.addr());
+                wrong += !walk.present || walk.pfn != mine.pages.pfn(0);
+            }
+        },
+        [&] { intruder.map_something(); });
+    CHECK_EQ(wrong, 0u);
+    LOFT_STEPPING_VERDICT(mine, intruder, steps, 300u);
+}
+
+} // namespace loft::guest
