@@ -9,7 +9,7 @@ namespace loft {
 // A local mapping for the length of a scope.
 class [[nodiscard]] LocalMap {
   public:
-    explicit LocalMap(Page* page) : addr_{kmap_local_page(page)} {}
+    [[nodiscard]] explicit LocalMap(Page* page) : addr_{kmap_local_page(page)} {}
     ~LocalMap() { kunmap_local(addr_); }
     LocalMap(const LocalMap&) = delete;
     LocalMap& operator=(const LocalMap&) = delete;
@@ -21,7 +21,7 @@ class [[nodiscard]] LocalMap {
 
 class [[nodiscard]] AtomicMap {
   public:
-    explicit AtomicMap(Page* page) : addr_{kmap_atomic(page)} {}
+    [[nodiscard]] explicit AtomicMap(Page* page) : addr_{kmap_atomic(page)} {}
     ~AtomicMap() { kunmap_atomic(addr_); }
     AtomicMap(const AtomicMap&) = delete;
     AtomicMap& operator=(const AtomicMap&) = delete;
@@ -33,7 +33,7 @@ class [[nodiscard]] AtomicMap {
 
 class [[nodiscard]] KMap {
   public:
-    explicit KMap(Page* page) : page_{page}, addr_{kmap(page)} {}
+    [[nodiscard]] explicit KMap(Page* page) : page_{page}, addr_{kmap(page)} {}
     ~KMap() { kunmap(page_); }
     KMap(const KMap&) = delete;
     KMap& operator=(const KMap&) = delete;

@@ -20,6 +20,9 @@ PhysMap map;
 constexpr u32 kMinLowFrames = 12 * MiB / kPageSize;
 
 void log_map(const BootInfo& info) {
+    for (const FirmwareRange& range : info.firmware)
+        log(LogLevel::info, "mm", "firmware [{:012x}-{:012x}) type {}", range.base, range.base + range.length,
+            range.type);
     for (const ReservedRange& range : info.reserved)
         log(LogLevel::info, "mm", "in use   [{:012x}-{:012x}) {}", range.begin.value(), range.end.value(),
             range.what);
@@ -38,7 +41,7 @@ void log_map(const BootInfo& info) {
 }
 
 // The frame at which `highmem=` ends the machine: exactly that many usable frames above lowmem.
-u32 highmem_end(Pfn lowmem_end, u64 bytes) {
+[[maybe_unused]] u32 highmem_end(Pfn lowmem_end, u64 bytes) {
     u64 left = bytes >> kPageShift;
     for (const FrameRange& range : map.usable()) {
         const u32 begin = std::max(range.begin.value(), lowmem_end.value());

@@ -51,7 +51,7 @@ bool needs_slot(Pfn pfn) { return config::kHighMem && (config::kDebug || is_high
 
 namespace detail {
 
-[[gnu::noinline]] VirtAddr map_slot(Pfn pfn) {
+[[gnu::noinline]] VirtAddr map_slot(Pfn pfn, [[maybe_unused]] u32 caller) {
     const VirtAddr va{local_maps.exchange_add<&LocalMaps::top>(kLocalStride)};
     if (va.value() >= local_maps.load<&LocalMaps::limit>()) [[unlikely]]
         overflow(va);
@@ -63,7 +63,7 @@ namespace detail {
             panic("kmap_local_page: slot {} is not empty: {:08x}{:08x}", va, hal::pte_high(cell),
                   hal::pte_low(cell));
         IrqGuard guard;
-        local_debug.mine().caller[slot_index(va)] = hal::return_address();
+        local_debug.mine().caller[slot_index(va)] = caller;
         local_debug.mine().frame[slot_index(va)] = pfn;
     } else if (hal::pte_low(cell) == want.low() && hal::pte_high(cell) == want.high()) {
         return va;
@@ -112,7 +112,8 @@ void private_slot_unmap() {
 
 LocalAddr kmap_local_page(Page* page) {
     const Pfn pfn = page_to_pfn(page);
-    return LocalAddr{needs_slot(pfn) ? detail::map_slot(pfn) : direct_addr(pfn)};
+    return LocalAddr{needs_slot(pfn) ? detail::map_slot(pfn, config::kDebug ? hal::return_address() : 0)
+                                     : direct_addr(pfn)};
 }
 
 void kunmap_local(LocalAddr addr) {
@@ -123,7 +124,8 @@ AtomicAddr kmap_atomic(Page* page) {
     preempt_disable();
     pagefault_disable();
     const Pfn pfn = page_to_pfn(page);
-    return AtomicAddr{needs_slot(pfn) ? detail::map_slot(pfn) : direct_addr(pfn)};
+    return AtomicAddr{needs_slot(pfn) ? detail::map_slot(pfn, config::kDebug ? hal::return_address() : 0)
+                                      : direct_addr(pfn)};
 }
 
 void kunmap_atomic(AtomicAddr addr) {

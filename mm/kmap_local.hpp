@@ -61,7 +61,7 @@ struct LocalMaps {
 extern hal::PerCpu<LocalMaps> local_maps;
 
 namespace detail {
-VirtAddr map_slot(Pfn pfn);
+VirtAddr map_slot(Pfn pfn, u32 caller); // DEBUG remembers the caller
 void unmap_slot(VirtAddr va);
 } // namespace detail
 

@@ -18,7 +18,7 @@ Boundaries decide(Pfn ram_end, u64 highmem, u32 vmalloc) {
     u32 upper = kDefaultUpper;
     u32 vmap_bytes = kDefaultUpper - kDirectMapHole - kAboveVmap;
     if (vmalloc != 0) {
-        const u32 wanted = std::clamp(round_up(vmalloc, kPageSize), kMinVmap, kMaxVmap);
+        const u32 wanted = round_up(std::clamp(vmalloc, kMinVmap, kMaxVmap), kPageSize);
         upper = std::max(upper, round_up(wanted + kDirectMapHole + kAboveVmap, paging::kLargeSize));
         vmap_bytes = wanted;
     }

@@ -110,17 +110,14 @@ Pfn take_cached(Gfp gfp, CpuPages& mine) {
 }
 
 // What kmap keeps of a frame goes; whatever else still shows it is a bug.
-[[gnu::noinline]] void check_free(Page* page, u32 order) {
+[[gnu::noinline]] void check_free(Page* page) {
     const PageType type = page->type();
     if (type != PageType::used && type != PageType::slab && type != PageType::table)
         panic("free of frame {}: it is {}", page_to_pfn(page),
               type == PageType::buddy || type == PageType::cached ? "free already (double free)"
               : type == PageType::tail                            ? "not the first of its allocation"
                                                                   : "not allocated");
-    if (page->slot() != Page::kNoSlot) {
-        LOFT_ASSERT(order == 0);
-        pkmap_forget(page);
-    }
+    if (page->slot() != Page::kNoSlot) pkmap_forget(page);
 }
 
 } // namespace
@@ -185,7 +182,7 @@ Page* alloc_pages(Gfp gfp, u32 order) {
 
 void free_page(Page* page) {
     if (page->word() >> 16 != Page::used_word(PageType::used, 0) >> 16) [[unlikely]]
-        check_free(page, 0);
+        check_free(page);
     const Pfn pfn = page_to_pfn(page);
     if constexpr (config::kDebug) debug_frame_freed(pfn, 0);
     hal::note_frame_free(pfn, 0);
@@ -204,7 +201,7 @@ void free_page(Page* page) {
 
 void free_pages(Page* page, u32 order) {
     if (order == 0) return free_page(page);
-    check_free(page, order);
+    check_free(page);
     const Pfn pfn = page_to_pfn(page);
     LOFT_ASSERT(order <= kMaxOrder && (pfn.value() & ((1u << order) - 1)) == 0);
     for (u32 i = 1; i < 1u << order; ++i) {

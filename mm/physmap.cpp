@@ -37,9 +37,15 @@ void add_usable(PhysMap& out, u64 begin, u64 last, u32 max_pfn) {
     if (within == 0) return;
 
     if (out.count == PhysMap::kMaxRanges) {
+        // The smallest of all goes, be it this one: what is lost must not be the bulk of the memory.
+        FrameRange* smallest = std::min_element(
+            out.ranges.begin(), out.ranges.end(),
+            [](const FrameRange& a, const FrameRange& b) { return a.frames() < b.frames(); });
         ++out.dropped_ranges;
-        out.dropped_frames += within;
-        return;
+        out.dropped_frames += std::min<u64>(within, smallest->frames());
+        if (within <= smallest->frames()) return;
+        std::move(smallest + 1, out.ranges.end(), smallest);
+        --out.count;
     }
     out.ranges[out.count++] = {Pfn{static_cast<u32>(first_page)}, Pfn{static_cast<u32>(reach_end)}};
 }

@@ -101,7 +101,7 @@ GlobalAddr map_slow(Page* page) {
 }
 
 // DEBUG: an idle slot is emptied and flushed at once, so that a use after kunmap faults.
-void release_now(u32 slot) {
+[[maybe_unused]] void release_now(u32 slot) {
     SpinGuard guard{pool.lock};
     u32 expected = kIdle;
     if (!pool.count[slot].compare_exchange(expected, kBusy)) return;

@@ -30,20 +30,44 @@ class SpinLock {
     hal::Atomic<u32> owner_; // CPU + 1
 };
 
-// Any context. Takes the lock with interrupts off, gives both back.
+// Any context. Takes the lock with interrupts off, gives both back. The guards of a CPU know each other, so that a
+// context that is given up, as by a panic that a self-test expects, does not take its locks with it.
 class [[nodiscard]] SpinGuard {
   public:
-    explicit SpinGuard(SpinLock& lock) : flags_{hal::irq_save()}, lock_{lock} { lock_.lock(); }
+    explicit SpinGuard(SpinLock& lock) : flags_{hal::irq_save()}, lock_{lock} {
+        lock_.lock();
+        outer_ = newest();
+        newest() = this;
+    }
     ~SpinGuard() {
+        newest() = outer_;
         lock_.unlock();
         hal::irq_restore(flags_);
     }
     SpinGuard(const SpinGuard&) = delete;
     SpinGuard& operator=(const SpinGuard&) = delete;
 
+    // The guard of this CPU that was made last. Interrupts are off.
+    static SpinGuard*& newest();
+    // Unlocks what the guards made after `until` hold; they are never destroyed. Interrupts are off.
+    static void abandon(SpinGuard* until) {
+        for (; newest() != until; newest() = newest()->outer_)
+            newest()->lock_.unlock();
+    }
+
   private:
     u32 flags_;
     SpinLock& lock_;
+    SpinGuard* outer_;
 };
+
+namespace detail {
+struct HeldLocks {
+    SpinGuard* newest = nullptr;
+};
+extern hal::PerCpu<HeldLocks> held_locks;
+} // namespace detail
+
+inline SpinGuard*& SpinGuard::newest() { return detail::held_locks.mine().newest; }
 
 } // namespace loft
