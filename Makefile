@@ -1,0 +1,281 @@
+# loft is built here. `make help` lists what can be made and what can be chosen.
+#
+# A kernel is known by the name of its configuration, which is also the name of its folder:
+#     build/<highmem>[-highpte]-<up|smp>[-preempt][-debug][-clang]/loft.elf
+# Everything about a kernel follows from its name, so one make builds any set of them. The host tests, which are mm
+# over the simulated machine, are built the same way: build/host-<highmem>[-debug][-asan|-cov]/host-tests.
+
+# ---------------------------------------------------------------------------------------------- what can be chosen
+HIGHMEM ?= 64g
+HIGHPTE ?= $(if $(filter off,$(HIGHMEM)),0,1)
+SMP     ?= 1
+PREEMPT ?= 1
+DEBUG   ?= 0
+MEM     ?= 4G
+APPEND  ?=
+ACCEL   ?= tcg
+QEMU    ?=
+ICOUNT  ?=
+
+# A CXX counts only when it is given to make; one that the environment sets is meant for the host.
+ifneq ($(origin CXX),command line)
+CXX := i686-linux-gnu-g++
+endif
+GCC      := $(if $(findstring clang,$(CXX)),i686-linux-gnu-g++,$(CXX))
+CLANG    := $(if $(findstring clang,$(CXX)),$(CXX),clang++)
+HOST_CXX := g++
+NASM     := nasm
+
+ifeq ($(filter $(HIGHMEM),off 4g 64g),)
+$(error HIGHMEM=$(HIGHMEM): choose off, 4g or 64g)
+endif
+ifneq ($(filter-out 0 1,$(HIGHPTE) $(PREEMPT) $(DEBUG)),)
+$(error HIGHPTE, PREEMPT and DEBUG are 0 or 1)
+endif
+ifeq ($(HIGHMEM)$(HIGHPTE),off1)
+$(error HIGHPTE=1 puts page tables into high memory: it needs HIGHMEM=4g or 64g)
+endif
+
+# The names of things: SMP=0 is a kernel for one processor, any other number one for many.
+word-if  = $(if $(filter 1,$(2)),-$(1))
+NAME    := $(HIGHMEM)$(call word-if,highpte,$(HIGHPTE))-$(if $(filter 0,$(SMP)),up,smp)$(call \
+           word-if,preempt,$(PREEMPT))$(call word-if,debug,$(DEBUG))$(if $(findstring clang,$(CXX)),-clang)
+DEFAULT := 64g-highpte-smp-preempt
+KERNEL  := build/$(NAME)/loft.elf
+ISO     := $(if $(filter $(DEFAULT),$(NAME)),build/loft.iso,build/$(NAME)/loft.iso)
+
+.DEFAULT_GOAL := all
+.DELETE_ON_ERROR:
+.SUFFIXES:
+MAKEFLAGS += --no-builtin-rules --no-builtin-variables --no-print-directory
+Q         := $(if $(filter 1,$(V)),,@)
+
+# ------------------------------------------------------------------------------------------------------- what there is
+KERNEL_SOURCES := $(sort $(wildcard boot/*.asm arch/base/*.cpp arch/i386/*.cpp arch/i386/*.asm mm/*.cpp kernel/*.cpp \
+                  tests/guest/*.cpp))
+HOST_SOURCES   := $(sort $(wildcard mm/*.cpp arch/base/*.cpp tests/sim/*.cpp tests/host/*.cpp))
+
+# ----------------------------------------------------------------------------------------------------------- how: flags
+WARNINGS := -Wall -Wextra -Werror
+
+KERNEL_FLAGS := -std=c++20 -ffreestanding -fno-exceptions -fno-rtti -fno-threadsafe-statics -fno-stack-protector \
+    -fno-pic -fno-pie -fno-asynchronous-unwind-tables -fno-strict-aliasing -freg-struct-return -O2 -g -march=i686 \
+    -fno-omit-frame-pointer -momit-leaf-frame-pointer $(WARNINGS) -I. -Iarch/i386 -isystem build/include
+GCC_FLAGS    := -mgeneral-regs-only
+# clang's -mgeneral-regs-only (and -mno-80387) reject libstdc++'s headers; scripts/check-kernel sees what these let pass.
+CLANG_FLAGS  := --target=i686-linux-gnu -mno-implicit-float -mno-sse -mno-mmx
+# Without -g: gdb rejects the line numbers that NASM writes for a file with several sections; it has the symbols.
+NASM_FLAGS   := -f elf32 -I./ -Werror
+LINK_FLAGS   := -nostdlib -static -no-pie -T linker.ld -Wl,-z,noexecstack -Wl,--fatal-warnings -Wl,--build-id=none
+HOST_FLAGS   := -std=c++20 -g $(WARNINGS) -I. -Itests/sim
+
+# Reading a name: $(call has,word,name), and the macros that arch/base/config.hpp expects.
+has     = $(filter $(1),$(subst -, ,$(2)))
+one-if  = $(if $(1),1,0)
+defines = -DLOFT_HIGHMEM=$(if $(call has,64g,$(1)),64,$(if $(call has,4g,$(1)),4,0)) \
+    -DLOFT_HIGHPTE=$(call one-if,$(call has,highpte,$(1))) -DLOFT_SMP=$(call one-if,$(call has,smp,$(1))) \
+    -DLOFT_PREEMPT=$(call one-if,$(call has,preempt,$(1))) -DLOFT_DEBUG=$(call one-if,$(call has,debug,$(1)))
+
+# NASM cannot ask config.hpp what follows from these.
+nasm-defines = $(call defines,$(1)) -DLOFT_PAE=$(call one-if,$(call has,64g,$(1)))
+
+kernel-cxx = $(if $(call has,clang,$(1)),$(CLANG) $(CLANG_FLAGS),$(GCC) $(GCC_FLAGS)) $(KERNEL_FLAGS) \
+    $(call defines,$(1))
+
+# The host's kernels have every axis on: the simulated machine has several CPUs.
+host-defines = $(call defines,$(1)-smp-preempt$(if $(call has,off,$(1)),,-highpte))
+host-mode    = $(if $(call has,asan,$(1)),-O1 -fno-omit-frame-pointer -fsanitize=address$(,)undefined \
+    -fno-sanitize-recover=all,$(if $(call has,cov,$(1)),-O0 --coverage,-O1))
+host-cxx     = $(HOST_CXX) $(HOST_FLAGS) $(call host-mode,$(1)) $(call host-defines,$(1))
+,           := ,
+
+# --------------------------------------------------------------------------------------------------------- how: a kernel
+define kernel-rules
+objects-$(1) := $$(KERNEL_SOURCES:%=build/$(1)/%.o)
+
+build/$(1)/flags: FORCE
+	@mkdir -p $$(@D)
+	@echo '$$(call kernel-cxx,$(1)) $$(NASM_FLAGS)' | scripts/update-file $$@
+
+build/$(1)/link-flags: FORCE
+	@mkdir -p $$(@D)
+	@echo '$$(GCC) $$(LINK_FLAGS) $$(KERNEL_SOURCES)' | scripts/update-file $$@
+
+build/$(1)/%.cpp.o: %.cpp build/$(1)/flags | build/include setup
+	@mkdir -p $$(@D)
+	@echo '  CXX    $(1)  $$<'
+	$$(Q)$$(call kernel-cxx,$(1)) -MMD -MP -MF $$(@:.o=.d) -c $$< -o $$@
+
+build/$(1)/%.asm.o: %.asm build/$(1)/flags | setup
+	@mkdir -p $$(@D)
+	@echo '  NASM   $(1)  $$<'
+	$$(Q)$$(NASM) $$(NASM_FLAGS) $$(call nasm-defines,$(1)) -MD $$(@:.o=.d) -MP -MT $$@ -o $$@ $$<
+
+# Linked twice: the first kernel, with an empty symbol table, tells where the functions are; the second one carries the
+# table, and gen-symbols verifies that they are still there.
+build/$(1)/loft.elf: $$(objects-$(1)) build/$(1)/link-flags linker.ld scripts/gen-symbols.py scripts/check-kernel
+	@echo '  LINK   $(1)  loft.elf'
+	$$(Q)scripts/gen-symbols.py --empty >$$(@D)/symbols1.asm
+	$$(Q)$$(NASM) -f elf32 -o $$(@D)/symbols1.o $$(@D)/symbols1.asm
+	$$(Q)$$(GCC) $$(LINK_FLAGS) -o $$(@D)/pass1.elf $$(objects-$(1)) $$(@D)/symbols1.o -lgcc
+	$$(Q)scripts/gen-symbols.py $$(@D)/pass1.elf >$$(@D)/symbols2.asm
+	$$(Q)$$(NASM) -f elf32 -o $$(@D)/symbols2.o $$(@D)/symbols2.asm
+	$$(Q)$$(GCC) $$(LINK_FLAGS) -Wl,-Map=$$(@D)/loft.map -o $$(@D)/pass2.elf $$(objects-$(1)) $$(@D)/symbols2.o -lgcc
+	$$(Q)scripts/gen-symbols.py --same $$(@D)/pass1.elf $$(@D)/pass2.elf
+	$$(Q)scripts/check-kernel $$(@D)/pass2.elf
+	$$(Q)rm $$(@D)/pass1.elf
+	$$(Q)mv $$(@D)/pass2.elf $$@
+
+build/$(1)/loft.iso: build/$(1)/loft.elf scripts/make-iso
+	@echo '  ISO    $$@'
+	$$(Q)scripts/make-iso --append '$$(APPEND)' $$< $$@
+
+-include $$(wildcard $$(objects-$(1):.o=.d))
+endef
+
+# ------------------------------------------------------------------------------------------------------ how: a host test
+# catch.hpp takes seconds to parse: it is compiled once for each set of flags and put in front of every test. The tests
+# themselves are not worth an optimizer; mm and the machine it runs on are.
+define host-rules
+objects-host-$(1) := $$(HOST_SOURCES:%=build/host-$(1)/%.o)
+
+build/host-$(1)/flags: FORCE
+	@mkdir -p $$(@D)
+	@echo '$$(call host-cxx,$(1))' | scripts/update-file $$@
+
+build/host-$(1)/link-flags: FORCE
+	@mkdir -p $$(@D)
+	@echo '$$(HOST_SOURCES)' | scripts/update-file $$@
+
+build/host-$(1)/catch.hpp.gch: build/host-$(1)/flags | setup
+	@mkdir -p $$(@D)
+	@echo '  PCH    host-$(1)  catch.hpp'
+	@echo '#include <catch2/catch.hpp>' >$$(@:.gch=)
+	$$(Q)$$(call host-cxx,$(1)) -O0 -x c++-header $$(@:.gch=) -o $$@
+
+build/host-$(1)/tests/host/%.cpp.o: tests/host/%.cpp build/host-$(1)/flags build/host-$(1)/catch.hpp.gch
+	@mkdir -p $$(@D)
+	@echo '  CXX    host-$(1)  $$<'
+	$$(Q)$$(call host-cxx,$(1)) -O0 -include build/host-$(1)/catch.hpp -MMD -MP -MF $$(@:.o=.d) -c $$< -o $$@
+
+build/host-$(1)/%.cpp.o: %.cpp build/host-$(1)/flags | setup
+	@mkdir -p $$(@D)
+	@echo '  CXX    host-$(1)  $$<'
+	$$(Q)$$(call host-cxx,$(1)) -MMD -MP -MF $$(@:.o=.d) -c $$< -o $$@
+
+build/host-$(1)/host-tests: $$(objects-host-$(1)) build/host-$(1)/link-flags
+	@echo '  LINK   host-$(1)  host-tests'
+	$$(Q)$$(call host-cxx,$(1)) -o $$@ $$(objects-host-$(1)) -lCatch2WithMain
+
+-include $$(wildcard $$(objects-host-$(1):.o=.d))
+endef
+
+# Rules for the kernel that is chosen, the default one, and whatever else is named as a goal.
+GOAL_NAMES := $(sort $(foreach goal,$(filter build/%,$(MAKECMDGOALS)),$(word 2,$(subst /, ,$(goal)))))
+KERNELS    := $(sort $(NAME) $(DEFAULT) $(foreach name,$(GOAL_NAMES),$(if $(call has,up smp,$(name)),$(name))))
+HOSTS      := $(sort $(patsubst host-%,%,$(filter host-%,$(GOAL_NAMES))))
+$(foreach name,$(KERNELS),$(eval $(call kernel-rules,$(name))))
+$(foreach name,$(HOSTS),$(eval $(call host-rules,$(name))))
+
+build/include: | setup
+	@mkdir -p build/include
+	@ln -sfn /usr/include/boost build/include/boost
+	@ln -sfn /usr/include/multiboot build/include/multiboot
+
+build/loft.elf: build/$(DEFAULT)/loft.elf
+	@cp $< $@
+
+build/loft.iso: build/loft.elf build/iso-flags scripts/make-iso
+	@echo '  ISO    $@'
+	$(Q)scripts/make-iso --append '$(APPEND)' $< $@
+
+build/iso-flags: FORCE
+	@mkdir -p build
+	@echo '$(APPEND)' | scripts/update-file $@
+
+# The shim enters loft with forged registers and a forged memory map: tests/shim/README.md.
+include tests/shim/shim.mk
+
+# ------------------------------------------------------------------------------------------------------------- the goals
+.PHONY: all help setup run run-iso gdb iso test test-host test-guest test-matrix test-flushes format clean FORCE
+
+all: $(KERNEL) build/loft.elf compile_commands.json
+
+setup:
+	@scripts/setup
+
+compile_commands.json: Makefile scripts/compile-commands build/$(DEFAULT)/flags
+	@scripts/compile-commands --kernel '$(call kernel-cxx,$(DEFAULT))' --host '$(call host-cxx,64g)' >$@
+
+RUN_OPTIONS = --mem '$(MEM)' --smp '$(if $(filter 0,$(SMP)),1,$(SMP))' --accel '$(ACCEL)' \
+    $(if $(QEMU),--qemu '$(QEMU)') $(if $(ICOUNT),--icount '$(ICOUNT)')
+
+# QEMU's own status is not make's: 33 is what loft says when everything passed (interface: exit status).
+run: $(KERNEL)
+	$(Q)scripts/run-qemu $(RUN_OPTIONS) --append '$(APPEND)' --judge $(KERNEL)
+
+iso: $(ISO)
+
+run-iso: $(ISO)
+	$(Q)scripts/run-qemu $(RUN_OPTIONS) --judge --iso $(ISO)
+
+gdb: $(KERNEL)
+	$(Q)scripts/gdb $(RUN_OPTIONS) --append '$(APPEND)' $(KERNEL)
+
+# The runner builds what its tests need, by the names above.
+test: setup
+	$(Q)scripts/run-tests --accel '$(ACCEL)' $(if $(QEMU),--qemu '$(QEMU)')
+
+test-host: setup
+	$(Q)scripts/run-tests --only 'host/*'
+
+test-guest: setup
+	$(Q)scripts/run-tests --accel '$(ACCEL)' $(if $(QEMU),--qemu '$(QEMU)') --only 'guest/*'
+
+test-matrix: setup
+	$(Q)scripts/run-tests --accel '$(ACCEL)' $(if $(QEMU),--qemu '$(QEMU)') --matrix
+
+test-flushes: setup
+	$(Q)scripts/run-tests --only 'flush/*'
+
+format: setup
+	$(Q)clang-format -i $(wildcard $(addsuffix /*.cpp,$(ROOMS)) $(addsuffix /*.hpp,$(ROOMS)))
+ROOMS := arch/base arch/i386 arch/i386/hal mm kernel tests/sim tests/sim/hal tests/host tests/guest tests/shim tests/compile
+
+# For scripts that compile a file as make would.
+print-compiler-%:
+	@echo '$(call kernel-cxx,$*)'
+
+clean:
+	rm -rf build compile_commands.json
+
+define HELP
+make                build the default kernel: build/loft.elf
+make run            install what is missing, build, boot in QEMU; leave with Ctrl-A X
+make test           install what is missing, build, run every test; the last line is `N passed, N failed`
+make test-host      only mm over the simulated machine
+make test-guest     only the kernels booted in QEMU
+make test-matrix    all 20 kernels, by g++ and by clang, booted and judged
+make test-flushes   leave out one flush of mm after the other: a host test has to fail each time
+make gdb            QEMU stopped at the first instruction, gdb attached with symbols and loft's commands
+make iso            an ISO with GRUB: build/loft.iso
+make run-iso        boot it, through the BIOS
+make format         clang-format every C++ file
+make setup          only install what is missing (scripts/setup --help)
+make clean          remove build/
+
+Which kernel (chosen now: $(NAME)):
+    HIGHMEM=off|4g|64g  memory that the kernel reaches: 896 MiB, 4 GiB, 64 GiB by PAE    [64g]
+    HIGHPTE=0|1         user page tables may live in high memory                         [1, and 0 with HIGHMEM=off]
+    SMP=0|N             a kernel for one processor, or for many; make run starts N       [1]
+    PREEMPT=0|1         a kernel thread can be preempted                                 [1]
+    DEBUG=0|1           checks that cost                                                 [0]
+    CXX=...             i686-linux-gnu-g++ or clang++, given on make's command line      [i686-linux-gnu-g++]
+Where it runs (run, run-iso, gdb; test takes ACCEL and QEMU):
+    MEM=4G  APPEND="selftest=full exit"  ACCEL=tcg|kvm  QEMU=program  ICOUNT=shift  (scripts/run-qemu --help)
+V=1 shows the commands.
+endef
+
+help:
+	$(info $(HELP))
+	@:

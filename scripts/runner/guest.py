@@ -1,0 +1,171 @@
+"""Kernels booted in QEMU: reads tests/guest/matrix.cfg, boots each machine in it and judges what comes out.
+
+tests/guest/matrix.cfg says what the keys of an entry mean.
+"""
+import configparser
+import os
+import re
+import subprocess
+
+from . import ktap, memory
+from .result import Result, Test, read_log, run_program
+
+MATRIX = 'tests/guest/matrix.cfg'
+LOGS = 'build/logs'
+SHIM = 'build/shim/shim.elf'
+DEFAULT_KERNEL = '64g-highpte-smp-preempt'
+KEYS = {'kernel', 'mem', 'smp', 'cpu', 'append', 'icount', 'boot', 'scenario', 'status', 'expect', 'forbid', 'ktap',
+        'memory', 'require', 'timeout', 'console'}
+CONDITION = re.compile(r'(\w+) *(==|>=|<=) *(\d+)$')
+
+
+def lines(text):
+    return [line for line in text.splitlines() if line.strip()]
+
+
+class Machine:
+    """One entry of the matrix."""
+
+    def __init__(self, name, keys):
+        unknown = set(keys) - KEYS
+        if unknown:
+            raise ValueError(f'{MATRIX}: {name}: unknown keys {", ".join(sorted(unknown))}')
+        self.name = name
+        self.kernel = keys.get('kernel', DEFAULT_KERNEL)
+        self.mem = keys.get('mem', '1G')
+        self.smp = keys.get('smp', '1')
+        self.cpu = keys.get('cpu', '')
+        self.append = keys.get('append', 'exit')
+        self.icount = keys.get('icount', '')
+        self.boot = keys.get('boot', 'kernel')
+        self.scenario = keys.get('scenario', '')
+        self.status = int(keys.get('status', '33'))
+        self.expect = lines(keys.get('expect', ''))
+        self.forbid = lines(keys.get('forbid', ''))
+        self.ktap = keys.get('ktap', 'yes' if self.status == 33 else 'no') == 'yes'
+        self.memory = keys.get('memory', 'whole' if self.ktap else 'no')
+        self.require = lines(keys.get('require', ''))
+        self.timeout = float(keys.get('timeout', '120'))
+        self.console = keys.get('console', 'no') == 'yes'
+
+    @property
+    def elf(self):
+        return f'build/{self.kernel}/loft.elf'
+
+    def goals(self):
+        return (self.elf, SHIM) if self.boot == 'shim' else (self.elf,)
+
+    def log(self, ending='log'):
+        return f'{LOGS}/{self.name}.{ending}'
+
+
+def read_matrix(path=MATRIX):
+    # Interpolation is off: regular expressions and percent signs are taken as they stand.
+    config = configparser.ConfigParser(interpolation=None, comment_prefixes=('#',), default_section='default')
+    with open(path, encoding='utf-8') as file:
+        config.read_file(file)
+    return [Machine(name, dict(config[name])) for name in config.sections()]
+
+
+def boot_command(machine, where):
+    command = ['scripts/run-qemu', '--mem', machine.mem, '--smp', machine.smp] + where
+    if machine.cpu:
+        command += ['--cpu', machine.cpu]
+    if machine.icount:
+        command += ['--icount', machine.icount]
+    if machine.console:
+        command += ['--debugcon', machine.log('e9')]
+    if machine.boot == 'kernel':
+        return command + ['--append', machine.append, machine.elf]
+    if machine.boot == 'iso':
+        iso = machine.log('iso')
+        subprocess.run(['scripts/make-iso', '--append', machine.append, machine.elf, iso], check=True)
+        return command + ['--iso', iso]
+    if machine.boot == 'shim':
+        module = f'{machine.elf} {machine.append}'.replace(',', ',,')
+        return command + ['--append', machine.scenario, '--initrd', module, SHIM]
+    raise ValueError(f'{machine.name}: boot = {machine.boot}')
+
+
+STATUS = {33: 'passed', 35: 'failed', 37: 'panic', 39: 'refused'}
+
+
+def judge(machine, status, text):
+    result = Result(log=machine.log())
+    if status is None:
+        result.fail(f'hung: still running after {machine.timeout:g} s')
+    else:
+        result.check(status == machine.status, f'the status is {status} ({STATUS.get(status, "QEMU ended by itself")}), '
+                                               f'expected was {machine.status} ({STATUS.get(machine.status)})')
+    for pattern in machine.expect:
+        result.check(re.search(pattern, text, re.MULTILINE), f'the log has nothing like {pattern!r}')
+    for pattern in machine.forbid:
+        found = re.search(pattern, text, re.MULTILINE)
+        if found:
+            result.fail(f'the log has {found.group(0)!r}')
+
+    # A misuse that this kernel cannot show says so.
+    result.skipped += len(re.findall(r'^crash: \S+ skipped: ', text, re.MULTILINE))
+    if machine.ktap:
+        report = ktap.parse(text)
+        result.passed += report.passed
+        result.failed += report.failed
+        result.skipped += report.skipped
+        result.problems += report.failures
+        result.check(report.present and not report.errors,
+                     'KTAP: ' + ('; '.join(report.errors[:5]) if report.present else 'no self-test ran'))
+    if machine.memory != 'no':
+        memory.check(result, text, machine.kernel.split('-')[0], machine.memory == 'whole')
+    info = memory.parse_meminfo(text)
+    for condition in machine.require:
+        name, relation, number = CONDITION.match(condition).groups()
+        value = info.get(name)
+        holds = value is not None and {'==': value == int(number), '>=': value >= int(number),
+                                       '<=': value <= int(number)}[relation]
+        result.check(holds, f'{name} is {value} kB, expected was {condition}')
+    if machine.console:
+        result.check(read_log(machine.log('e9')) == text, 'port 0xE9 and the serial port said different things')
+    return result
+
+
+def boot(machine, where):
+    os.makedirs(LOGS, exist_ok=True)
+    status = run_program(boot_command(machine, where), machine.log(), machine.timeout)
+    return judge(machine, status, read_log(machine.log()))
+
+
+def gdb_session():
+    result = Result(log=f'{LOGS}/gdb.log')
+    status = run_program(['scripts/gdb-test', f'build/{DEFAULT_KERNEL}/loft.elf'], result.log, 120)
+    result.check(status == 0, 'gdb did not stop at kmap_local_page with a symbolised stack')
+    return result
+
+
+def tests(where):
+    """`where`: what run-qemu is told about the accelerator and the program."""
+    found = [Test(f'guest/{machine.name}', lambda machine=machine: boot(machine, where), machine.goals(),
+                  int(machine.timeout)) for machine in read_matrix()]
+    found.append(Test('guest/gdb', gdb_session, (f'build/{DEFAULT_KERNEL}/loft.elf',)))
+    return found
+
+
+def all_kernels():
+    """The configurations of the highpte proposal: 5 x 2 x 2."""
+    for memory_model in ('off', '4g', '4g-highpte', '64g', '64g-highpte'):
+        for processors in ('up', 'smp'):
+            for preempt in ('', '-preempt'):
+                yield f'{memory_model}-{processors}{preempt}'
+
+
+def matrix_tests(where):
+    found = []
+    default = {machine.name: machine for machine in read_matrix()}
+    forbid = '\n'.join(next(iter(default.values())).forbid)
+    for config in all_kernels():
+        for compiler in ('', '-clang'):
+            keys = {'kernel': config + compiler, 'forbid': forbid,
+                    'mem': {'off': '1G', '4g': '4G', '64g': '8G'}[config.split('-')[0]]}
+            machine = Machine(f'matrix-{config}{compiler}', keys)
+            found.append(Test(f'matrix/{config}{compiler}', lambda machine=machine: boot(machine, where),
+                              machine.goals()))
+    return found

@@ -1,0 +1,81 @@
+"""What is checked without running loft: layers, and calls that must not compile."""
+import glob
+import os
+import re
+import subprocess
+
+from .result import Result, Test, run_program
+
+LOGS = 'build/logs'
+CASE = re.compile(r'^\s*#\s*(?:el)?if(?:def)?\b.*\bBREAK_(\w+)')
+COMPILERS = {'g++': '64g-highpte-smp-preempt', 'clang++': '64g-highpte-smp-preempt-clang'}
+
+
+def run_script(name, *command):
+    result = Result(log=f'{LOGS}/{name}.log')
+    status = run_program(command, result.log, 120)
+    result.check(status == 0, f'{command[0]} ended with status {status}')
+    return result
+
+
+def compiler_command(config):
+    """How make compiles for this configuration."""
+    env = {key: value for key, value in os.environ.items() if key not in ('MAKEFLAGS', 'MFLAGS', 'MAKELEVEL')}
+    run = subprocess.run(['make', '-s', f'print-compiler-{config}'], capture_output=True, text=True, check=True, env=env)
+    return run.stdout.split()
+
+
+def cases_of(path):
+    """{case: (first line, last line)} of the #ifdef BREAK_case ... #else or #endif blocks."""
+    cases, open_case, depth = {}, None, 0
+    with open(path, encoding='utf-8') as file:
+        for number, line in enumerate(file, 1):
+            if match := CASE.match(line):
+                if open_case:
+                    raise ValueError(f'{path}:{number}: BREAK_ blocks do not nest')
+                open_case, first, depth = match.group(1), number, 0
+            elif open_case and re.match(r'\s*#\s*if', line):
+                depth += 1
+            elif open_case and re.match(r'\s*#\s*(else|endif)', line):
+                if depth == 0:
+                    cases[open_case] = (first, number)
+                    open_case = None
+                elif re.match(r'\s*#\s*endif', line):
+                    depth -= 1
+    return cases
+
+
+def compile_file(compiler, path):
+    """The file as it stands compiles; with each BREAK_ it does not, because of the line inside that block."""
+    stem = os.path.basename(path).removesuffix('.cpp')
+    result = Result(log=f'{LOGS}/compile-{compiler}-{stem}.log')
+    command = compiler_command(COMPILERS[compiler]) + ['-fsyntax-only', path]
+    status = run_program(command, result.log, 60)
+    if not result.check(status == 0, f'{path} as it stands does not compile'):
+        return result
+    cases = cases_of(path)
+    result.check(cases, f'{path} has no BREAK_ case')
+    for case, (first, last) in cases.items():
+        log = f'{LOGS}/compile-{compiler}-{stem}-{case}.log'
+        status = run_program(command + [f'-DBREAK_{case}'], log, 60)
+        with open(log, encoding='utf-8') as file:
+            text = file.read()
+        # The compiler's complaint, or the chain of instantiations that led to it, has to point into the block.
+        places = [int(line) for line in re.findall(rf'^(?:In file included from )?(?:\./)?{re.escape(path)}:(\d+):', text,
+                                                   re.MULTILINE)]
+        errors = re.findall(rf'^(?:\./)?{re.escape(path)}:(\d+):\d+: (?:fatal )?error:', text, re.MULTILINE)
+        outside = [line for line in errors if not first < int(line) < last]
+        result.check(status == 1 and any(first < line < last for line in places) and not outside,
+                     f'{path}: BREAK_{case} ' + ('compiles' if status == 0 else f'fails for another reason: {log}'))
+    return result
+
+
+def tests():
+    found = [Test('static/layers', lambda: run_script('layers', 'scripts/check-layers')),
+             Test('static/self', lambda: run_script('self', 'scripts/test-runner'))]
+    for path in sorted(glob.glob('tests/compile/*.cpp')):
+        stem = os.path.basename(path).removesuffix('.cpp')
+        for compiler in COMPILERS:
+            found.append(Test(f'compile/{compiler}/{stem}',
+                              lambda compiler=compiler, path=path: compile_file(compiler, path), ('build/include',)))
+    return found
