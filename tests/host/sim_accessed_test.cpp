@@ -112,15 +112,38 @@ TEST_CASE("the random choice takes both sides and repeats with its seed", "[sim]
 
 TEST_CASE("an entry that no CPU can reach is never filled", "[sim]") {
     Rig r{{.fills = Fills::always}};
+    constexpr VirtAddr va{0xe000'0000u};
     const u32 table = r.t.fresh();
     hal::PteCell* cell = Handmade::cell_in(table, 0);
+    const auto filled = [&] { return hal::pte_read(cell).has(pte::accessed); };
     hal::pte_set(cell, Pte{Pfn{kFrameA}, kUntouched});
-    CHECK_FALSE(hal::pte_read(cell).has(pte::accessed));
-    constexpr VirtAddr va{0xe000'0000u};
+    CHECK_FALSE(filled());
+
     hal::pte_set(r.t.directory(va), Pte{Pfn{table}, pte::present | pte::write});
-    CHECK(hal::pte_take(cell).has(pte::accessed));
-    // The walk has come through the directory entry.
+    CHECK(filled());
+    hal::pte_clear(cell);
+    hal::pte_clear(r.t.directory(va));
+    hal::pte_set(cell, Pte{Pfn{kFrameA}, kUntouched});
+    CHECK(filled()); // by the old directory entry
+    hal::pte_clear(cell);
+    hal::run_on(
+        hal::online_cpus(), [](void*) { hal::flush_all(); }, nullptr);
+    hal::flush_all();
+    hal::pte_set(cell, Pte{Pfn{kFrameA}, kUntouched});
+    CHECK_FALSE(filled());
+}
+
+TEST_CASE("a fill comes through the directory entry, and sets its A too", "[sim]") {
+    Rig r{{.fills = Fills::never}};
+    constexpr VirtAddr va{0xe000'0000u};
+    const u32 table = r.t.fresh();
+    hal::pte_set(Handmade::cell_in(table, 0), Pte{Pfn{kFrameA}, kUntouched});
+    hal::pte_set(r.t.directory(va), Pte{Pfn{table}, pte::present | pte::write});
+    CHECK_FALSE(hal::pte_read(r.t.directory(va)).has(pte::accessed));
+    r.m.script_fills({true});
+    CHECK(hal::pte_read(Handmade::cell_in(table, 0)).has(pte::accessed));
     CHECK(hal::pte_take(r.t.directory(va)).has(pte::accessed));
+    REQUIRE_THROWS_AS(read(va), StaleAccess);
 }
 
 TEST_CASE("a directory entry taken atomically with A clear leaves nothing below it", "[sim]") {

@@ -258,6 +258,11 @@ TEST_CASE("paging-structure caches: the old table is walked until any invlpg", "
             hal::flush_non_global();
             REQUIRE_THROWS_AS(read(other), PageFault);
         }
+        SECTION("but not a global page that was translated that way") {
+            hal::pte_set(Handmade::cell_in(old_table, 8), Pte{Pfn{kFrameB}, kRw | pte::global});
+            hal::flush_non_global();
+            REQUIRE_THROWS_AS(read(other + kPageSize), StaleAccess);
+        }
         SECTION("taken away again: it stays possible") {
             hal::pte_clear(Handmade::cell_in(old_table, 7));
             REQUIRE_THROWS_AS(read(other), StaleAccess);
@@ -278,6 +283,9 @@ TEST_CASE("paging-structure caches: the old table is walked until any invlpg", "
         CHECK_NOTHROW(hal::note_frame_free(Pfn{old_table}, 0));
     }
     SECTION("linked tables must not be given back at all") {
+        hal::run_on(
+            hal::online_cpus().without(kCpu0), [](void*) { hal::flush_all(); }, nullptr);
+        hal::flush_all();
         hal::pte_set(r.t.directory(kVa), pde);
         hal::note_frame_used(Pfn{old_table}, 0);
         REQUIRE_THROWS_AS(hal::note_frame_free(Pfn{old_table}, 0), ReleasedAccess);

@@ -57,13 +57,12 @@ void MaySet::add_directory(const DirectoryResidual& residual) {
 }
 
 // The old directories are about to be forgotten, but not what was translated through them.
-void MaySet::settle_directories(const Features& features, u32 except_page, bool only_global) {
+void MaySet::settle_directories(const Features& features, u32 except_page) {
     for (const DirectoryResidual& d : directories_) {
         for (u32 i = 0; i < kSpan; ++i) {
             const u32 page = d.slot * kSpan + i;
             Translation t;
             if (page == except_page || !read_old_table(d, i, features, t)) continue;
-            if (only_global && !t.global) continue;
             add_page(page, {t, d.changed});
         }
     }
@@ -71,7 +70,7 @@ void MaySet::settle_directories(const Features& features, u32 except_page, bool 
 }
 
 void MaySet::flush_page(u32 page, const Features& features) {
-    settle_directories(features, page, false);
+    settle_directories(features, page);
     pages_.erase(page);
     if (const auto it = large_.find(page / kSpan); it != large_.end()) {
         std::erase_if(it->second, [&](LargeResidual& r) { return r.left.reset(page % kSpan).none(); });
@@ -80,7 +79,7 @@ void MaySet::flush_page(u32 page, const Features& features) {
 }
 
 void MaySet::flush_non_global(const Features& features) {
-    settle_directories(features, ~0u, true);
+    settle_directories(features, ~0u);
     keep_if(pages_, [](const Residual& r) { return r.translation.global; });
     keep_if(large_, [](const LargeResidual& r) { return r.first.translation.global; });
 }

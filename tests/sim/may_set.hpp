@@ -62,7 +62,7 @@ class MaySet {
         std::bitset<paging::kPtesPerTable> left;
     };
     static void add(std::vector<Residual>& list, const Residual& residual);
-    void settle_directories(const Features& features, u32 except_page, bool only_global);
+    void settle_directories(const Features& features, u32 except_page);
 
     std::unordered_map<u32, std::vector<Residual>> pages_;
     std::map<u32, std::vector<LargeResidual>> large_;
