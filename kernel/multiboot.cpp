@@ -159,6 +159,8 @@ void read_modules(const multiboot_info_t& info) {
         Text text;
         if (module.cmdline != 0) {
             text = read_text(module.cmdline, buffer);
+            for (char& c : std::span{buffer}.first(text.size)) // it will be printed
+                if (c < ' ' || c > '~') c = '?';
             reserve(module.cmdline, u64{module.cmdline} + text.size + 1, "module command line");
         }
         modules.add(

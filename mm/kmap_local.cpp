@@ -69,8 +69,11 @@ namespace detail {
         return va;
     }
     local_maps.add<&LocalMaps::misses>(1);
-    hal::pte_clear_low(cell);
-    tlb_flush_local_page(va);
+    // With DEBUG there is nothing to forget: the unmap emptied and flushed the slot while it was still held.
+    if constexpr (!config::kDebug) {
+        hal::pte_clear_low(cell);
+        tlb_flush_local_page(va);
+    }
     hal::pte_set(cell, want);
     return va;
 }
@@ -151,15 +154,13 @@ LocalFault local_fault(VirtAddr va) {
     const u32 offset = va.value() - layout::kLocalBase;
     fault.cpu = CpuId{offset / layout::kLocalWindow};
     const u32 place = offset % layout::kLocalWindow / kLocalStride; // 0 is the private slot
-    if (offset % kLocalStride >= kPageSize) {
+    fault.slot = place == 0 ? 0 : place - 1;
+    if (offset % kLocalStride >= kPageSize)
         fault.kind = LocalFault::Kind::guard;
-        fault.slot = place == 0 ? 0 : place - 1;
-    } else if (place == 0 || fault.cpu != hal::this_cpu()) {
+    else if (place == 0 || fault.cpu != hal::this_cpu())
         fault.kind = LocalFault::Kind::foreign;
-    } else {
+    else
         fault.kind = LocalFault::Kind::released;
-        fault.slot = place - 1;
-    }
     if (config::kDebug && place != 0) fault.last = local_debug.of(fault.cpu).frame[fault.slot];
     return fault;
 }

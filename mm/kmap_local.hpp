@@ -32,6 +32,7 @@ class LocalAddr {
     constexpr operator VirtAddr() const { return va_; }
     constexpr u32 value() const { return va_.value(); }
     constexpr LocalAddr operator+(u32 bytes) const { return LocalAddr{va_ + bytes}; }
+    constexpr LocalAddr operator-(u32 bytes) const { return LocalAddr{va_ - bytes}; }
     constexpr bool operator==(const LocalAddr&) const = default;
 
   private:
@@ -45,6 +46,7 @@ class AtomicAddr {
     constexpr operator VirtAddr() const { return va_; }
     constexpr u32 value() const { return va_.value(); }
     constexpr AtomicAddr operator+(u32 bytes) const { return AtomicAddr{va_ + bytes}; }
+    constexpr AtomicAddr operator-(u32 bytes) const { return AtomicAddr{va_ - bytes}; }
     constexpr bool operator==(const AtomicAddr&) const = default;
 
   private:
@@ -104,7 +106,7 @@ LocalFault local_fault(VirtAddr va);
 bool local_to_pfn(VirtAddr va, Pfn& out);
 
 // Runs visit(va) with `pfn` visible at `va`, through the slot of the panic path (highmem) or the direct map.
-// Context: any with interrupts off, also when all slots are held; not nested. Cost: two invlpg for a high
+// Context: any with interrupts off, also when all slots are held; not nested. Cost: one invlpg for a high
 // frame.
 template <typename F> void with_private_slot(Pfn pfn, F&& visit);
 

@@ -25,7 +25,8 @@ Scratch scratch; // 8 KiB that no boot stack has to carry
 
 // Appends [begin, last], which is usable as a whole, to the list: whole pages within reach only.
 void add_usable(PhysMap& out, u64 begin, u64 last, u32 max_pfn) {
-    const u64 first_page = (begin + (kPageSize - 1)) >> kPageShift;
+    // Rounded up without a sum that could wrap: the last byte of the address space is a begin, too.
+    const u64 first_page = (begin >> kPageShift) + ((begin & (kPageSize - 1)) != 0);
     const u64 end_page = last == ~u64{0} ? u64{1} << (64 - kPageShift) : (last + 1) >> kPageShift;
     const u64 whole = end_page > first_page ? end_page - first_page : 0;
     out.partial_bytes += last - begin + 1 - (whole << kPageShift);
