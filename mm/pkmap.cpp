@@ -66,17 +66,19 @@ void reclaim_idle() {
         if (taken[slot / 32] >> slot % 32 & 1) pool.count[slot].store(kFree);
 }
 
-// Under the lock: a free slot, or 0 after a whole round without one.
+// Under the lock: a free slot, or 0 if there is none even after the idle ones have been taken away. The hand has to
+// go over the whole pool after that: a slot that it passed before may have been idle then.
 u32 find_free() {
-    for (u32 tries = 0; tries < kPkmapSlots; ++tries) {
-        if (++pool.hand == kPkmapSlots) {
-            pool.hand = 0; // slot 0 is never used: its count never is kFree for us
-            reclaim_idle();
+    for (bool reclaimed = false;;) {
+        if (++pool.hand != kPkmapSlots) {
+            if (pool.count[pool.hand].load() == kFree) return pool.hand;
             continue;
         }
-        if (pool.count[pool.hand].load() == kFree) return pool.hand;
+        pool.hand = 0; // slot 0 is never used
+        if (reclaimed) return 0;
+        reclaim_idle();
+        reclaimed = true;
     }
-    return 0;
 }
 
 GlobalAddr map_slow(Page* page) {

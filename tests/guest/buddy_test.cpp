@@ -86,7 +86,8 @@ SELFTEST(buddy, blocks_of_every_order) {
     const BlockCounts before;
     for (const Gfp gfp : {Gfp::dma, Gfp::kernel, Gfp::high}) {
         for (u32 order = 0; order <= kMaxOrder; ++order) {
-            const u32 free = free_frames(ZoneId::dma) + free_frames(ZoneId::normal) + free_frames(ZoneId::high);
+            const u32 free =
+                free_frames(ZoneId::dma) + free_frames(ZoneId::normal) + free_frames(ZoneId::high);
             Page* page = alloc_pages(gfp, order);
             if (page == nullptr) { // small machines have no large block in each zone
                 CHECK_GT(order, 4u);

@@ -13,7 +13,7 @@ namespace {
 struct PageAbove {
     explicit PageAbove(u64 floor) {
         // Blocks come in no promised order: all large ones are taken, then the highest of them is used.
-        for (blocks.take(Gfp::high, kMaxOrder); Page* block : blocks)
+        for (blocks.take(Gfp::high, kMaxOrder); Page * block : blocks)
             if (page_to_pfn(block).phys().value() >= floor && (page == nullptr || block > page)) page = block;
     }
     FrameChain blocks;

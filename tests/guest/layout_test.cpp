@@ -78,8 +78,8 @@ SELFTEST(layout, addresses_are_those_of_the_map) {
 }
 
 SELFTEST(layout, image_is_as_the_linker_says) {
-    const VirtAddr parts[] = {image_addr(__text_begin),   image_addr(__text_end),   image_addr(__rodata_begin),
-                              image_addr(__rodata_end),   image_addr(__data_begin), image_addr(__data_end)};
+    const VirtAddr parts[] = {image_addr(__text_begin), image_addr(__text_end),   image_addr(__rodata_begin),
+                              image_addr(__rodata_end), image_addr(__data_begin), image_addr(__data_end)};
     for (const VirtAddr at : parts) {
         CHECK_EQ(at.page_offset(), 0u);
         CHECK(in_direct_map(at - 1));
@@ -135,7 +135,8 @@ SELFTEST(layout, page_tables_agree_with_the_map) {
     CHECK_EQ(idle_pool, 0u);   // a free slot of the pool shows nothing
     CHECK_EQ(early_slots, 0u); // the boot's windows are closed
     CHECK_EQ(direct_bytes, u64{layout::boundaries.lowmem_bytes} - 2 * kPageSize); // the two stack guards
-    CHECK(is_guard(image_addr(__boot_stack_guard)) && !walk_naively(image_addr(__df_stack_guard).value()).present());
+    CHECK(is_guard(image_addr(__boot_stack_guard)) &&
+          !walk_naively(image_addr(__df_stack_guard).value()).present());
 }
 
 // No kernel mapping ever allocates a table, and no other address space has to hear of one (bug 15): each table

@@ -9,7 +9,7 @@ using selftest::contains;
 
 constexpr u32 kSlots = config::kPae ? 512 : 1024; // one page table; slot 0 is never used
 constexpr u32 kUsable = kSlots - 1;
-constexpr u32 kFree = 0, kIdle = 1, kOneUser = 2; // semantics.md, "States of a pkmap slot"
+constexpr u32 kFree = 0, kIdle = 1, kOneUser = 2;         // semantics.md, "States of a pkmap slot"
 constexpr u32 kReleased = config::kDebug ? kFree : kIdle; // DEBUG empties a slot at once
 
 u32 slot_of(VirtAddr va) { return (va.value() - layout::kPkmapBase) / kPageSize; }
@@ -308,7 +308,7 @@ SELFTEST(pkmap, wrap_leaves_used_slots_alone) {
     for (u32 i = 0; i < 8; ++i) {
         at[i] = kmap(held[i]);
         write_marks(at[i], held.pfn(i), 6);
-        for (u32 k = 0; Page* page : pages) { // spread them over the pool
+        for (u32 k = 0; Page * page : pages) { // spread them over the pool
             if (++k > 40) break;
             const KMap map{page};
         }
@@ -359,6 +359,38 @@ SELFTEST(pkmap, full_pool_panics) {
     sign(one_more[0], 4);
     const KMap map{one_more[0]};
     CHECK(marks_hold(map.addr(), one_more.pfn(0), 4));
+}
+
+// The only slots that are not in use are idle, and the hand has passed them before they are taken away.
+SELFTEST(pkmap, idle_slots_before_the_end_are_found) {
+    if (const char* why = cannot_fill()) SKIP(why);
+    const KeepsFreeCounts counts;
+    FrameChain pages;
+    REQUIRE_EQ(pages.take(Gfp::high, 0, kUsable), kUsable);
+    const Pages<2> late;
+    REQUIRE(late.complete());
+    for (Page* page : pages)
+        static_cast<void>(kmap(page));
+    // The hand goes to a slot in the middle: it is the only one that can be had.
+    constexpr u32 kMiddle = kSlots / 2;
+    Page* gone = nullptr;
+    for (Page* page : pages)
+        if (page->slot() == kMiddle) gone = page;
+    REQUIRE(gone != nullptr);
+    kunmap(gone);
+    CHECK_EQ(slot_of(kmap(late[0])), kMiddle);
+    // All behind it become idle; all before it stay in use.
+    for (Page* page : pages)
+        if (page != gone && page->slot() > kMiddle) kunmap(page);
+    const std::string_view text = selftest::catch_panic([&] { static_cast<void>(kmap(late[1])); });
+    CHECK_EQ(text, std::string_view{});
+    if (text.empty()) kunmap(late[1]);
+    kunmap(late[0]);
+    for (Page* page : pages) {
+        const u32 slot = page->slot();
+        if (slot != Page::kNoSlot && pkmap_count(slot) >= kOneUser) kunmap(page);
+    }
+    CHECK_EQ(pkmap_use().used, 0u);
 }
 
 // DEBUG: a touch after kunmap faults.

@@ -16,8 +16,11 @@ struct Kind {
     ObjectCache* cache;
     u32 size, align;
 };
-constexpr Kind kKinds[]{
-    {&tiny, 1, 1}, {&odd, 24, 8}, {&lines, 64, 64}, {&large, 1000, 32}, {&largest, ObjectCache::kMaxSize, 16}};
+constexpr Kind kKinds[]{{&tiny, 1, 1},
+                        {&odd, 24, 8},
+                        {&lines, 64, 64},
+                        {&large, 1000, 32},
+                        {&largest, ObjectCache::kMaxSize, 16}};
 
 // A cache keeps its last slab: it gets it before anything is counted.
 void warm_up() {

@@ -78,9 +78,6 @@ class Intruder {
     u32 watched_ = 0;
 };
 
-// 24 pages of the intruder, some of the test.
-const char* cannot_run() { return no_slots_for(kTheirs + 16); }
-
 constexpr u32 kMine = 6;
 
 // The pages of the main context. No check inside: what is stepped should be the calls under test.
@@ -110,8 +107,8 @@ u32 rounds(u32 quick) { return selftest::full() ? quick * 10 : quick; }
 
 } // namespace
 
+// The frame of most tests: the pages of both sides, and in the end the question whether anybody noticed anything.
 #define LOFT_STEPPING_SETUP(mine, intruder)                                                                  \
-    if (const char* why = cannot_run()) SKIP(why);                                                           \
     const KeepsFreeCounts counts;                                                                            \
     Mine mine;                                                                                               \
     REQUIRE(mine.ready());                                                                                   \
@@ -129,7 +126,9 @@ u32 rounds(u32 quick) { return selftest::full() ? quick * 10 : quick; }
 SELFTEST(stepping, debug_exceptions_come_after_every_instruction) {
     u32 in_context = 0;
     const u32 steps = step_through(
-        [] { asm volatile("nop; nop; nop; nop; nop; nop; nop; nop; nop; nop" ::: "memory"); },
+        [] {
+            asm volatile("nop; nop; nop; nop; nop; nop; nop; nop; nop; nop" ::: "memory");
+        },
         [&] { in_context += in_interrupt() && !hal::irqs_enabled(); });
     CHECK_GE(steps, 10u);
     CHECK_LT(steps, 100u);
@@ -138,6 +137,7 @@ SELFTEST(stepping, debug_exceptions_come_after_every_instruction) {
 }
 
 SELFTEST(stepping, kmap_local) {
+    if (const char* why = no_slots_for(kTheirs + 16)) SKIP(why);
     LOFT_STEPPING_SETUP(mine, intruder);
     intruder.watch_slot(top_of_stack());
     const u32 n = rounds(60);
@@ -161,6 +161,7 @@ SELFTEST(stepping, kmap_local) {
 
 // The same page again and again: the slot is a hit unless an interrupt has used it since.
 SELFTEST(stepping, kmap_local_same_page) {
+    if (const char* why = no_slots_for(kTheirs + 16)) SKIP(why);
     LOFT_STEPPING_SETUP(mine, intruder);
     const u32 n = rounds(40);
     u32 turn = 0;
@@ -180,6 +181,7 @@ SELFTEST(stepping, kmap_local_same_page) {
 }
 
 SELFTEST(stepping, kmap_local_nested) {
+    if (const char* why = no_slots_for(kTheirs + 16)) SKIP(why);
     LOFT_STEPPING_SETUP(mine, intruder);
     const u32 n = rounds(15);
     const u32 steps = step_through(
@@ -201,6 +203,7 @@ SELFTEST(stepping, kmap_local_nested) {
 }
 
 SELFTEST(stepping, kmap_atomic) {
+    if (const char* why = no_slots_for(kTheirs + 16)) SKIP(why);
     LOFT_STEPPING_SETUP(mine, intruder);
     const u32 n = rounds(40);
     u32 wrong_counts = 0;
@@ -217,8 +220,8 @@ SELFTEST(stepping, kmap_atomic) {
             const Context before = context.mine();
             intruder.map_something();
             const Context after = context.mine();
-            wrong_counts += before.preempt_count != after.preempt_count ||
-                            before.pagefaults_off != after.pagefaults_off;
+            wrong_counts +=
+                before.preempt_count != after.preempt_count || before.pagefaults_off != after.pagefaults_off;
         });
     LOFT_STEPPING_VERDICT(mine, intruder, steps, n * 35);
     CHECK_EQ(wrong_counts, 0u);
@@ -228,6 +231,7 @@ SELFTEST(stepping, kmap_atomic) {
 // The pool's own path, where interrupts are off and a lock is held: exceptions come there all the same, and use
 // the local windows beside it.
 SELFTEST(stepping, kmap) {
+    if (const char* why = no_slots_for(kTheirs + 16)) SKIP(why);
     LOFT_STEPPING_SETUP(mine, intruder);
     const u32 n = rounds(25);
     const u32 steps = step_through(
@@ -254,8 +258,8 @@ SELFTEST(stepping, copy_highpage) {
         const LocalMap map{pages[0]};
         write_all_words(map.addr(), pages.pfn(0), 9);
     }
-    const u32 steps = step_through([&] { copy_highpage(pages[1], pages[0]); },
-                                   [&] { intruder.map_something(); });
+    const u32 steps =
+        step_through([&] { copy_highpage(pages[1], pages[0]); }, [&] { intruder.map_something(); });
     LOFT_STEPPING_VERDICT(mine, intruder, steps, 1024u);
     {
         const LocalMap map{pages[1]};

@@ -83,7 +83,7 @@ const char* too_long_to_take_everything() {
     u32 frames = 0;
     for (u32 i = 0; i < kZones; ++i)
         frames += free_frames(zone_at(i));
-    const bool fits = !config::kDebug || selftest::full() || frames <= 1 * GiB / kPageSize;
+    const bool fits = !config::kDebug || selftest::full() || frames <= 512 * MiB / kPageSize;
     return fits ? nullptr : "a DEBUG kernel writes to every frame that is freed: selftest=full does it";
 }
 

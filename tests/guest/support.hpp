@@ -120,9 +120,7 @@ const char* too_long_to_take_everything();
 // ---------------------------------------------------------------------------------------- who needs a slot
 
 // Pages that kmap_local_page and kmap reach through a slot: those of high memory, and all of them in DEBUG.
-inline bool uses_slot(const Page* page) {
-    return config::kHighMem && (config::kDebug || is_highmem(page));
-}
+inline bool uses_slot(const Page* page) { return config::kHighMem && (config::kDebug || is_highmem(page)); }
 // Why there are no `frames` frames that need a slot; null if there are.
 const char* no_slots_for(u32 frames);
 // Why there are no `frames` frames of high memory; null if there are.
@@ -184,7 +182,9 @@ void set_interrupt_body(u8 vector, void (*call)(void*), void* argument);
 
 template <u8 kVector, typename F> void in_interrupt_do(F&& body) {
     using Body = std::remove_reference_t<F>;
-    detail::set_interrupt_body(kVector, [](void* argument) { (*static_cast<Body*>(argument))(); }, &body);
+    detail::set_interrupt_body(
+        kVector, [](void* argument) { (*static_cast<Body*>(argument))(); },
+        const_cast<std::remove_const_t<Body>*>(&body));
     static_assert(kVector == test_vector::outer || kVector == test_vector::inner);
     detail::raise(kVector);
 }

@@ -15,10 +15,10 @@ namespace loft::guest {
 
 // What one entry that maps says, with the rights of the entries above it taken into account.
 struct Mapping {
-    u32 va = 0;     // first address
-    u64 phys = 0;   // of that address
-    u32 bytes = 0;  // 4 KiB, 2 MiB or 4 MiB
-    u64 table = 0;  // physical address of the entry itself
+    u32 va = 0;    // first address
+    u64 phys = 0;  // of that address
+    u32 bytes = 0; // 4 KiB, 2 MiB or 4 MiB
+    u64 table = 0; // physical address of the entry itself
     bool writable = false;
     bool user = false;
     bool executable = false;

@@ -157,11 +157,11 @@ SELFTEST(zones, reserves_are_computed) {
 // breaks while there is nothing left, and all of it comes back.
 SELFTEST(zones, exhaustion_is_clean) {
     if (const char* why = too_long_to_take_everything()) SKIP(why);
-    const KeepsFreeCounts counts;
-    // One byte of lowmem below this line would be eaten by user pages.
-    const u32 dma_reserve = zone_info(ZoneId::dma).reserve, normal_reserve = zone_info(ZoneId::normal).reserve;
     static constinit ObjectCache objects{"exhaustion", 512, 16};
-    if (void* warm = objects.alloc()) objects.free(warm);
+    if (void* warm = objects.alloc()) objects.free(warm); // a cache keeps its last slab
+    const KeepsFreeCounts counts;
+    const u32 dma_reserve = zone_info(ZoneId::dma).reserve,
+              normal_reserve = zone_info(ZoneId::normal).reserve;
     const u32 free_before = total_free();
 
     AllFrames users{Gfp::high};

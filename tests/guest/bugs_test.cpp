@@ -1,0 +1,151 @@
+// The bugs that other systems had (the list of real ones in the design, by its numbers), and where the self-tests
+// look for each. What has a test of its own elsewhere is named; what no other suite asks is asked here.
+//
+//  1  slot popped before its entry was cleared     stepping.* (DEBUG: map finds a slot that is not empty)
+//  2  save/restore skipped a slot                  kmap_local.sixteen_more_in_interrupts; the context switch itself
+//                                                  needs threads
+//  3  kmap_to_page wrong for local addresses       highmem.kmap_to_page
+//  4  entries assumed contiguous                   layout.upper_tables_exist_and_are_contiguous, bugs.windows_of_...
+//  5  a map that maps                              bugs.a_map_writes_one_entry
+//  6  handler used the window of what it           stepping.copy_highpage, interrupts.tick_maps_...; the flush
+//     interrupted                                  interrupt needs a second CPU
+//  7  kmap with interrupts off                     kmap_atomic.kmap_is_refused_wherever_nobody_may_sleep
+//  8  waiting for a CPU that spins                 needs a second CPU
+//  9  PDPTE changed without a CR3 load             wx.all_pdptes_are_present: none ever changes
+// 10  entry read in two halves while it changes    stepping.pte_reads_do_not_tear
+// 11  pte_offset_map on halves of two entries      the same read; pte_offset_map needs user page tables
+// 12  physical address cut to 32 bits              physical.*, fixmap.window_reads_above_4_GiB,
+//                                                  bugs.frame_numbers_keep_their_upper_bits
+// 13  large flush that left 4 KiB entries          tlb.batch_forgets_every_page
+// 14  quick-mapped directory stale elsewhere       needs a second CPU
+// 15  vmap not propagated to all address spaces    layout.upper_tables_exist_and_are_contiguous: nothing to propagate
+// 16  lazy vmap alias of a page table              vmap.vfree_returns_frames_after_the_flush
+// 17  lazy pool page unmapped while in use         pkmap.wrap_leaves_used_slots_alone, pkmap.freed_pages_are_forgotten
+// 18  bounce pool shared by stacked requests       needs bounce buffers
+// 19  zero_user with start behind end              highmem.zero_user
+// 20  RAM above the limit not trimmed              zones.unreachable_memory_is_trimmed (a machine of 64 GiB)
+// 21  copy that assumed the direct map             highmem.copy_between_all_kinds_of_pages
+// 22  page freed before the flush                  stepping.batch_frees_after_the_flush, tlb.batch_frees_frames
+// 23  large page split without a flush             tlb.rights_that_were_taken_away_are_gone for small pages; mm splits
+//                                                  none after boot
+// 24  condition that is never signalled            needs threads
+#include "mm/pagetable.hpp"
+#include "tests/guest/support.hpp"
+
+#include <algorithm>
+#include <array>
+
+namespace loft::guest {
+namespace {
+
+// Every entry of this CPU's window, the private slot included, and of the pool.
+struct Entries {
+    std::array<Pte, layout::kLocalSlots + 1> local{};
+    std::array<Pte, layout::kPkmapSlots> pool{};
+
+    void read() {
+        const PreemptGuard here;
+        const VirtAddr first = layout::local_private_slot(hal::this_cpu());
+        for (u32 i = 0; i < local.size(); ++i)
+            local[i] = hal::pte_read(kernel_pte(first + i * layout::kLocalStride));
+        for (u32 i = 0; i < pool.size(); ++i)
+            pool[i] = hal::pte_read(kernel_pte(layout::pkmap_addr(i)));
+    }
+};
+
+template <typename A> u32 differences(const A& a, const A& b) {
+    u32 count = 0;
+    for (u32 i = 0; i < a.size(); ++i)
+        count += a[i].pfn() != b[i].pfn() || a[i].present() != b[i].present();
+    return count;
+}
+
+constinit Entries before{}, after{};
+
+} // namespace
+
+// Bug 5: a map that needs a map. Each writes its own entry and nothing else: no other slot, no table, no frame.
+SELFTEST(bugs, a_map_writes_one_entry) {
+    if (const char* why = no_slots_for(18)) SKIP(why);
+    const KeepsFreeCounts counts;
+    const Pages<17> pages;
+    REQUIRE(pages.complete());
+    // Slots of all depths show something that none of the pages is.
+    LocalAddr at[16];
+    for (u32 i = 0; i < 16; ++i)
+        at[i] = kmap_local_page(pages[16]);
+    for (u32 i = 16; i-- > 0;)
+        kunmap_local(at[i]);
+    const u32 free = free_frames(ZoneId::dma) + free_frames(ZoneId::normal) + free_frames(ZoneId::high);
+    for (u32 depth = 0; depth < 16; ++depth) {
+        before.read();
+        at[depth] = kmap_local_page(pages[depth]);
+        after.read();
+        CHECK_EQ(differences(before.local, after.local), 1u);
+        CHECK_EQ(differences(before.pool, after.pool), 0u);
+        CHECK(after.local[1 + depth].pfn() == pages.pfn(depth));
+        CHECK_EQ(local_depth(), depth + 1);
+    }
+    // The pool's way with all local slots in use, and without touching any of them.
+    const PkmapStats pool = pkmap_stats();
+    before.read();
+    const GlobalAddr global = kmap(pages[16]);
+    after.read();
+    CHECK_EQ(differences(before.local, after.local), 0u);
+    if (pkmap_stats().wraps == pool.wraps) CHECK_EQ(differences(before.pool, after.pool), 1u);
+    write_marks(global, pages.pfn(16));
+    CHECK_EQ(free_frames(ZoneId::dma) + free_frames(ZoneId::normal) + free_frames(ZoneId::high), free);
+    kunmap(pages[16]);
+    for (u32 i = 16; i-- > 0;)
+        kunmap_local(at[i]);
+}
+
+// Bug 4: the entries of the windows of CPU 8 and above were looked for in the page table of the first eight. A window
+// of every CPU is used here, by this one.
+SELFTEST(bugs, windows_of_all_cpus_can_be_mapped) {
+    if (const char* why = no_slots_for(1)) SKIP(why);
+    const KeepsFreeCounts counts;
+    const Pages<1> pages;
+    REQUIRE(pages.complete());
+    sign(pages[0], 6);
+    u32 wrong = 0;
+    for (u32 cpu = 1; cpu < config::kMaxCpus; ++cpu) {
+        for (const u32 slot : {0u, 15u, 31u}) {
+            const VirtAddr va = layout::local_first_slot(CpuId{cpu}) + slot * layout::kLocalStride;
+            wrong += readable(va); // nobody uses it yet
+            hal::pte_set(kernel_pte(va), Pte{pages.pfn(0), kernel_prot.data});
+            wrong += !readable(va) || !marks_hold(va, pages.pfn(0), 6);
+            hal::pte_clear(kernel_pte(va));
+            tlb_flush_local_page(va);
+            wrong += readable(va);
+        }
+    }
+    CHECK_EQ(wrong, 0u);
+}
+
+// Bug 12, where no memory is needed to see it: each bit of a frame number survives each of the forms it takes.
+SELFTEST(bugs, frame_numbers_keep_their_upper_bits) {
+    static Page page;
+    for (u32 bit = 0; bit < (config::kPae ? 24 : 20); ++bit) {
+        const Pfn pfn{1u << bit};
+        CHECK_EQ(pfn.phys().value(), u64{1} << (bit + 12));
+        CHECK_EQ(pfn.phys().pfn().value(), pfn.value());
+        const Pte entry{pfn, kernel_prot.data};
+        CHECK_EQ(entry.pfn().value(), pfn.value());
+        const u64 raw = u64{entry.high()} << 32 | entry.low();
+        CHECK_EQ(raw & 0xf'ffff'f000ull, u64{1} << (bit + 12));
+        CHECK(entry.flags() == kernel_prot.data);
+        page.make_free(PageType::buddy, pfn, Pfn{pfn.value() ^ 0xff'ffffu}, kMaxOrder);
+        CHECK_EQ(page.next().value(), pfn.value());
+        CHECK_EQ(page.prev().value(), pfn.value() ^ 0xff'ffffu);
+        CHECK_EQ(page.order(), kMaxOrder);
+    }
+    // Every slot number, and the fields around it.
+    for (u32 slot = 0; slot < layout::kPkmapSlots; ++slot) {
+        page.make_used(PageType::table, 0x1234);
+        page.set_slot(slot);
+        if (!CHECK(page.slot() == slot && page.refs() == 0x1234 && page.type() == PageType::table)) break;
+    }
+}
+
+} // namespace loft::guest
