@@ -16,6 +16,7 @@ Setup small(u32 cpus) {
     Setup setup;
     setup.machine.cpus = cpus;
     setup.machine.ram = 64 * MiB;
+    setup.machine.patience = 2000;
     if (config::kHighMem) setup.highmem = 32 * MiB;
     return setup;
 }
@@ -24,14 +25,9 @@ Booted::Booted(const Setup& setup) : machine{setup.machine}, info{machine.make_b
     info.highmem_bytes = setup.highmem;
     info.vmalloc_bytes = setup.vmalloc;
     pagetable_early(machine.boot_last_table());
-    for (u32 i = 1; i < setup.machine.cpus; ++i)
-        machine.bring_up(CpuId{i});
     mm_init(info);
-    machine.online().for_each([&](CpuId cpu) {
-        if (cpu != machine.current()) sim::on_cpu(cpu, [] { hal::load_root(kernel_root()); });
-        machine.cpu(cpu).interrupts = true;
-        machine.counters(cpu) = {};
-    });
+    machine.finish_boot(mm_init_cpu);
+    machine.online().for_each([&](CpuId cpu) { machine.counters(cpu) = {}; });
 }
 
 Books books() {
@@ -126,6 +122,18 @@ void Intruder::operator()() {
 
 void Intruder::finish() {
     if (first_) std::rethrow_exception(std::exchange(first_, nullptr));
+}
+
+bool try_on_cpu(CpuId cpu, const std::function<void()>& what) {
+    const bool interrupts = sim::machine().cpu(cpu).interrupts;
+    try {
+        sim::on_cpu(cpu, what);
+        return true;
+    } catch (const sim::BadAccess& wait) {
+        if (!wait.says("waits for something")) throw;
+        sim::machine().cpu(cpu).interrupts = interrupts;
+        return false;
+    }
 }
 
 u32 for_every_fill(const Setup& setup,

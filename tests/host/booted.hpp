@@ -1,6 +1,7 @@
 // A simulated machine with mm running on it, and what nearly every test of mm asks of one.
 #pragma once
 
+#include "mm/highmem.hpp"
 #include "mm/init.hpp"
 #include "mm/page_alloc.hpp"
 #include "tests/sim/machine.hpp"
@@ -24,8 +25,7 @@ struct Setup {
 // 64 MiB, half of them high memory where the configuration has any: boots in a moment, is soon exhausted.
 Setup small(u32 cpus = 2);
 
-// Boots mm. All CPUs are up before mm_init, because it makes the stacks and lists of the CPUs that run; after
-// it, all of them are on the kernel's own root with interrupts on.
+// Boots mm. All CPUs run, on the kernel's own root, with interrupts on and all counters at 0.
 class Booted {
   public:
     explicit Booted(const Setup& setup = small());
@@ -86,6 +86,10 @@ class Intruder {
     u32 runs_ = 0;
 };
 
+// Runs `what` on another CPU in the middle of something that this one does. False if it had to wait for a lock that
+// this one holds: the other CPU still waits then, and nothing has happened.
+bool try_on_cpu(CpuId cpu, const std::function<void()>& what);
+
 // Boots a machine and runs `body` on it, once for every possible sequence of answers to "was this entry filled
 // speculatively?"; returns how many there were. The answers count from where `body` calls from_here().
 u32 for_every_fill(const Setup& setup,
@@ -119,6 +123,8 @@ template <> struct StringMaker<loft::Pfn> {
 template <> struct StringMaker<loft::VirtAddr> {
     static std::string convert(loft::VirtAddr va) { return loft::sim::text("{:08x}", va.value()); }
 };
+template <> struct StringMaker<loft::GlobalAddr> : StringMaker<loft::VirtAddr> {};
+template <> struct StringMaker<loft::LocalAddr> : StringMaker<loft::VirtAddr> {};
 template <> struct StringMaker<loft::PhysAddr> {
     static std::string convert(loft::PhysAddr at) { return loft::sim::text("physical {:x}", at.value()); }
 };

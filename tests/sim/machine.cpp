@@ -101,8 +101,7 @@ void Machine::run_on(CpuSet others, void (*call)(void*), void* argument) {
 }
 
 void Machine::relax() {
-    constexpr u64 kForever = 1'000'000;
-    if (++relaxed_ < kForever) return;
+    if (++relaxed_ < options_.patience) return;
     relaxed_ = 0;
     throw BadAccess{text("CPU {} waits for something that nobody is left to do", current())};
 }

@@ -48,6 +48,7 @@ struct Options {
     Features features{};
     Fills fills = Fills::random;
     u64 seed = 1;
+    u64 patience = 1'000'000; // turns of a waiting loop until it counts as one that never ends
 };
 
 struct Counters {

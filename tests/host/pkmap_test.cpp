@@ -1,0 +1,788 @@
+// kmap: the states of a slot, what reuse costs, and that no CPU ever sees the page that was there before.
+#include "mm/pkmap.hpp"
+#include "mm/context.hpp"
+#include "mm/pagetable.hpp"
+#include "tests/host/booted.hpp"
+#include "tests/host/oracle.hpp"
+
+#include <map>
+
+using namespace loft;
+using namespace loft::test;
+
+namespace {
+
+constexpr bool kHigh = config::kHighMem, kDebug = config::kDebug;
+constexpr u32 kSlots = layout::kPkmapSlots - 1; // slot 0 is never used
+constexpr u32 kFree = 0, kIdle = 1;
+
+std::vector<Page*> stamped(u32 count, Gfp gfp = Gfp::high) {
+    std::vector<Page*> pages = new_pages(count, gfp);
+    for (Page* page : pages)
+        stamp(page);
+    return pages;
+}
+
+u32 slot_at(GlobalAddr addr) { return (addr.value() - layout::kPkmapBase) >> kPageShift; }
+u32 count_of(GlobalAddr addr) { return pkmap_count(slot_at(addr)); }
+
+bool every_cpu_sees(VirtAddr va, Page* page) {
+    bool all = true;
+    sim::machine().online().for_each(
+        [&](CpuId cpu) { sim::on_cpu(cpu, [&] { all &= shows(va, page); }); });
+    return all;
+}
+
+// Maps all but `left` of the slots that are free, with pages that stay mapped.
+std::vector<Page*> occupy(u32 left = 0) {
+    const u32 count = pkmap_use().free - left;
+    auto pages = stamped(count);
+    for (Page* page : pages)
+        (void)kmap(page);
+    return pages;
+}
+
+// A machine whose pool is at the end of its round: the next slow kmap wraps. Slots 2 and up were used by `idle` pages
+// that nobody uses any more, in order; slot 1 is free, all others are in use.
+struct EndOfRound {
+    explicit EndOfRound(u32 idle_pages, u32 cpus = 2, const std::function<void(u32, GlobalAddr)>& use = {})
+        : kernel{small(cpus)}, idle{stamped(idle_pages)} {
+        for (u32 i = 0; i < idle_pages; ++i) {
+            addr.push_back(kmap(idle[i]));
+            if (use) use(i, addr[i]);
+        }
+        held = occupy(1);
+        for (Page* page : idle)
+            kunmap(page);
+        kernel.machine.online().for_each([&](CpuId cpu) { kernel.machine.counters(cpu) = {}; });
+    }
+    Booted kernel;
+    std::vector<Page*> idle, held;
+    std::vector<GlobalAddr> addr;
+};
+
+} // namespace
+
+TEST_CASE("kmap: a page of lowmem is its place in the direct map", "[pkmap]") {
+    ONLY_WITH(!kDebug || !kHigh);
+    Booted kernel;
+    Page* page = stamped(1, Gfp::kernel)[0];
+    const GlobalAddr addr = kmap(page);
+    CHECK(VirtAddr{addr} == direct_addr(page_to_pfn(page)));
+    CHECK(every_cpu_sees(addr, page));
+    kunmap(page);
+    kunmap(page); // nothing is counted
+    CHECK(pkmap_use().used == 0);
+}
+
+TEST_CASE("kmap: DEBUG sends pages of lowmem through the pool too", "[pkmap]") {
+    ONLY_WITH(kDebug && kHigh);
+    Booted kernel;
+    Page* page = stamped(1, Gfp::kernel)[0];
+    const GlobalAddr addr = kmap(page);
+    CHECK(slot_at(addr) < layout::kPkmapSlots);
+    CHECK(every_cpu_sees(addr, page));
+    kunmap(page);
+    CHECK_PANIC(kunmap(page), "is not mapped");
+}
+
+TEST_CASE("kmap: every caller on every CPU gets the same address, and all of them are counted", "[pkmap]") {
+    ONLY_WITH(kHigh);
+    Booted kernel{small(3)};
+    Page* page = stamped(1)[0];
+    const GlobalAddr addr = kmap(page);
+    CHECK(count_of(addr) == 2);
+    for (u32 cpu = 0; cpu < 3; ++cpu)
+        sim::on_cpu(CpuId{cpu}, [&] { CHECK(kmap(page) == addr); });
+    CHECK(count_of(addr) == 5);
+    CHECK(every_cpu_sees(addr, page));
+    CHECK(pkmap_use().used == 1);
+    CHECK(pkmap_stats().maps == 1);
+    for (u32 left = 4; left > 0; --left) {
+        sim::on_cpu(CpuId{left % 3}, [&] { kunmap(page); });
+        if (left > 1) {
+            CHECK(count_of(addr) == left);
+            CHECK(every_cpu_sees(addr, page));
+        }
+    }
+    CHECK(count_of(addr) == (kDebug ? kFree : kIdle));
+    CHECK(pkmap_use().used == 0);
+}
+
+TEST_CASE("kmap: entries are neither global nor executable, and start unaccessed", "[pkmap]") {
+    ONLY_WITH(kHigh);
+    Booted kernel;
+    Page* page = stamped(1)[0];
+    kernel.machine.set_fills(sim::Fills::never);
+    const GlobalAddr addr = kmap(page);
+    const auto mapped = oracle_walk(kernel_root().value(), addr.value());
+    REQUIRE(mapped);
+    CHECK(*mapped == Mapped{.phys = page_to_pfn(page).phys().value(), .write = true, .execute = !config::kPae});
+}
+
+TEST_CASE("kmap: an idle page that is mapped again is a hit: no flush, no new slot", "[pkmap]") {
+    ONLY_WITH(kHigh && !kDebug);
+    Booted kernel;
+    Page* page = stamped(1)[0];
+    const GlobalAddr addr = kmap(page);
+    CHECK(every_cpu_sees(addr, page));
+    kunmap(page);
+    CHECK(count_of(addr) == kIdle);
+    CHECK(pkmap_use().idle == 1);
+    CHECK(kmap(page) == addr);
+    CHECK(count_of(addr) == 2);
+    CHECK(every_cpu_sees(addr, page));
+    kunmap(page);
+    CHECK(pkmap_stats().maps == 1);
+    const sim::Counters cost = kernel.machine.total();
+    CHECK(cost.invlpg + cost.flush_non_global + cost.flush_all + cost.ipis_sent == 0);
+}
+
+TEST_CASE("kmap: DEBUG empties an unused slot at once, so that a use after kunmap faults on every CPU", "[pkmap]") {
+    ONLY_WITH(kHigh && kDebug);
+    Booted kernel{small(3)};
+    auto pages = stamped(2);
+    const GlobalAddr addr = kmap(pages[0]);
+    (void)kmap(pages[0]);
+    CHECK(every_cpu_sees(addr, pages[0]));
+    kunmap(pages[0]);
+    CHECK(every_cpu_sees(addr, pages[0]));
+    kunmap(pages[0]);
+    CHECK(count_of(addr) == kFree);
+    for (u32 cpu = 0; cpu < 3; ++cpu)
+        sim::on_cpu(CpuId{cpu}, [&] { CHECK_THROWS_AS(hal::load<u32>(addr), sim::PageFault); });
+}
+
+TEST_CASE("kmap: neighbours in time get different slots until the pool wraps", "[pkmap]") {
+    ONLY_WITH(kHigh);
+    Booted kernel{small(1)};
+    auto pages = stamped(kSlots);
+    std::map<u32, Page*> by_slot;
+    for (Page* page : pages) {
+        const GlobalAddr addr = kmap(page);
+        CHECK(slot_at(addr) != 0);
+        REQUIRE(by_slot.emplace(slot_at(addr), page).second);
+    }
+    CHECK(by_slot.size() == kSlots);
+    for (const auto& [slot, page] : by_slot)
+        REQUIRE(shows(layout::pkmap_addr(slot), page));
+    CHECK(pkmap_use().free == 0);
+    for (Page* page : pages)
+        kunmap(page);
+    CHECK(pkmap_use().used == 0);
+}
+
+TEST_CASE("kmap: a full pool with nobody who could give a slot back is a panic that counts them", "[pkmap]") {
+    ONLY_WITH(kHigh);
+    Booted kernel{small(1)};
+    auto held = occupy();
+    CHECK(pkmap_use().used == kSlots);
+    Page* page = stamped(1)[0];
+    CHECK_PANIC((void)kmap(page), sim::text("kmap: all {} slots of the pool are in use", kSlots));
+    CHECK(pkmap_stats().waits == 1);
+    // A mapped page can still be mapped once more, and one slot that comes back is enough.
+    (void)kmap(held[7]);
+    kunmap(held[7]);
+    kunmap(held[7]);
+    CHECK(shows(kmap(page), page));
+}
+
+TEST_CASE("kmap: the pool wraps again and again, and every CPU always sees the right page", "[pkmap]") {
+    ONLY_WITH(kHigh);
+    Booted kernel{small(3)};
+    auto pages = stamped(kSlots * 2 + 37);
+    for (u32 round = 0; round < 2; ++round) {
+        for (Page* page : pages) {
+            const GlobalAddr addr = kmap(page);
+            REQUIRE(every_cpu_sees(addr, page));
+            kunmap(page);
+        }
+    }
+    CHECK(pkmap_stats().wraps >= 4);
+    CHECK(pkmap_use().used == 0);
+}
+
+TEST_CASE("kmap: the address of a page that is reused is stale nowhere, whoever touched it before", "[pkmap]") {
+    ONLY_WITH(kHigh);
+    // Which CPUs touched the slot's old page: every subset of three.
+    for (u32 touched = 0; touched < 8; ++touched) {
+        INFO("touched by CPUs " << touched);
+        EndOfRound pool{1, 3, [&](u32, GlobalAddr addr) {
+                            for (u32 cpu = 0; cpu < 3; ++cpu)
+                                if (touched >> cpu & 1)
+                                    sim::on_cpu(CpuId{cpu}, [&] { (void)hal::load<u32>(addr); });
+                        }};
+        auto pages = stamped(2);
+        const GlobalAddr first = kmap(pages[0]), second = kmap(pages[1]);
+        CHECK(pkmap_use().used == kSlots);
+        CHECK((first == pool.addr[0] || second == pool.addr[0]));
+        CHECK(every_cpu_sees(first, pages[0]));
+        CHECK(every_cpu_sees(second, pages[1]));
+    }
+}
+
+TEST_CASE("kmap: the slot in which boot tried the accessed bit is as clean as any other", "[pkmap]") {
+    ONLY_WITH(kHigh);
+    // Nothing is idle, so no wrap flushes: what boot left in a TLB would still be there.
+    EndOfRound pool{0};
+    Page* page = stamped(1)[0];
+    const GlobalAddr addr = kmap(page);
+    CHECK(slot_at(addr) == 1);
+    CHECK(pkmap_stats().flushes == 0);
+    CHECK(shows(addr, page));
+}
+
+TEST_CASE("kmap: an address that was handed to another CPU is right there, and right again after reuse", "[pkmap]") {
+    ONLY_WITH(kHigh);
+    Booted kernel{small(2)};
+    auto pages = stamped(2);
+    // CPU 1 never calls kmap: only the pointer travels.
+    const GlobalAddr addr = kmap(pages[0]);
+    sim::on_cpu(CpuId{1}, [&] { CHECK(shows(addr, pages[0])); });
+    kunmap(pages[0]);
+    auto held = occupy(kDebug ? 1 : 0); // all but the one slot, which is idle, or with DEBUG free
+    const GlobalAddr next = kmap(pages[1]);
+    CHECK(next == addr);
+    sim::on_cpu(CpuId{1}, [&] { CHECK(shows(next, pages[1])); });
+}
+
+TEST_CASE("kmap: a wrap flushes once for all idle slots, and only where A was set", "[pkmap]") {
+    ONLY_WITH(kHigh && !kDebug);
+    const auto wrap = [](u32 idle, u32 touched, bool trust, sim::Fills fills) {
+        struct Cost {
+            u64 invlpg, non_global, ipis;
+            u32 unused, reclaimed, flushes;
+            bool operator==(const Cost&) const = default;
+        };
+        EndOfRound pool{idle, 2};
+        pkmap_trust_accessed_bit(trust);
+        pool.kernel.machine.set_fills(sim::Fills::never);
+        for (u32 i = 0; i < touched; ++i)
+            sim::on_cpu(CpuId{i % 2}, [&] { (void)hal::load<u32>(pool.addr[i]); });
+        pool.kernel.machine.set_fills(fills);
+        Page* page = stamped(1)[0];
+        (void)kmap(page);
+        const sim::Counters c = pool.kernel.machine.total();
+        const PkmapStats stats = pkmap_stats();
+        CHECK(stats.wraps == 1);
+        CHECK(pkmap_use().free == idle);
+        CHECK(pkmap_use().idle == 0);
+        return Cost{c.invlpg, c.flush_non_global, c.ipis_sent, stats.unused, stats.reclaimed, stats.flushes};
+    };
+    using enum sim::Fills;
+    SECTION("nothing was touched: nothing is flushed") {
+        CHECK((wrap(30, 0, true, never) == decltype(wrap(0, 0, true, never)){0, 0, 0, 30, 30, 0}));
+    }
+    SECTION("a few were: these few, on each CPU") {
+        CHECK((wrap(30, 3, true, never) == decltype(wrap(0, 0, true, never)){6, 0, 1, 27, 30, 1}));
+    }
+    SECTION("many were: one full flush on each CPU") {
+        CHECK((wrap(30, 17, true, never) == decltype(wrap(0, 0, true, never)){0, 2, 1, 13, 30, 1}));
+    }
+    SECTION("a CPU may have filled its TLB although nobody touched anything") {
+        CHECK((wrap(5, 0, true, always) == decltype(wrap(0, 0, true, never)){10, 0, 1, 0, 5, 1}));
+    }
+    SECTION("where A cannot be trusted, all are flushed") {
+        CHECK((wrap(5, 0, false, never) == decltype(wrap(0, 0, true, never)){10, 0, 1, 0, 5, 1}));
+    }
+    SECTION("nothing is idle: nothing to do") {
+        CHECK((wrap(0, 0, true, never) == decltype(wrap(0, 0, true, never)){0, 0, 0, 0, 0, 0}));
+    }
+}
+
+// For each idle entry that nobody touched, the CPU may or may not have filled its TLB in the last moment. All
+// combinations, with entries that CPU 0, CPU 1 or nobody touched, and a page that was freed while it was idle.
+TEST_CASE("kmap: reuse is right for every possible speculative fill", "[pkmap][chooser]") {
+    ONLY_WITH(kHigh);
+    for (const bool trust : {true, false}) {
+        const u32 runs = for_every_fill(small(2), [&](Booted& kernel, const auto& from_here) {
+            pkmap_trust_accessed_bit(trust);
+            auto pages = stamped(6);
+            std::vector<GlobalAddr> addr;
+            for (Page* page : pages)
+                addr.push_back(kmap(page));
+            (void)hal::load<u32>(addr[0]);
+            sim::on_cpu(CpuId{1}, [&] { (void)hal::load<u32>(addr[1]); });
+            auto held = occupy(1);
+
+            from_here();
+            for (Page* page : pages)
+                kunmap(page);
+            // One that was touched and one that was not go back to the allocator.
+            free_page(pages[1]);
+            free_page(pages[2]);
+            auto next = stamped(7);
+            std::vector<GlobalAddr> seen;
+            for (Page* page : next)
+                seen.push_back(kmap(page));
+            for (u32 i = 0; i < next.size(); ++i)
+                REQUIRE(every_cpu_sees(seen[i], next[i]));
+            CHECK(kernel.machine.online().count() == 2);
+        });
+        if (!kDebug) CHECK(runs >= 16);
+    }
+}
+
+TEST_CASE("kmap: what the stores and flushes of a wrap leave is right for every fill of a single slot",
+          "[pkmap][chooser]") {
+    ONLY_WITH(kHigh);
+    const u32 runs = for_every_fill(small(2), [&](Booted&, const auto& from_here) {
+        Page* page = stamped(1)[0];
+        const GlobalAddr addr = kmap(page);
+        auto held = occupy(0);
+        from_here();
+        kunmap(page);
+        // The hand comes round again and again, and the slot belongs to another page each time.
+        for (u32 round = 0; round < 3; ++round) {
+            Page* next = stamped(1)[0];
+            REQUIRE(kmap(next) == addr);
+            if (round == 1) REQUIRE(every_cpu_sees(addr, next));
+            kunmap(next);
+        }
+        Page* last = stamped(1)[0];
+        REQUIRE(kmap(last) == addr);
+        REQUIRE(every_cpu_sees(addr, last));
+    });
+    CHECK(runs >= 4);
+}
+
+TEST_CASE("kmap: an idle page that is freed is forgotten, its flush stays owed", "[pkmap]") {
+    ONLY_WITH(kHigh && !kDebug);
+    Booted kernel{small(2)};
+    kernel.machine.set_fills(sim::Fills::never);
+    auto pages = stamped(2);
+    const GlobalAddr touched = kmap(pages[0]), untouched = kmap(pages[1]);
+    CHECK(every_cpu_sees(touched, pages[0]));
+    for (Page* page : pages)
+        kunmap(page);
+    for (Page* page : pages)
+        free_page(page);
+    CHECK(count_of(touched) == kIdle);
+    CHECK(count_of(untouched) == kFree);
+    CHECK(kernel.machine.total().invlpg + kernel.machine.total().flush_non_global == 0);
+    Pfn pfn;
+    VirtAddr va;
+    CHECK_FALSE(pkmap_to_pfn(touched, pfn));
+    CHECK_FALSE(pkmap_address(pages[0], va));
+    CHECK_FALSE(oracle_walk(kernel_root().value(), touched.value()));
+    // The debt is paid by the next wrap, before the slot shows another page.
+    for (GlobalAddr addr; addr != touched;) {
+        Page* page = stamped(1)[0];
+        addr = kmap(page);
+        REQUIRE(every_cpu_sees(addr, page));
+    }
+    CHECK(pkmap_stats().wraps == 1);
+}
+
+TEST_CASE("kmap: a frame that was freed while idle and is allocated again gets a slot of its own", "[pkmap]") {
+    ONLY_WITH(kHigh);
+    Booted kernel;
+    Page* page = stamped(1)[0];
+    const GlobalAddr before = kmap(page);
+    CHECK(every_cpu_sees(before, page));
+    kunmap(page);
+    free_page(page);
+    REQUIRE(alloc_page(Gfp::high) == page);
+    stamp(page);
+    const GlobalAddr after = kmap(page);
+    CHECK(after != before);
+    CHECK(every_cpu_sees(after, page));
+    kunmap(page);
+}
+
+TEST_CASE("kmap: a frame that is still mapped cannot be freed", "[pkmap]") {
+    ONLY_WITH(kHigh);
+    Booted kernel;
+    Page* page = stamped(1)[0];
+    const GlobalAddr addr = kmap(page);
+    (void)kmap(page);
+    CHECK_PANIC(free_page(page), sim::text("free of frame {}: kmap still shows it at {} to 2 users",
+                                           page_to_pfn(page), VirtAddr{addr}));
+    CHECK(shows(addr, page));
+    kunmap(page);
+    CHECK_PANIC(free_page(page), "to 1 users");
+    kunmap(page);
+    free_page(page);
+}
+
+TEST_CASE("pkmap_forget: a page without a slot has nothing to be forgotten", "[pkmap]") {
+    ONLY_WITH(kHigh);
+    Booted kernel;
+    Page* page = new_page();
+    CHECK_NOTHROW(pkmap_forget(page));
+    free_page(page);
+}
+
+TEST_CASE("kunmap: of a page that is not mapped is a panic", "[pkmap]") {
+    ONLY_WITH(kHigh);
+    Booted kernel;
+    auto pages = stamped(2);
+    CHECK_PANIC(kunmap(pages[0]), "is not mapped");
+    (void)kmap(pages[0]);
+    CHECK_PANIC(kunmap(pages[1]), sim::text("kunmap: frame {} is not mapped", page_to_pfn(pages[1])));
+    kunmap(pages[0]);
+    CHECK_PANIC(kunmap(pages[0]), "is not mapped");
+    // The count did not change: the page can be used as before.
+    CHECK(shows(kmap(pages[0]), pages[0]));
+    kunmap(pages[0]);
+}
+
+TEST_CASE("kmap: is caught in every context that must not sleep; kunmap is not", "[pkmap]") {
+    Booted kernel;
+    Page* page = stamped(1)[0];
+    {
+        PreemptGuard guard;
+        CHECK_PANIC((void)kmap(page), "kmap may sleep");
+    }
+    {
+        IrqGuard guard;
+        CHECK_PANIC((void)kmap(page), "kmap may sleep");
+    }
+    as_interrupt([&] { CHECK_PANIC((void)kmap(page), "kmap may sleep"); });
+    (void)kmap(page);
+    as_interrupt([&] { CHECK_NOTHROW(kunmap(page)); });
+    CHECK(pkmap_use().used == 0);
+}
+
+TEST_CASE("pkmap: address and frame of a mapping can be asked for while it is used", "[pkmap]") {
+    ONLY_WITH(kHigh);
+    Booted kernel;
+    Page* page = stamped(1)[0];
+    Pfn pfn;
+    VirtAddr va;
+    CHECK_FALSE(pkmap_address(page, va));
+    const GlobalAddr addr = kmap(page);
+    REQUIRE(pkmap_to_pfn(VirtAddr{addr} + 4095, pfn));
+    CHECK(pfn == page_to_pfn(page));
+    REQUIRE(pkmap_address(page, va));
+    CHECK(va == VirtAddr{addr});
+    CHECK_FALSE(pkmap_to_pfn(VirtAddr{addr} + kPageSize, pfn));
+    CHECK_FALSE(pkmap_to_pfn(VirtAddr{layout::kPkmapBase}, pfn));
+    CHECK_FALSE(pkmap_to_pfn(VirtAddr{layout::kPkmapBase - 1}, pfn));
+    CHECK_FALSE(pkmap_to_pfn(VirtAddr{layout::kPkmapBase + layout::kPkmapSize}, pfn));
+    kunmap(page);
+    CHECK_FALSE(pkmap_to_pfn(addr, pfn));
+    CHECK_FALSE(pkmap_address(page, va));
+}
+
+TEST_CASE("pkmap: without high memory there is no pool", "[pkmap]") {
+    ONLY_WITH(!kHigh);
+    Booted kernel;
+    Page* page = stamped(1)[0];
+    Pfn pfn;
+    CHECK_FALSE(pkmap_accessed_bit_works());
+    CHECK_FALSE(pkmap_to_pfn(kmap(page), pfn));
+    CHECK(pkmap_use().free + pkmap_use().idle + pkmap_use().used == 0);
+}
+
+TEST_CASE("pkmap: the test of the accessed bit needs a frame and a slot, and leaves both as they were", "[pkmap]") {
+    ONLY_WITH(kHigh);
+    Booted kernel;
+    CHECK(kernel.machine.logged("accessed bit works"));
+    const Books before = books();
+    const PkmapUse use = pkmap_use();
+    CHECK(pkmap_accessed_bit_works());
+    CHECK(books() == before);
+    CHECK(pkmap_use().free == use.free);
+    {
+        Shortage shortage{0, 0};
+        CHECK_FALSE(pkmap_accessed_bit_works());
+    }
+    auto held = occupy(0);
+    CHECK_FALSE(pkmap_accessed_bit_works());
+}
+
+TEST_CASE("pkmap: init forgets the pool of a machine that is gone", "[pkmap]") {
+    ONLY_WITH(kHigh);
+    {
+        Booted kernel{small(1)};
+        auto held = occupy(3);
+    }
+    Booted kernel{small(1)};
+    CHECK(pkmap_use().used == 0);
+    CHECK(pkmap_use().free == kSlots);
+    CHECK(pkmap_stats().maps == 0);
+    CHECK(occupy(0).size() == kSlots);
+}
+
+// --- two CPUs at the same time
+
+namespace {
+
+// CPU 1 does something in the middle of what CPU 0 does; not while it answers CPU 0's request to flush. False if it has
+// to wait for CPU 0.
+bool meanwhile(const std::function<void()>& what) {
+    return !sim::machine().cpu(CpuId{1}).interrupts || try_on_cpu(CpuId{1}, what);
+}
+
+} // namespace
+
+TEST_CASE("kmap: another CPU that maps, touches and unmaps the same page between any two steps", "[pkmap][race]") {
+    ONLY_WITH(kHigh);
+    enum class Start { unmapped, idle, mapped };
+    for (const Start start : {Start::unmapped, Start::idle, Start::mapped}) {
+        INFO("start " << static_cast<int>(start));
+        Booted kernel{small(2)};
+        Page* page = nullptr;
+        bool waiting = false;
+        const auto other = [&] {
+            const GlobalAddr addr = kmap(page);
+            REQUIRE(shows(addr, page));
+            kunmap(page);
+        };
+        Intruder intruder{[&] { waiting = !meanwhile(other); }};
+        const u32 points = sim::at_every_point({
+            .operation =
+                [&] {
+                    const GlobalAddr addr = kmap(page);
+                    REQUIRE(every_cpu_sees(addr, page));
+                    kunmap(page);
+                },
+            .intruder = std::ref(intruder),
+            .prepare =
+                [&] {
+                    page = stamped(1)[0];
+                    if (start == Start::unmapped) return;
+                    (void)hal::load<u32>(kmap(page));
+                    if (start == Start::idle) kunmap(page);
+                },
+            .check =
+                [&] {
+                    intruder.finish();
+                    if (waiting) sim::on_cpu(CpuId{1}, other);
+                    waiting = false;
+                    if (start == Start::mapped) {
+                        VirtAddr va;
+                        REQUIRE(pkmap_address(page, va));
+                        REQUIRE(pkmap_count((va.value() - layout::kPkmapBase) >> kPageShift) == 2);
+                        REQUIRE(every_cpu_sees(va, page));
+                        kunmap(page);
+                    }
+                    REQUIRE(pkmap_use().used == 0);
+                    free_page(page);
+                },
+        });
+        CHECK(points >= 8);
+    }
+}
+
+TEST_CASE("kmap: the last kunmap against a kmap of the same page on another CPU, between any two steps",
+          "[pkmap][race]") {
+    ONLY_WITH(kHigh);
+    Booted kernel{small(2)};
+    Page* page = nullptr;
+    GlobalAddr theirs{};
+    bool waiting = false;
+    const auto other = [&] {
+        theirs = kmap(page);
+        REQUIRE(shows(theirs, page));
+    };
+    Intruder intruder{[&] { waiting = !meanwhile(other); }};
+    const u32 points = sim::at_every_point({
+        .operation = [&] { kunmap(page); },
+        .intruder = std::ref(intruder),
+        .prepare =
+            [&] {
+                page = stamped(1)[0];
+                const GlobalAddr addr = kmap(page);
+                REQUIRE(every_cpu_sees(addr, page));
+                theirs = {};
+            },
+        .check =
+            [&] {
+                intruder.finish();
+                if (waiting) sim::on_cpu(CpuId{1}, other);
+                waiting = false;
+                if (theirs.value() != 0) {
+                    REQUIRE(every_cpu_sees(theirs, page));
+                    REQUIRE(count_of(theirs) == 2);
+                    kunmap(page);
+                }
+                REQUIRE(pkmap_use().used == 0);
+                free_page(page);
+            },
+    });
+    CHECK(points >= 3);
+}
+
+// The fast path reads the page's slot and then claims it. In between the whole pool may have gone round.
+TEST_CASE("kmap: a page whose slot is given away between any two steps of the fast path gets another one",
+          "[pkmap][race]") {
+    ONLY_WITH(kHigh && !kDebug);
+    u32 stolen = 0;
+    for (u32 at = 0;; ++at) {
+        INFO("step " << at);
+        EndOfRound pool{1};
+        Page* page = pool.idle[0];
+        auto others = stamped(2);
+        GlobalAddr theirs[2], addr;
+        Intruder intruder{[&] {
+            sim::on_cpu(CpuId{1}, [&] {
+                kunmap(pool.held[0]);
+                for (u32 i = 0; i < 2; ++i)
+                    theirs[i] = kmap(others[i]);
+            });
+        }};
+        {
+            u32 seen = 0;
+            sim::ScopedHook hook{[&](sim::Point) {
+                if (seen++ == at) intruder();
+            }};
+            addr = kmap(page);
+        }
+        intruder.finish();
+        if (intruder.runs() == 0) break;
+        stolen += addr != pool.addr[0];
+        REQUIRE(every_cpu_sees(addr, page));
+        REQUIRE(count_of(addr) == 2);
+        for (u32 i = 0; i < 2; ++i) {
+            REQUIRE(theirs[i] != addr);
+            REQUIRE(every_cpu_sees(theirs[i], others[i]));
+            REQUIRE(count_of(theirs[i]) == 2);
+        }
+    }
+    CHECK(stolen >= 3);
+}
+
+// A wrap takes hundreds of steps; the interesting ones are those around a change of what others can see.
+TEST_CASE("kmap: another CPU maps an idle page, unmaps a used one or frees an idle one, during a wrap", "[pkmap][race]") {
+    ONLY_WITH(kHigh && !kDebug);
+    enum class Other { map_idle, unmap_used, free_idle };
+    constexpr u32 kIdlePages = 3;
+    const auto visible = [](const EndOfRound& pool) {
+        std::vector<u32> now;
+        for (u32 slot = 1; slot <= kIdlePages + 2; ++slot)
+            now.push_back(pkmap_count(slot));
+        for (Page* page : pool.idle)
+            now.push_back(page->slot());
+        return now;
+    };
+    const auto touched = [](u32 i, GlobalAddr addr) {
+        if (i == 1) return;
+        sim::on_cpu(CpuId{i % 2}, [&] { (void)hal::load<u32>(addr); });
+    };
+    std::vector<u32> moments;
+    {
+        EndOfRound pool{kIdlePages, 2, touched};
+        Page* page = stamped(1)[0];
+        auto last = visible(pool);
+        u32 at = 0;
+        sim::ScopedHook hook{[&](sim::Point) {
+            if (auto now = visible(pool); now != last) {
+                moments.insert(moments.end(), {at - 1, at, at + 1});
+                last = std::move(now);
+            }
+            ++at;
+        }};
+        (void)kmap(page);
+        moments.push_back(0);
+        moments.push_back(1);
+        moments.push_back(at - 1);
+    }
+    CHECK(moments.size() > 20);
+    std::sort(moments.begin(), moments.end());
+    moments.erase(std::unique(moments.begin(), moments.end()), moments.end());
+
+    for (const Other kind : {Other::map_idle, Other::unmap_used, Other::free_idle}) {
+        for (const u32 moment : moments) {
+            INFO("what " << static_cast<int>(kind) << ", at step " << moment);
+            EndOfRound pool{kIdlePages, 2, touched};
+            auto next = stamped(kIdlePages);
+            GlobalAddr theirs{};
+            bool waiting = false;
+            const auto other = [&] {
+                switch (kind) {
+                case Other::map_idle:
+                    theirs = kmap(pool.idle[1]);
+                    REQUIRE(shows(theirs, pool.idle[1]));
+                    break;
+                case Other::unmap_used:
+                    kunmap(pool.held[0]);
+                    break;
+                case Other::free_idle:
+                    free_page(pool.idle[0]);
+                    break;
+                }
+            };
+            Intruder intruder{[&] { waiting = !meanwhile(other); }};
+            std::vector<GlobalAddr> addr;
+            {
+                u32 seen = 0;
+                sim::ScopedHook hook{[&](sim::Point) {
+                    if (seen++ == moment) intruder();
+                }};
+                addr.push_back(kmap(next[0]));
+            }
+            intruder.finish();
+            if (waiting) sim::on_cpu(CpuId{1}, other);
+            for (u32 i = 1; i < kIdlePages; ++i)
+                addr.push_back(kmap(next[i]));
+            for (u32 i = 0; i < kIdlePages; ++i)
+                REQUIRE(every_cpu_sees(addr[i], next[i]));
+            if (theirs.value() != 0) REQUIRE(every_cpu_sees(theirs, pool.idle[1]));
+            for (u32 i = kind == Other::unmap_used ? 1 : 0; i < pool.held.size(); i += 37) {
+                VirtAddr va;
+                REQUIRE(pkmap_address(pool.held[i], va));
+                REQUIRE(every_cpu_sees(va, pool.held[i]));
+            }
+        }
+    }
+}
+
+TEST_CASE("kmap: random use on three CPUs against counts, with frees in between", "[pkmap][random]") {
+    ONLY_WITH(kHigh);
+    for (u32 seed = 1; seed <= 5; ++seed) {
+        INFO("seed " << seed);
+        Random random{seed};
+        Setup setup = small(3);
+        setup.machine.seed = seed;
+        Booted kernel{setup};
+        pkmap_trust_accessed_bit(seed != 5);
+        // Most of the pool is taken, so that it wraps often.
+        auto held = occupy(40);
+        struct Entry {
+            Page* page;
+            u32 users = 0;
+            GlobalAddr addr{};
+        };
+        std::vector<Entry> entries;
+        for (Page* page : stamped(90))
+            entries.push_back({page});
+        u32 mapped = 0;
+        for (u32 step = 0; step < 12'000; ++step) {
+            Entry& entry = entries[below(random, 90)];
+            sim::on_cpu(CpuId{below(random, 3)}, [&] {
+                switch (below(random, 6)) {
+                case 0:
+                case 1: {
+                    if (entry.users == 0 && mapped == 38) break;
+                    const GlobalAddr addr = kmap(entry.page);
+                    if (entry.users != 0) REQUIRE(addr == entry.addr);
+                    entry.addr = addr;
+                    mapped += entry.users++ == 0;
+                    break;
+                }
+                case 2:
+                case 3:
+                    if (entry.users == 0) break;
+                    kunmap(entry.page);
+                    mapped -= --entry.users == 0;
+                    break;
+                case 4:
+                    if (entry.users == 0) break;
+                    REQUIRE(shows(entry.addr, entry.page));
+                    REQUIRE(count_of(entry.addr) == entry.users + 1);
+                    break;
+                case 5:
+                    if (entry.users != 0) break;
+                    free_page(entry.page);
+                    entry.page = new_page();
+                    stamp(entry.page);
+                    break;
+                }
+            });
+            REQUIRE(pkmap_use().used == mapped + held.size());
+        }
+        REQUIRE(pkmap_stats().wraps > 5);
+    }
+}

@@ -1,0 +1,85 @@
+// The spin lock: one holder, interrupts off meanwhile, and a recursion that is said instead of spun.
+#include "mm/spinlock.hpp"
+#include "tests/host/booted.hpp"
+
+#include <optional>
+
+using namespace loft;
+using namespace loft::test;
+
+TEST_CASE("spinlock: is held for the length of a scope, with interrupts off", "[spinlock]") {
+    Booted kernel;
+    SpinLock lock;
+    CHECK_FALSE(lock.held());
+    {
+        SpinGuard guard{lock};
+        CHECK(lock.held());
+        CHECK_FALSE(hal::irqs_enabled());
+    }
+    CHECK_FALSE(lock.held());
+    CHECK(hal::irqs_enabled());
+}
+
+TEST_CASE("spinlock: interrupts that were off stay off", "[spinlock]") {
+    Booted kernel;
+    SpinLock one, two;
+    {
+        SpinGuard outer{one};
+        {
+            SpinGuard inner{two};
+        }
+        CHECK_FALSE(hal::irqs_enabled());
+    }
+    CHECK(hal::irqs_enabled());
+}
+
+TEST_CASE("spinlock: interrupts go off before the lock is taken and come on after it is given back", "[spinlock]") {
+    Booted kernel;
+    SpinLock lock;
+    sim::ScopedHook hook{[&](sim::Point) {
+        if (lock.held()) CHECK_FALSE(kernel.machine.here().interrupts);
+    }};
+    SpinGuard guard{lock};
+}
+
+TEST_CASE("spinlock: taking it twice on one CPU is a panic, not a hang", "[spinlock]") {
+    Booted kernel;
+    SpinLock lock;
+    SpinGuard guard{lock};
+    CHECK_PANIC(SpinGuard{lock}, "this CPU already holds it");
+    sim::on_cpu(CpuId{1}, [&] { CHECK(lock.held()); });
+}
+
+TEST_CASE("spinlock: another CPU waits until the holder gives it back", "[spinlock]") {
+    Booted kernel;
+    SpinLock lock;
+    std::optional<SpinGuard> mine{std::in_place, lock};
+    u32 waits = 0;
+    sim::on_cpu(CpuId{1}, [&] {
+        sim::ScopedHook hook{[&](sim::Point point) {
+            if (point != sim::Point::relax) return;
+            if (++waits == 5) sim::on_cpu(CpuId{0}, [&] { mine.reset(); });
+        }};
+        SpinGuard guard{lock};
+        CHECK(waits == 5);
+        CHECK(lock.held());
+    });
+    CHECK_FALSE(lock.held());
+}
+
+TEST_CASE("spinlock: a CPU that waits for nobody is noticed", "[spinlock]") {
+    Booted kernel;
+    SpinLock lock;
+    SpinGuard guard{lock};
+    sim::on_cpu(CpuId{1}, [&] { CHECK_THROWS_AS(SpinGuard{lock}, sim::BadAccess); });
+}
+
+TEST_CASE("spinlock: reset forgets a holder that is gone", "[spinlock]") {
+    Booted kernel;
+    SpinLock lock;
+    std::optional<SpinGuard> gone{std::in_place, lock};
+    lock.reset();
+    CHECK_FALSE(lock.held());
+    CHECK_NOTHROW(SpinGuard{lock});
+    gone.reset();
+}
