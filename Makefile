@@ -3,7 +3,7 @@
 # A kernel is known by the name of its configuration, which is also the name of its folder:
 #     build/<highmem>[-highpte]-<up|smp>[-preempt][-debug][-clang]/loft.elf
 # Everything about a kernel follows from its name, so one make builds any set of them. The host tests, which are mm
-# over the simulated machine, are built the same way: build/host-<highmem>[-debug][-asan|-cov]/host-tests.
+# over the simulated machine, are built the same way: build/host-<highmem>[-debug][-asan]/host-tests.
 
 # ---------------------------------------------------------------------------------------------- what can be chosen
 HIGHMEM ?= 64g
@@ -84,8 +84,9 @@ kernel-cxx = $(if $(call has,clang,$(1)),$(CLANG) $(CLANG_FLAGS),$(GCC) $(GCC_FL
 
 # The host's kernels have every axis on: the simulated machine has several CPUs.
 host-defines = $(call defines,$(1)-smp-preempt$(if $(call has,off,$(1)),,-highpte))
-host-mode    = $(if $(call has,asan,$(1)),-O1 -fno-omit-frame-pointer -fsanitize=address$(,)undefined \
-    -fno-sanitize-recover=all,$(if $(call has,cov,$(1)),-O0 --coverage,-O1))
+# The sanitized builds also count lines, so that coverage costs no build of its own.
+host-mode    = -O1 $(if $(call has,asan,$(1)),-fno-omit-frame-pointer -fsanitize=address$(,)undefined \
+    -fno-sanitize-recover=all --coverage)
 host-cxx     = $(HOST_CXX) $(HOST_FLAGS) $(call host-mode,$(1)) $(call host-defines,$(1))
 ,           := ,
 
@@ -126,7 +127,7 @@ build/$(1)/loft.elf: $$(objects-$(1)) build/$(1)/link-flags linker.ld scripts/ge
 	$$(Q)rm $$(@D)/pass1.elf
 	$$(Q)mv $$(@D)/pass2.elf $$@
 
-build/$(1)/loft.iso: build/$(1)/loft.elf scripts/make-iso
+build/$(1)/loft.iso: build/$(1)/loft.elf build/iso-flags scripts/make-iso
 	@echo '  ISO    $$@'
 	$$(Q)scripts/make-iso --append '$$(APPEND)' $$< $$@
 
@@ -151,12 +152,12 @@ build/host-$(1)/catch.hpp.gch: build/host-$(1)/flags | setup
 	@mkdir -p $$(@D)
 	@echo '  PCH    host-$(1)  catch.hpp'
 	@echo '#include <catch2/catch.hpp>' >$$(@:.gch=)
-	$$(Q)$$(call host-cxx,$(1)) -O0 -x c++-header $$(@:.gch=) -o $$@
+	$$(Q)$$(call host-cxx,$(1)) -O0 -g1 -x c++-header $$(@:.gch=) -o $$@
 
 build/host-$(1)/tests/host/%.cpp.o: tests/host/%.cpp build/host-$(1)/flags build/host-$(1)/catch.hpp.gch
 	@mkdir -p $$(@D)
 	@echo '  CXX    host-$(1)  $$<'
-	$$(Q)$$(call host-cxx,$(1)) -O0 -include build/host-$(1)/catch.hpp -MMD -MP -MF $$(@:.o=.d) -c $$< -o $$@
+	$$(Q)$$(call host-cxx,$(1)) -O0 -g1 -include build/host-$(1)/catch.hpp -MMD -MP -MF $$(@:.o=.d) -c $$< -o $$@
 
 build/host-$(1)/%.cpp.o: %.cpp build/host-$(1)/flags | setup
 	@mkdir -p $$(@D)
@@ -197,7 +198,7 @@ build/iso-flags: FORCE
 include tests/shim/shim.mk
 
 # ------------------------------------------------------------------------------------------------------------- the goals
-.PHONY: all help setup run run-iso gdb iso test test-host test-guest test-matrix test-flushes format clean FORCE
+.PHONY: all help setup run run-iso gdb iso test test-host test-guest test-matrix test-flushes test-mutants format clean FORCE
 
 all: $(KERNEL) build/loft.elf compile_commands.json
 
@@ -238,6 +239,9 @@ test-matrix: setup
 test-flushes: setup
 	$(Q)scripts/run-tests --only 'flush/*'
 
+test-mutants: setup
+	$(Q)scripts/guest-mutants
+
 format: setup
 	$(Q)clang-format -i $(wildcard $(addsuffix /*.cpp,$(ROOMS)) $(addsuffix /*.hpp,$(ROOMS)))
 ROOMS := arch/base arch/i386 arch/i386/hal mm kernel tests/sim tests/sim/hal tests/host tests/guest tests/shim tests/compile
@@ -257,6 +261,7 @@ make test-host      only mm over the simulated machine
 make test-guest     only the kernels booted in QEMU
 make test-matrix    all 20 kernels, by g++ and by clang, booted and judged
 make test-flushes   leave out one flush of mm after the other: a host test has to fail each time
+make test-mutants   break the kernel in one way after the other: its self-tests have to notice (long)
 make gdb            QEMU stopped at the first instruction, gdb attached with symbols and loft's commands
 make iso            an ISO with GRUB: build/loft.iso
 make run-iso        boot it, through the BIOS

@@ -36,6 +36,7 @@ class Test:
     run: object          # () -> Result
     goals: tuple = ()    # what make has to build first
     slow: int = 0        # slower ones are started earlier
+    last: bool = False   # needs what the others have left
 
 
 running = set()  # processes to end when the runner is interrupted

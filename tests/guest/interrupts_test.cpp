@@ -177,8 +177,9 @@ SELFTEST(interrupts, registers_survive) {
         t = 0x6666'6666u;
     bool carry = false;
     asm volatile("stc\n\t"
-                 "int %7"
-                 : "+a"(a), "+b"(b), "+c"(c), "+d"(d), "+S"(s), "+D"(t), "=@ccc"(carry)
+                 "int %7\n\t"
+                 "setc %6" // into memory: no register is left
+                 : "+a"(a), "+b"(b), "+c"(c), "+d"(d), "+S"(s), "+D"(t), "=m"(carry)
                  : "i"(test_vector::outer)
                  : "memory");
     CHECK_EQ(ran, 1u);

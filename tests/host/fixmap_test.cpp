@@ -59,6 +59,7 @@ TEST_CASE("fixmap: the first use of a slot costs no flush, a change costs one", 
     Booted kernel;
     const auto pages = stamped(2);
     sim::Counters& counters = kernel.machine.counters(CpuId{0});
+    counters = {};
     (void)fixmap_set(Fix::lapic, page_to_pfn(pages[0]), kernel_prot.data);
     CHECK(counters.invlpg == 0);
     (void)fixmap_set(Fix::lapic, page_to_pfn(pages[1]), kernel_prot.data);

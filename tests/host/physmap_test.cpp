@@ -99,6 +99,13 @@ TEST_CASE("physmap: an entry may end exactly at 2^64", "[physmap]") {
     CHECK(ranges_of(map) == Ranges{{0, 1}});
 }
 
+TEST_CASE("physmap: a usable byte at the very end of the address space is no page", "[physmap]") {
+    const PhysMap map = build({{0x10'0000, 0x1000, kUsable}, {~u64{0}, 1, kUsable}, {~u64{0}, 2, kUsable}});
+    CHECK(ranges_of(map) == Ranges{{0x100, 0x101}});
+    CHECK(map.unreachable_frames == 0);
+    CHECK(map.partial_bytes == 1);
+}
+
 TEST_CASE("physmap: frames beyond the reach are counted, not taken", "[physmap]") {
     SECTION("an entry that crosses the limit") {
         const PhysMap map = build({{0x10'0000, 0x10'0000, kUsable}}, 0x180);

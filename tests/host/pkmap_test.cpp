@@ -644,6 +644,50 @@ TEST_CASE("kmap: a page whose slot is given away between any two steps of the fa
     CHECK(stolen >= 3);
 }
 
+// The last user goes: from that step on the slot may be taken away, before kunmap has returned.
+TEST_CASE("kunmap: another CPU that wraps the pool between any two steps sees and leaves nothing stale",
+          "[pkmap][race]") {
+    ONLY_WITH(kHigh);
+    u32 taken_over = 0;
+    for (u32 at = 0;; ++at) {
+        INFO("step " << at);
+        EndOfRound pool{0};
+        // One slot that this CPU and the other one have touched; one that comes free for whoever wraps.
+        Page* page = pool.held[0];
+        VirtAddr va;
+        REQUIRE(pkmap_address(page, va));
+        REQUIRE(every_cpu_sees(va, page));
+        auto others = stamped(3);
+        GlobalAddr theirs[2];
+        bool waiting = false;
+        const auto other = [&] {
+            kunmap(pool.held[5]);
+            for (u32 i = 0; i < 2; ++i)
+                theirs[i] = kmap(others[i]);
+        };
+        Intruder intruder{[&] { waiting = !meanwhile(other); }};
+        {
+            u32 seen = 0;
+            sim::ScopedHook hook{[&](sim::Point) {
+                if (seen++ == at) intruder();
+            }};
+            kunmap(page);
+        }
+        intruder.finish();
+        if (intruder.runs() == 0) break;
+        if (waiting || theirs[0].value() == 0) continue; // it got nowhere: nothing to see
+        for (u32 i = 0; i < 2; ++i) {
+            taken_over += VirtAddr{theirs[i]} == va;
+            REQUIRE(every_cpu_sees(theirs[i], others[i]));
+            REQUIRE(count_of(theirs[i]) == 2);
+        }
+        const GlobalAddr last = kmap(others[2]);
+        REQUIRE(every_cpu_sees(last, others[2]));
+        REQUIRE(pkmap_use().used == kSlots);
+    }
+    CHECK(taken_over >= 1);
+}
+
 // A wrap takes hundreds of steps; the interesting ones are those around a change of what others can see.
 TEST_CASE("kmap: another CPU maps an idle page, unmaps a used one or frees an idle one, during a wrap", "[pkmap][race]") {
     ONLY_WITH(kHigh && !kDebug);
