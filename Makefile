@@ -237,7 +237,7 @@ test-matrix: setup
 	$(Q)scripts/run-tests --accel '$(ACCEL)' $(if $(QEMU),--qemu '$(QEMU)') --matrix
 
 test-flushes: setup
-	$(Q)scripts/run-tests --only 'flush/*'
+	$(Q)scripts/flush-mutants
 
 test-mutants: setup
 	$(Q)scripts/guest-mutants

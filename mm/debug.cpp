@@ -22,22 +22,27 @@ void poison(Pfn pfn) {
     });
 }
 
+// Says what it found only when the private slot is free again: the panic's page walk needs it.
 void check(Pfn pfn) {
-    IrqGuard guard;
-    with_private_slot(pfn, [pfn](VirtAddr va) {
-        const u32 first = hal::load<u32>(va), last = hal::load<u32>(va + (kWords - 1) * 4);
-        if (first != mark(pfn) && last != mark(pfn)) return;
-        for (u32 i = 0; i < kWords; ++i) {
-            const u32 want = i == 0 || i == kWords - 1 ? mark(pfn) : kPoison;
-            const u32 found = hal::load<u32>(va + i * 4);
-            if (found != want)
-                panic("frame {} was written after it was freed: offset {:x} holds {:08x}, not {:08x}", pfn,
-                      i * 4, found, want);
-        }
-        // The mark goes, so that a frame which is never written is not mistaken for a freed one.
-        hal::store<u32>(va, 0u);
-        hal::store<u32>(va + (kWords - 1) * 4, 0u);
-    });
+    u32 wrong_at = kWords, found = 0, want = 0;
+    {
+        IrqGuard guard;
+        with_private_slot(pfn, [&](VirtAddr va) {
+            const u32 first = hal::load<u32>(va), last = hal::load<u32>(va + (kWords - 1) * 4);
+            if (first != mark(pfn) && last != mark(pfn)) return;
+            for (u32 i = 0; i < kWords && wrong_at == kWords; ++i) {
+                want = i == 0 || i == kWords - 1 ? mark(pfn) : kPoison;
+                found = hal::load<u32>(va + i * 4);
+                if (found != want) wrong_at = i;
+            }
+            // The mark goes, so that a frame which is never written is not mistaken for a freed one.
+            hal::store<u32>(va, 0u);
+            hal::store<u32>(va + (kWords - 1) * 4, 0u);
+        });
+    }
+    if (wrong_at != kWords)
+        panic("frame {} was written after it was freed: offset {:x} holds {:08x}, not {:08x}", pfn,
+              wrong_at * 4, found, want);
 }
 
 } // namespace

@@ -2,7 +2,6 @@
 import glob
 import os
 import re
-import threading
 
 from .result import Result, Test, read_log, run_program
 
@@ -67,51 +66,16 @@ def run_coverage():
     return result
 
 
-def flush_sites(config):
-    """The lines of mm that ask for a flush in this configuration, as the simulated machine names them."""
-    os.makedirs(LOGS, exist_ok=True)
-    out = f'{LOGS}/flush-sites-{config}-{os.getpid()}-{threading.get_ident()}.txt'
-    run_program([program(config)], f'{LOGS}/flush-sites-{config}.log', TIMEOUT,
-                {'LOFT_LIST_FLUSHES': os.path.abspath(out)})
-    sites = {line.split()[0] for line in read_log(out).splitlines() if line.strip()} if os.path.exists(out) else ()
-    if sites:
-        os.remove(out)
-    return sorted(site.removeprefix('./') for site in sites if re.match(r'(\./)?mm/', site))
-
-
-REQUEST = re.compile(r'\b(tlb_flush_local_page|hal::invlpg|hal::flush_all|hal::flush_non_global)\(|(\.|->)flush\(')
-
-
-def check_all_sites():
-    """No flush stands in mm that no test of any configuration ever asked for: leaving it out would prove nothing.
-    Lines that pass a site on, and the declarations that do, are not places that ask."""
-    asked = set()
-    for config in PLAIN:
-        asked.update(':'.join(site.split(':')[:2]) for site in flush_sites(config))
-    result = Result()
-    for path in sorted(glob.glob('mm/*.[ch]pp')):
-        with open(path, encoding='utf-8') as file:
-            for number, line in enumerate(file, 1):
-                code = line.split('//')[0]
-                if REQUEST.search(code) and not re.search(r'\bsite\)|hal::Site', code):
-                    result.check(f'{path}:{number}' in asked, f'{path}:{number}: no test asks for this flush')
-    return result
-
-
-def run_mutants(config):
-    """Leaves out the flushes of one site after the other; each time a test has to fail."""
-    result = Result()
-    sites = flush_sites(config)
-    result.check(sites, 'no flush was asked for at all')
-    for site in sites:
-        log = f'{LOGS}/flush-{config}-{site.replace("/", "_").replace(":", "-")}.log'
-        status = run_program([program(config), '--abort'], log, TIMEOUT, {'LOFT_DROP_FLUSH': site})
-        cases = count_cases(read_log(log))
-        seen = status not in (None, 0) and cases is not None and cases[1] > 0
-        result.check(seen, f'without the flush of {site} ' + ('the tests hang' if status is None else
-                     'every test passes' if status == 0 else f'the tests end with status {status} and no result'))
-        if not seen:
-            result.log = log
+def run_flush_mutants():
+    """Each flush of mm left out, in the configurations that are tested anyway; scripts/flush-mutants judges."""
+    result = Result(log=f'{LOGS}/flush-mutants.log')
+    status = run_program(['scripts/flush-mutants', '--no-build', *PLAIN], result.log, 2 * TIMEOUT)
+    text = read_log(result.log)
+    if sums := re.search(r'^(\d+) passed, (\d+) failed$', text, re.MULTILINE):
+        result.passed, result.failed = int(sums.group(1)), int(sums.group(2))
+        result.problems += re.findall(r'^FAIL +(.*)', text, re.MULTILINE)
+    else:
+        result.fail(f'scripts/flush-mutants ended with status {status} without a result')
     return result
 
 
@@ -123,7 +87,4 @@ def tests():
 
 
 def flush_tests():
-    found = [Test(f'flush/{config}', lambda config=config: run_mutants(config), (program(config),), 300)
-             for config in PLAIN]
-    found.append(Test('flush/every-request', check_all_sites, tuple(program(config) for config in PLAIN)))
-    return found
+    return [Test('flush/mutants', run_flush_mutants, tuple(program(config) for config in PLAIN), 300)]

@@ -40,6 +40,7 @@ class Test:
 
 
 running = set()  # processes to end when the runner is interrupted
+stopping = False
 
 
 def run_program(command, log, timeout, env=None, append=False):
@@ -50,6 +51,8 @@ def run_program(command, log, timeout, env=None, append=False):
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
                                    start_new_session=True, env={**os.environ, **(env or {})})
         running.add(process)
+        if stopping:
+            kill(process)
         try:
             return process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -68,6 +71,8 @@ def kill(process):
 
 
 def kill_all():
+    global stopping
+    stopping = True  # what is being started at this moment ends itself
     for process in list(running):
         kill(process)
 

@@ -6,6 +6,7 @@
 // something else, somebody notices: the one who reads a wrong name, or the owner of the page that was
 // written.
 #include "arch/i386/control.hpp"
+#include "mm/vmap.hpp"
 #include "tests/guest/stepper.hpp"
 #include "tests/guest/support.hpp"
 
@@ -248,6 +249,63 @@ SELFTEST(stepping, kmap) {
     LOFT_STEPPING_VERDICT(mine, intruder, steps, n * 20);
 }
 
+// The end of the pool: the slots of all others are taken away, one instruction at a time, while two are in use.
+SELFTEST(stepping, kmap_goes_round_the_pool) {
+    constexpr u32 kEnough = layout::kPkmapSlots + 8;
+    if (const char* why = no_slots_for(kTheirs + 16 + kEnough)) SKIP(why);
+    LOFT_STEPPING_SETUP(mine, intruder);
+    FrameChain others;
+    REQUIRE_EQ(others.take(Gfp::high, 0, kEnough), kEnough);
+    const KMap used{mine.pages[0]};
+    const u32 wraps = pkmap_stats().wraps;
+    // Up to the last slot at full speed: what maps next goes round.
+    u32 last = 0;
+    for (Page* page : others) {
+        const KMap map{page};
+        hal::store<u32>(map.addr(), mark(page_to_pfn(page), 0, 5));
+        last = page->slot();
+        if (last == layout::kPkmapSlots - 1) break;
+    }
+    if (!CHECK_EQ(last, layout::kPkmapSlots - 1)) return;
+    const u32 before = pkmap_stats().wraps;
+    const u32 steps = step_through(
+        [&] {
+            const GlobalAddr at = kmap(mine.pages[1]);
+            mine.look(at, 1);
+            mine.write(at, 17);
+            kunmap(mine.pages[1]);
+        },
+        [&] { intruder.map_something(); });
+    CHECK_EQ(pkmap_stats().wraps, before + 1);
+    CHECK_GE(before, wraps);
+    mine.look(used.addr(), 0);
+    LOFT_STEPPING_VERDICT(mine, intruder, steps, layout::kPkmapSlots * 4);
+}
+
+// vmap, its touch and its lazy end; what an interrupt maps meanwhile is beside it.
+SELFTEST(stepping, vmap) {
+    LOFT_STEPPING_SETUP(mine, intruder);
+    const u32 n = rounds(5);
+    u32 failed = 0;
+    const u32 steps = step_through(
+        [&] {
+            for (u32 i = 0; i < n; ++i) {
+                const Result<VirtAddr> area = vmap(mine.pages.begin(), kMine, VmapProt::rw);
+                failed += !area;
+                if (!area) return;
+                for (u32 k = 0; k < kMine; ++k) {
+                    mine.look(*area + k * kPageSize, k);
+                    mine.write(*area + k * kPageSize, i);
+                }
+                vunmap(*area);
+                vmap_flush();
+            }
+        },
+        [&] { intruder.map_something(); });
+    LOFT_STEPPING_VERDICT(mine, intruder, steps, n * 200);
+    CHECK_EQ(failed, 0u);
+}
+
 // A copy holds two windows for a thousand instructions (bug 6: a handler that used the window of the copy it had
 // interrupted).
 SELFTEST(stepping, copy_highpage) {
@@ -293,7 +351,7 @@ SELFTEST(stepping, clear_and_partial_copies) {
 // The allocator and its lists; blocks that split and merge.
 SELFTEST(stepping, alloc_and_free) {
     LOFT_STEPPING_SETUP(mine, intruder);
-    const u32 n = rounds(10);
+    const u32 n = rounds(config::kDebug ? 1 : 10); // DEBUG writes to every frame that is freed
     u32 failed = 0;
     const u32 steps = step_through(
         [&] {

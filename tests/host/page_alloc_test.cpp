@@ -195,6 +195,9 @@ TEST_CASE("page_alloc: blocks are contiguous, aligned to their size, and nobody 
     CHECK(alloc_pages(Gfp::high, 31) == nullptr);
     for (const auto& [block, order] : blocks)
         free_pages(block, order);
+    for (const auto& [block, order] : blocks)
+        for (u32 i = 1; i < 1u << order; ++i)
+            CHECK(block[i].type() != PageType::tail);
     CHECK(books() == before);
 }
 

@@ -105,6 +105,25 @@ TEST_CASE("pagetable: large pages are used wherever the rights and memory types 
     CHECK_FALSE(oracle_walk(root(), 0xc000'0000)->large);
 }
 
+TEST_CASE("pagetable: the first MiB is in small pages wherever the image lies, for its memory types differ",
+          "[pagetable]") {
+    sim::Machine machine{{.cpus = 1, .ram = 64 * MiB}};
+    BootInfo info = machine.make_boot_info();
+    for (ImagePart* part : {&info.text, &info.rodata, &info.data}) {
+        part->begin = part->begin + 32 * MiB;
+        part->end = part->end + 32 * MiB;
+    }
+    const ReservedRange reserved[] = {info.reserved[0], {PhysAddr{u64{32 * MiB}}, PhysAddr{u64{36 * MiB}}, "kernel"}};
+    info.reserved = reserved;
+    info.guard_pages = {};
+    pagetable_early(machine.boot_last_table());
+    mm_init(info);
+    for (u32 va = layout::kPageOffset; va < layout::kPageOffset + MiB; va += kPageSize)
+        REQUIRE_FALSE(oracle_walk(root(), va)->large);
+    CHECK(oracle_walk(root(), layout::kPageOffset + paging::kLargeSize)->large);
+    CHECK_FALSE(oracle_walk(root(), info.rodata.begin.value())->write);
+}
+
 TEST_CASE("pagetable: every table of the upper part exists from boot on, and kernel_pte finds each entry",
           "[pagetable]") {
     for (const u32 vmalloc : {0u, 300 * MiB}) {

@@ -387,7 +387,17 @@ TEST_CASE("kmap: a frame that was freed while idle and is allocated again gets a
     const GlobalAddr after = kmap(page);
     CHECK(after != before);
     CHECK(every_cpu_sees(after, page));
+    // The slot of its first life is reclaimed, and that is no business of the second one.
+    while (pkmap_stats().wraps == 0) {
+        Page* next = new_page();
+        (void)kmap(next);
+        kunmap(next);
+    }
+    CHECK(every_cpu_sees(after, page));
+    CHECK(kmap(page) == after);
     kunmap(page);
+    kunmap(page);
+    CHECK(pkmap_use().used == 0);
 }
 
 TEST_CASE("kmap: a frame that is still mapped cannot be freed", "[pkmap]") {
@@ -685,7 +695,7 @@ TEST_CASE("kunmap: another CPU that wraps the pool between any two steps sees an
         REQUIRE(every_cpu_sees(last, others[2]));
         REQUIRE(pkmap_use().used == kSlots);
     }
-    CHECK(taken_over >= 1);
+    if (kDebug) CHECK(taken_over >= 1); // else the last step of kunmap is the one that gives the slot up
 }
 
 // A wrap takes hundreds of steps; the interesting ones are those around a change of what others can see.

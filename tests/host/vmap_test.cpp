@@ -158,6 +158,17 @@ TEST_CASE("vmap: space that ran out is there again after an unmap", "[vmap]") {
     CHECK(vmap(pages.data(), 1, VmapProt::rw).error() == Error::no_space);
 }
 
+TEST_CASE("vmap: a request that does not fit costs nothing, however often it is made", "[vmap]") {
+    Booted kernel{narrow()};
+    auto pages = stamped(15);
+    while (vmap(pages.data(), 15, VmapProt::rw)) {
+    }
+    const Books before = books();
+    for (u32 i = 0; i < 1000; ++i)
+        REQUIRE(vmap(pages.data(), 15, VmapProt::rw).error() == Error::no_space);
+    CHECK(books() == before);
+}
+
 TEST_CASE("vunmap: takes the start of an area and nothing else", "[vmap]") {
     Booted kernel;
     auto pages = stamped(3);
