@@ -643,6 +643,47 @@ TEST_CASE("kmap_local: an interrupt before every step harms nobody", "[kmap_loca
     CHECK(local_depth() == 0);
 }
 
+// A thread that holds nothing may be moved at any time. Base, depth and address are one instruction, so it gets a slot
+// of the CPU on which that instruction runs, and every count is that CPU's.
+TEST_CASE("kmap_local: a thread that migrates before it holds a slot gets one of the CPU where it is",
+          "[kmap_local][race]") {
+    ONLY_WITH(kHigh);
+    u32 moved = 0;
+    for (const bool atomic : {false, true}) {
+        for (u32 at = 0;; ++at) {
+            INFO("atomic " << atomic << ", step " << at);
+            Booted kernel{small(2)};
+            Page* page = stamped(1)[0];
+            bool more = false;
+            VirtAddr addr;
+            {
+                u32 seen = 0;
+                sim::ScopedHook hook{[&](sim::Point) {
+                    const CpuId here = kernel.machine.current();
+                    const bool pinned = local_maps.of(here).top != local_maps.of(here).base ||
+                                        context.of(here).preempt_count != 0 || !kernel.machine.here().interrupts;
+                    if (seen++ != at) return;
+                    more = true;
+                    if (pinned) return;
+                    ++moved;
+                    kernel.machine.switch_to(CpuId{1});
+                }};
+                addr = atomic ? VirtAddr{kmap_atomic(page)} : VirtAddr{kmap_local_page(page)};
+            }
+            const CpuId here = kernel.machine.current();
+            REQUIRE(shows(addr, page));
+            REQUIRE(addr == slot_of(0, here));
+            for (u32 cpu = 0; cpu < 2; ++cpu)
+                REQUIRE(sim::on_cpu(CpuId{cpu}, [] { return local_depth(); }) == (CpuId{cpu} == here));
+            atomic ? kunmap_atomic(AtomicAddr{addr}) : kunmap_local(LocalAddr{addr});
+            REQUIRE(books().atomic_counts == 0);
+            REQUIRE(books().held_maps == 0);
+            if (!more) break;
+        }
+    }
+    CHECK(moved >= 2);
+}
+
 TEST_CASE("kmap_local: random stacks on four CPUs, with interrupts, against lists", "[kmap_local][random]") {
     ONLY_WITH(kHigh);
     for (u32 seed = 1; seed <= 10; ++seed) {

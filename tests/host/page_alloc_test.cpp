@@ -266,8 +266,33 @@ TEST_CASE("page_alloc: single frames come from this CPU's list, filled and empti
     free_page(pages.back());
     pages.pop_back();
     CHECK(alloc_stats().drains == drains + 1);
+    // What was kept of the list serves the next requests.
+    const u32 refills = alloc_stats().refills;
+    for (u32 i = 0; i < 33; ++i)
+        pages.push_back(new_page(Gfp::kernel));
+    CHECK(alloc_stats().refills == refills);
     free_all(pages);
     page_alloc_verify();
+}
+
+// Their fields are plain memory, which an interrupt finds in any state.
+TEST_CASE("page_alloc: a CPU's lists are touched with interrupts off only", "[page_alloc]") {
+    ONLY_WITH(!config::kDebug); // the checks of DEBUG have variables of their own
+    Booted kernel;
+    u32 touched = 0;
+    sim::ScopedHook hook{[&](sim::Point point) {
+        if (point != sim::Point::percpu) return;
+        ++touched;
+        CHECK_FALSE(kernel.machine.here().interrupts);
+    }};
+    Page* page = alloc_page(Gfp::kernel);
+    Page* block = alloc_pages(Gfp::kernel, 1);
+    free_pages(block, 1);
+    free_page(page);
+    drain_local_pages();
+    sim::set_schedule_hook({});
+    CHECK(touched >= 4);
+    CHECK(hal::irqs_enabled());
 }
 
 TEST_CASE("page_alloc: the frame that was freed last is used first", "[page_alloc]") {

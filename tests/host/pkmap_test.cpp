@@ -187,6 +187,22 @@ TEST_CASE("kmap: a full pool with nobody who could give a slot back is a panic t
     CHECK(shows(kmap(page), page));
 }
 
+TEST_CASE("kmap: whichever slot is the only one that is not used, it is found", "[pkmap]") {
+    ONLY_WITH(kHigh);
+    Booted kernel{small(2)};
+    occupy(0);
+    for (const u32 slot : {kSlots, 1u, kSlots / 2, 2u, kSlots - 1, kSlots}) {
+        INFO("slot " << slot);
+        Pfn old;
+        REQUIRE(pkmap_to_pfn(layout::pkmap_addr(slot), old));
+        (void)hal::load<u32>(layout::pkmap_addr(slot));
+        kunmap(pfn_to_page(old));
+        Page* page = stamped(1)[0];
+        REQUIRE(slot_at(kmap(page)) == slot);
+        CHECK(every_cpu_sees(layout::pkmap_addr(slot), page));
+    }
+}
+
 TEST_CASE("kmap: the pool wraps again and again, and every CPU always sees the right page", "[pkmap]") {
     ONLY_WITH(kHigh);
     Booted kernel{small(3)};
@@ -652,6 +668,57 @@ TEST_CASE("kmap: a page whose slot is given away between any two steps of the fa
         }
     }
     CHECK(stolen >= 3);
+}
+
+// Twice: the slot is taken away between the look at it and the claim, and again before the second look.
+TEST_CASE("kmap: two wraps between any two pairs of steps of the fast path confuse no count", "[pkmap][race]") {
+    ONLY_WITH(kHigh && !kDebug);
+    bool more = true;
+    for (u32 first = 0; more; ++first) {
+        more = false;
+        for (u32 second = first + 1; second < first + 12; ++second) {
+            INFO("steps " << first << " and " << second);
+            EndOfRound pool{1};
+            Page* page = pool.idle[0];
+            auto others = stamped(2);
+            GlobalAddr theirs[2], addr;
+            bool given_back = false;
+            const auto wrap = [&] {
+                if (theirs[0].value() == 0) theirs[0] = kmap(others[0]);
+            };
+            const auto wrap_again = [&] {
+                if (!given_back) kunmap(pool.held[0]);
+                given_back = true;
+                if (theirs[1].value() == 0) theirs[1] = kmap(others[1]);
+            };
+            Intruder one{[&] { (void)meanwhile(wrap); }}, two{[&] { (void)meanwhile(wrap_again); }};
+            {
+                u32 seen = 0;
+                sim::ScopedHook hook{[&](sim::Point) {
+                    if (seen == first) one();
+                    if (seen == second) two();
+                    ++seen;
+                }};
+                addr = kmap(page);
+            }
+            one.finish();
+            two.finish();
+            more |= one.runs() != 0;
+            sim::on_cpu(CpuId{1}, [&] {
+                wrap();
+                wrap_again();
+            });
+            REQUIRE(every_cpu_sees(addr, page));
+            REQUIRE(count_of(addr) == 2);
+            for (u32 i = 0; i < 2; ++i) {
+                REQUIRE(theirs[i] != addr);
+                REQUIRE(every_cpu_sees(theirs[i], others[i]));
+                REQUIRE(count_of(theirs[i]) == 2);
+            }
+            for (u32 slot = 1; slot <= kSlots; ++slot)
+                REQUIRE(pkmap_count(slot) <= 2);
+        }
+    }
 }
 
 // The last user goes: from that step on the slot may be taken away, before kunmap has returned.

@@ -41,35 +41,38 @@ Totals since(const Totals& before) {
 
 } // namespace
 
-TEST_CASE("TlbBatch: after the flush no CPU sees the old frame", "[tlb]") {
+TEST_CASE("TlbBatch: after the flush no CPU sees the old frame, be the pages neighbours or not", "[tlb]") {
     for (const TlbBatch::Kind kind : {TlbBatch::Kind::non_global, TlbBatch::Kind::global}) {
         for (const u32 pages : {1u, 2u, TlbBatch::kMaxPages, TlbBatch::kMaxPages + 1, 40u}) {
-            INFO("global " << (kind == TlbBatch::Kind::global) << ", pages " << pages);
-            Booted kernel{small(kCpus)};
-            const PteFlags flags =
-                kind == TlbBatch::Kind::global ? kernel_prot.data : kernel_prot.pool | pte::accessed | pte::dirty;
-            auto before = new_pages(pages), after = new_pages(pages);
-            for (u32 i = 0; i < pages; ++i) {
-                stamp(before[i]);
-                stamp(after[i]);
-                map(place(i), before[i], flags);
+            for (const u32 distance : {1u, 2u}) {
+                INFO("global " << (kind == TlbBatch::Kind::global) << ", pages " << pages << ", distance " << distance);
+                Booted kernel{small(kCpus)};
+                const PteFlags flags = kind == TlbBatch::Kind::global
+                                           ? kernel_prot.data
+                                           : kernel_prot.pool | pte::accessed | pte::dirty;
+                auto before = new_pages(pages), after = new_pages(pages);
+                for (u32 i = 0; i < pages; ++i) {
+                    stamp(before[i]);
+                    stamp(after[i]);
+                    map(place(i * distance), before[i], flags);
+                }
+                on_every_cpu([&](u32) {
+                    for (u32 i = 0; i < pages; ++i)
+                        REQUIRE(shows(place(i * distance), before[i]));
+                });
+                TlbBatch batch{kind};
+                for (u32 i = 0; i < pages; ++i) {
+                    unmap(place(i * distance));
+                    map(place(i * distance), after[i], flags);
+                    batch.add(place(i * distance));
+                }
+                CHECK_THROWS_AS(shows(place(0), after[0]), sim::StaleAccess); // the flush is really owed
+                batch.flush();
+                on_every_cpu([&](u32) {
+                    for (u32 i = 0; i < pages; ++i)
+                        REQUIRE(shows(place(i * distance), after[i]));
+                });
             }
-            on_every_cpu([&](u32) {
-                for (u32 i = 0; i < pages; ++i)
-                    REQUIRE(shows(place(i), before[i]));
-            });
-            TlbBatch batch{kind};
-            for (u32 i = 0; i < pages; ++i) {
-                unmap(place(i));
-                map(place(i), after[i], flags);
-                batch.add(place(i));
-            }
-            CHECK_THROWS_AS(shows(place(0), after[0]), sim::StaleAccess); // the flush is really owed
-            batch.flush();
-            on_every_cpu([&](u32) {
-                for (u32 i = 0; i < pages; ++i)
-                    REQUIRE(shows(place(i), after[i]));
-            });
         }
     }
 }
