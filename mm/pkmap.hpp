@@ -3,27 +3,22 @@
 // The pool is one page table. A slot's count says what it is (semantics.md):
 //
 //     0      free: no entry, and no CPU has a stale translation
-//     1      idle: nobody uses it, but a translation may exist; its entry may still show its page, and then
-//     the next kmap of
-//            that page is a hit
+//     1      idle: nobody uses it, but a translation may exist; its entry may still show its page, and then the next
+//            kmap of that page is a hit
 //     n      n-1 users
 //     kBusy  being taken away; only the holder of the pool's lock sees and makes this state
 //
-//   kmap, page has a slot   count c >= 1 -> c+1 by compare-and-swap, then the page's slot is checked again: a
-//   slot that was
-//                           given to another page in between is put back and the slow path taken. No lock, no
-//                           flush.
-//   kunmap                  c -> c-1, never below 1. No flush: the next user of the page may come soon.
-//   kmap, no slot           under the lock: the hand moves over the pool to a slot with count 0. Each time it
-//   passes the end,
-//                           all idle slots are taken away together: count 1 -> kBusy (which stops the first
-//                           path), the page's slot field cleared, the entry taken by an atomic exchange; then
-//                           ONE flush for all of them; then count kBusy -> 0. A slot whose entry had A clear
-//                           was never used: no TLB can hold it (SDM vol. 3, 4.8 and 4.10.2.3), and it needs
+//   kmap, page has a slot   count c >= 1 -> c+1 by compare-and-swap, then the page's slot is checked again: a slot
+//                           that was given to another page in between is put back and the slow path taken. No lock,
 //                           no flush.
-//   page freed while idle   the page forgets its slot and the entry goes, the count stays 1: the flush stays
-//   owed to the
-//                           next wrap.
+//   kunmap                  c -> c-1, never below 1. No flush: the next user of the page may come soon.
+//   kmap, no slot           under the lock: the hand moves over the pool to a slot with count 0. Each time it passes
+//                           the end, all idle slots are taken away together: count 1 -> kBusy (which stops the first
+//                           path), the page's slot field cleared, the entry taken by an atomic exchange; then ONE
+//                           flush for all of them; then count kBusy -> 0. A slot whose entry had A clear was never
+//                           used: no TLB can hold it (SDM vol. 3, 4.8 and 4.10.2.3), and it needs no flush.
+//   page freed while idle   the page forgets its slot and the entry goes, the count stays 1: the flush stays owed to
+//                           the next wrap.
 //
 // The entries are not global: a CR3 load on a CPU ends its debt.
 #pragma once

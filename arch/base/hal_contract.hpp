@@ -14,11 +14,11 @@
 //                 pte_read                        both halves, belonging together
 //                 pte_set                         fill an entry that is not present: high half, then low half
 //                 pte_clear pte_clear_low         take it away: low half, then high half / low half only
-//                 pte_exchange pte_take           one atomic step that returns the old entry, A and D
-//                 included None of these flushes anything.
+//                 pte_exchange pte_take           one atomic step that returns the old entry, A and D included
+//                                                 None of these flushes anything.
 // hal/tlb.hpp     Site                            where a flush was asked for (a test can leave that one out)
-//                 invlpg(va)                      this CPU, this page, global too, and all paging-structure
-//                 caches flush_non_global                this CPU, all but global pages; PDPTEs are read anew
+//                 invlpg(va)                      this CPU, this page, global too, and all paging-structure caches
+//                 flush_non_global                this CPU, all but global pages; PDPTEs are read anew
 //                 flush_all                       this CPU, everything
 //                 load_root current_root          CR3; a load has the effect of flush_non_global
 // hal/cpu.hpp     PerCpu<T>, LOFT_PERCPU          a variable per CPU; single-instruction access to its fields
@@ -27,8 +27,7 @@
 //                 cpu_relax                       in every loop that waits for another CPU
 //                 cpu_features
 //                 return_address                  of the function it is inlined into, for messages
-// hal/atomic.hpp  Atomic<T>                       at most 32 bits; sequentially consistent but for load and
-// store
+// hal/atomic.hpp  Atomic<T>                       at most 32 bits; sequentially consistent but for load and store
 //                                                 (acquire, release)
 // hal/ipi.hpp     online_cpus                     the CPUs that run, as a CpuSet
 //                 run_on(cpus, call, argument)    every CPU of the set but this one calls call(argument) with
