@@ -5,6 +5,7 @@
 #include "kernel/catch.hpp"
 
 #include "arch/base/panic.hpp"
+#include "kernel/scheduler.hpp"
 #include "mm/context.hpp"
 #include "mm/kmap_local.hpp"
 #include "mm/spinlock.hpp"
@@ -14,6 +15,7 @@ namespace {
 
 void* jump_buffer[5];
 bool armed = false;
+constinit ThreadId expecting{}; // a panic of another thread is a real one
 constinit BufferSink<512> caught_text;
 
 // The state that an interrupt, or a map, changes and that its end would have put back.
@@ -30,10 +32,12 @@ constinit Before before{};
 
 [[gnu::noinline]] std::string_view run_catching_panic(void (*body)(void*), void* argument) {
     LOFT_ASSERT(!armed);
+    const MigrateGuard same_cpu; // what is put back belongs to this one
     caught_text.clear();
     const u32 flags = hal::irq_save();
     before = {flags, context.mine(), local_maps.mine().limit, local_depth(), SpinGuard::newest()};
     hal::irq_restore(flags);
+    expecting = hal::current_thread();
     armed = true;
     if (__builtin_setjmp(jump_buffer) == 0) {
         body(argument);
@@ -48,7 +52,7 @@ constinit Before before{};
 }
 
 void deliver_expected_panic(std::string_view text, std::span<const fmt::Arg> args) {
-    if (!armed) return;
+    if (!armed || hal::current_thread() != expecting) return;
     armed = false;
     static_cast<void>(hal::irq_save());
     fmt::format_args(caught_text, text, args);

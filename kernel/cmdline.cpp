@@ -51,6 +51,8 @@ constexpr Option kOptions[] = {
      [](std::string_view v) { return set_text(values.selftest, v); }},
     {"exit", false, "", [](std::string_view) { return values.exit = true; }},
     {"seed", true, "a number", [](std::string_view v) { return set_number(values.seed, v, 0, ~u64{0}); }},
+    {"soak", true, "a number of seconds",
+     [](std::string_view v) { return set_number(values.soak, v, 0, kMost32); }},
     {"maxcpus", true, "a number from 1",
      [](std::string_view v) { return set_number(values.maxcpus, v, 1, kMost32); }},
     {"highmem", true, "a size such as 512M",

@@ -17,6 +17,7 @@ struct Options {
     std::string_view selftest = "quick"; // selftest=off|quick|full|GLOB[,GLOB...]
     bool exit = false;                   // exit: leave QEMU when everything is done
     u64 seed = 1;                        // seed=N: of the self-tests' random numbers
+    u32 soak = 0;                        // soak=SECONDS: how long the stress test goes on; 0: it is left out
     u32 maxcpus = config::kMaxCpus;      // maxcpus=N: run at most so many CPUs
     u64 highmem = BootInfo::kAllHighMem; // highmem=SIZE: at most this much of it is used
     u32 vmalloc = 0;                     // vmalloc=SIZE of the vmap area; 0: the default

@@ -7,6 +7,8 @@
 #include "arch/i386/traps.hpp"
 #include "kernel/exit.hpp"
 #include "kernel/log.hpp"
+#include "kernel/scheduler.hpp"
+#include "kernel/sync.hpp"
 #include "mm/highmem.hpp"
 #include "mm/init.hpp"
 #include "mm/page_alloc.hpp"
@@ -81,17 +83,27 @@ void sleep_in_atomic_context() {
     static_cast<void>(kmap(page));
 }
 
+Mutex crash_mutex{"crash"};
+void mutex_in_atomic() {
+    const PreemptGuard atomic;
+    crash_mutex.lock();
+}
+void mutex_twice() {
+    crash_mutex.lock();
+    crash_mutex.lock();
+}
+
 Page* page_for_interrupt;
 void map_in_tick(TrapFrame&) { static_cast<void>(kmap(page_for_interrupt)); }
 
 void kmap_in_irq() {
     page_for_interrupt = take_page();
     const u64 start = ticks();
-    timer_set_tick_handler(map_in_tick);
+    const TickHandler before = timer_set_tick_handler(map_in_tick);
     const u64 deadline = now_us() + 1'000'000;
     while (ticks() < start + 2 && now_us() < deadline)
         hal::cpu_relax();
-    timer_set_tick_handler(nullptr);
+    timer_set_tick_handler(before);
 }
 
 void double_free() {
@@ -121,6 +133,14 @@ void stack_overflow() {
     static_cast<void>(result);
 }
 
+// On a stack of the vmap area, on the CPU that came last: its own double-fault task has to tell.
+void thread_stack_overflow() {
+    const u32 last = 31 - static_cast<u32>(std::countl_zero(hal::online_cpus().bits()));
+    auto overflow = [] { stack_overflow(); };
+    Thread* thread = thread_create("deep", overflow, CpuSet::only(CpuId{last}));
+    if (thread != nullptr) thread_join(thread);
+}
+
 void write_rodata() { hal::store<u32>(image_addr(__rodata_begin), 0); }
 
 alignas(16) u8 code_in_data[16] = {0xc3}; // ret
@@ -142,10 +162,13 @@ constexpr Misuse kMisuses[] = {
     {"use-after-kunmap", use_after_kunmap, debug_slots},
     {"overrun", overrun, debug_slots},
     {"sleep-in-atomic", sleep_in_atomic_context, nothing},
+    {"mutex-in-atomic", mutex_in_atomic, nothing},
+    {"mutex-twice", mutex_twice, nothing},
     {"kmap-in-irq", kmap_in_irq, nothing},
     {"double-free", double_free, nothing},
     {"free-mapped", free_mapped, local_slots},
     {"stack-overflow", stack_overflow, nothing},
+    {"thread-stack-overflow", thread_stack_overflow, nothing},
     {"write-rodata", write_rodata, nothing},
     {"exec-data", exec_data, no_execute},
     {"null-deref", null_deref, nothing},

@@ -9,6 +9,8 @@
 #include "arch/i386/image.hpp"
 #include "arch/i386/traps.hpp"
 #include "kernel/panic.hpp"
+#include "kernel/scheduler.hpp"
+#include "kernel/thread.hpp"
 #include "mm/context.hpp"
 #include "mm/kmap_local.hpp"
 #include "mm/layout.hpp"
@@ -22,10 +24,6 @@ constexpr u32 kNullRange = 64 * KiB; // a member of a null object lies here
 
 bool inside(VirtAddr va, const char* begin, const char* end) {
     return va >= image_addr(begin) && va < image_addr(end);
-}
-
-bool in_stack_guard(VirtAddr va) {
-    return va.page() == image_addr(__boot_stack_guard) || va.page() == image_addr(__df_stack_guard);
 }
 
 const char* region_name(VirtAddr va) {
@@ -134,8 +132,9 @@ void enter_context(TrapFrame&, TrapCookie& cookie) {
     static_assert(sizeof(InterruptCookie) <= sizeof(TrapCookie));
     *reinterpret_cast<InterruptCookie*>(&cookie) = interrupt_enter();
 }
-void leave_context(TrapFrame&, const TrapCookie& cookie) {
+void leave_context(TrapFrame& frame, const TrapCookie& cookie) {
     interrupt_leave(*reinterpret_cast<const InterruptCookie*>(&cookie));
+    preempt_after_trap(frame);
 }
 
 } // namespace

@@ -3,8 +3,10 @@
 
 #include "arch/base/panic.hpp"
 #include "arch/i386/console.hpp"
+#include "arch/i386/control.hpp"
 #include "arch/i386/timer.hpp"
-#include <hal/cpu.hpp>
+
+#include <hal/hal.hpp>
 
 namespace loft {
 namespace {
@@ -16,12 +18,29 @@ class ConsoleSink final : public Sink {
     void write(std::string_view text) override { console_write(text); }
 };
 
-// With interrupts off nobody on this CPU can print in between.
+// Who prints: CPU + 1. Not a SpinLock: a panic takes it by force, whoever has it, and never gives it back.
+hal::Atomic<u32> printer;
+constexpr u32 kTaken = ~u32{0};
+
+// With interrupts off nobody on this CPU can print in between, with the lock nobody at all.
 class ConsoleLine {
   public:
-    ConsoleLine() : flags_{hal::irq_save()} {}
+    ConsoleLine() : flags_{hal::irq_save()} {
+        const u32 me = hal::this_cpu().value() + 1;
+        u32 holder = 0;
+        while (!printer.compare_exchange(holder, me)) {
+            if (holder == kTaken) {
+                locked_ = false;
+                return;
+            }
+            holder = 0;
+            hal::cpu_relax();
+        }
+    }
     ~ConsoleLine() {
         sink_.write("\n");
+        u32 me = hal::this_cpu().value() + 1;
+        if (locked_) printer.compare_exchange(me, 0); // it may have been taken away
         hal::irq_restore(flags_);
     }
     ConsoleLine(const ConsoleLine&) = delete;
@@ -29,6 +48,7 @@ class ConsoleLine {
 
   private:
     ConsoleSink sink_;
+    bool locked_ = true;
     u32 flags_;
 };
 
@@ -44,6 +64,19 @@ const char* level_mark(LogLevel level) {
 }
 
 } // namespace
+
+void take_console(u32 patience_ms) {
+    const u32 me = hal::this_cpu().value() + 1;
+    const hal::Deadline deadline = hal::deadline(patience_ms);
+    u32 holder = 0;
+    while (!printer.compare_exchange(holder, kTaken)) {
+        if (holder == kTaken) return;
+        if (holder == me || deadline.expired()) break;
+        holder = 0;
+        pause();
+    }
+    printer.store(kTaken);
+}
 
 void set_loglevel(u32 level) { shown_below = level; }
 

@@ -5,9 +5,10 @@
 #include "arch/i386/descriptors.hpp"
 #include "arch/i386/features.hpp"
 #include "arch/i386/image.hpp"
+#include "arch/i386/irq.hpp"
 #include "arch/i386/lapic.hpp"
-#include "arch/i386/pic.hpp"
 #include "arch/i386/power.hpp"
+#include "arch/i386/smp.hpp"
 #include "arch/i386/timer.hpp"
 #include "kernel/cmdline.hpp"
 #include "kernel/crash.hpp"
@@ -16,7 +17,9 @@
 #include "kernel/log.hpp"
 #include "kernel/multiboot.hpp"
 #include "kernel/report.hpp"
+#include "kernel/scheduler.hpp"
 #include "kernel/selftest.hpp"
+#include "kernel/smp.hpp"
 #include "mm/fixmap.hpp"
 #include "mm/init.hpp"
 #include "mm/page.hpp"
@@ -36,8 +39,6 @@ void say_hello() {
         config::kHighMemName, config::kHighPte ? "high memory" : "lowmem", config::kSmp ? "SMP" : "one CPU",
         config::kPreempt ? "" : "not ", config::kDebug ? ", DEBUG" : "", kCompiler);
     log(LogLevel::info, "loft", "command line: {}", command_line());
-    if (config::kSmp || options().maxcpus != config::kMaxCpus)
-        log(LogLevel::info, "loft", "maxcpus={}: one CPU is used", options().maxcpus);
     for (const BootModule& module : multiboot_modules())
         log(LogLevel::info, "loft", "module [{:08x}-{:08x}) {}", module.begin.value(), module.end.value(),
             module.command);
@@ -46,9 +47,17 @@ void say_hello() {
 // The pages below the stacks: an overflow faults there instead of eating what lies below.
 VirtAddr guard_pages[2];
 
+// The page that other CPUs start from.
+PhysAddr trampoline;
+
 BootInfo boot_info() {
     guard_pages[0] = image_addr(__boot_stack_guard);
     guard_pages[1] = image_addr(__df_stack_guard);
+    if constexpr (config::kSmp) {
+        trampoline = choose_trampoline(multiboot_memory_map(), multiboot_reserved());
+        if (trampoline != PhysAddr{})
+            reserve_memory(trampoline, trampoline + kPageSize, "start of other CPUs");
+    }
     return {
         .firmware = multiboot_memory_map(),
         .reserved = multiboot_reserved(),
@@ -73,17 +82,20 @@ void start_mm() {
 void start_lapic() {
     if (!identify_cpu().apic) return;
     lapic_init(fixmap_set(layout::Fix::lapic, lapic_phys_base().pfn(), kernel_prot.device));
+    smp_init();
 }
 
 [[noreturn]] void finish(const selftest::Totals& totals) {
     const bool ran_nothing =
         totals.passed + totals.failed + totals.skipped == 0 && options().selftest != "off";
     const ExitStatus status = totals.failed != 0 || ran_nothing ? ExitStatus::failed : ExitStatus::passed;
+    report_counters(); // what the tests have cost
+    report_cpus();
     if (options().exit) end_of_boot(status);
 
     log(LogLevel::notice, "loft", "nothing is left to do. To leave QEMU press Ctrl-A, then X.");
     for (;;)
-        wait_for_interrupt();
+        sleep_ms(1000);
 }
 
 } // namespace
@@ -103,10 +115,13 @@ extern "C" [[noreturn]] void kernel_main(u32 magic, u32 info) {
     report_cpu();                                 // which processor this is
     start_mm();                                   // own page tables, zones, object cache, all kinds of mapping
     set_double_fault_root(kernel_root());         // the boot page tables are gone
-    pic_init();                                   // the 8259s out of the way of the exceptions
+    irq_init();                                   // the 8259s out of the way of the exceptions
     start_lapic();                                // its registers through fixmap
+    read_topology();                              // which CPUs there are; interrupts through the I/O APIC
     timer_init();                                 // the log has times from here on
     hal::irq_restore(eflags::interrupt);          // the machine ticks
+    scheduler_init();                             // this context is a thread from here on
+    start_other_cpus(trampoline);                 // all of them, or as many as maxcpus= says
     report_address_map();                         // where everything is
     report_counters();                            // what the boot has cost
     report_meminfo();                             // before the tests, which use memory

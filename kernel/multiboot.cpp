@@ -25,8 +25,9 @@ constexpr u32 kMaxMapBytes = 64 * KiB;
 constexpr u32 kMinEntry =
     sizeof(multiboot_memory_map_t) - sizeof(multiboot_uint32_t); // `size` does not count itself
 
-// The image, the information, the loader's lists and strings, and for each module itself and its string.
-constexpr u32 kMaxReserved = 8 + 2 * kMaxModules;
+// The image, the information, the loader's lists and strings, for each module itself and its string, and the page that
+// other CPUs start from.
+constexpr u32 kMaxReserved = 9 + 2 * kMaxModules;
 
 template <typename T, u32 N> struct List {
     std::array<T, N> items{};
@@ -191,6 +192,10 @@ void read_multiboot(u32 magic, u32 info_at) {
     read_command_line(info);
     read_memory_map(info);
     read_modules(info);
+}
+
+void reserve_memory(PhysAddr begin, PhysAddr end, const char* what) {
+    reserve(begin.value(), end.value(), what);
 }
 
 std::string_view multiboot_command_line() { return command_line_view; }

@@ -27,5 +27,7 @@ std::span<const FirmwareRange> multiboot_memory_map();
 std::span<const BootModule> multiboot_modules();
 // Memory in use: the kernel's image, the modules, and the loader's own tables.
 std::span<const ReservedRange> multiboot_reserved();
+// One range more that is in use from the beginning. Boot, before mm_init.
+void reserve_memory(PhysAddr begin, PhysAddr end, const char* what);
 
 } // namespace loft

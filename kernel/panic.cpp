@@ -8,7 +8,10 @@
 #include "arch/i386/timer.hpp"
 #include "kernel/catch.hpp"
 #include "kernel/exit.hpp"
+#include "kernel/log.hpp"
+#include "kernel/smp.hpp"
 #include "kernel/symbols.hpp"
+#include "kernel/thread.hpp"
 #include "mm/context.hpp"
 #include "mm/kmap_local.hpp"
 #include "mm/pagetable.hpp"
@@ -78,8 +81,10 @@ void say_context(const Registers& registers) {
     const Context& now = context.mine();
     const u32 depth = now.irq_depth > registers.own_depth ? now.irq_depth - registers.own_depth : 0;
     const u64 us = now_us();
-    say("  CPU {}, {} (interrupt depth {}), preempt count {}, interrupts {}, {}.{:06} s after start",
-        hal::this_cpu(), depth != 0 ? "in an interrupt" : "in a thread", depth, now.preempt_count,
+    const Thread* thread = thread_self();
+    say("  CPU {}, {} {} (interrupt depth {}), preempt count {}, interrupts {}, {}.{:06} s after start",
+        hal::this_cpu(), depth != 0 ? "in an interrupt of thread" : "in thread",
+        thread != nullptr ? thread->name_view() : "\"boot\"", depth, now.preempt_count,
         registers.flags & eflags::interrupt ? "on" : "off", us / 1'000'000, us % 1'000'000);
 }
 
@@ -162,20 +167,34 @@ void say_held_slots() {
     }
 }
 
-u32 panics = 0; // this CPU is the only one
+constexpr u32 kConsolePatienceMs = 300;
+
+hal::Atomic<u32> panicking; // CPU + 1 of the one whose panic it is
+u32 panics = 0;             // of that CPU
+
+// One CPU tells; another one that finds something wrong at the same time waits to be stopped, and is listed.
+void become_the_one() {
+    const u32 me = hal::this_cpu().value() + 1;
+    u32 who = 0;
+    if (!panicking.compare_exchange(who, me) && who != me) halt_forever();
+}
 
 // The one order of things in which every panic ends.
 [[noreturn]] void end_in_panic(const Registers& registers, std::optional<VirtAddr> address,
                                std::string_view text, std::span<const fmt::Arg> args) {
     static_cast<void>(hal::irq_save());
+    become_the_one();
     switch (panics++) {
     case 0:
+        take_console(kConsolePatienceMs);
+        smp_stop_others();
         say_headline("panic: ", text, args);
         say_context(registers);
         say_registers(registers);
         say_backtrace(registers);
         if (address) say_page_walk(*address);
         say_held_slots();
+        smp_print_stopped();
         break;
     case 1:
         // Something that the report needs is broken as well; say so and trust nothing more.

@@ -4,11 +4,13 @@
 #include "arch/base/panic.hpp"
 #include "arch/i386/features.hpp"
 #include "kernel/log.hpp"
+#include "kernel/scheduler.hpp"
 #include "mm/init.hpp"
 #include "mm/kmap_local.hpp"
 #include "mm/layout.hpp"
 #include "mm/page_alloc.hpp"
 #include "mm/pkmap.hpp"
+#include "mm/remote.hpp"
 #include "mm/tlb.hpp"
 #include "mm/vmap.hpp"
 
@@ -79,12 +81,39 @@ void report_counters() {
     const VmapStats vmap = vmap_stats();
     log(LogLevel::info, "mm", "vmap: {} areas, {} pages, {} lazy pages, {} flushes, {} rounds", vmap.areas,
         vmap.pages, vmap.lazy_pages, vmap.flushes, vmap.rounds);
-    const PreemptGuard here;
-    const TlbStats& tlb = tlb_stats.mine();
-    log(LogLevel::info, "mm", "tlb: {} invlpg, {} CR3 loads, {} full flushes, {} batches, {} remote requests",
-        tlb.invlpg, tlb.non_global, tlb.full, tlb.requests, tlb.remote);
-    const LocalMaps& local = local_maps.mine();
-    log(LogLevel::info, "mm", "kmap_local: {} misses, depth {}", local.misses, local_depth());
+    const TlbStats tlb = tlb_stats_sum();
+    log(LogLevel::info, "mm",
+        "tlb: {} invlpg, {} CR3 loads, {} full flushes, {} batches, {} rounds, {} remote requests; not "
+        "asked: {} idle, "
+        "{} clean",
+        tlb.invlpg, tlb.non_global, tlb.full, tlb.requests, tlb.rounds, tlb.remote, tlb.skipped_idle,
+        tlb.skipped_clean);
+    const MigrateGuard here;
+    log(LogLevel::info, "mm", "kmap_local: {} misses, depth {}", local_maps.load<&LocalMaps::misses>(),
+        local_depth());
+}
+
+void report_cpus() {
+    hal::online_cpus().for_each([](CpuId cpu) {
+        const SchedulerStats s = scheduler_stats(cpu);
+        const RemoteStats& r = remote_stats.of(cpu);
+        log(LogLevel::info, "cpu",
+            "CPU {}: {} ticks, {} switches ({} preemptions), {} pulled, {} wakes, {} kicks sent, {} "
+            "received, {} idles; "
+            "remote: {} calls, {} interrupts, {} answers",
+            cpu, s.ticks, s.switches, s.preemptions, s.pulled, s.wakes, s.kicks, s.kicked, s.idles, r.calls,
+            r.interrupts, r.answers);
+    });
+}
+
+void report_threads() {
+    for_each_thread(
+        [](const Thread& thread, void*) {
+            log(LogLevel::info, "thread", "{:5} {:-12} {:-7} CPU {:2}, {} switches, {} migrations",
+                thread.id.load() & kMaxThreads, thread.name_view(), thread_state_name(thread.state),
+                thread.cpu, thread.switches, thread.migrations);
+        },
+        nullptr);
 }
 
 } // namespace loft

@@ -18,7 +18,7 @@ class Buddy {
     void init(Pfn begin, Pfn end);
 
     // All of these: the caller holds `lock`.
-    SpinLock lock;
+    SpinLock lock{LockRank::zone};
     Pfn take(u32 order); // 0 if there is none
     void give(Pfn pfn, u32 order);
 

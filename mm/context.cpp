@@ -14,6 +14,7 @@ void sleep_in_atomic(const char* what) {
 }
 
 InterruptCookie interrupt_enter() {
+    tlb_leave_idle(); // before anything that could touch a stale address
     InterruptCookie cookie{};
     cookie.local_top = local_maps.load<&LocalMaps::top>();
     cookie.local_limit = local_maps.load<&LocalMaps::limit>();

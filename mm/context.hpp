@@ -13,12 +13,21 @@ struct Context {
     u32 preempt_count = 0;  // preemption is off while not 0
     u32 irq_depth = 0;      // interrupts and exceptions nested on the thread
     u32 pagefaults_off = 0; // a fault on user memory returns short instead of sleeping
+    u32 reschedule = 0;      // somebody wants this CPU's scheduler to run: of the CPU, not of the thread
+    u32 kmaps = 0;          // pages that the thread has mapped by kmap
 };
 extern hal::PerCpu<Context> context;
 
 // Any context; no TLB operation. Pairs nest.
 inline void preempt_disable() { context.add<&Context::preempt_count>(1); }
-inline void preempt_enable() { context.add<&Context::preempt_count>(static_cast<u32>(-1)); }
+inline void preempt_enable() {
+    context.add<&Context::preempt_count>(static_cast<u32>(-1));
+    if constexpr (config::kPreempt) {
+        // A reschedule that was asked for in between happens now.
+        if (context.load<&Context::reschedule>() != 0 && context.load<&Context::preempt_count>() == 0) [[unlikely]]
+            hal::reschedule();
+    }
+}
 inline bool preemptible() {
     return context.load<&Context::preempt_count>() == 0 && context.load<&Context::irq_depth>() == 0 &&
            hal::irqs_enabled();

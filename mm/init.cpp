@@ -7,6 +7,7 @@
 #include "mm/page_alloc.hpp"
 #include "mm/pagetable.hpp"
 #include "mm/pkmap.hpp"
+#include "mm/remote.hpp"
 #include "mm/vmap.hpp"
 
 #include <algorithm>
@@ -87,6 +88,8 @@ void understand_memory(const BootInfo& info) {
 void mm_init(const BootInfo& info) {
     // Attributes of mappings on this CPU; counters and stacks that everything below uses.
     pagetable_init_flags();
+    remote_init();
+    tlb_init();
     hal::online_cpus().for_each(mm_init_cpu);
 
     // Which memory there is, and where lowmem ends.
@@ -122,7 +125,8 @@ void mm_init(const BootInfo& info) {
 
 void mm_init_cpu(CpuId cpu) {
     context.of(cpu) = Context{};
-    tlb_stats.of(cpu) = TlbStats{};
+    tlb_init_cpu(cpu);
+    remote_stats.of(cpu) = RemoteStats{};
     kmap_local_init_cpu(cpu);
     page_alloc_init_cpu(cpu);
 }

@@ -47,6 +47,23 @@ bool needs_slot(Pfn pfn) { return config::kHighMem && (config::kDebug || is_high
     panic("kunmap_local: {} is not the youngest mapping: {} is still held", va, youngest);
 }
 
+// The change of a slot, in the one order that is right at every point (see the header).
+void install(VirtAddr va, Pte::Halves want) {
+    hal::PteCell* cell = kernel_pte(va);
+    local_maps.add<&LocalMaps::misses>(1);
+    // With DEBUG there is nothing to forget: unmap and switch_out emptied and flushed the slot while it was held.
+    if constexpr (!config::kDebug) {
+        hal::pte_clear_low(cell);
+        tlb_flush_local_page(va);
+    }
+    hal::pte_set(cell, Pte::from(want));
+}
+
+bool shows(VirtAddr va, Pte::Halves want) {
+    const hal::PteCell* cell = kernel_pte(va);
+    return hal::pte_low(cell) == want.low && hal::pte_high(cell) == want.high;
+}
+
 } // namespace
 
 namespace detail {
@@ -56,25 +73,20 @@ namespace detail {
     if (va.value() >= local_maps.load<&LocalMaps::limit>()) [[unlikely]]
         overflow(va);
 
-    hal::PteCell* cell = kernel_pte(va);
-    const Pte want{pfn, kernel_prot.data};
+    const Pte entry{pfn, kernel_prot.data};
+    const Pte::Halves want{entry.low(), entry.high()};
     if constexpr (config::kDebug) {
+        const hal::PteCell* cell = kernel_pte(va);
         if (hal::pte_low(cell) != 0)
             panic("kmap_local_page: slot {} is not empty: {:08x}{:08x}", va, hal::pte_high(cell),
                   hal::pte_low(cell));
         IrqGuard guard;
         local_debug.mine().caller[slot_index(va)] = caller;
         local_debug.mine().frame[slot_index(va)] = pfn;
-    } else if (hal::pte_low(cell) == want.low() && hal::pte_high(cell) == want.high()) {
+    } else if (shows(va, want)) {
         return va;
     }
-    local_maps.add<&LocalMaps::misses>(1);
-    // With DEBUG there is nothing to forget: the unmap emptied and flushed the slot while it was still held.
-    if constexpr (!config::kDebug) {
-        hal::pte_clear_low(cell);
-        tlb_flush_local_page(va);
-    }
-    hal::pte_set(cell, want);
+    install(va, want);
     return va;
 }
 
@@ -203,6 +215,43 @@ bool local_check_leaks(const char* where) {
 void local_unwind(u32 depth) {
     while (local_depth() > depth)
         detail::unmap_slot(local_slot(local_depth() - 1).address);
+}
+
+void local_switch_out(LocalSaved& saved) {
+    saved.depth = 0;
+    if constexpr (!config::kHighMem) return;
+    const u32 base = local_maps.load<&LocalMaps::base>();
+    saved.depth = local_depth();
+    LOFT_ASSERT(saved.depth <= layout::kLocalThreadSlots);
+    for (u32 i = 0; i < saved.depth; ++i) {
+        const VirtAddr va{base + i * kLocalStride};
+        hal::PteCell* cell = kernel_pte(va);
+        saved.entry[i] = {hal::pte_low(cell), hal::pte_high(cell)};
+        if constexpr (config::kDebug) {
+            saved.caller[i] = local_debug.mine().caller[i];
+            saved.frame[i] = local_debug.mine().frame[i];
+            hal::pte_clear(cell);
+            tlb_flush_local_page(va);
+        }
+    }
+    local_maps.store<&LocalMaps::top>(base);
+}
+
+void local_switch_in(const LocalSaved& saved) {
+    if constexpr (!config::kHighMem) return;
+    const u32 base = local_maps.load<&LocalMaps::base>();
+    LOFT_ASSERT(!local_held());
+    for (u32 i = 0; i < saved.depth; ++i) {
+        const VirtAddr va{base + i * kLocalStride};
+        if constexpr (config::kDebug) {
+            local_debug.mine().caller[i] = saved.caller[i];
+            local_debug.mine().frame[i] = saved.frame[i];
+        }
+        // A thread that was stopped between its flush and its write counts on the flush; since then another one may have
+        // been stopped between its clearing and its flush. An empty slot looks the same in both cases.
+        if (saved.entry[i].low == 0 || !shows(va, saved.entry[i])) install(va, saved.entry[i]);
+    }
+    local_maps.store<&LocalMaps::top>(base + saved.depth * kLocalStride);
 }
 
 void kmap_local_init_cpu(CpuId cpu) {

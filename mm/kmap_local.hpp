@@ -119,6 +119,22 @@ bool local_check_leaks(const char* where);
 // Releases whatever is held above `depth`: for the test harness, after it has reported the leak.
 void local_unwind(u32 depth);
 
+// --- The scheduler. A thread's mappings go with it when it is switched out and are there again, at the same addresses, when
+// it comes back; a thread that holds any is not moved to another CPU. The raw halves are kept, whatever they say: a thread
+// that was stopped in the middle of a map or unmap finds its slot as it left it, or empty with the flush done.
+struct LocalSaved {
+    u32 depth = 0;
+    Pte::Halves entry[layout::kLocalThreadSlots]{};
+    u32 caller[layout::kLocalThreadSlots]{}; // DEBUG
+    Pfn frame[layout::kLocalThreadSlots]{};  // DEBUG
+};
+// Context: the scheduler, interrupts off, not in an interrupt's share of the stack. Cost of switch_in: as that many maps;
+// nothing if nobody used the slots in between (DEBUG: switch_out empties and flushes each slot).
+void local_switch_out(LocalSaved& saved);
+void local_switch_in(const LocalSaved& saved);
+// Does the context that runs hold any: then it stays on this CPU. Any context.
+inline bool local_held() { return local_maps.load<&LocalMaps::top>() != local_maps.load<&LocalMaps::base>(); }
+
 void kmap_local_init_cpu(CpuId cpu); // an empty stack
 
 namespace detail {

@@ -66,7 +66,7 @@ class ObjectCache {
     const char* name_;
     u32 size_;
     u32 align_;
-    SpinLock lock_;
+    SpinLock lock_{LockRank::cache};
     SlabLink partial_; // slabs with at least one object free; full ones are in no list
     CacheStats stats_;
 };

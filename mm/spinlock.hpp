@@ -7,27 +7,38 @@
 
 namespace loft {
 
+// The order in which locks are taken: each one while only those before it are held. One without a rank comes
+// last. Checked with DEBUG=1.
+enum class LockRank : u8 { threads, vmap, cache, pkmap, zone, wait, last };
+
 class SpinLock {
   public:
     constexpr SpinLock() = default;
+    explicit constexpr SpinLock(LockRank rank) : rank_{rank} {}
 
     bool held() const { return owner_.load() != 0; }
     void reset() { owner_.store(0); } // boot: whoever held it is gone
 
-  private:
-    friend class SpinGuard;
+    // Without a guard: for the scheduler, which takes a lock on one stack and gives it back on another. Interrupts are off.
     void lock() {
         const u32 me = hal::this_cpu().value() + 1;
         u32 expected = 0;
         while (!owner_.compare_exchange(expected, me)) {
-            if (expected == me) panic("spinlock: this CPU already holds it");
+            if (expected == me)
+                panic("spinlock: this CPU already holds it, taken at {:08x}", taken_at_.load());
             expected = 0;
             hal::cpu_relax();
         }
+        if constexpr (config::kDebug) taken_at_.store(hal::return_address());
     }
     void unlock() { owner_.store(0); }
 
-    hal::Atomic<u32> owner_; // CPU + 1
+    LockRank rank() const { return rank_; }
+
+  private:
+    hal::Atomic<u32> owner_;   // CPU + 1
+    hal::Plain<u32> taken_at_; // DEBUG: where, for messages
+    LockRank rank_ = LockRank::last;
 };
 
 // Any context. Takes the lock with interrupts off, gives both back. The guards of a CPU know each other, so that a
@@ -35,6 +46,7 @@ class SpinLock {
 class [[nodiscard]] SpinGuard {
   public:
     explicit SpinGuard(SpinLock& lock) : flags_{hal::irq_save()}, lock_{lock} {
+        if constexpr (config::kDebug) check_rank();
         lock_.lock();
         outer_ = newest();
         newest() = this;
@@ -56,6 +68,16 @@ class [[nodiscard]] SpinGuard {
     }
 
   private:
+    // The youngest one held has the highest rank, as all of them were taken in order. Locks of the last rank nest.
+    void check_rank() const {
+        const SpinGuard* held = newest();
+        const bool in_order =
+            held == nullptr || held->lock_.rank() < lock_.rank() || lock_.rank() == LockRank::last;
+        if (!in_order)
+            panic("spinlock: rank {} taken at {:08x} while rank {} is held", static_cast<u32>(lock_.rank()),
+                  hal::return_address(), static_cast<u32>(held->lock_.rank()));
+    }
+
     u32 flags_;
     SpinLock& lock_;
     SpinGuard* outer_;

@@ -1,11 +1,53 @@
-// TlbBatch: change, flush everywhere, only then free.
+// TlbBatch: change, flush everywhere, only then free. And the clocks that say who need not be asked.
 #include "mm/tlb.hpp"
 
 #include "mm/page_alloc.hpp"
+#include "mm/remote.hpp"
 
 namespace loft {
 
 LOFT_PERCPU hal::PerCpu<TlbStats> tlb_stats;
+
+namespace {
+
+hal::Atomic<u32> time;                       // of the youngest debt
+hal::Atomic<u32> clock_of[config::kMaxCpus]; // each CPU is clean up to here
+hal::Atomic<u32> idle_of[config::kMaxCpus];  // 1: idle, looks at the time before it runs anything
+
+// Times wrap; no CPU stays 2^31 debts behind, because no CPU stays awake that long without an answer.
+bool is_before(FlushTime a, FlushTime b) { return static_cast<int>(a - b) < 0; }
+
+} // namespace
+
+FlushTime tlb_new_debt() { return time.fetch_add(1) + 1; }
+
+void tlb_flush_local_non_global(hal::Site site) {
+    // Read before the flush: an entry that goes away in between is younger than what the clock will say.
+    const FlushTime now = time.load();
+    tlb_stats.add<&TlbStats::non_global>(1);
+    hal::flush_non_global(site);
+    clock_of[hal::this_cpu().value()].store(now);
+}
+
+void tlb_load_root(PhysAddr root) {
+    const FlushTime now = time.load();
+    hal::load_root(root);
+    clock_of[hal::this_cpu().value()].store(now);
+}
+
+bool tlb_is_clean(CpuId cpu, FlushTime debt) { return !is_before(clock_of[cpu.value()].load(), debt); }
+bool tlb_is_idle(CpuId cpu) { return idle_of[cpu.value()].load() != 0; }
+
+void tlb_enter_idle() { idle_of[hal::this_cpu().value()].exchange(1); }
+
+void tlb_leave_idle(hal::Site site) {
+    hal::Atomic<u32>& idle = idle_of[hal::this_cpu().value()];
+    if (idle.load() == 0) return;
+    // Two locked instructions face each other. Here: idle = 0, then the time is read. There: time + 1, then idle is read. So
+    // either this CPU sees the new time, or the other one sees that it is awake and interrupts it.
+    idle.exchange(0);
+    if (!tlb_is_clean(hal::this_cpu(), time.load())) tlb_flush_local_non_global(site);
+}
 
 // What every CPU is asked to do; lives on the stack of the CPU that asks until all have answered.
 struct TlbBatch::Request {
@@ -16,16 +58,15 @@ struct TlbBatch::Request {
 // Runs on each CPU, interrupts off.
 void TlbBatch::execute(void* request) {
     const auto& [batch, site] = *static_cast<const Request*>(request);
-    if (batch.pages_ <= kMaxPages) {
+    if (batch.kind_ == Kind::global && batch.pages_ > kMaxPages) {
+        tlb_stats.add<&TlbStats::full>(1);
+        hal::flush_all(site);
+    } else if (batch.old_debt_ || batch.pages_ > kMaxPages) {
+        tlb_flush_local_non_global(site);
+    } else {
         for (u32 i = 0; i < batch.ranges_; ++i)
             for (u32 page = 0; page < batch.range_[i].pages; ++page)
                 tlb_flush_local_page(batch.range_[i].begin + page * kPageSize, site);
-    } else if (batch.kind_ == Kind::non_global) {
-        tlb_stats.add<&TlbStats::non_global>(1);
-        hal::flush_non_global(site);
-    } else {
-        tlb_stats.add<&TlbStats::full>(1);
-        hal::flush_all(site);
     }
 }
 
@@ -45,31 +86,83 @@ void TlbBatch::add(VirtAddr va, u32 pages) {
     range_[ranges_++] = {va, pages};
 }
 
+void TlbBatch::add_debt(FlushTime debt) {
+    LOFT_ASSERT(kind_ == Kind::non_global);
+    if (!old_debt_ || is_before(debt_, debt)) debt_ = debt;
+    old_debt_ = true;
+}
+
 void TlbBatch::free_after(Page* page) {
     page->set_payload(free_.value());
     free_ = page_to_pfn(page);
 }
 
+bool TlbBatch::owes(CpuId cpu) const {
+    if (kind_ == Kind::global) return true;
+    if (tlb_is_idle(cpu)) {
+        tlb_stats.add<&TlbStats::skipped_idle>(1);
+        return false;
+    }
+    if (tlb_is_clean(cpu, debt_)) {
+        tlb_stats.add<&TlbStats::skipped_clean>(1);
+        return false;
+    }
+    return true;
+}
+
 void TlbBatch::flush(hal::Site site) {
-    if (pages_ != 0) {
+    if (pages_ != 0 || old_debt_) {
         Request request{*this, site};
         const u32 flags = hal::irq_save();
         tlb_stats.add<&TlbStats::requests>(1);
-        const CpuSet others = hal::online_cpus().without(hal::this_cpu());
-        execute(&request);
-        if (!others.empty()) {
-            tlb_stats.add<&TlbStats::remote>(others.count());
-            hal::run_on(others, execute, &request);
+        // What was added without a time was taken away just now. The time grows before anybody's idleness is looked at.
+        if (pages_ != 0 && kind_ == Kind::non_global) debt_ = tlb_new_debt();
+        const CpuId me = hal::this_cpu();
+        if (kind_ == Kind::global || pages_ != 0 || !tlb_is_clean(me, debt_)) execute(&request);
+        CpuSet asked;
+        hal::online_cpus().without(me).for_each([&](CpuId cpu) {
+            if (owes(cpu)) asked = asked.with(cpu);
+        });
+        if (!asked.empty()) {
+            tlb_stats.add<&TlbStats::rounds>(1);
+            tlb_stats.add<&TlbStats::remote>(asked.count());
+            run_on(asked, execute, &request);
         }
         hal::irq_restore(flags);
     }
     pages_ = 0;
     ranges_ = 0;
+    old_debt_ = false;
     while (free_.value() != 0) {
         Page* page = pfn_to_page(free_);
         free_ = Pfn{page->payload()};
         free_page(page);
     }
+}
+
+TlbStats tlb_stats_sum() {
+    TlbStats sum;
+    hal::online_cpus().for_each([&](CpuId cpu) {
+        const TlbStats& one = tlb_stats.of(cpu);
+        sum.invlpg += one.invlpg;
+        sum.non_global += one.non_global;
+        sum.full += one.full;
+        sum.requests += one.requests;
+        sum.rounds += one.rounds;
+        sum.remote += one.remote;
+        sum.skipped_idle += one.skipped_idle;
+        sum.skipped_clean += one.skipped_clean;
+    });
+    return sum;
+}
+
+void tlb_init() { time.store(0); }
+
+void tlb_init_cpu(CpuId cpu) {
+    tlb_stats.of(cpu) = TlbStats{};
+    // A CPU that starts has an empty TLB.
+    clock_of[cpu.value()].store(time.load());
+    idle_of[cpu.value()].store(0);
 }
 
 } // namespace loft

@@ -34,7 +34,9 @@ struct ByAddress {
 using Areas = bi::set<Area, bi::key_of_value<ByAddress>, bi::constant_time_size<false>>;
 
 struct State {
-    SpinLock lock;
+    SpinLock lock{LockRank::vmap};
+    // Also held while the tree changes: DEBUG walks it when a frame is freed, from under any lock. Nothing is taken inside.
+    SpinLock tree_lock;
     u32 cursor = 0; // where the last area ended
     u32 lazy_pages = 0;
     VmapStats stats;
@@ -61,7 +63,10 @@ void flush_lazy() {
             area.owed = Pfn{page->payload()};
             batch.free_after(page);
         }
-        areas().erase(areas().iterator_to(area));
+        {
+            SpinGuard tree{state.tree_lock};
+            areas().erase(areas().iterator_to(area));
+        }
         area_cache.destroy(&area);
     }
     state.lazy_pages = 0;
@@ -114,7 +119,10 @@ Area* new_area(u32 pages, bool owns_frames, Error& error) {
     area->begin = begin;
     area->pages = pages;
     area->owns_frames = owns_frames;
-    areas().insert(*area);
+    {
+        SpinGuard tree{state.tree_lock};
+        areas().insert(*area);
+    }
     state.cursor = area->end();
     ++state.stats.areas;
     state.stats.pages += pages;
@@ -232,6 +240,7 @@ VmapFault vmap_fault(VirtAddr va) {
 }
 
 bool vmap_maps_frame(Pfn pfn) {
+    SpinGuard tree{state.tree_lock};
     for (const Area& area : areas()) {
         if (area.lazy) continue;
         const hal::PteCell* cell = kernel_pte(VirtAddr{area.begin});
@@ -245,6 +254,7 @@ bool vmap_maps_frame(Pfn pfn) {
 
 void vmap_init() {
     state.lock.reset();
+    state.tree_lock.reset();
     area_cache.reset();
     ::new (tree_memory) Areas;
     state.cursor = layout::boundaries.vmap_begin;

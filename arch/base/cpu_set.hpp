@@ -12,6 +12,9 @@ class CpuSet {
   public:
     constexpr CpuSet() = default;
     static constexpr CpuSet only(CpuId cpu) { return CpuSet{1u << cpu.value()}; }
+    // For sets that are kept in an atomic word.
+    static constexpr CpuSet from_bits(u32 bits) { return CpuSet{bits}; }
+    constexpr u32 bits() const { return bits_; }
 
     constexpr bool empty() const { return bits_ == 0; }
     constexpr bool has(CpuId cpu) const { return (bits_ >> cpu.value() & 1) != 0; }

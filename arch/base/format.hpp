@@ -59,6 +59,7 @@ struct Arg {
     constexpr Arg(PhysAddr v) : kind{Kind::pointer}, number{v.value()} {}
     constexpr Arg(Pfn v) : kind{Kind::pointer}, number{v.value()} {}
     constexpr Arg(CpuId v) : kind{Kind::unsigned_int}, number{v.value()} {}
+    constexpr Arg(ThreadId v) : kind{Kind::unsigned_int}, number{v.value()} {}
 };
 
 void format_args(Sink& sink, std::string_view format, std::span<const Arg> args);

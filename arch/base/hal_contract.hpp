@@ -14,25 +14,43 @@
 //                 pte_read                        both halves, belonging together
 //                 pte_set                         fill an entry that is not present: high half, then low half
 //                 pte_clear pte_clear_low         take it away: low half, then high half / low half only
-//                 pte_exchange pte_take           one atomic step that returns the old entry, A and D included
+//                 pte_exchange pte_take           one atomic step that returns the old entry, A and D
+//                                                 included
 //                                                 None of these flushes anything.
 // hal/tlb.hpp     Site                            where a flush was asked for (a test can leave that one out)
-//                 invlpg(va)                      this CPU, this page, global too, and all paging-structure caches
+//                 invlpg(va)                      this CPU, this page, global too, and all paging-structure
+//                                                 caches
 //                 flush_non_global                this CPU, all but global pages; PDPTEs are read anew
 //                 flush_all                       this CPU, everything
 //                 load_root current_root          CR3; a load has the effect of flush_non_global
-// hal/cpu.hpp     PerCpu<T>, LOFT_PERCPU          a variable per CPU; single-instruction access to its fields
+// hal/cpu.hpp     PerCpu<T>, LOFT_PERCPU          a variable per CPU; one-instruction access to its fields.
+//                                                 of(cpu) needs that CPU's area, not that it is online
 //                 this_cpu                        stays true only while the caller cannot migrate
 //                 irq_save irq_restore irqs_enabled
-//                 cpu_relax                       in every loop that waits for another CPU
+//                 cpu_relax                       in every loop that waits for another CPU: a pause, and the
+//                                                 up-call remote_answer, so that a CPU which waits with
+//                                                 interrupts off still does what others ask of it
 //                 cpu_features
 //                 return_address                  of the function it is inlined into, for messages
-// hal/atomic.hpp  Atomic<T>                       at most 32 bits; sequentially consistent but for load and store
-//                                                 (acquire, release)
-// hal/ipi.hpp     online_cpus                     the CPUs that run, as a CpuSet
-//                 run_on(cpus, call, argument)    every CPU of the set but this one calls call(argument) with
-//                                                 interrupts off; returns when all have. Callable with
-//                                                 interrupts off: the caller answers others while it waits.
+// hal/atomic.hpp  Atomic<T>                       at most 32 bits; sequentially consistent but for load and
+//                                                 store (acquire, release)
+// hal/plain.hpp   Plain<T>                        at most 32 bits; read and written by several CPUs, each
+//                                                 time by one plain instruction: no tearing, no order but
+//                                                 the machine's own (TSO)
+// hal/ipi.hpp     online_cpus                     the CPUs that run and answer, as a CpuSet
+//                 interrupt_cpu(cpu)              makes that CPU call remote_answer soon: in an interrupt if
+//                                                 it takes them, in cpu_relax if it waits for somebody with
+//                                                 interrupts off. Any context but NMI
+//                 remote_answer                   up-call, defined by mm; interrupts are off or the caller
+//                                                 is in cpu_relax; nests
+// hal/thread.hpp  current_thread                  who runs here; 0 before there are threads
+//                 park                            sleep until a permit is there, and take it; returns at
+//                                                 once if one is; may return without one
+//                 unpark(thread)                  give the permit; a thread keeps at most one. Any context
+//                                                 but NMI, any CPU
+//                 reschedule                      preemption has just been allowed again and somebody else
+//                                                 should run
+// hal/clock.hpp   deadline(ms), expired()         the bound of a wait
 #pragma once
 
 #include "arch/base/types.hpp"
@@ -67,6 +85,17 @@ concept AtomicWord = requires(A word, u32 value) {
     { word.compare_exchange(value, value) } -> std::same_as<bool>;
     { word.fetch_add(value) } -> std::same_as<u32>;
     word.store(value);
+};
+
+template <typename P>
+concept PlainWord = requires(P word, const P& shared, u32 value) {
+    { shared.load() } -> std::same_as<u32>;
+    word.store(value);
+};
+
+template <typename D>
+concept BoundedWait = requires(const D wait) {
+    { wait.expired() } -> std::same_as<bool>;
 };
 
 } // namespace loft::hal

@@ -94,6 +94,18 @@ class CpuId {
     u32 value_ = 0;
 };
 
+// A thread, as mm's wait queues know it; 0 is nobody.
+class ThreadId {
+  public:
+    constexpr ThreadId() = default;
+    explicit constexpr ThreadId(u32 value) : value_{value} {}
+    constexpr u32 value() const { return value_; }
+    constexpr auto operator<=>(const ThreadId&) const = default;
+
+  private:
+    u32 value_ = 0;
+};
+
 constexpr u32 pages_for(u32 bytes) { return (bytes >> kPageShift) + ((bytes & ~kPageMask) != 0); }
 template <std::unsigned_integral T> constexpr T round_up(T value, T to) {
     return (value + (to - 1)) & ~(to - 1);

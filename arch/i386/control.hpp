@@ -52,6 +52,8 @@ inline void write_eflags(u32 v) { asm volatile("push %0; popf" ::"r"(v) : "memor
 // Turns interrupts on and stops until one has been handled. The interrupt cannot come in between: sti takes
 // effect after the next instruction.
 inline void wait_for_interrupt() { asm volatile("sti; hlt" ::: "memory"); }
+// For waits inside arch; all others use hal::cpu_relax, which also answers other CPUs.
+inline void pause() { asm volatile("pause" ::: "memory"); }
 inline void enable_interrupts() { asm volatile("sti" ::: "memory"); }
 inline void disable_interrupts() { asm volatile("cli" ::: "memory"); }
 

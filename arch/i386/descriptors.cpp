@@ -1,8 +1,10 @@
-// GDT, IDT, TSS and the double-fault task of the boot CPU. Contract: descriptors.hpp.
+// GDT, IDT, TSS and the double-fault task. Contract: descriptors.hpp.
 #include "arch/i386/descriptors.hpp"
 
 #include "arch/i386/control.hpp"
 #include "arch/i386/image.hpp"
+#include "arch/i386/percpu.hpp"
+#include "arch/i386/switch.hpp"
 #include "arch/i386/vectors.hpp"
 
 #include <hal/cpu.hpp>
@@ -43,13 +45,16 @@ Descriptor tss_segment(const TssState& tss) {
 constexpr u32 index_of(u16 selector) { return selector >> 3; }
 constexpr u32 kGdtEntries = index_of(selector::double_fault_tss) + 1;
 
-// What every CPU needs one of.
+// What every CPU needs one of. No TSS crosses a page: the CPU reads it by physical addresses (SDM vol. 3,
+// 7.2.1).
 struct CpuDescriptors {
+    alignas(128) TssState tss;
+    alignas(128) TssState double_fault_tss;
     Descriptor gdt[kGdtEntries];
-    TssState tss;
-    TssState double_fault_tss;
 };
-constinit CpuDescriptors boot_cpu{};
+LOFT_PERCPU hal::PerCpu<CpuDescriptors> descriptors;
+
+constinit u32 double_fault_root = 0;
 
 alignas(8) constinit Descriptor idt[256]{};
 
@@ -65,7 +70,7 @@ template <typename T, u32 N> TablePointer pointer_to(const T (&table)[N]) {
 extern "C" const u32 trap_entries[256]; // trap_entry.asm
 
 // The first function of the double-fault task.
-[[noreturn]] void double_fault_task() { double_fault(boot_cpu.tss); }
+[[noreturn]] void double_fault_task() { double_fault(descriptors.mine().tss); }
 
 void fill_idt() {
     for (u32 v = 0; v < 256; ++v)
@@ -87,16 +92,16 @@ void fill_gdt(CpuDescriptors& cpu, u32 percpu_offset) {
     cpu.gdt[index_of(selector::double_fault_tss)] = tss_segment(cpu.double_fault_tss);
 }
 
-void fill_tss(CpuDescriptors& cpu, const char* stack_top, const char* double_fault_stack_top) {
+void fill_tss(CpuDescriptors& cpu, VirtAddr stack_top, VirtAddr double_fault_stack_top) {
     cpu.tss.ss0 = selector::kernel_data;
-    cpu.tss.esp0 = image_addr(stack_top).value();
+    cpu.tss.esp0 = stack_top.value();
     cpu.tss.io_map_base = sizeof(TssState); // beyond the limit: no port is open to ring 3
 
     TssState& df = cpu.double_fault_tss;
-    df.cr3 = read_cr3();
+    df.cr3 = double_fault_root;
     df.eip = reinterpret_cast<u32>(&double_fault_task);
-    df.eflags = 2;                                           // the bit that is always 1
-    df.esp = image_addr(double_fault_stack_top).value() - 4; // as after a call
+    df.eflags = 2;                               // the bit that is always 1
+    df.esp = double_fault_stack_top.value() - 4; // as after a call
     df.cs = selector::kernel_code;
     df.ss = df.ds = df.es = df.gs = selector::kernel_data;
     df.fs = selector::per_cpu;
@@ -123,12 +128,26 @@ void load(const CpuDescriptors& cpu) {
 } // namespace
 
 void descriptors_init() {
+    percpu_init();
     fill_idt();
-    fill_gdt(boot_cpu, hal::loft_percpu_offset[0]);
-    fill_tss(boot_cpu, __boot_stack_top, __df_stack_top);
-    load(boot_cpu);
+    double_fault_root = read_cr3();
+    descriptors_prepare(CpuId{0}, image_addr(__boot_stack_top), image_addr(__df_stack_top));
+    descriptors_load(CpuId{0});
 }
 
-void set_double_fault_root(PhysAddr root) { boot_cpu.double_fault_tss.cr3 = static_cast<u32>(root.value()); }
+void set_double_fault_root(PhysAddr root) {
+    double_fault_root = static_cast<u32>(root.value());
+    descriptors.mine().double_fault_tss.cr3 = double_fault_root;
+}
+
+void descriptors_prepare(CpuId cpu, VirtAddr stack_top, VirtAddr double_fault_stack_top) {
+    CpuDescriptors& its = descriptors.of(cpu);
+    fill_gdt(its, hal::loft_percpu_offset[cpu.value()]);
+    fill_tss(its, stack_top, double_fault_stack_top);
+}
+
+void descriptors_load(CpuId cpu) { load(descriptors.of(cpu)); }
+
+void set_kernel_stack(VirtAddr top) { descriptors.mine().tss.esp0 = top.value(); }
 
 } // namespace loft

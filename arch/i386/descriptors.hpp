@@ -1,4 +1,5 @@
-// GDT, IDT and TSS: the segments, the gates, and the double-fault task.
+// GDT, IDT and TSS: the segments, the gates, and the double-fault task. Every CPU has a GDT and two TSSs of
+// its own, in its per-CPU area; the IDT is the same for all.
 #pragma once
 
 #include "arch/base/types.hpp"
@@ -25,13 +26,18 @@ struct TssState {
 };
 static_assert(sizeof(TssState) == 104);
 
-// Loads this CPU's GDT, IDT, TSS and %fs. The first step of kernel_main: before it any exception is a triple
-// fault. Interrupts are off and stay off. Boot CPU, once.
+// Fills and loads GDT, IDT, TSS and %fs of the boot CPU; before that, percpu_init. The first step of
+// kernel_main: before it any exception is a triple fault. Interrupts are off and stay off. Boot CPU, once.
 void descriptors_init();
 
-// The page tables that the double-fault task runs on: a kernel root that stays valid. It is the one that was
-// loaded at descriptors_init until the kernel, which knows what mm built, says otherwise. Boot.
+// The page tables that double-fault tasks run on: a kernel root that stays valid. It is the one that was
+// loaded at descriptors_init until the kernel, which knows what mm built, says otherwise. Boot, before other
+// CPUs are prepared.
 void set_double_fault_root(PhysAddr root);
+
+// Fills the descriptors of another CPU, in its area (percpu_adopt): boot CPU. Loads them: that CPU.
+void descriptors_prepare(CpuId cpu, VirtAddr stack_top, VirtAddr double_fault_stack_top);
+void descriptors_load(CpuId cpu);
 
 // Up-call, defined by the kernel. It runs as a task of its own, on its own stack and page tables, with
 // interrupts off; `interrupted` is the state in which the CPU could not deliver an exception, typically

@@ -66,6 +66,11 @@ CpuIdentity read_identity() {
     return id;
 }
 
+void switch_on() {
+    if (enabled.no_execute) write_msr(msr::efer, read_msr(msr::efer) | msr::efer_nxe);
+    if (enabled.global) write_cr4(read_cr4() | cr4_bit::pge);
+}
+
 } // namespace
 
 const CpuIdentity& identify_cpu() {
@@ -78,15 +83,15 @@ const CpuIdentity& identify_cpu() {
 
 void enable_features(bool nopse) {
     const CpuIdentity& cpu = identify_cpu();
-    enabled.large_pages = !nopse;
-    if (config::kPae && cpu.nx) {
-        write_msr(msr::efer, read_msr(msr::efer) | msr::efer_nxe);
-        enabled.no_execute = true;
-    }
-    if (cpu.pge) {
-        write_cr4(read_cr4() | cr4_bit::pge);
-        enabled.global = true;
-    }
+    enabled = {.large_pages = !nopse, .global = cpu.pge, .no_execute = config::kPae && cpu.nx};
+    switch_on();
+}
+
+bool enable_features_like_boot_cpu() {
+    const CpuIdentity here = read_identity();
+    if ((enabled.no_execute && !here.nx) || (enabled.global && !here.pge)) return false;
+    switch_on();
+    return true;
 }
 
 hal::CpuFeatures hal::cpu_features() { return enabled; }

@@ -26,4 +26,8 @@ const CpuIdentity& identify_cpu();
 // CPU. From here on hal::cpu_features() says what was switched on. Cost: one CR4 write (flushes the TLB).
 void enable_features(bool nopse);
 
+// The same on another CPU, which shows the boot CPU's choice in its control bits. False if that CPU lacks
+// something that the boot CPU uses: its kernel mappings would be wrong here.
+bool enable_features_like_boot_cpu();
+
 } // namespace loft

@@ -16,6 +16,7 @@ extern char __rodata_begin[], __rodata_end[]; // R--, the symbol table included
 extern char __data_begin[],
     __data_end[]; // RW-, from .data to the end of .bss; page tables and stacks included
 extern char __percpu_begin[], __percpu_end[]; // inside data: what every CPU has a copy of
+extern char __percpu_pristine[];              // room for a copy: percpu.cpp
 extern char __image_begin[], __image_end[];   // everything that the loader put into memory, boot/ included
 
 extern char __boot_stack_guard[], __boot_stack_top[]; // the guard is one page, mm leaves it unmapped
@@ -27,6 +28,9 @@ extern u64 boot_tsc;                     // the time-stamp counter at the kernel
 
 // An address of the image as mm and the walkers want it.
 inline VirtAddr image_addr(const void* symbol) { return VirtAddr{reinterpret_cast<u32>(symbol)}; }
+
+// Where physical 0 is seen, from boot/ on (boot/layout.inc).
+inline constexpr u32 kDirectMapBase = 0xc000'0000;
 
 inline constexpr u32 kBootStackBytes = 16 * KiB;       // linker.ld asserts both sizes
 inline constexpr u32 kDoubleFaultStackBytes = 8 * KiB; //

@@ -5,18 +5,25 @@
 #pragma once
 
 #include "arch/base/types.hpp"
+#include "arch/i386/topology.hpp"
 
 namespace loft {
 
 // Where the registers are, from the APIC base MSR (10.4.4). Any context.
 PhysAddr lapic_phys_base();
 
-// Enables the local APIC of this CPU at its mapped registers: spurious vector, virtual wire (the 8259 on
-// LINT0, NMI on LINT1), all else masked. Boot, needs descriptors_init; once a CPU.
+// Enables the local APIC of the boot CPU at its mapped registers: spurious vector, virtual wire (the 8259 on
+// LINT0, NMI on LINT1), all else masked. Boot, needs descriptors_init; once.
 void lapic_init(VirtAddr registers);
+
+// The same on another CPU, without the virtual wire: each CPU finds its own registers at the same address.
+void lapic_init_cpu();
 
 bool lapic_ready(); // lapic_init has been called
 u32 lapic_id();     // this CPU's APIC id
+
+// This CPU's NMIs arrive where the firmware says, and the 8259 nowhere: interrupts come through the I/O APIC.
+void lapic_leave_virtual_wire(const CpuTopology& topology);
 
 // End of interrupt: every handler of a vector from the local APIC but the spurious one. Any context.
 void lapic_eoi();
@@ -27,5 +34,13 @@ void lapic_timer_count_down();
 u32 lapic_timer_left();
 void lapic_timer_start_periodic(u32 count);
 inline constexpr u32 kLapicTimerFull = 0xffff'ffff; // what lapic_timer_count_down starts from
+
+// The interrupt command register (10.6.1): to the one CPU with this APIC id. False, and nothing was sent,
+// if the message before has not left within 100 ms. Interrupts are off, or this is an NMI after which
+// nothing goes on.
+enum class IpiKind : u32 { fixed = 0 << 8, nmi = 4 << 8, init = 5 << 8, start_up = 6 << 8 };
+bool lapic_send(u32 lapic_id, IpiKind kind, u8 vector);
+
+u32 lapic_errors(); // error interrupts so far, of all CPUs
 
 } // namespace loft

@@ -1,16 +1,17 @@
 // The walk over frame pointers. Contract: stacktrace.hpp.
 #include "arch/i386/stacktrace.hpp"
 
+#include "arch/i386/image.hpp"
 #include "arch/i386/probe.hpp"
 
 namespace loft {
 namespace {
 
-// Stacks lie in the direct map (house.md, "Address map"). Within it a page may be missing: a guard page, or
-// no RAM.
-constexpr u32 kDirectBegin = 0xc000'0000, kDirectEnd = 0xf800'0000;
+// Stacks lie in the direct map or in a vmap area (house.md, "Address map"); not in the fixmap, where a read
+// may have side effects. Any page may be missing: a guard page, or no RAM.
+constexpr u32 kStacksEnd = 0xfffc'0000;
 
-bool plausible(u32 ebp) { return ebp % 4 == 0 && ebp >= kDirectBegin && ebp < kDirectEnd - 8; }
+bool plausible(u32 ebp) { return ebp % 4 == 0 && ebp >= kDirectMapBase && ebp < kStacksEnd - 8; }
 
 } // namespace
 

@@ -4,13 +4,17 @@
 #include "arch/base/panic.hpp"
 #include "arch/i386/control.hpp"
 #include "arch/i386/image.hpp"
+#include "arch/i386/irq.hpp"
 #include "arch/i386/lapic.hpp"
-#include "arch/i386/pic.hpp"
 #include "arch/i386/pit.hpp"
+#include "arch/i386/smp.hpp"
 #include "arch/i386/traps.hpp"
 
+#include <hal/clock.hpp>
 #include <hal/cpu.hpp>
+#include <hal/ipi.hpp>
 
+#include <atomic>
 #include <utility>
 
 namespace loft {
@@ -18,14 +22,20 @@ namespace {
 
 constexpr u32 kMeasuredPitClocks = kPitHz / 200; // 5 ms
 constexpr u32 kAssumedKhz = 1'000'000;
+constexpr u32 kFastestKhz = 6'000'000; // before it is measured: a wait is not shorter than asked for
 constexpr u32 kMostReads = 300'000; // of the PIT, three port accesses each: a second or so on a real machine
 constexpr u32 kTickIrq = 0;
 
 constinit u32 khz = 0;
-constinit u32 us_per_cycle = 0; // in units of 2^-32
-constinit u64 tick_count = 0;
+constinit u32 us_per_cycle = 0;          // in units of 2^-32
+constinit u32 lapic_clocks_per_tick = 0; // 0: the tick is the PIT's
 constinit const char* source = "none";
-constinit TickHandler tick_handler = nullptr;
+constinit std::atomic<TickHandler> tick_handler{nullptr};
+
+struct TickCount {
+    u32 ticks = 0;
+};
+LOFT_PERCPU hal::PerCpu<TickCount> tick_count;
 
 // high:low / divisor, for a quotient that fits (SDM vol. 2, "DIV"): one instruction where C++ calls a
 // library.
@@ -81,28 +91,32 @@ Rates measure_well() {
 }
 
 void count_tick(TrapFrame& frame) {
-    ++tick_count;
-    if (tick_handler) tick_handler(frame);
+    tick_count.add<&TickCount::ticks>(1);
+    if (const TickHandler handler = tick_handler.load(std::memory_order_relaxed)) handler(frame);
 }
 void on_lapic_tick(TrapFrame& frame) {
     lapic_eoi();
     count_tick(frame);
 }
 void on_pit_tick(TrapFrame& frame) {
-    pic_eoi(kTickIrq);
+    irq_eoi(kTickIrq);
+    // To the others it is as if their own timer had ticked.
+    hal::online_cpus().without(hal::this_cpu()).for_each([](CpuId cpu) {
+        lapic_send(cpu_lapic_id(cpu), IpiKind::fixed, vector::lapic_timer);
+    });
     count_tick(frame);
 }
 
-void start_tick(u32 lapic_clocks_per_tick) {
+void start_tick() {
+    trap_set_handler(vector::lapic_timer, on_lapic_tick);
     if (lapic_clocks_per_tick != 0) {
         source = "lapic";
-        trap_set_handler(vector::lapic_timer, on_lapic_tick);
         lapic_timer_start_periodic(lapic_clocks_per_tick);
     } else {
         source = "pit";
-        trap_set_handler(vector::pic_irq0, on_pit_tick);
+        trap_set_handler(irq_vector(kTickIrq), on_pit_tick);
         pit_start_tick(kPitHz / kTicksPerSecond);
-        pic_unmask(kTickIrq);
+        irq_unmask(kTickIrq);
     }
 }
 
@@ -116,12 +130,21 @@ void timer_init() {
     }
     khz = rates.tsc;
     us_per_cycle = divide(u64{1000} << 32, khz);
-    start_tick(rates.lapic * (1000 / kTicksPerSecond));
+    lapic_clocks_per_tick = rates.lapic * (1000 / kTicksPerSecond);
+    start_tick();
     log(LogLevel::info, "timer", "TSC {}.{:03} MHz, {} ticks a second from the {}", khz / 1000, khz % 1000,
         kTicksPerSecond, source);
 }
 
+void timer_start_cpu() {
+    if (lapic_clocks_per_tick != 0) lapic_timer_start_periodic(lapic_clocks_per_tick);
+}
+
 u32 tsc_khz() { return khz; }
+
+hal::Deadline hal::deadline(u32 milliseconds) {
+    return Deadline{read_tsc() + u64{milliseconds} * (khz != 0 ? khz : kFastestKhz)};
+}
 
 u64 now_us() {
     const u64 cycles = read_tsc() - boot_tsc;
@@ -129,20 +152,11 @@ u64 now_us() {
     return u64{static_cast<u32>(cycles >> 32)} * us_per_cycle + (low >> 32);
 }
 
-// Interrupts off: a tick between the two halves would show a number that never was.
-u64 ticks() {
-    const u32 flags = hal::irq_save();
-    const u64 count = tick_count;
-    hal::irq_restore(flags);
-    return count;
-}
+u32 ticks() { return ticks_of(CpuId{0}); }
+u32 ticks_of(CpuId cpu) { return *const_cast<const volatile u32*>(&tick_count.of(cpu).ticks); }
 
 const char* tick_source() { return source; }
 
-TickHandler timer_set_tick_handler(TickHandler handler) {
-    const TickHandler before = tick_handler;
-    tick_handler = handler;
-    return before;
-}
+TickHandler timer_set_tick_handler(TickHandler handler) { return tick_handler.exchange(handler); }
 
 } // namespace loft

@@ -10,9 +10,10 @@ struct TrapFrame;
 inline constexpr u32 kTicksPerSecond = 100;
 
 // Measures the TSC against the PIT (channel 2, three times five milliseconds) and starts the tick: on the
-// local APIC if lapic_init has been called, else on the PIT through the 8259. Needs descriptors_init;
-// interrupts are off and stay off. If the PIT does not count, which is noticed after a bounded number of
-// reads, a TSC of 1 GHz is assumed and a warning logged. Boot CPU, once.
+// local APIC if lapic_init has been called and its timer counts, else on the PIT (irq.hpp), and the boot
+// CPU passes each tick on to the others. Needs descriptors_init; interrupts are off and stay off. If the
+// PIT does not count, which is noticed after a bounded number of reads, a TSC of 1 GHz is assumed and a
+// warning logged. Boot CPU, once.
 void timer_init();
 
 // Frequency of the TSC in kHz; 0 before timer_init. Any context.
@@ -21,14 +22,19 @@ u32 tsc_khz();
 // Microseconds since the first instructions of boot/, 0 before timer_init. Any context. Two multiplications.
 u64 now_us();
 
-// Timer interrupts so far. Any context.
-u64 ticks();
+// The tick of another CPU, on that CPU: needs lapic_init_cpu.
+void timer_start_cpu();
+
+// Timer interrupts so far: of the boot CPU, which are a clock, and of any. Any context. They wrap after 497
+// days.
+u32 ticks();
+u32 ticks_of(CpuId cpu);
 
 // "lapic" or "pit"; "none" before timer_init.
 const char* tick_source();
 
-// Called at each tick after it was counted and acknowledged, with interrupts off, between the trap hooks.
-// nullptr for none. Returns the one before. Any context.
+// Called at each tick of each CPU, on that CPU, after it was counted and acknowledged, with interrupts off,
+// between the trap hooks. nullptr for none. Returns the one before. Any context.
 using TickHandler = void (*)(TrapFrame&);
 TickHandler timer_set_tick_handler(TickHandler handler);
 

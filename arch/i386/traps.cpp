@@ -3,6 +3,7 @@
 
 #include "arch/i386/control.hpp"
 #include "arch/i386/probe.hpp"
+#include "arch/i386/smp.hpp"
 
 #include <hal/atomic.hpp>
 
@@ -75,6 +76,7 @@ void note_spurious_interrupt() { spurious.fetch_add(1); }
 extern "C" void trap_dispatch(TrapFrame* frame) {
     if (is_expected_fault(*frame)) return;
     if (frame->vector == vector::nmi) {
+        if constexpr (config::kSmp) smp_stop_if_asked(*frame);
         call_handler(*frame);
         return;
     }

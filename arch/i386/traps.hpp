@@ -2,8 +2,9 @@
 //
 // 256 entry stubs (trap_entry.asm) build a TrapFrame and call the dispatcher with interrupts off. It wraps
 // the handler in the hooks that the kernel installs: this is where mm's account of interrupt contexts is
-// kept. Two vectors are outside: an NMI calls its handler without hooks (it touches no slot, semantics.md), a
-// double fault is a task of its own (descriptors.hpp).
+// kept. Two vectors are outside: an NMI calls its handler without hooks (it touches no slot, semantics.md),
+// unless it is the one by which another CPU stops this one (smp.hpp); a double fault is a task of its own
+// (descriptors.hpp). Handlers and hooks are the same for all CPUs.
 #pragma once
 
 #include "arch/base/types.hpp"

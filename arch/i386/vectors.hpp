@@ -18,4 +18,7 @@ inline constexpr u8 pic_irq0 = pic_base + 0, pic_irq7 = pic_base + 7, pic_irq15 
 // The local APIC. The spurious vector has its low four bits set, as the oldest ones demand (SDM 10.9).
 inline constexpr u8 lapic_timer = 0xec, lapic_error = 0xfe, lapic_spurious = 0xff;
 
+// From CPU to CPU (ipi.hpp). Above the devices and the timer: somebody waits for them.
+inline constexpr u8 ipi_reschedule = 0xf0, ipi_call = 0xf1;
+
 } // namespace loft::vector

@@ -15,7 +15,7 @@ LOGS = 'build/logs'
 SHIM = 'build/shim/shim.elf'
 DEFAULT_KERNEL = '64g-highpte-smp-preempt'
 KEYS = {'kernel', 'mem', 'smp', 'cpu', 'append', 'icount', 'boot', 'scenario', 'status', 'expect', 'forbid', 'ktap',
-        'memory', 'require', 'timeout', 'console'}
+        'memory', 'require', 'timeout', 'console', 'repeat', 'qemu'}
 CONDITION = re.compile(r'(\w+) *(==|>=|<=) *(\d+)$')
 
 
@@ -47,6 +47,8 @@ class Machine:
         self.require = lines(keys.get('require', ''))
         self.timeout = float(keys.get('timeout', '120'))
         self.console = keys.get('console', 'no') == 'yes'
+        self.repeat = keys.get('repeat', '') == 'identical'
+        self.qemu = keys.get('qemu', '').split()
 
     @property
     def elf(self):
@@ -76,7 +78,7 @@ def boot_command(machine, where):
     if machine.console:
         command += ['--debugcon', machine.log('e9')]
     if machine.boot == 'kernel':
-        return command + ['--append', machine.append, machine.elf]
+        return command + ['--append', machine.append, machine.elf] + (['--', *machine.qemu] if machine.qemu else [])
     if machine.boot == 'iso':
         iso = machine.log('iso')
         subprocess.run(['scripts/make-iso', '--append', machine.append, machine.elf, iso], check=True)
@@ -131,7 +133,12 @@ def judge(machine, status, text):
 def boot(machine, where):
     os.makedirs(LOGS, exist_ok=True)
     status = run_program(boot_command(machine, where), machine.log(), machine.timeout)
-    return judge(machine, status, read_log(machine.log()))
+    result = judge(machine, status, read_log(machine.log()))
+    if machine.repeat:
+        again = run_program(boot_command(machine, where), machine.log('again.log'), machine.timeout)
+        result.check(again == status and read_log(machine.log('again.log')) == read_log(machine.log()),
+                     f'a second run said something else: compare {machine.log()} and {machine.log("again.log")}')
+    return result
 
 
 def gdb_session():

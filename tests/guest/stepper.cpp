@@ -4,6 +4,8 @@
 #include "arch/i386/control.hpp"
 #include "arch/i386/traps.hpp"
 
+#include <hal/hal.hpp>
+
 namespace loft::guest {
 namespace {
 
@@ -13,19 +15,30 @@ struct Step {
     void (*between)(void*);
     void* argument;
     u32 count;
+    ThreadId thread;
+    bool interrupts_on;
 };
 constinit Step step{};
 
-void on_debug_exception(TrapFrame&) {
+void on_debug_exception(TrapFrame& frame) {
+    // A thread that goes to sleep of its own accord takes the flag along onto the next one's stack.
+    if (hal::current_thread() != step.thread) {
+        frame.eflags &= ~eflags::trap;
+        return;
+    }
     ++step.count;
+    step.interrupts_on = (frame.eflags & eflags::interrupt) != 0;
     step.between(step.argument);
 }
 
 } // namespace
 
+bool step_may_wake() { return step.interrupts_on; }
+void step_on() { write_eflags(read_eflags() | eflags::trap); }
+
 [[gnu::noinline]] u32 step_through(void (*body)(void*), void* body_argument, void (*between)(void*),
                                    void* between_argument) {
-    step = {between, between_argument, 0};
+    step = {between, between_argument, 0, hal::current_thread(), false};
     const TrapHandler before = trap_set_handler(kDebugVector, on_debug_exception);
     write_eflags(read_eflags() | eflags::trap);
     body(body_argument);

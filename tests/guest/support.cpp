@@ -2,7 +2,11 @@
 #include "tests/guest/support.hpp"
 
 #include "arch/i386/traps.hpp"
+#include "kernel/sync.hpp"
+#include "kernel/thread.hpp"
 #include "mm/vmap.hpp"
+
+#include <array>
 
 namespace loft::guest {
 namespace {
@@ -21,6 +25,28 @@ void make_lasting_allocations() {
 }
 
 } // namespace
+
+void drain_all_cpus() {
+    hal::online_cpus().for_each([](CpuId cpu) {
+        Thread* thread = thread_create(
+            "drain", [](void*) { drain_local_pages(); }, nullptr, CpuSet::only(cpu));
+        if (thread != nullptr) thread_join(thread);
+    });
+    vmap_flush(); // their stacks
+    drain_local_pages();
+}
+
+void warm_up_threads(u32 threads) {
+    static std::array<Thread*, 128> thread;
+    LOFT_ASSERT(threads <= thread.size());
+    Completion go;
+    auto body = [&] { go.wait(); };
+    for (u32 i = 0; i < threads; ++i)
+        thread[i] = thread_create("warm", body);
+    go.complete_all();
+    for (u32 i = 0; i < threads; ++i)
+        if (thread[i] != nullptr) thread_join(thread[i]);
+}
 
 u32 free_frames(ZoneId zone) { return zone_info(zone).free; }
 

@@ -30,6 +30,12 @@ class KeepsFreeCounts {
 
 u32 free_frames(ZoneId zone);
 
+// The frames in the lists of all CPUs go back to the buddy system: one CPU cannot reach another's.
+void drain_all_cpus();
+
+// Descriptors of threads are never given back: as many as a test needs are made before it counts frames. At most 128.
+void warm_up_threads(u32 threads);
+
 // A handful of frames, given back at the end.
 template <u32 N> class Pages {
   public:

@@ -3,6 +3,7 @@
 #include "mm/kmap_local.hpp"
 #include "tests/host/booted.hpp"
 #include "tests/host/oracle.hpp"
+#include "tests/sim/fiber.hpp"
 
 using namespace loft;
 using namespace loft::test;
@@ -139,12 +140,13 @@ TEST_CASE("kmap_local: the same page again costs nothing, another one costs one 
     touch(pages[0]);
     CHECK(counters.invlpg == 1);
     CHECK(misses() == before + 1);
-    const auto entry = sim::peek<RawPte>(PhysAddr{u64{0}} +
-                                         (reinterpret_cast<std::uintptr_t>(kernel_pte(slot_of(0))) - sim::kRamBase));
+    const auto entry = sim::peek<RawPte>(
+        PhysAddr{u64{0}} + (reinterpret_cast<std::uintptr_t>(kernel_pte(slot_of(0))) - sim::kRamBase));
     u32 stores = 0;
     {
         sim::ScopedHook hook{[&](sim::Point point) {
-            stores += point == sim::Point::pte_store || point == sim::Point::pte_atomic || point == sim::Point::tlb;
+            stores +=
+                point == sim::Point::pte_store || point == sim::Point::pte_atomic || point == sim::Point::tlb;
         }};
         for (u32 i = 0; i < 5; ++i)
             touch(pages[0]);
@@ -173,7 +175,8 @@ TEST_CASE("kmap_local: DEBUG pays one invlpg for each unmap, none for a map", "[
     CHECK(kernel.machine.total().ipis_sent == 0);
 }
 
-TEST_CASE("kmap_local: entries are global, not executable, and preset as accessed and dirty", "[kmap_local]") {
+TEST_CASE("kmap_local: entries are global, not executable, and preset as accessed and dirty",
+          "[kmap_local]") {
     ONLY_WITH(kHigh);
     Booted kernel;
     Page* page = stamped(1)[0];
@@ -259,7 +262,8 @@ TEST_CASE("kmap_local: an unmap out of order, of another context, or of nothing 
     }
     SECTION("another CPU's, or an address that is no slot") {
         const LocalAddr mine = kmap_local_page(pages[0]);
-        const auto foreign = sim::text("no local mapping of this context; the youngest one is {}", VirtAddr{mine});
+        const auto foreign =
+            sim::text("no local mapping of this context; the youngest one is {}", VirtAddr{mine});
         CHECK_PANIC(kunmap_local(LocalAddr{slot_of(0, CpuId{1})}), foreign);
         CHECK_PANIC(kunmap_local(LocalAddr{slot_of(0) - kStride}), foreign);
         CHECK_PANIC(kunmap_local(LocalAddr{slot_of(1)}), foreign);
@@ -531,7 +535,8 @@ TEST_CASE("kmap_local: a CPU's window is its own: no flush, no IPI, no interfere
 
 // The heart of it. What an interrupt finds in the slot that it uses is left there by the step that it interrupted:
 // nothing, the old page, half an entry, the new page.
-TEST_CASE("kmap_local: an interrupt between any two steps of map and unmap harms nobody", "[kmap_local][interrupt]") {
+TEST_CASE("kmap_local: an interrupt between any two steps of map and unmap harms nobody",
+          "[kmap_local][interrupt]") {
     ONLY_WITH(kHigh);
     enum class Irq { same_page, other_page, two_pages, nested, atomic };
     for (const Irq kind : {Irq::same_page, Irq::other_page, Irq::two_pages, Irq::nested, Irq::atomic}) {
@@ -643,6 +648,296 @@ TEST_CASE("kmap_local: an interrupt before every step harms nobody", "[kmap_loca
     CHECK(local_depth() == 0);
 }
 
+// --- the scheduler
+
+namespace {
+
+// What it does to one thread when another one gets the CPU. Interrupts are off.
+struct Saved {
+    LocalSaved maps;
+    u32 preempt = 0, faults = 0;
+};
+void switch_out(Saved& saved) {
+    saved.preempt = context.load<&Context::preempt_count>();
+    saved.faults = context.load<&Context::pagefaults_off>();
+    local_switch_out(saved.maps);
+    context.store<&Context::preempt_count>(0u);
+    context.store<&Context::pagefaults_off>(0u);
+}
+void switch_in(const Saved& saved) {
+    local_switch_in(saved.maps);
+    context.store<&Context::preempt_count>(saved.preempt);
+    context.store<&Context::pagefaults_off>(saved.faults);
+}
+bool may_switch() {
+    return sim::machine().here().interrupts && context.of(hal::this_cpu()).preempt_count == 0;
+}
+
+// Maps, looks, and unmaps: slot 0 and 1 twice, with other pages each time.
+void use_two_slots(Page* a, Page* b, Page* c) {
+    const LocalAddr first = kmap_local_page(a);
+    REQUIRE(shows(first, a));
+    const LocalAddr second = kmap_local_page(b);
+    REQUIRE(shows(second, b));
+    REQUIRE(shows(first, a));
+    kunmap_local(second);
+    REQUIRE(shows(first, a));
+    kunmap_local(first);
+    const LocalAddr third = kmap_local_page(c);
+    REQUIRE(shows(third, c));
+    kunmap_local(third);
+}
+
+} // namespace
+
+TEST_CASE("local_switch: a thread's mappings go with it, and are there again at the same addresses",
+          "[kmap_local]") {
+    ONLY_WITH(kHigh);
+    Booted kernel{small(1)};
+    auto pages = stamped(32);
+    for (const u32 depth : {0u, 1u, 5u, 16u}) {
+        INFO("depth " << depth);
+        std::vector<LocalAddr> held;
+        for (u32 i = 0; i < depth; ++i)
+            held.push_back(kmap_local_page(pages[i]));
+        CHECK(local_held() == (depth != 0));
+        LocalSaved saved;
+        local_switch_out(saved);
+        CHECK(saved.depth == depth);
+        CHECK(local_depth() == 0);
+        CHECK_FALSE(local_held());
+        for (u32 i = 0; i < 16; ++i)
+            CHECK(shows(kmap_local_page(pages[16 + i]), pages[16 + i]));
+        local_unwind(0);
+        local_switch_in(saved);
+        CHECK(local_depth() == depth);
+        for (u32 i = 0; i < depth; ++i) {
+            CHECK(shows(held[i], pages[i]));
+            CHECK(local_slot(i).address == held[i]);
+            CHECK((local_slot(i).caller != 0) == kDebug);
+        }
+        for (; !held.empty(); held.pop_back())
+            kunmap_local(held.back());
+    }
+}
+
+TEST_CASE("local_switch: two threads that hold mappings take turns", "[kmap_local]") {
+    ONLY_WITH(kHigh);
+    Booted kernel{small(1)};
+    auto pages = stamped(8);
+    LocalSaved one, two;
+    const LocalAddr a = kmap_local_page(pages[0]), b = kmap_local_page(pages[1]);
+    local_switch_out(one);
+    const LocalAddr c = kmap_local_page(pages[2]);
+    CHECK(c == a); // each has the whole stack
+    for (u32 turn = 0; turn < 4; ++turn) {
+        local_switch_out(two);
+        local_switch_in(one);
+        REQUIRE(shows(a, pages[0]));
+        REQUIRE(shows(b, pages[1]));
+        touch(pages[3 + turn]);
+        local_switch_out(one);
+        local_switch_in(two);
+        REQUIRE(shows(c, pages[2]));
+        touch(pages[3 + turn]);
+    }
+    kunmap_local(c);
+    local_switch_in(one);
+    kunmap_local(b);
+    kunmap_local(a);
+}
+
+TEST_CASE("local_switch: costs nothing if nobody used the slots in between", "[kmap_local]") {
+    ONLY_WITH(kHigh && !kDebug);
+    Booted kernel{small(1)};
+    auto pages = stamped(4);
+    for (u32 i = 0; i < 3; ++i)
+        (void)kmap_local_page(pages[i]);
+    const sim::Counters before = kernel.machine.total();
+    u32 stores = 0;
+    LocalSaved saved;
+    {
+        sim::ScopedHook hook{[&](sim::Point point) {
+            stores +=
+                point == sim::Point::pte_store || point == sim::Point::pte_atomic || point == sim::Point::tlb;
+        }};
+        local_switch_out(saved);
+        local_switch_in(saved);
+    }
+    CHECK(stores == 0);
+    local_switch_out(saved);
+    touch(pages[3]); // the lowest slot
+    CHECK(kernel.machine.total().invlpg == before.invlpg + 1);
+    local_switch_in(saved);
+    CHECK(kernel.machine.total().invlpg == before.invlpg + 2);
+}
+
+TEST_CASE("local_switch: DEBUG empties the slots of a thread that is switched out, for every access",
+          "[kmap_local]") {
+    ONLY_WITH(kHigh && kDebug);
+    Booted kernel{small(1)};
+    auto pages = stamped(2);
+    const LocalAddr a = kmap_local_page(pages[0]), b = kmap_local_page(pages[1]);
+    const u32 caller = local_slot(1).caller;
+    CHECK(shows(a, pages[0]));
+    CHECK(shows(b, pages[1]));
+    const u64 before = kernel.machine.total().invlpg;
+    LocalSaved saved;
+    local_switch_out(saved);
+    CHECK(kernel.machine.total().invlpg == before + 2);
+    CHECK_THROWS_AS(hal::load<u32>(a), sim::PageFault);
+    CHECK_THROWS_AS(hal::load<u32>(b), sim::PageFault);
+    local_switch_in(saved);
+    CHECK(kernel.machine.total().invlpg == before + 2);
+    CHECK(shows(b, pages[1]));
+    CHECK(local_slot(1).caller == caller);
+    kunmap_local(b); // the frame it was mapped with is known again
+    kunmap_local(a);
+}
+
+TEST_CASE("local_switch: not from an interrupt's share of the stack, not onto somebody's mappings",
+          "[kmap_local]") {
+    ONLY_WITH(kHigh);
+    Booted kernel{small(1)};
+    auto pages = stamped(1);
+    LocalSaved saved;
+    (void)kmap_local_page(pages[0]);
+    CHECK_PANIC(local_switch_in(saved), "assertion failed");
+    (void)interrupt_enter();
+    while (local_depth() <= layout::kLocalThreadSlots)
+        (void)kmap_local_page(pages[0]);
+    CHECK_PANIC(local_switch_out(saved), "assertion failed");
+}
+
+TEST_CASE("local_switch: without high memory there is nothing to save", "[kmap_local]") {
+    ONLY_WITH(!kHigh);
+    Booted kernel{small(1)};
+    auto pages = stamped(1);
+    const LocalAddr addr = kmap_local_page(pages[0]);
+    CHECK_FALSE(local_held());
+    LocalSaved saved;
+    local_switch_out(saved);
+    CHECK(saved.depth == 0);
+    local_switch_in(saved);
+    CHECK(shows(addr, pages[0]));
+}
+
+TEST_CASE("local_switch: a switch between any two steps of map and unmap, to a thread that uses every slot",
+          "[kmap_local][switch]") {
+    ONLY_WITH(kHigh);
+    for (const bool used_before : {false, true}) {
+        for (const bool same_pages : {false, true}) {
+            INFO("slots used before " << used_before << ", by the same pages " << same_pages);
+            Booted kernel{small(1)};
+            auto pages = stamped(20);
+            const Books before = books();
+            Intruder intruder{[&] {
+                if (context.of(CpuId{0}).preempt_count != 0) return;
+                Saved mine;
+                switch_out(mine);
+                kernel.machine.here().interrupts = true; // the other thread's
+                std::vector<LocalAddr> held;
+                const auto page = [&](u32 i) { return pages[same_pages ? i % 3 : 3 + i]; };
+                for (u32 i = 0; i < 16; ++i) {
+                    held.push_back(kmap_local_page(page(i)));
+                    REQUIRE(shows(held[i], page(i)));
+                }
+                for (u32 i = 16; i-- > 0;) {
+                    REQUIRE(shows(held[i], page(i)));
+                    kunmap_local(held[i]);
+                }
+                kernel.machine.here().interrupts = false;
+                switch_in(mine);
+            }};
+            const u32 points = sim::interrupt_at_every_point({
+                .operation = [&] { use_two_slots(pages[0], pages[1], pages[2]); },
+                .intruder = std::ref(intruder),
+                .prepare =
+                    [&] {
+                        if (used_before) use_two_slots(pages[19], pages[18], pages[17]);
+                    },
+                .check =
+                    [&] {
+                        intruder.finish();
+                        REQUIRE(books() == before);
+                    },
+            });
+            CHECK(points > 20);
+            CHECK(intruder.runs() == points);
+        }
+    }
+}
+
+// The hard one: the other thread is stopped in the middle of a map or an unmap itself, and goes on when the first one has
+// finished. What each finds in the slots was left there half-way by the other.
+TEST_CASE("local_switch: two threads, each stopped between any two steps of map and unmap",
+          "[kmap_local][switch]") {
+    ONLY_WITH(kHigh);
+    Booted kernel{small(1)};
+    auto pages = stamped(6);
+    const Books before = books();
+    struct Thread {
+        sim::Fiber fiber;
+        std::function<void()> body;
+        Saved saved;
+        u32 stop = 0, steps = 0;
+        bool done = false;
+        std::exception_ptr failed;
+    } thread[2];
+    for (u32 i = 0; i < 2; ++i)
+        thread[i].body = [&, i] {
+            try {
+                use_two_slots(pages[3 * i], pages[3 * i + 1], pages[3 * i + 2]);
+            } catch (...) {
+                thread[i].failed = std::current_exception();
+            }
+            thread[i].done = true;
+            for (;;)
+                thread[i].fiber.leave();
+        };
+    const auto start = [&](Thread& t, u32 stop) {
+        t.saved = {};
+        t.stop = stop;
+        t.steps = 0;
+        t.done = false;
+        t.fiber.start(&t.body);
+    };
+    // Until its stop, or its end.
+    const auto run = [&](Thread& t) {
+        switch_in(t.saved);
+        {
+            sim::ScopedHook hook{[&](sim::Point) {
+                if (may_switch() && t.steps++ == t.stop) t.fiber.leave();
+            }};
+            t.fiber.resume();
+        }
+        if (t.failed) std::rethrow_exception(std::exchange(t.failed, nullptr));
+        switch_out(t.saved);
+    };
+    u32 pairs = 0;
+    for (u32 first = 0;; ++first) {
+        bool first_stopped = false;
+        for (u32 second = 0;; ++second) {
+            INFO("the first one stops at step " << first << ", the second one at step " << second);
+            start(thread[0], first);
+            start(thread[1], second);
+            run(thread[0]);
+            first_stopped = !thread[0].done;
+            run(thread[1]);
+            const bool second_stopped = !thread[1].done;
+            for (Thread& t : thread)
+                while (!t.done)
+                    run(t);
+            REQUIRE(local_depth() == 0);
+            ++pairs;
+            if (!second_stopped) break;
+        }
+        REQUIRE(books() == before);
+        if (!first_stopped) break;
+    }
+    CHECK(pairs > 400);
+}
+
 // A thread that holds nothing may be moved at any time. Base, depth and address are one instruction, so it gets a slot
 // of the CPU on which that instruction runs, and every count is that CPU's.
 TEST_CASE("kmap_local: a thread that migrates before it holds a slot gets one of the CPU where it is",
@@ -661,7 +956,8 @@ TEST_CASE("kmap_local: a thread that migrates before it holds a slot gets one of
                 sim::ScopedHook hook{[&](sim::Point) {
                     const CpuId here = kernel.machine.current();
                     const bool pinned = local_maps.of(here).top != local_maps.of(here).base ||
-                                        context.of(here).preempt_count != 0 || !kernel.machine.here().interrupts;
+                                        context.of(here).preempt_count != 0 ||
+                                        !kernel.machine.here().interrupts;
                     if (seen++ != at) return;
                     more = true;
                     if (pinned) return;

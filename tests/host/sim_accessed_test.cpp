@@ -126,7 +126,7 @@ TEST_CASE("an entry that no CPU can reach is never filled", "[sim]") {
     hal::pte_set(cell, Pte{Pfn{kFrameA}, kUntouched});
     CHECK(filled()); // by the old directory entry
     hal::pte_clear(cell);
-    hal::run_on(
+    run_on(
         hal::online_cpus(), [](void*) { hal::flush_all(); }, nullptr);
     hal::flush_all();
     hal::pte_set(cell, Pte{Pfn{kFrameA}, kUntouched});

@@ -69,7 +69,7 @@ TEST_CASE("other CPUs run a call with interrupts off, and come back", "[sim]") {
     Rig r{{.cpus = 3}};
     CHECK(hal::online_cpus().count() == 3);
     u32 seen = 0;
-    hal::run_on(
+    run_on(
         hal::online_cpus(),
         [](void* p) {
             CHECK_FALSE(hal::irqs_enabled());
@@ -79,7 +79,7 @@ TEST_CASE("other CPUs run a call with interrupts off, and come back", "[sim]") {
     CHECK(seen == 0b110); // never the one that asks
     CHECK(r.m.total().ipis_sent == 2);
     on_cpu(kCpu1, [] { CHECK(hal::irqs_enabled()); });
-    REQUIRE_THROWS_AS(hal::run_on(
+    REQUIRE_THROWS_AS(run_on(
                           CpuSet::only(CpuId{3}), [](void*) {}, nullptr),
                       BadAccess);
 }
@@ -88,8 +88,9 @@ TEST_CASE("a CPU that has not been brought up is not there", "[sim]") {
     if (config::kMaxCpus < 2) return;
     Machine m{{.cpus = 2}};
     m.make_boot_info();
+    remote_init();
     CHECK(hal::online_cpus() == CpuSet::only(kCpu0));
-    REQUIRE_THROWS_AS(hal::run_on(
+    REQUIRE_THROWS_AS(run_on(
                           CpuSet::only(kCpu1), [](void*) {}, nullptr),
                       BadAccess);
     m.finish_boot();

@@ -1,6 +1,7 @@
 // The machine that the simulator's own tests use: a few CPUs on one handmade root, two signed frames.
 #pragma once
 
+#include "mm/remote.hpp"
 #include "tests/sim/handmade.hpp"
 
 #include <catch2/catch.hpp>
@@ -13,6 +14,7 @@ inline constexpr CpuId kCpu0{0}, kCpu1{1};
 
 struct Rig {
     explicit Rig(Options options = {}) : m{std::move(options)} {
+        remote_init(); // no mm_init here, and a test before may have given up in the middle of a call
         t.entry(kVa);
         hal::load_root(t.root());
         m.finish_boot();

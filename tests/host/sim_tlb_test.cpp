@@ -149,7 +149,7 @@ TEST_CASE("another CPU has its own TLB", "[sim]") {
     hal::invlpg(kVa);
     CHECK(read() == signature(kFrameB));
     on_cpu(kCpu1, [] { REQUIRE_THROWS_AS(read(), StaleAccess); });
-    hal::run_on(
+    run_on(
         CpuSet::only(kCpu1), [](void*) { hal::invlpg(kVa); }, nullptr);
     CHECK(on_cpu(kCpu1, [] { return read(); }) == signature(kFrameB));
     CHECK(r.m.counters(kCpu0).ipis_sent == 1);
@@ -277,13 +277,13 @@ TEST_CASE("paging-structure caches: the old table is walked until any invlpg", "
         hal::note_frame_used(Pfn{old_table}, 0);
         REQUIRE_THROWS_AS(hal::note_frame_free(Pfn{old_table}, 0), ReleasedAccess);
         if (r.m.options().cpus > 1)
-            hal::run_on(
+            run_on(
                 hal::online_cpus().without(kCpu0), [](void*) { hal::flush_all(); }, nullptr);
         hal::invlpg(kVa);
         CHECK_NOTHROW(hal::note_frame_free(Pfn{old_table}, 0));
     }
     SECTION("linked tables must not be given back at all") {
-        hal::run_on(
+        run_on(
             hal::online_cpus().without(kCpu0), [](void*) { hal::flush_all(); }, nullptr);
         hal::flush_all();
         hal::pte_set(r.t.directory(kVa), pde);

@@ -1,7 +1,9 @@
 // The spin lock: one holder, interrupts off meanwhile, and a recursion that is said instead of spun.
+#include "mm/context.hpp"
 #include "mm/spinlock.hpp"
 #include "tests/host/booted.hpp"
 
+#include <new>
 #include <optional>
 
 using namespace loft;
@@ -25,15 +27,14 @@ TEST_CASE("spinlock: interrupts that were off stay off", "[spinlock]") {
     SpinLock one, two;
     {
         SpinGuard outer{one};
-        {
-            SpinGuard inner{two};
-        }
+        { SpinGuard inner{two}; }
         CHECK_FALSE(hal::irqs_enabled());
     }
     CHECK(hal::irqs_enabled());
 }
 
-TEST_CASE("spinlock: interrupts go off before the lock is taken and come on after it is given back", "[spinlock]") {
+TEST_CASE("spinlock: interrupts go off before the lock is taken and come on after it is given back",
+          "[spinlock]") {
     Booted kernel;
     SpinLock lock;
     sim::ScopedHook hook{[&](sim::Point) {
@@ -82,4 +83,58 @@ TEST_CASE("spinlock: reset forgets a holder that is gone", "[spinlock]") {
     CHECK_FALSE(lock.held());
     CHECK_NOTHROW(SpinGuard{lock});
     gone.reset();
+}
+
+TEST_CASE("spinlock: without a guard, for the scheduler", "[spinlock]") {
+    Booted kernel;
+    SpinLock lock;
+    IrqGuard guard;
+    lock.lock();
+    CHECK(lock.held());
+    CHECK(SpinGuard::newest() == nullptr);
+    CHECK_PANIC(lock.lock(), "this CPU already holds it");
+    lock.unlock();
+    CHECK_FALSE(lock.held());
+}
+
+TEST_CASE("spinlock: a context that is given up gives back the locks it took, and no others", "[spinlock]") {
+    Booted kernel;
+    SpinLock outer, inner, innermost;
+    SpinGuard mine{outer};
+    SpinGuard* const until = SpinGuard::newest();
+    {
+        // Never destroyed, as on a stack that is left by a panic.
+        alignas(SpinGuard) static std::byte gone[2][sizeof(SpinGuard)];
+        ::new (gone[0]) SpinGuard{inner};
+        ::new (gone[1]) SpinGuard{innermost};
+    }
+    CHECK(innermost.held());
+    SpinGuard::abandon(until);
+    CHECK_FALSE(inner.held());
+    CHECK_FALSE(innermost.held());
+    CHECK(outer.held());
+    CHECK(SpinGuard::newest() == until);
+}
+
+TEST_CASE("spinlock: DEBUG knows the order in which locks are taken", "[spinlock]") {
+    ONLY_WITH(config::kDebug);
+    Booted kernel;
+    SpinLock vmap{LockRank::vmap}, zone{LockRank::zone}, other_zone{LockRank::zone}, last, other_last;
+    {
+        SpinGuard a{vmap};
+        SpinGuard b{zone};
+        SpinGuard c{last};
+        SpinGuard d{other_last}; // those of the last rank nest
+    }
+    {
+        SpinGuard a{zone};
+        CHECK_PANIC(SpinGuard{vmap}, "spinlock: rank 1");
+        CHECK_PANIC(SpinGuard{other_zone}, "while rank 4 is held");
+    }
+    {
+        SpinGuard a{last};
+        CHECK_PANIC(SpinGuard{zone}, "is held");
+        // Another CPU holds nothing.
+        sim::on_cpu(CpuId{1}, [&] { CHECK_NOTHROW(SpinGuard{zone}); });
+    }
 }

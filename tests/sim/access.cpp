@@ -9,6 +9,14 @@ void Machine::reserved_bits(u32 va, const char* level, u64 entry) const {
                          current(), va, level, entry)};
 }
 
+// A walk is a load of the CPU that does it: it sees what this CPU has stored.
+RawPte Machine::seen(const Cpu& cpu, const RawCell* cell) const {
+    RawPte entry = *cell;
+    if (!cpu.buffer.empty()) [[unlikely]]
+        cpu.buffer.forward(cell, &entry, kCellSize);
+    return entry;
+}
+
 Machine::Walk Machine::walk(const Cpu& cpu, u32 va) const {
     Walk result;
     if (cpu.space == nullptr) throw BadAccess{text("CPU {} has no root loaded", current())};
@@ -17,7 +25,7 @@ Machine::Walk Machine::walk(const Cpu& cpu, u32 va) const {
     if (frame == Space::kNone) return result;
 
     result.directory = raw::cell(frame, slot % paging::kPtesPerTable);
-    const RawPte pde = *result.directory;
+    const RawPte pde = seen(cpu, result.directory);
     if (!raw::present(pde)) return result;
     const u32 index = paging::pte_index(VirtAddr{va});
     if (raw::large(pde)) {
@@ -32,7 +40,7 @@ Machine::Walk Machine::walk(const Cpu& cpu, u32 va) const {
         reserved_bits(va, "directory entry", pde);
 
     result.table = raw::cell(table, index);
-    const RawPte pte = *result.table;
+    const RawPte pte = seen(cpu, result.table);
     if (!raw::present(pte)) return result;
     if (raw::reserved(pte, false, features())) reserved_bits(va, "table entry", pte);
     result.translation = raw::translation(pte, raw::frame(pte), raw::rights(pde), features());
@@ -102,6 +110,9 @@ u8* Machine::access(VirtAddr va, u32 size, Access kind) {
     bool cached = false;
     if (!cpu.stale.empty()) [[unlikely]]
         cached = check_stale(cpu, va, now, kind);
+    // Directories do not change while an exploration runs.
+    if (now.table != nullptr) touch(now.table, false);
+    touch(place::tlb_used(current_), false);
     if (!now.present || !now.translation.permits(kind)) fault(va, kind, now);
 
     const u32 pfn = now.translation.pfn;
@@ -110,12 +121,20 @@ u8* Machine::access(VirtAddr va, u32 size, Access kind) {
         throw BadAccess{
             text("CPU {} {} {:08x}: no RAM at frame {:x}", current(), access_name(kind), va.value(), pfn)};
     if (state & frame_state::free) released(va, pfn, kind);
+    touch(ram_at(u64{pfn} << kPageShift), false);
 
     // A hit in the TLB does not walk, and so does not set A (4.8); nor D, if the cached entry has it set.
     RawCell* leaf = now.table != nullptr ? now.table : now.directory;
     const RawPte bits = raw::kAccessed | (writes(kind) ? raw::kDirty : 0);
-    if ((*leaf & bits) != bits || !raw::accessed(*now.directory)) [[unlikely]] {
+    if ((seen(cpu, leaf) & bits) != bits || !raw::accessed(*now.directory)) [[unlikely]] {
+        if (cpu.buffer.covers(leaf, kCellSize)) { // A and D are set by a locked operation
+            schedule_point(Point::assist);
+            return access(va, size, kind);
+        }
         if (!cached || chosen()) {
+            touch(leaf, true);
+            frame_state_of(frame_of(leaf)) |= frame_state::dirty;
+            frame_state_of(frame_of(now.directory)) |= frame_state::dirty;
             *now.directory |= raw::kAccessed;
             *leaf |= bits;
         }

@@ -4,6 +4,7 @@
 // it has not set. So an entry that an *atomic* operation took away with A clear is in no TLB. A plain store
 // proves nothing, even after a read that found A clear: the fill may have come in between, and the store has
 // overwritten its A.
+#include "tests/sim/explorer.hpp"
 #include "tests/sim/machine.hpp"
 
 #include <algorithm>
@@ -86,6 +87,8 @@ bool Machine::fill(RawCell* cell) {
     const u32 frame = frame_number(cell);
     if ((frame_state_of(frame) & frame_state::table) == 0 || !reachable(cell)) return false;
     if (!chosen()) return false;
+    touch(cell, true);
+    frame_state_of(frame) |= frame_state::dirty;
     *cell |= raw::kAccessed;
     // The walk came through a directory entry; its A is set before (4.8).
     for (const auto& space : spaces_)
@@ -97,18 +100,26 @@ bool Machine::fill(RawCell* cell) {
 
 u32 Machine::cell_half(const void* cell, u32 half) {
     RawCell* place = cell_address(cell, Access::read);
-    if (half == 0) fill(place);
-    return static_cast<u32>(u64{*place} >> (32 * half));
+    touch(place, false);
+    if (half == 0 && !here().buffer.covers(place, kCellSize)) fill(place);
+    return static_cast<u32>(u64{seen(here(), place)} >> (32 * half));
 }
 
 RawPte Machine::cell_read(const void* cell) {
     RawCell* place = cell_address(cell, Access::read);
-    fill(place);
-    return *place;
+    touch(place, false);
+    if (!here().buffer.covers(place, kCellSize)) fill(place);
+    return seen(here(), place);
 }
 
 void Machine::cell_store_half(void* cell, u32 half, u32 value, Where where) {
     RawCell* place = cell_address(cell, Access::write);
+    if (!detail::exploring) return change_half(place, half, value, where);
+    here().buffer.push({PendingStore::Kind::entry, 4, reinterpret_cast<u8*>(place) + 4 * half, value, where});
+    explore_stored();
+}
+
+void Machine::change_half(RawCell* place, u32 half, u32 value, Where where) {
     const RawPte before = *place, now = with_half(before, half, value);
     *place = now;
     note_change(place, before, now, false, where);
@@ -116,6 +127,7 @@ void Machine::cell_store_half(void* cell, u32 half, u32 value, Where where) {
 
 RawPte Machine::cell_exchange(void* cell, RawPte value, Where where) {
     RawCell* place = cell_address(cell, Access::write);
+    touch(place, true);
     fill(place);
     const RawPte before = *place;
     *place = value;
@@ -125,6 +137,7 @@ RawPte Machine::cell_exchange(void* cell, RawPte value, Where where) {
 
 u32 Machine::cell_exchange_low(void* cell, u32 value, Where where) {
     RawCell* place = cell_address(cell, Access::write);
+    touch(place, true);
     fill(place);
     const RawPte before = *place;
     *place = with_half(before, 0, value);
@@ -148,11 +161,15 @@ void Machine::write_table(u8* to, const void* from, u32 bytes) {
 void Machine::note_change(const RawCell* cell, RawPte before, RawPte now, bool never_cached, Where where) {
     const u32 frame = frame_number(cell);
     if ((frame_state_of(frame) & frame_state::table) == 0) return; // no CPU can walk it
+    frame_state_of(frame) |= frame_state::dirty;
     // Nothing is left behind by an entry that goes on saying the same, with its A still set, and D if it was.
     const bool goes_on = raw::accessed(now) && (before & kMeaning) == (now & kMeaning) &&
                          (now & raw::kDirty) >= (before & raw::kDirty);
     const bool residual = raw::present(before) && !never_cached && !goes_on;
 
+    if (residual)
+        for (u32 i = 0; i < cpus_.size(); ++i)
+            touch(place::tlb_fed(i), false);
     if (residual && !raw::reserved(before, false, features())) {
         const auto left_behind = [&](Cpu& cpu, u32 slot, Rights rights) {
             cpu.stale.add_page(slot * kSpan + index_of(cell),

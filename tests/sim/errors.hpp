@@ -8,9 +8,13 @@
 
 namespace loft::sim {
 
+void explore_stop(const std::string& text); // explorer.cpp
+
+// In an exploration it ends the schedule on the spot: the constructor does not return, nothing is unwound,
+// because destructors of mm would go on with the schedule.
 class Stop : public std::exception {
   public:
-    explicit Stop(std::string text) : text_{std::move(text)} {}
+    explicit Stop(std::string text) : text_{std::move(text)} { explore_stop(text_); }
     const char* what() const noexcept override { return text_.c_str(); }
     const std::string& text() const { return text_; }
     bool says(std::string_view part) const { return text_.find(part) != std::string::npos; }

@@ -12,6 +12,8 @@ constexpr RawPte kAccessedDirty = raw::kAccessed | raw::kDirty;
 void Machine::invlpg(VirtAddr va, const Site& site) {
     if (!flush_wanted(site, "invlpg")) return;
     ++here().counters.invlpg;
+    touch(place::tlb_used(current_), true);
+    touch(place::tlb_fed(current_), true);
     here().stale.flush_page(va.value() >> kPageShift, features());
 }
 
@@ -34,6 +36,8 @@ void Machine::flush_all(const Site& site) {
 void Machine::load_root(u64 root) {
     Cpu& cpu = here();
     ++cpu.counters.load_root;
+    touch(place::tlb_used(current_), true);
+    touch(place::tlb_fed(current_), true);
     cpu.stale.flush_non_global(features());
     Space* before = cpu.space;
     Space* next = acquire(latch(root));

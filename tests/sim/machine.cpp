@@ -1,6 +1,9 @@
 // The machine as a whole: its life, its CPUs, its choices.
 #include "tests/sim/machine.hpp"
 
+#include "tests/sim/explorer.hpp"
+#include <hal/cpu.hpp>
+
 #include <algorithm>
 
 namespace loft::sim {
@@ -88,19 +91,78 @@ Counters Machine::total() const {
     return sum;
 }
 
-void Machine::run_on(CpuSet others, void (*call)(void*), void* argument) {
-    Counters& mine = here().counters;
-    others.without(current()).for_each([&](CpuId id) {
-        if (id.value() >= cpus_.size() || !cpu(id).online)
-            throw BadAccess{
-                text("CPU {} interrupts CPU {}, which is not there: it would wait for ever", current(), id)};
-        ++mine.ipis_sent;
-        ++cpu(id).counters.ipis_received;
-        on_cpu(id, [&] { interrupt([&] { call(argument); }); });
-    });
+void Machine::set_interrupts(bool on) {
+    if (detail::exploring && here().interrupts != on) explore_interrupts(on);
+    here().interrupts = on;
+}
+
+void Machine::interrupt_cpu(CpuId id) {
+    if (id.value() >= cpus_.size() || !cpu(id).online)
+        throw BadAccess{
+            text("CPU {} interrupts CPU {}, which is not there: it would wait for ever", current(), id)};
+    ++here().counters.ipis_sent;
+    ++cpu(id).counters.ipis_received;
+    if (detail::exploring)
+        explore_send(id);
+    else
+        on_cpu(id, [] { interrupt(remote_answer); });
+}
+
+void Machine::store(u8* to, const void* from, u32 bytes) {
+    if (!detail::exploring) return write(to, from, bytes);
+    PendingStore later{PendingStore::Kind::data, static_cast<u8>(bytes), to};
+    std::memcpy(&later.value, from, bytes);
+    here().buffer.push(later);
+    explore_stored();
+}
+
+void Machine::drain(CpuId id) {
+    const PendingStore store = cpu(id).buffer.pop();
+    switch (store.kind) {
+    case PendingStore::Kind::variable:
+        touch(store.at, true);
+        std::memcpy(store.at, &store.value, store.size);
+        break;
+    case PendingStore::Kind::entry: {
+        const u32 half = reinterpret_cast<std::uintptr_t>(store.at) % kCellSize / 4;
+        RawCell* const cell = reinterpret_cast<RawCell*>(store.at - 4 * half);
+        touch(cell, true);
+        change_half(cell, half, static_cast<u32>(store.value), store.where);
+        break;
+    }
+    case PendingStore::Kind::data:
+        if (frame_state_of(frame_of(store.at)) & frame_state::free)
+            throw ReleasedAccess{text("CPU {} wrote to frame {:x}, and has given it back before the store was done", id,
+                                      frame_of(store.at))};
+        write(store.at, &store.value, store.size);
+        break;
+    }
+}
+
+void store_later(void* at, u64 value, u32 size) {
+    machine().here().buffer.push({PendingStore::Kind::variable, static_cast<u8>(size), static_cast<u8*>(at), value});
+    explore_stored();
+}
+void forward_own(const void* at, void* value, u32 size) {
+    if (!machine().here().buffer.empty()) machine().here().buffer.forward(at, value, size);
+}
+
+void Machine::rewind() {
+    for (Cpu& cpu : cpus_) {
+        cpu.stale.flush_all();
+        cpu.buffer.clear();
+        cpu.counters = {};
+        cpu.interrupts = cpu.online;
+    }
+    current_ = 0;
+    relaxed_ = 0;
+    script_.clear();
+    log_.clear();
+    random_state_ = options_.seed * 2 + 1;
 }
 
 void Machine::relax() {
+    if (detail::exploring) return; // the explorer knows better who waits for whom
     if (++relaxed_ < options_.patience) return;
     relaxed_ = 0;
     throw BadAccess{text("CPU {} waits for something that nobody is left to do", current())};
@@ -115,6 +177,7 @@ u64 Machine::random() { // xorshift64*
 
 bool Machine::chosen() {
     ++fills_asked_;
+    if (detail::exploring) return explore_choice(2) != 0;
     if (!script_.empty()) {
         const bool answer = script_.front();
         script_.pop_front();
@@ -154,6 +217,7 @@ void Machine::frame_free(u32 pfn, u32 order) {
             state = static_cast<u8>(state & ~frame_state::table);
         }
         if (state & frame_state::handed_out) state |= frame_state::free;
+        touch(ram_at(u64{pfn + i} << kPageShift), true);
     }
 }
 

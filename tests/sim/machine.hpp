@@ -17,6 +17,7 @@
 #include "tests/sim/flush_sites.hpp"
 #include "tests/sim/may_set.hpp"
 #include "tests/sim/schedule.hpp"
+#include "tests/sim/store_buffer.hpp"
 #include "tests/sim/translation.hpp"
 
 #include <array>
@@ -81,6 +82,7 @@ struct Cpu {
     u64 root = 0;           // CR3
     Space* space = nullptr; // with PAE: as latched when CR3 was loaded (SDM 4.4.1)
     MaySet stale;
+    StoreBuffer buffer;
     Counters counters;
 };
 
@@ -122,8 +124,10 @@ class Machine {
     // --- memory, as the current CPU sees it. Throws PageFault, StaleAccess, ReleasedAccess, BadAccess.
     // The host address of `va`; `size` bytes from there lie in one page. Sets A and D.
     u8* access(VirtAddr va, u32 size, Access kind);
-    // Writes to RAM that access() returned; page tables notice.
+    // Writes to RAM that access() returned; page tables notice. store(): in an exploration, later.
+    void store(u8* to, const void* from, u32 bytes);
     void write(u8* to, const void* from, u32 bytes) {
+        touch(ram_at(u64{frame_of(to)} << kPageShift), true);
         if (frame_state_of(frame_of(to)) & frame_state::table) [[unlikely]]
             write_table(to, from, bytes);
         else
@@ -148,8 +152,14 @@ class Machine {
     void flush_all(const Site& site);
     void load_root(u64 root);
 
-    // --- interrupting other CPUs
-    void run_on(CpuSet others, void (*call)(void*), void* argument);
+    // --- interrupts
+    void set_interrupts(bool on); // of this CPU
+    void interrupt_cpu(CpuId cpu);
+
+    // --- for explorations
+    void drain(CpuId cpu); // the oldest store of its buffer becomes memory
+    // Nothing in any TLB or store buffer, nothing counted or logged, the seed's first random number is next.
+    void rewind();
 
     // --- choices
     // The next answers to "was it filled speculatively?"; after them, Options::fills decides.
@@ -174,6 +184,8 @@ class Machine {
         Translation translation;
         bool present = false;
     };
+    RawPte seen(const Cpu& cpu, const RawCell* cell) const; // memory, and this CPU's own stores
+    void change_half(RawCell* place, u32 half, u32 value, Where where);
     static u32 frame_of(const void* ram) {
         return static_cast<u32>((reinterpret_cast<std::uintptr_t>(ram) - kRamBase) >> kPageShift);
     }

@@ -23,9 +23,7 @@ void map_at(std::uintptr_t at, u64 bytes, int protection, int flags, int file) {
     if (got != reinterpret_cast<void*>(at)) die("simulated RAM: mmap");
 }
 
-int junk_file() {
-    const int file = memfd_create("loft-junk", 0);
-    if (file < 0) die("simulated RAM: memfd_create");
+std::vector<u64> make_junk() {
     std::vector<u64> junk(kJunkBlock / sizeof(u64));
     u64 state = 0x6c6f'6674;
     for (u64& word : junk) { // splitmix64
@@ -34,7 +32,17 @@ int junk_file() {
         z = (z ^ z >> 27) * 0x94d0'49bb'1331'11eb;
         word = z ^ z >> 31;
     }
-    if (write(file, junk.data(), kJunkBlock) != static_cast<ssize_t>(kJunkBlock)) die("simulated RAM: write");
+    return junk;
+}
+const std::vector<u64>& junk_block() {
+    static const std::vector<u64> junk = make_junk();
+    return junk;
+}
+
+int junk_file() {
+    const int file = memfd_create("loft-junk", 0);
+    if (file < 0) die("simulated RAM: memfd_create");
+    if (write(file, junk_block().data(), kJunkBlock) != static_cast<ssize_t>(kJunkBlock)) die("simulated RAM: write");
     return file;
 }
 
@@ -48,6 +56,12 @@ void map_everything() {
 }
 
 } // namespace
+
+bool ram_is_junk(u32 pfn) {
+    const u64 at = u64{pfn} << kPageShift;
+    const u8* const junk = reinterpret_cast<const u8*>(junk_block().data());
+    return std::memcmp(ram_at(at), junk + at % kJunkBlock, kPageSize) == 0;
+}
 
 void ram_reset() {
     static bool mapped = false;

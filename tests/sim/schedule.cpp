@@ -38,6 +38,13 @@ u32 all_rounds(const Rounds& rounds, bool only_with_interrupts) {
 
 } // namespace
 
+const char* point_name(Point point) {
+    constexpr const char* kNames[] = {"memory", "pte load", "pte store", "pte locked load", "pte exchange",
+                                      "tlb",    "load",     "store",     "locked",          "percpu",
+                                      "irq",    "ipi",      "relax",     "thread",          "assist"};
+    return kNames[static_cast<u32>(point)];
+}
+
 namespace detail {
 
 void run_hook(Point point) {

@@ -1,7 +1,8 @@
 // The seam between any two operations of the HAL.
 //
 // Every operation calls schedule_point() before it takes effect. A test can put something in there: an
-// interrupt, a preemption, a step of another CPU. What runs in the hook does not call the hook again.
+// interrupt, a preemption, a step of another CPU. What runs in the hook does not call the hook again. An
+// exploration (explorer.hpp) lets other CPUs go on there, and is told by touch_...() what the operation does.
 #pragma once
 
 #include "arch/base/types.hpp"
@@ -10,19 +11,68 @@
 
 namespace loft::sim {
 
-enum class Point : u8 { memory, pte_load, pte_store, pte_atomic, tlb, atomic, percpu, irq, ipi, relax };
+enum class Point : u8 {
+    memory,
+    pte_load,
+    pte_store,
+    pte_locked, // a locked load: cmpxchg8b
+    pte_atomic,
+    tlb,
+    load, // of an Atomic or a Plain
+    store,
+    atomic, // locked
+    percpu,
+    irq,
+    ipi,
+    relax,
+    thread, // park, unpark, a switch
+    assist, // a page walk that sets A or D of an entry that this CPU has just stored
+};
+// What waits until this CPU's store buffer is empty: locked and serialising instructions (SDM vol. 3, 11.10).
+constexpr bool drains(Point point) {
+    return point == Point::pte_locked || point == Point::pte_atomic || point == Point::tlb ||
+           point == Point::atomic || point == Point::ipi || point == Point::thread || point == Point::assist;
+}
+const char* point_name(Point point);
+
 
 using Hook = std::function<void(Point)>;
 
 namespace detail {
 inline bool hook_armed = false; // false also while the hook runs
 void run_hook(Point point);
+inline bool exploring = false; // explorer.cpp
+void explore_point(Point point);
+void explore_touch(u64 place, bool write);
 } // namespace detail
 
 inline void schedule_point(Point point) {
     if (detail::hook_armed) [[unlikely]]
         detail::run_hook(point);
+    if (detail::exploring) [[unlikely]]
+        detail::explore_point(point);
 }
+
+// What the operation that is going on has read or written, so that an exploration knows which operations can
+// change places. A variable or an entry is named by its host address, a frame's data by its first byte.
+inline void touch(u64 place, bool write) {
+    if (detail::exploring) [[unlikely]]
+        detail::explore_touch(place, write);
+}
+inline void touch(const void* object, bool write) {
+    touch(reinterpret_cast<std::uintptr_t>(object), write);
+}
+// What is no memory. The TLB of a CPU, seen from three sides: an access uses it, a flush empties it, and a
+// change of an entry puts something in. Only flushes do not commute with the others; so a flush writes both
+// of these, an access reads the first, a change reads the second.
+namespace place {
+inline constexpr u64 kHardware = u64{1} << 60;
+constexpr u64 tlb_used(u32 cpu) { return kHardware | 0x100 | cpu; }
+constexpr u64 tlb_fed(u32 cpu) { return kHardware | 0x200 | cpu; }
+constexpr u64 interrupt_line(u32 cpu) { return kHardware | 0x300 | cpu; }
+constexpr u64 run_queue(u32 cpu) { return kHardware | 0x400 | cpu; }
+constexpr u64 permit(u32 thread) { return kHardware | 0x500 | thread; }
+} // namespace place
 
 void set_schedule_hook(Hook hook); // an empty one takes it away
 

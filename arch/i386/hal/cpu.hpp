@@ -20,6 +20,11 @@
 #define LOFT_FS ""
 #endif
 
+namespace loft {
+// Up-call, defined by mm (mm/remote): does what other CPUs have asked of this one since it last looked.
+void remote_answer();
+} // namespace loft
+
 namespace loft::hal {
 
 namespace detail {
@@ -61,8 +66,11 @@ inline bool irqs_enabled() { return (read_eflags() & eflags::interrupt) != 0; }
     return reinterpret_cast<u32>(__builtin_return_address(0));
 }
 
-// In every loop that waits for another CPU.
-inline void cpu_relax() { asm volatile("pause" ::: "memory"); }
+// In every loop that waits for another CPU. With SMP=0 there is nobody to answer.
+inline void cpu_relax() {
+    pause();
+    if constexpr (config::kSmp) remote_answer();
+}
 
 // What mm asks of the processor.
 struct CpuFeatures {

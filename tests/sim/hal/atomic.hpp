@@ -1,9 +1,10 @@
 // hal/atomic of the simulated machine. Contract: arch/base/hal_contract.hpp.
 //
-// CPUs take turns at schedule points, so a plain value is atomic; the point is before the operation.
+// CPUs take turns at schedule points, so a plain value is atomic; the point is before the operation. load and
+// store are plain instructions on i386: in an exploration a store goes through the store buffer.
 #pragma once
 
-#include "tests/sim/schedule.hpp"
+#include "tests/sim/store_buffer.hpp"
 
 namespace loft::hal {
 
@@ -16,27 +17,25 @@ requires(sizeof(T) <= 4) class Atomic {
     Atomic& operator=(const Atomic&) = delete;
 
     T load() const {
-        sim::schedule_point(sim::Point::atomic);
-        return value_;
+        sim::schedule_point(sim::Point::load);
+        return sim::read_variable(value_);
     }
     void store(T value) {
-        sim::schedule_point(sim::Point::atomic);
-        value_ = value;
+        sim::schedule_point(sim::Point::store);
+        sim::write_variable(value_, value);
     }
     T exchange(T value) {
-        sim::schedule_point(sim::Point::atomic);
-        const T old = value_;
-        value_ = value;
-        return old;
+        return change([value](T) { return value; });
     }
     bool compare_exchange(T& expected, T next) {
         sim::schedule_point(sim::Point::atomic);
-        if (value_ == expected) {
+        const bool same = value_ == expected;
+        sim::touch(&value_, same);
+        if (same)
             value_ = next;
-            return true;
-        }
-        expected = value_;
-        return false;
+        else
+            expected = value_;
+        return same;
     }
     T fetch_add(T n) {
         return change([n](T v) { return static_cast<T>(v + n); });
@@ -54,6 +53,7 @@ requires(sizeof(T) <= 4) class Atomic {
   private:
     template <typename F> T change(F&& next) {
         sim::schedule_point(sim::Point::atomic);
+        sim::touch(&value_, true);
         const T old = value_;
         value_ = next(old);
         return old;

@@ -9,6 +9,11 @@
 
 #define LOFT_PERCPU constinit
 
+namespace loft {
+// Up-call, defined by mm (mm/remote): does what other CPUs have asked of this one since it last looked.
+void remote_answer();
+} // namespace loft
+
 namespace loft::hal {
 
 inline CpuId this_cpu() {
@@ -22,14 +27,13 @@ inline constexpr u32 kInterruptFlag = 1u << 9; // where EFLAGS has it
 
 inline u32 irq_save() {
     sim::schedule_point(sim::Point::irq);
-    bool& flag = sim::machine().here().interrupts;
-    const u32 flags = flag ? detail::kInterruptFlag : 0;
-    flag = false;
-    return flags;
+    const bool before = sim::machine().here().interrupts;
+    sim::machine().set_interrupts(false);
+    return before ? detail::kInterruptFlag : 0;
 }
 inline void irq_restore(u32 flags) {
     if ((flags & detail::kInterruptFlag) == 0) return;
-    sim::machine().here().interrupts = true;
+    sim::machine().set_interrupts(true);
     sim::schedule_point(sim::Point::irq); // what was pending comes in now
 }
 inline bool irqs_enabled() { return sim::machine().here().interrupts; }
@@ -40,6 +44,9 @@ inline bool irqs_enabled() { return sim::machine().here().interrupts; }
 }
 
 inline void cpu_relax() {
+    if constexpr (config::kSmp) remote_answer();
+    // An exploration goes on here when somebody has written what this CPU has read since it was here last: `asked` is read
+    // before, so that a question counts.
     sim::schedule_point(sim::Point::relax);
     sim::machine().relax();
 }

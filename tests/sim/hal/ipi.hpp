@@ -1,4 +1,7 @@
 // hal/ipi of the simulated machine. Contract: arch/base/hal_contract.hpp.
+//
+// In an exploration the interrupt is pending until the schedule delivers it; elsewhere the other CPU answers
+// at once.
 #pragma once
 
 #include "tests/sim/machine.hpp"
@@ -7,9 +10,9 @@ namespace loft::hal {
 
 inline CpuSet online_cpus() { return sim::machine().online(); }
 
-inline void run_on(CpuSet others, void (*call)(void*), void* argument) {
+inline void interrupt_cpu(CpuId cpu) {
     sim::schedule_point(sim::Point::ipi);
-    sim::machine().run_on(others, call, argument);
+    sim::machine().interrupt_cpu(cpu);
 }
 
 } // namespace loft::hal

@@ -12,13 +12,17 @@ template <typename T> inline T load(VirtAddr va) {
     static_assert(sizeof(T) == 1 || sizeof(T) == 2 || sizeof(T) == 4);
     sim::schedule_point(sim::Point::memory);
     T value;
-    std::memcpy(&value, sim::machine().access(va, sizeof(T), sim::Access::read), sizeof(T));
+    const u8* const from = sim::machine().access(va, sizeof(T), sim::Access::read);
+    std::memcpy(&value, from, sizeof(T));
+    if (sim::detail::exploring) [[unlikely]]
+        sim::forward_own(from, &value, sizeof(T));
     return value;
 }
 template <typename T> inline void store(VirtAddr va, T value) {
     static_assert(sizeof(T) == 1 || sizeof(T) == 2 || sizeof(T) == 4);
     sim::schedule_point(sim::Point::memory);
-    sim::machine().write(sim::machine().access(va, sizeof(T), sim::Access::write), &value, sizeof(T));
+    u8* const to = sim::machine().access(va, sizeof(T), sim::Access::write);
+    sim::machine().store(to, &value, sizeof(T));
 }
 
 namespace detail {
@@ -31,6 +35,9 @@ template <typename F> void in_pieces(u32 bytes, VirtAddr a, VirtAddr b, F&& one)
             std::min(kPiece - ((a + done).value() % kPiece), kPiece - ((b + done).value() % kPiece));
         const u32 piece = std::min(room, bytes - done);
         sim::schedule_point(sim::Point::memory);
+        // Long accesses are not modelled in the store buffer: they come after what is in it.
+        if (sim::detail::exploring && !sim::machine().here().buffer.empty())
+            sim::schedule_point(sim::Point::assist);
         one(done, piece);
         done += piece;
     }

@@ -36,7 +36,7 @@ inline u32 pte_high(const PteCell* cell) {
 }
 
 inline Pte pte_read(const PteCell* cell) {
-    sim::schedule_point(sim::Point::pte_load);
+    sim::schedule_point(config::kPae ? sim::Point::pte_locked : sim::Point::pte_load);
     return detail::pte_from(sim::machine().cell_read(cell));
 }
 

@@ -1,0 +1,27 @@
+// hal/plain: a variable that several CPUs read and write by plain instructions. Contract:
+// arch/base/hal_contract.hpp.
+//
+// What the compiler must not do with it (tear, repeat, leave out) it does not do; what the processor may do
+// (keep a store in its buffer while later loads go ahead, SDM vol. 3, 8.2.3.4) it does.
+#pragma once
+
+#include "arch/base/types.hpp"
+
+#include <atomic>
+
+namespace loft::hal {
+
+template <typename T>
+requires(sizeof(T) <= 4) class Plain {
+  public:
+    constexpr Plain() = default;
+    explicit constexpr Plain(T value) : value_{value} {}
+
+    T load() const { return value_.load(std::memory_order_relaxed); }
+    void store(T value) { value_.store(value, std::memory_order_relaxed); }
+
+  private:
+    std::atomic<T> value_{};
+};
+
+} // namespace loft::hal

@@ -1,0 +1,17 @@
+// hal/thread: what mm knows of threads: who runs, sleeping, waking. Contract: arch/base/hal_contract.hpp.
+//
+// The scheduler is the kernel's; it defines these.
+#pragma once
+
+#include "arch/base/types.hpp"
+
+namespace loft::hal {
+
+using loft::ThreadId; // arch/base/types.hpp
+
+ThreadId current_thread();
+void park();
+void unpark(ThreadId thread);
+void reschedule();
+
+} // namespace loft::hal

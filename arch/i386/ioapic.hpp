@@ -1,0 +1,20 @@
+// The I/O APIC (Intel 82093AA data sheet): from its inputs to a vector on a CPU.
+#pragma once
+
+#include "arch/i386/topology.hpp"
+
+namespace loft {
+
+// Its registers are mapped, uncached, at `registers`. Masks all inputs. Boot CPU, interrupts off, once.
+void io_apic_init(VirtAddr registers);
+
+u32 io_apic_inputs();
+
+// Sends what arrives at an input to one CPU, by its APIC id; masked at first. Interrupts are off, or the
+// caller is the only user, here and below.
+void io_apic_route(u32 input, LineMode mode, u32 lapic_id, u8 vector);
+void io_apic_route_nmi(u32 input, LineMode mode, u32 lapic_id);
+void io_apic_mask(u32 input);
+void io_apic_unmask(u32 input);
+
+} // namespace loft

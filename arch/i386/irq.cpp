@@ -1,0 +1,101 @@
+// ISA interrupts. Contract: irq.hpp.
+#include "arch/i386/irq.hpp"
+
+#include "arch/base/panic.hpp"
+#include "arch/i386/control.hpp"
+#include "arch/i386/ioapic.hpp"
+#include "arch/i386/lapic.hpp"
+#include "arch/i386/pic.hpp"
+#include "arch/i386/topology.hpp"
+
+#include <array>
+
+namespace loft {
+namespace {
+
+constexpr u32 kIrqs = 16;
+constexpr u32 kCascade = 2; // between the two 8259s: no device has it, and the timer may be on this input
+constexpr u32 kNowhere = 0xffff'ffff;
+
+constinit bool through_io_apic = false;
+constinit std::array<u32, kIrqs> input_of{}; // of the I/O APIC
+
+// The one that the ISA interrupts end at: its inputs begin with global system interrupt 0.
+const CpuTopology::IoApic* first_io_apic(const CpuTopology& topology) {
+    for (const CpuTopology::IoApic& io_apic : topology.io_apics)
+        if (io_apic.first_gsi == 0) return &io_apic;
+    return nullptr;
+}
+
+// "PIC mode" is left by the interrupt mode configuration register (MultiProcessor Specification 1.4,
+// 3.6.2.1).
+void leave_pic_mode() {
+    constexpr u16 kImcrSelect = 0x22, kImcrData = 0x23;
+    out8(kImcrSelect, 0x70);
+    out8(kImcrData, 0x01);
+}
+
+void route(const CpuTopology& topology, u32 irq) {
+    u32 gsi = irq;
+    LineMode mode;
+    for (const CpuTopology::Override& over : topology.overrides) {
+        if (over.irq == irq) {
+            gsi = over.gsi;
+            mode = over.mode;
+            break;
+        }
+        if (over.gsi == irq) gsi = kNowhere; // somebody else has this input
+    }
+    input_of[irq] = gsi < io_apic_inputs() ? gsi : kNowhere;
+    if (input_of[irq] != kNowhere) io_apic_route(gsi, mode, lapic_id(), irq_vector(irq));
+}
+
+} // namespace
+
+void irq_init() { pic_init(); }
+
+bool irq_wants_io_apic(const CpuTopology& topology, PhysAddr& address) {
+    const CpuTopology::IoApic* const io_apic = first_io_apic(topology);
+    if (io_apic == nullptr || !lapic_ready()) return false;
+    address = io_apic->address;
+    return true;
+}
+
+void irq_use_io_apic(const CpuTopology& topology, VirtAddr registers) {
+    io_apic_init(registers);
+    input_of.fill(kNowhere);
+    for (u32 irq = 0; irq < kIrqs; ++irq)
+        if (irq != kCascade) route(topology, irq);
+    for (const CpuTopology::NmiSource& nmi : topology.nmi_sources)
+        if (nmi.gsi < io_apic_inputs()) io_apic_route_nmi(nmi.gsi, nmi.mode, lapic_id());
+    if (topology.has_imcr) leave_pic_mode();
+    lapic_leave_virtual_wire(topology); // all inputs of the 8259s are masked
+    through_io_apic = true;
+    log(LogLevel::info, "irq", "I/O APIC at {}: {} inputs, the timer is on {}",
+        first_io_apic(topology)->address, io_apic_inputs(), input_of[0]);
+}
+
+const char* irq_controller() { return through_io_apic ? "I/O APIC" : "8259"; }
+
+void irq_unmask(u32 irq) {
+    if (!through_io_apic)
+        pic_unmask(irq);
+    else if (input_of[irq] != kNowhere)
+        io_apic_unmask(input_of[irq]);
+}
+
+void irq_mask(u32 irq) {
+    if (!through_io_apic)
+        pic_mask(irq);
+    else if (input_of[irq] != kNowhere)
+        io_apic_mask(input_of[irq]);
+}
+
+void irq_eoi(u32 irq) {
+    if (through_io_apic)
+        lapic_eoi();
+    else
+        pic_eoi(irq);
+}
+
+} // namespace loft

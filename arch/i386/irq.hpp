@@ -1,0 +1,32 @@
+// The sixteen ISA interrupts, wherever they are wired: through the I/O APIC where there is one, else through
+// the two 8259s. Their vectors are the same: vector::pic_base + irq.
+#pragma once
+
+#include "arch/base/types.hpp"
+#include "arch/i386/vectors.hpp"
+
+namespace loft {
+
+struct CpuTopology;
+
+// The 8259s, out of the way of the exceptions, all inputs masked. Needs descriptors_init; interrupts are off.
+// Boot CPU, once.
+void irq_init();
+
+// The I/O APIC that ISA interrupts arrive at, if the firmware names one: the kernel maps it, uncached, and
+// passes the address on. All its inputs are masked then, and the 8259s have nothing more to say. Needs
+// lapic_init; interrupts are off; nothing is unmasked yet. Boot CPU, once.
+bool irq_wants_io_apic(const CpuTopology& topology, PhysAddr& address);
+void irq_use_io_apic(const CpuTopology& topology, VirtAddr registers);
+
+// "I/O APIC" or "8259".
+const char* irq_controller();
+
+// The boot CPU gets the interrupt; its handler (trap_set_handler) ends with irq_eoi. Interrupts are off, or
+// the caller is the only user.
+void irq_unmask(u32 irq);
+void irq_mask(u32 irq);
+void irq_eoi(u32 irq);
+constexpr u8 irq_vector(u32 irq) { return static_cast<u8>(vector::pic_base + irq); }
+
+} // namespace loft

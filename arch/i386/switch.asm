@@ -1,0 +1,31 @@
+; From one kernel stack to another: switch.hpp.
+
+bits 32
+
+section .text
+
+; void switch_stack(u32* from, u32 to). What a function must preserve (System V ABI, i386: EBX, ESI, EDI, EBP)
+; stays on the stack that is left.
+global  switch_stack
+switch_stack:
+        mov     eax, [esp + 4]
+        mov     ecx, [esp + 8]
+        push    ebp
+        push    ebx
+        push    esi
+        push    edi
+        mov     [eax], esp
+        mov     esp, ecx
+        pop     edi
+        pop     esi
+        pop     ebx
+        pop     ebp
+        ret
+
+; Where a stack made by prepare_stack begins: entry, then its argument. The argument stays where a function
+; expects it, above the return address that it does not use.
+global  begin_on_stack
+begin_on_stack:
+        pop     eax
+        call    eax
+        ud2

@@ -1,0 +1,28 @@
+// The other CPUs: which there are, starting them, and what becomes of them in a panic.
+#pragma once
+
+#include "arch/base/types.hpp"
+#include "mm/boot_info.hpp"
+
+#include <span>
+
+namespace loft {
+
+// A page below 1 MiB for the start-up code, that is usable memory and that nobody has: it must be kept out of the
+// allocator. 0 if there is none: then the other CPUs stay off. Pure.
+PhysAddr choose_trampoline(std::span<const FirmwareRange> firmware, std::span<const ReservedRange> reserved);
+
+// Reads the firmware's tables, and moves the ISA interrupts to the I/O APIC if there is one. After lapic_init, interrupts
+// off, none of them unmasked. Boot CPU, once.
+void read_topology();
+
+// Starts every CPU that the firmware names and `maxcpus=` allows. One that does not come up is reported and left out. Boot
+// CPU, thread "main", interrupts on; once.
+void start_other_cpus(PhysAddr trampoline);
+
+// For a panic: stops the other CPUs, whatever they do, and remembers where they were. Any context.
+void smp_stop_others();
+// Prints where the CPUs were that smp_stop_others stopped, and which ones did not stop.
+void smp_print_stopped();
+
+} // namespace loft

@@ -1,0 +1,37 @@
+// Who takes the steps of a schedule. A CPU is three agents:
+//
+//     p   what it runs: a thread, or its idle loop
+//     i   its call interrupt: the entry is the first step, then those of the handler; p stands still meanwhile
+//     b   its store buffer: a step makes the oldest store visible
+#pragma once
+
+#include "arch/base/types.hpp"
+
+#include <string>
+
+namespace loft::sim {
+
+enum class Role : u8 { program, interrupt, buffer };
+inline constexpr u32 kRoles = 3;
+inline constexpr u32 kMaxExploredCpus = 5;
+inline constexpr u32 kMaxAgents = kRoles * kMaxExploredCpus;
+inline constexpr u32 kNobody = ~0u;
+
+using AgentSet = u32; // bits
+
+constexpr u32 agent(u32 cpu, Role role) { return cpu * kRoles + static_cast<u32>(role); }
+constexpr u32 cpu_of(u32 agent) { return agent / kRoles; }
+constexpr Role role_of(u32 agent) { return static_cast<Role>(agent % kRoles); }
+constexpr bool in(AgentSet set, u32 agent) { return (set >> agent & 1) != 0; }
+constexpr AgentSet only(u32 agent) { return 1u << agent; }
+
+// A CPU's program and its interrupt: while one of them is at work the other is not.
+constexpr u32 other_half(u32 a) {
+    if (role_of(a) == Role::buffer) return kNobody;
+    return agent(cpu_of(a), role_of(a) == Role::program ? Role::interrupt : Role::program);
+}
+constexpr bool halves(u32 a, u32 b) { return other_half(a) == b; }
+
+inline std::string agent_name(u32 agent) { return "pib"[agent % kRoles] + std::to_string(cpu_of(agent)); }
+
+} // namespace loft::sim

@@ -1,0 +1,43 @@
+// Fibers: stacks of their own for code that stops in the middle and goes on later, all on one host thread.
+#pragma once
+
+#include "arch/base/types.hpp"
+
+#include <cstddef>
+#include <functional>
+#include <memory>
+
+namespace loft::sim {
+
+class Fiber {
+  public:
+    static constexpr std::size_t kStack = 128 * KiB;
+
+    Fiber();
+    ~Fiber();
+    Fiber(const Fiber&) = delete;
+    Fiber& operator=(const Fiber&) = delete;
+
+    // The next resume() begins `body` from its first line. What was on the stack before is forgotten, not
+    // unwound. `body` must not return: its last act is a leave().
+    void start(const std::function<void()>* body);
+
+    // From the main stack: runs the fiber until it leaves.
+    void resume();
+    // From within: back to whoever called resume().
+    void leave();
+
+  private:
+    static void enter();
+
+    std::unique_ptr<u8[]> stack_;
+    void* stack_pointer_ = nullptr;
+    void* back_ = nullptr; // the main stack's pointer while the fiber runs
+    const std::function<void()>* body_ = nullptr;
+    void* sanitizer_fiber_ = nullptr; // what AddressSanitizer keeps of a stack that is not in use
+    void* sanitizer_main_ = nullptr;
+    const void* main_bottom_ = nullptr;
+    std::size_t main_size_ = 0;
+};
+
+} // namespace loft::sim

@@ -1,0 +1,31 @@
+// hal/plain of the simulated machine. Contract: arch/base/hal_contract.hpp.
+//
+// A pointer of the host is wider than what i386 stores in one instruction; it stands for a pointer there.
+#pragma once
+
+#include "tests/sim/store_buffer.hpp"
+
+namespace loft::hal {
+
+template <typename T>
+requires(sizeof(T) <= 4 || std::is_pointer_v<T>) class Plain {
+  public:
+    constexpr Plain() = default;
+    explicit constexpr Plain(T value) : value_{value} {}
+    Plain(const Plain&) = delete;
+    Plain& operator=(const Plain&) = delete;
+
+    T load() const {
+        sim::schedule_point(sim::Point::load);
+        return sim::read_variable(value_);
+    }
+    void store(T value) {
+        sim::schedule_point(sim::Point::store);
+        sim::write_variable(value_, value);
+    }
+
+  private:
+    T value_{};
+};
+
+} // namespace loft::hal

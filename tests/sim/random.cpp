@@ -1,0 +1,49 @@
+// Random schedules: see random.hpp.
+#include "tests/sim/random.hpp"
+
+#include <bit>
+
+namespace loft::sim {
+
+Random::Random(u64 seed, u32 usual_steps) : state_{seed * 2 + 1} {
+    kind_ = static_cast<u32>(seed % 3);
+    patience_ = 2u << below(5);
+    for (u32 a = 0; a < kMaxAgents; ++a) {
+        priority_[a] = (1u << 24) + below(1u << 20);
+        if (kind_ == 2 && role_of(a) == Role::buffer) priority_[a] = a;
+    }
+    for (u32& drop : drops_)
+        drop = below(usual_steps);
+}
+
+u64 Random::number() { // splitmix64
+    u64 z = state_ += 0x9e37'79b9'7f4a'7c15;
+    z = (z ^ z >> 30) * 0xbf58'476d'1ce4'e5b9;
+    z = (z ^ z >> 27) * 0x94d0'49bb'1331'11eb;
+    return z ^ z >> 31;
+}
+
+u32 Random::pick(AgentSet enabled) {
+    ++step_;
+    u32 next = kNobody;
+    if (kind_ == 0) {
+        if (below(patience_) != 0) {
+            next = default_.pick(enabled);
+        } else {
+            u32 left = below(static_cast<u32>(std::popcount(enabled)));
+            for (next = 0; !in(enabled, next) || left-- != 0;)
+                ++next;
+        }
+    } else {
+        for (u32 a = 0; a < kMaxAgents; ++a)
+            if (in(enabled, a) && (next == kNobody || priority_[a] > priority_[next])) next = a;
+        for (const u32 drop : drops_)
+            if (drop == step_) priority_[next] = --lowest_;
+    }
+    default_.taken(next);
+    return next;
+}
+
+u32 Random::choose(u32 possibilities) { return below(4) == 0 ? below(possibilities) : 0; }
+
+} // namespace loft::sim

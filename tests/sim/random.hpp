@@ -1,0 +1,34 @@
+// Random schedules, each from its seed. Three kinds in turn: CPUs that go on for a while and change; priorities that
+// drop at a few random steps (Burckhardt et al., "A randomized scheduler with probabilistic guarantees", ASPLOS
+// 2010); the same with store buffers that wait as long as they can.
+#pragma once
+
+#include "tests/sim/strategy.hpp"
+
+#include <array>
+
+namespace loft::sim {
+
+class Random final : public Strategy {
+  public:
+    explicit Random(u64 seed, u32 usual_steps);
+
+    u32 pick(AgentSet enabled) override;
+    u32 choose(u32 possibilities) override;
+    void done(u32, const Event&) override {}
+
+  private:
+    u64 number();
+    u32 below(u32 limit) { return static_cast<u32>(number() % limit); }
+
+    u64 state_;
+    u32 kind_;
+    u32 patience_; // kind 0: a change in so many steps
+    u32 step_ = 0;
+    std::array<u32, kMaxAgents> priority_{};
+    std::array<u32, 4> drops_{};
+    u32 lowest_ = 1u << 20;
+    Default default_;
+};
+
+} // namespace loft::sim

@@ -1,0 +1,282 @@
+// Partial-order reduction: see reduced.hpp.
+#include "tests/sim/reduced.hpp"
+
+#include <algorithm>
+#include <bit>
+
+namespace loft::sim {
+
+void Reduced::join(Clock& into, const Clock& from) {
+    for (u32 i = 0; i < kMaxAgents; ++i)
+        into[i] = std::max(into[i], from[i]);
+}
+
+void Reduced::Places::clear() {
+    ++generation_;
+    used_ = 0;
+}
+
+Reduced::Place& Reduced::Places::at(u64 key) {
+    if (2 * ++used_ > table_.size()) grow();
+    Entry& entry = find(key);
+    if (entry.generation != generation_) {
+        entry = Entry{key, generation_, {}};
+    } else {
+        --used_;
+    }
+    return entry.place;
+}
+
+Reduced::Places::Entry& Reduced::Places::find(u64 key) {
+    u64 i = (key * 0x9e37'79b9'7f4a'7c15) >> 32;
+    for (;; ++i) {
+        Entry& entry = table_[i & (table_.size() - 1)];
+        if (entry.generation != generation_ || entry.key == key) return entry;
+    }
+}
+
+void Reduced::Places::grow() {
+    std::vector<Entry> old(table_.empty() ? 512 : 2 * table_.size());
+    old.swap(table_);
+    for (const Entry& entry : old)
+        if (entry.generation == generation_) find(entry.key) = entry;
+}
+
+void Reduced::start() {
+    depth_ = 0;
+    clocks_.clear();
+    agents_.clear();
+    blocks_.clear();
+    now_ = woken_ = {};
+    for (auto& stores : stores_)
+        stores.clear();
+    oldest_ = last_of_cpu_ = delivery_ = {};
+    places_.clear();
+    default_ = Default{};
+    started_ = true;
+}
+
+// A CPU that could go on gives way to another one. Store buffers empty themselves at any time for nothing.
+bool Reduced::preempts(const Frame& frame, u32 agent) const {
+    return role_of(agent) != Role::buffer && frame.before != kNobody && agent != frame.before &&
+           in(frame.enabled, frame.before);
+}
+
+u32 Reduced::pick(AgentSet enabled) {
+    if (!started_) start();
+    choice_ = 0;
+    if (depth_ < frames_.size()) { // the part that is as it was
+        Frame& frame = frames_[depth_];
+        default_.taken(frame.agent);
+        return frame.agent;
+    }
+    Frame frame;
+    frame.enabled = enabled;
+    frame.before = default_.last();
+    AgentSet asleep = 0;
+    if (depth_ != 0) {
+        Frame& previous = frames_[depth_ - 1];
+        frame.preemptions = previous.preemptions + (preempts(previous, previous.agent) ? 1 : 0);
+        frame.sleep = std::move(inherited_);
+        for (const Sleeper& sleeper : frame.sleep)
+            asleep |= only(sleeper.agent);
+    }
+    const AgentSet possible = enabled & ~asleep;
+    if (possible == 0) return kNobody;
+    frame.agent = default_.pick(possible);
+    if (bounded() && preempts(frame, frame.agent) && frame.preemptions == bound_) return kNobody; // cannot be
+    frame.to_try = everything_ ? enabled : only(frame.agent);
+    frames_.push_back(std::move(frame));
+    default_.taken(frames_.back().agent);
+    return frames_.back().agent;
+}
+
+u32 Reduced::choose(u32 possibilities) {
+    Frame& frame = frames_[depth_];
+    if (choice_ == frame.choices.size()) frame.choices.push_back({0, possibilities});
+    return frame.choices[choice_++].answer;
+}
+
+// May the step that an agent was about to take turn out differently after this one? A CPU's program and its interrupt
+// stand in each other's way in more than memory.
+bool Reduced::dependent(const Sleeper& sleeper, const Event& event) {
+    if (sleeper.agent == event.agent) return true;
+    if (same_cpu(sleeper.agent, event.agent)) {
+        const bool buffer = role_of(sleeper.agent) == Role::buffer || role_of(event.agent) == Role::buffer;
+        if (!buffer) return true;
+        // A CPU's loads and its own stores: the same value from the buffer as from memory.
+        return event.drained;
+    }
+    return sleeper.footprint.conflicts(event.footprint);
+}
+
+void Reduced::done(u32 index, const Event& event) {
+    if (everything_) {
+        ++depth_;
+        return;
+    }
+    const u32 me = event.agent, cpu = cpu_of(me);
+    Clock clock = now_[me];
+    join(clock, woken_[me]);
+    woken_[me] = {};
+    if (event.delivery) join(clock, clocks_[event.cause]);
+    if (role_of(me) == Role::buffer) join(clock, clocks_[stores_[cpu][oldest_[cpu]++]]);
+    // What a CPU does is in one order, its interrupts included; only an entry, and what the program does beside it in one
+    // piece, can be the other way round.
+    const u32 half = other_half(me), last = last_of_cpu_[cpu];
+    u32 beside = kNobody;
+    if (half != kNobody) {
+        if (last != 0 && agents_[last - 1] == half) {
+            if (event.delivery) beside = blocks_[last - 1];
+            if (role_of(me) == Role::program) beside = delivery_[cpu];
+            if (beside != kNobody && clock[half] > beside) beside = kNobody;
+        }
+        last_of_cpu_[cpu] = index + 1;
+        if (event.delivery) delivery_[cpu] = index;
+    }
+    Clock apart = clock; // what has to come before this step if it changes places with what is beside it
+    if (half != kNobody) join(clock, now_[half]);
+    if (event.drained) join(clock, now_[agent(cpu, Role::buffer)]);
+
+    // A CPU does not race with its own store buffer: it sees its stores either way.
+    const auto exempt = [&](u32 other) {
+        return same_cpu(other, me) && (role_of(other) == Role::buffer || role_of(me) == Role::buffer);
+    };
+    agents_.push_back(me);
+    blocks_.push_back(event.block);
+    Clock after = clock;
+    const auto meet = [&](u32 step) { // counted from 1
+        const u32 other = agents_[step - 1];
+        if (other == me || exempt(other)) return;
+        if (clock[other] < step) racing_.push_back(step - 1);
+        join(after, clocks_[step - 1]);
+        if (beside != kNobody && clocks_[step - 1][half] <= beside) join(apart, clocks_[step - 1]);
+    };
+    racing_.clear();
+    for (const Touch& t : event.footprint) {
+        Place& place = places_.at(t.place);
+        if (place.writer != 0) meet(place.writer);
+        if (t.write) {
+            for (const u32 reader : place.reader)
+                if (reader != 0) meet(reader);
+            place.writer = index + 1;
+            // A load of this CPU that its buffer answered is not ordered by the store that comes out now.
+            for (u32 a = 0; a < kMaxAgents; ++a)
+                if (!exempt(a) || place.reader[a] <= clock[a]) place.reader[a] = 0;
+        } else {
+            place.reader[me] = index + 1;
+        }
+    }
+    after[me] = index + 1;
+    now_[me] = after;
+    clocks_.push_back(after);
+    const bool replayed = depth_ + 1 < frames_.size(); // all this has been seen before
+    if (!replayed) {
+        for (const u32 earlier : racing_)
+            race(earlier, index, clock);
+        if (beside != kNobody) {
+            clocks_.back() = apart;
+            race(beside, index, apart);
+            clocks_.back() = after;
+        }
+    }
+    for (u32 i = 0; i < event.stored; ++i)
+        stores_[cpu].push_back(index);
+    for (u32 a = 0; a < kMaxAgents; ++a)
+        if (in(event.woke, a)) join(woken_[a], after);
+
+    Frame& frame = frames_[depth_++];
+    if (replayed) return;
+    frame.footprint.add(event.footprint);
+    inherited_.clear();
+    if (bounded()) return;
+    for (const Sleeper& sleeper : frame.sleep)
+        if (!dependent(sleeper, event)) inherited_.push_back(sleeper);
+}
+
+// The step `earlier` and the step `later` could have come the other way round; `clock` is what had to come before the later
+// one but for its conflicts.
+void Reduced::race(u32 earlier, u32 later, const Clock& clock) {
+    u32 index = earlier;
+    const u32 who = agents_[later];
+    if (!bounded()) {
+        try_one_of_the_first(index, later);
+        return;
+    }
+    try_at(index, who, clock);
+    // The preemption there may be one too many; where the CPU was switched to it costs nothing more.
+    while (index > 0 && agents_[index - 1] == agents_[index])
+        --index;
+    try_at(index, who, clock);
+}
+
+// What would come instead of the step `index`: all later steps that do not depend on it, up to `later`. Any of those that
+// nothing else in this sequence has to precede can begin it; one of them has to be tried (source sets: Abdulla,
+// Aronis, Jonsson and Sagonas, POPL 2014).
+void Reduced::try_one_of_the_first(u32 index, u32 later) {
+    constexpr u32 kNone = ~0u;
+    Clock first;
+    first.fill(kNone);
+    const u32 gone = agents_[index];
+    for (u32 i = index + 1; i <= later; ++i)
+        if ((i == later || clocks_[i][gone] <= index) && first[agents_[i]] == kNone) first[agents_[i]] = i;
+    Frame& frame = frames_[index];
+    AgentSet begins = 0;
+    for (u32 a = 0; a < kMaxAgents; ++a) {
+        if (first[a] == kNone || !in(frame.enabled, a)) continue;
+        bool preceded = false;
+        for (u32 b = 0; b < kMaxAgents; ++b)
+            preceded |= b != a && first[b] != kNone && clocks_[first[a]][b] > first[b];
+        if (!preceded) begins |= only(a);
+    }
+    if (begins == 0)
+        frame.to_try |= frame.enabled;
+    else if ((begins & frame.to_try) == 0)
+        frame.to_try |= only(static_cast<u32>(std::countr_zero(begins)));
+}
+
+// The same by the older rule, which needs no sleepers.
+void Reduced::try_at(u32 index, u32 who, const Clock& clock) {
+    Frame& frame = frames_[index];
+    if (in(frame.enabled, who)) {
+        frame.to_try |= only(who);
+        return;
+    }
+    // Somebody who took a step after that one that had to come before.
+    AgentSet leads = 0;
+    for (u32 a = 0; a < kMaxAgents; ++a)
+        if (in(frame.enabled, a) && clock[a] > index) leads |= only(a);
+    if (leads == 0)
+        frame.to_try |= frame.enabled;
+    else if ((leads & frame.to_try) == 0)
+        frame.to_try |= only(static_cast<u32>(std::countr_zero(leads)));
+}
+
+bool Reduced::next() {
+    started_ = false;
+    inherited_.clear();
+    while (!frames_.empty()) {
+        Frame& frame = frames_.back();
+        while (!frame.choices.empty()) {
+            Choice& last = frame.choices.back();
+            if (++last.answer < last.possibilities) return true;
+            frame.choices.pop_back();
+        }
+        frame.tried |= only(frame.agent);
+        if (!bounded() && !everything_) frame.sleep.push_back({frame.agent, frame.footprint});
+        AgentSet left = frame.to_try & ~frame.tried;
+        for (const Sleeper& sleeper : frame.sleep)
+            left &= ~only(sleeper.agent);
+        for (u32 a = 0; a < kMaxAgents; ++a)
+            if (in(left, a) && bounded() && preempts(frame, a) && frame.preemptions >= bound_) left &= ~only(a);
+        if (left != 0) {
+            frame.agent = static_cast<u32>(std::countr_zero(left));
+            frame.footprint.clear();
+            return true;
+        }
+        frames_.pop_back();
+    }
+    return false;
+}
+
+} // namespace loft::sim

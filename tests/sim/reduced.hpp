@@ -1,0 +1,104 @@
+// Every schedule, up to the order of steps that can change places: dynamic partial-order reduction (Flanagan and
+// Godefroid, POPL 2005) with sleep sets (Godefroid 1996), over agents that include the store buffers.
+//
+// A schedule is run by the default until its end. Whenever a step races with an earlier one of another agent (they
+// conflict, and nothing orders them), the agent of the later one is also to be tried where the earlier one was taken. When
+// all that was to be tried after some step has been, that agent sleeps there: it is not tried again in the
+// branches beside, until a step that conflicts with its own wakes it.
+//
+// With a bound on preemptions an agent is also to be tried where the CPU in question was last switched to, and nobody
+// sleeps (Coons, Musuvathi and McKinley, OOPSLA 2013).
+#pragma once
+
+#include "tests/sim/strategy.hpp"
+
+#include <array>
+
+namespace loft::sim {
+
+class Reduced final : public Strategy {
+  public:
+    explicit Reduced(u32 preemptions, bool everything = false) : bound_{preemptions}, everything_{everything} {}
+
+    u32 pick(AgentSet enabled) override;
+    u32 choose(u32 possibilities) override;
+    void done(u32 index, const Event& event) override;
+    // Prepares the next schedule; false if there is none.
+    bool next();
+
+  private:
+    // Per agent: how many steps of the schedule, at most, have to come before.
+    using Clock = std::array<u32, kMaxAgents>;
+    static void join(Clock& into, const Clock& from);
+
+    struct Sleeper {
+        u32 agent;
+        Footprint footprint;
+    };
+    struct Choice {
+        u32 answer, possibilities;
+    };
+    struct Frame { // before a step
+        AgentSet enabled = 0, to_try = 0, tried = 0;
+        u32 agent = kNobody;
+        u32 before = kNobody; // whose turn it was
+        u32 preemptions = 0;  // up to here
+        std::vector<Sleeper> sleep;
+        std::vector<Choice> choices;
+        Footprint footprint; // of the agent's step, over all answers
+    };
+    struct Place {
+        u32 writer = 0; // steps, counted from 1
+        std::array<u32, kMaxAgents> reader{};
+    };
+
+    // What is known of each place, for one schedule after the other: clearing it costs nothing.
+    class Places {
+      public:
+        void clear();
+        Place& at(u64 key);
+
+      private:
+        struct Entry {
+            u64 key = 0;
+            u64 generation = 0;
+            Place place;
+        };
+        Entry& find(u64 key);
+        void grow();
+
+        std::vector<Entry> table_;
+        u64 generation_ = 1;
+        std::size_t used_ = 0;
+    };
+
+    void start();
+    bool bounded() const { return bound_ != ~0u; }
+    bool preempts(const Frame& frame, u32 agent) const;
+    static bool same_cpu(u32 a, u32 b) { return cpu_of(a) == cpu_of(b); }
+    static bool dependent(const Sleeper& sleeper, const Event& event);
+    void race(u32 earlier, u32 later, const Clock& clock);
+    void try_one_of_the_first(u32 index, u32 later);
+    void try_at(u32 index, u32 agent, const Clock& clock);
+
+    const u32 bound_;
+    const bool everything_; // no reduction at all
+    std::vector<Frame> frames_;
+    u32 depth_ = 0; // the step that is being taken
+    u32 choice_ = 0;
+    bool started_ = false;
+
+    // Of the schedule that runs.
+    std::vector<Clock> clocks_; // of each step
+    std::vector<u32> agents_, blocks_;
+    std::vector<u32> racing_; // earlier steps that the one that was taken last races with
+    std::array<Clock, kMaxAgents> now_{}, woken_{};
+    std::array<std::vector<u32>, kMaxExploredCpus> stores_; // the steps whose stores are in the buffer
+    std::array<u32, kMaxExploredCpus> oldest_{};
+    std::array<u32, kMaxExploredCpus> last_of_cpu_{}, delivery_{}; // steps; the first counted from 1
+    Places places_;
+    std::vector<Sleeper> inherited_; // who still sleeps after the last step
+    Default default_;
+};
+
+} // namespace loft::sim

@@ -1,0 +1,35 @@
+// Taking a snapshot and going back to it.
+#include "tests/sim/snapshot.hpp"
+
+#include "tests/sim/machine.hpp"
+
+namespace loft::sim {
+
+Snapshot::Snapshot() {
+    for (const StaticObject& object : kernel_statics())
+        statics_.insert(statics_.end(), object.at, object.at + object.size);
+    const u32 end = static_cast<u32>(machine().options().ram >> kPageShift);
+    for (u32 pfn = 0; pfn < end; ++pfn) {
+        u8& state = frame_state_of(pfn);
+        state = static_cast<u8>(state & ~frame_state::dirty);
+        states_.push_back(state);
+        if ((state & frame_state::ram) == 0 || ram_is_junk(pfn)) continue;
+        const u8* const from = ram_at(u64{pfn} << kPageShift);
+        frames_.push_back({pfn, (state & frame_state::table) != 0, {from, from + kPageSize}});
+    }
+}
+
+void Snapshot::restore() const {
+    const u8* from = statics_.data();
+    for (const StaticObject& object : kernel_statics()) {
+        std::memcpy(object.at, from, object.size);
+        from += object.size;
+    }
+    for (const Frame& frame : frames_)
+        if (!frame.table || (frame_state_of(frame.pfn) & frame_state::dirty))
+            std::memcpy(ram_at(u64{frame.pfn} << kPageShift), frame.bytes.data(), kPageSize);
+    std::memcpy(&frame_state_of(0), states_.data(), states_.size());
+    machine().rewind();
+}
+
+} // namespace loft::sim

@@ -1,0 +1,62 @@
+// Who takes the next step of a schedule.
+#pragma once
+
+#include "tests/sim/agents.hpp"
+#include "tests/sim/footprint.hpp"
+#include "tests/sim/schedule.hpp"
+
+#include <vector>
+
+namespace loft::sim {
+
+struct Event {
+    u32 agent = 0;
+    u32 thread = 0; // that the CPU runs, counted from 1; 0 if it is idle
+    Point point = Point::irq;
+    bool drained = false;  // the step waited for its CPU's store buffer to be empty
+    bool delivery = false; // the entry of an interrupt
+    // The step before which the other half of this CPU, its program or its interrupt, would have to come to
+    // come before this step: interrupts are off in between, or the handler runs.
+    u32 block = 0;
+    u32 stored = 0;            // how many stores it has put into the buffer
+    AgentSet woke = 0;         // those who waited for this step
+    u32 cause = 0;             // of a delivery: the step that sent the interrupt
+    std::vector<u32> chosen;   // answers to choices, in order
+    Footprint footprint;
+};
+
+class Strategy {
+  public:
+    virtual ~Strategy() = default;
+    // One of `enabled`, which is not empty; kNobody gives the schedule up.
+    virtual u32 pick(AgentSet enabled) = 0;
+    virtual u32 choose(u32 possibilities) = 0;
+    virtual void done(u32 index, const Event& event) = 0;
+    virtual void finished(bool) {}
+};
+
+// What is done where nobody has an opinion: the CPU that ran goes on as long as it can; its buffer is emptied when it
+// has to be.
+class Default {
+  public:
+    u32 pick(AgentSet enabled) const {
+        if (last_ != kNobody) {
+            if (in(enabled, last_)) return last_;
+            const u32 buffer = agent(cpu_of(last_), Role::buffer);
+            if (in(enabled, buffer)) return buffer;
+        }
+        for (const Role role : {Role::program, Role::interrupt, Role::buffer})
+            for (u32 cpu = 0; cpu < kMaxExploredCpus; ++cpu)
+                if (in(enabled, agent(cpu, role))) return agent(cpu, role);
+        return kNobody;
+    }
+    void taken(u32 agent) {
+        if (role_of(agent) != Role::buffer) last_ = agent;
+    }
+    u32 last() const { return last_; }
+
+  private:
+    u32 last_ = kNobody;
+};
+
+} // namespace loft::sim

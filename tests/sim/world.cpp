@@ -1,0 +1,499 @@
+// Running one schedule: see world.hpp.
+#include "tests/sim/world.hpp"
+
+#include <hal/cpu.hpp>
+#include <hal/thread.hpp>
+
+#include <utility>
+
+namespace loft::sim {
+namespace {
+
+World* the_world; // while an exploration runs
+
+} // namespace
+
+// --- what a loop waits for
+
+void World::Watch::read(u64 place) {
+    for (u32 i = 0; i < kPlaces; ++i) {
+        if (place_[i] != place) continue;
+        fresh_[i] = true;
+        return;
+    }
+    place_[next_] = place;
+    fresh_[next_] = true;
+    next_ = (next_ + 1) % kPlaces;
+}
+
+bool World::Watch::written(u64 place) {
+    for (u32 i = 0; i < kPlaces; ++i) {
+        if (place_[i] != place || !fresh_[i]) continue;
+        fresh_[i] = false;
+        const bool news = !woken_;
+        woken_ = true;
+        return news;
+    }
+    return false;
+}
+
+// --- life
+
+World::World(const Case& c)
+    : case_{c}, cores_(machine().options().cpus), idle_body_{[this] { idle_loop(); }} {
+    if (cores_.size() > kMaxExploredCpus) throw BadAccess{"too many CPUs to explore"};
+    for (u32 i = 0; i < c.threads.size(); ++i) {
+        threads_.push_back(std::make_unique<Thread>());
+        threads_.back()->main = [this, i] { thread_main(i); };
+    }
+    the_world = this;
+}
+
+World::~World() {
+    the_world = nullptr;
+    detail::exploring = false;
+    snapshot_.restore(); // as if nothing had been
+}
+
+void World::begin() {
+    snapshot_.restore();
+    case_.reset();
+    steps_ = 0;
+    failed_ = false;
+    failure_.clear();
+    preemptions_left_ = case_.preemptions;
+    for (Core& core : cores_) {
+        core.program = core.interrupt = Context{};
+        core.thread = kNobody;
+        core.queue.clear();
+        core.in_handler = core.requested = core.halted = core.interrupted = false;
+        core.idle.start(&idle_body_);
+        core.fiber = &core.idle;
+    }
+    for (u32 i = 0; i < threads_.size(); ++i) {
+        Thread& t = *threads_[i];
+        t.ended = t.parked = t.permit = t.leaving = false;
+        t.fiber.start(&t.main);
+        Core& core = cores_[case_.threads[i].cpu];
+        if (core.thread == kNobody) {
+            core.thread = i;
+            core.fiber = &t.fiber;
+        } else {
+            core.queue.push_back(i);
+        }
+    }
+}
+
+// --- whose turn it can be
+
+bool World::somebody_waits(const Core& core) const {
+    for (const u32 thread : core.queue)
+        if (!threads_[thread]->leaving) return true;
+    return false;
+}
+
+bool World::ready(u32 cpu, const Context& context) const {
+    if (context.waits && !context.watch.woken()) return false;
+    return !drains(context.next) || machine().cpu(CpuId{cpu}).buffer.empty();
+}
+
+AgentSet World::enabled() {
+    AgentSet set = 0;
+    for (u32 cpu = 0; cpu < cores_.size(); ++cpu) {
+        const Core& core = cores_[cpu];
+        const Cpu& state = machine().cpu(CpuId{cpu});
+        if (core.in_handler) {
+            if (ready(cpu, core.interrupt)) set |= only(agent(cpu, Role::interrupt));
+        } else {
+            const bool sleeps = core.halted && !core.interrupted && !somebody_waits(core);
+            if (!sleeps && ready(cpu, core.program)) set |= only(agent(cpu, Role::program));
+            // An interrupt drains the store buffer before its first instruction.
+            if (core.requested && state.interrupts && state.buffer.empty())
+                set |= only(agent(cpu, Role::interrupt));
+        }
+        if (!state.buffer.empty()) set |= only(agent(cpu, Role::buffer));
+    }
+    return set;
+}
+
+World::End World::run(Strategy& strategy) {
+    strategy_ = &strategy;
+    begin();
+    detail::exploring = true;
+    End end = End::good;
+    try {
+        for (;;) {
+            const AgentSet able = enabled();
+            if (able == 0) break;
+            if (steps_ == case_.longest) {
+                failed_ = true;
+                failure_ = text("livelock: not over after {} steps", steps_);
+                break;
+            }
+            const u32 next = strategy.pick(able);
+            if (next == kNobody) {
+                end = End::pruned;
+                break;
+            }
+            step(next);
+            if (failed_) break;
+            strategy.done(steps_, event());
+            ++steps_;
+        }
+        detail::exploring = false;
+        if (end == End::good && !failed_) {
+            for (u32 i = 0; i < threads_.size(); ++i) {
+                if (threads_[i]->ended) continue;
+                failed_ = true;
+                failure_ += text("{}thread {} {}", failure_.empty() ? "deadlock: " : ", ", i + 1,
+                                 threads_[i]->parked ? "sleeps and nobody wakes it" : "waits for ever");
+            }
+            if (!failed_) case_.check();
+        }
+    } catch (const std::exception& error) { // a check, or a store that reached memory too late
+        detail::exploring = false;
+        on_fiber_ = false;
+        failed_ = true;
+        failure_ = error.what();
+    }
+    if (failed_) {
+        end = End::bad;
+        // Stacks that were given up in the middle of something stay, so that what they own is not "leaked".
+        static auto& graveyard = *new std::vector<std::unique_ptr<Thread>>;
+        for (auto& thread : threads_) {
+            auto fresh = std::make_unique<Thread>();
+            fresh->main = thread->main;
+            graveyard.push_back(std::exchange(thread, std::move(fresh)));
+        }
+    }
+    return end;
+}
+
+void World::step(u32 who) {
+    if (events_.size() <= steps_) events_.resize(steps_ + 64);
+    const u32 cpu = cpu_of(who);
+    Core& core = cores_[cpu];
+    machine().switch_to(CpuId{cpu});
+    Event& e = event();
+    e.agent = who;
+    e.thread = core.thread + 1;
+    e.footprint.clear();
+    e.chosen.clear();
+    e.woke = 0;
+    e.stored = 0;
+    e.block = steps_;
+    e.delivery = false;
+    e.drained = false;
+
+    if (role_of(who) == Role::buffer) {
+        e.point = Point::store;
+        machine().drain(CpuId{cpu});
+        return;
+    }
+    if (role_of(who) == Role::interrupt && !core.in_handler) {
+        e.point = Point::irq;
+        e.delivery = e.drained = true;
+        core.requested = false;
+        e.cause = core.sender;
+        core.delivery = steps_;
+        deliver_ = true;
+    } else {
+        Context& context = role_of(who) == Role::interrupt ? core.interrupt : core.program;
+        e.point = context.next;
+        e.drained = drains(context.next);
+        if (context.waits) {
+            context.waits = false;
+            context.watch.clear();
+        }
+        if (role_of(who) == Role::interrupt)
+            e.block = core.delivery;
+        else if (!machine().cpu(CpuId{cpu}).interrupts)
+            e.block = core.irqs_off_since;
+    }
+    on_fiber_ = true;
+    core.fiber->resume();
+    on_fiber_ = false;
+}
+
+// --- from the fibers
+
+void World::point(Point next) {
+    if (!on_fiber_) return; // reset and check
+    if (next == Point::percpu && !case_.percpu_points) return;
+    // Only where the flag really changes is there anything to come in between.
+    if (next == Point::irq && !machine().here().interrupts) return;
+    {
+        Core& core = here();
+        Context& context = core.in_handler ? core.interrupt : core.program;
+        context.next = next;
+        if (next == Point::relax) context.waits = true;
+    }
+    for (;;) {
+        running().leave();
+        if (!deliver_) break;
+        deliver();
+    }
+    maybe_preempt();
+}
+
+void World::deliver() {
+    deliver_ = false;
+    Core& core = here();
+    core.in_handler = true;
+    core.interrupt = Context{};
+    machine().here().interrupts = false;
+    touched(place::interrupt_line(machine().current().value()), true);
+    case_.kernel->interrupt([] { remote_answer(); });
+    machine().here().interrupts = true;
+    core.in_handler = false;
+    if (core.halted && !core.interrupted) {
+        core.interrupted = true;
+        event().woke |= only(agent(machine().current().value(), Role::program));
+    }
+}
+
+// The timer may interrupt a thread wherever interrupts are on and somebody else could run.
+void World::maybe_preempt() {
+    if (preemptions_left_ == 0) return;
+    Core& core = here();
+    if (core.in_handler || core.thread == kNobody || !machine().here().interrupts) return;
+    if (!somebody_waits(core) && !case_.roaming) return;
+    const Point next = core.program.next;
+    if (choice(2) == 0) return;
+    const u32 left = std::exchange(preemptions_left_, 0) - 1; // not another one now
+    point(Point::assist);                                    // an interrupt drains the store buffer
+    interrupts_off();
+    case_.kernel->interrupt([] {});
+    const bool now = case_.kernel->may_preempt();
+    preemptions_left_ = left;
+    if (now)
+        leave_cpu(true);
+    else
+        case_.kernel->ask_to_reschedule();
+    machine().here().interrupts = true;
+    // Back in the thread, maybe on another CPU: its operation is still to come.
+    point(next);
+}
+
+void World::touched(u64 place, bool write) {
+    if (!on_fiber_ && role_of(event().agent) != Role::buffer) return;
+    event().footprint.add(place, write);
+    const u32 me = event().agent;
+    if (!write) {
+        if (role_of(me) == Role::buffer || place >= place::kHardware) return;
+        Core& core = cores_[cpu_of(me)];
+        (core.in_handler ? core.interrupt : core.program).watch.read(place);
+        return;
+    }
+    for (u32 cpu = 0; cpu < cores_.size(); ++cpu) {
+        Core& core = cores_[cpu];
+        const bool own_buffer = role_of(me) == Role::buffer && cpu_of(me) == cpu;
+        if (own_buffer) continue;
+        const u32 program = agent(cpu, Role::program), interrupt = agent(cpu, Role::interrupt);
+        if (me != program && core.program.watch.written(place) && core.program.waits) event().woke |= only(program);
+        if (me != interrupt && core.in_handler && core.interrupt.watch.written(place) && core.interrupt.waits)
+            event().woke |= only(interrupt);
+    }
+}
+
+void World::stored() { ++event().stored; }
+
+u32 World::choice(u32 possibilities) {
+    const u32 answer = strategy_->choose(possibilities);
+    event().chosen.push_back(answer);
+    return answer;
+}
+
+void World::interrupts(bool on) {
+    if (!on && on_fiber_) here().irqs_off_since = steps_;
+}
+
+void World::send(u32 cpu) {
+    if (!on_fiber_) return;
+    Core& core = cores_[cpu];
+    touched(place::interrupt_line(cpu), true);
+    if (!core.requested) core.sender = steps_; // another one before it is delivered adds nothing
+    core.requested = true;
+}
+
+void World::stop(const std::string& what) {
+    if (!on_fiber_) return;
+    failed_ = true;
+    failure_ = what;
+    running().leave();
+    std::abort();
+}
+
+// --- threads
+
+// The first line of a fiber: an interrupt may come before it.
+void World::arrive() {
+    while (deliver_) {
+        deliver();
+        running().leave();
+    }
+    machine().here().interrupts = true;
+}
+
+void World::thread_main(u32 thread) {
+    arrive();
+    try {
+        case_.threads[thread].body();
+    } catch (const std::exception& error) {
+        stop(error.what());
+    }
+    point(Point::thread);
+    threads_[thread]->ended = true;
+    interrupts_off();
+    touched(place::run_queue(machine().current().value()), true);
+    switch_to_next();
+    std::abort();
+}
+
+void World::idle_loop() {
+    arrive();
+    for (;;) {
+        point(Point::thread);
+        interrupts_off();
+        touched(place::run_queue(machine().current().value()), true);
+        if (somebody_waits(here())) {
+            switch_to_next();
+            machine().here().interrupts = true;
+            continue;
+        }
+        case_.kernel->enter_idle();
+        Core& core = here(); // sti and hlt: nothing comes in between
+        core.halted = true;
+        core.interrupted = false;
+        core.program.next = Point::irq;
+        machine().here().interrupts = true;
+        for (;;) {
+            core.idle.leave();
+            if (!deliver_) break;
+            deliver();
+        }
+        core.halted = false;
+        if (core.interrupted) continue;
+        // Somebody is ready here: the reschedule interrupt.
+        touched(place::run_queue(machine().current().value()), true);
+        interrupts_off();
+        case_.kernel->interrupt([] {});
+        machine().here().interrupts = true;
+    }
+}
+
+void World::interrupts_off() {
+    machine().here().interrupts = false;
+    here().irqs_off_since = steps_;
+}
+
+void World::park() {
+    point(Point::thread);
+    const u32 me = here().thread;
+    touched(place::permit(me), true);
+    Thread& t = *threads_[me];
+    if (t.permit) {
+        t.permit = false;
+        return;
+    }
+    t.parked = true;
+    interrupts_off();
+    leave_cpu(false);
+    machine().here().interrupts = true;
+}
+
+void World::unpark(u32 thread) {
+    point(Point::thread);
+    touched(place::permit(thread), true);
+    Thread& t = *threads_[thread];
+    if (!t.parked) {
+        t.permit = true;
+        return;
+    }
+    t.parked = false;
+    make_ready(thread, case_.threads[thread].cpu);
+}
+
+void World::yield() {
+    point(Point::thread);
+    if (here().queue.empty()) return;
+    interrupts_off();
+    leave_cpu(true);
+    machine().here().interrupts = true;
+}
+
+void World::make_ready(u32 thread, u32 home) {
+    u32 cpu = home;
+    if (case_.roaming && case_.kernel->may_migrate(thread)) cpu = choice(static_cast<u32>(cores_.size()));
+    Core& core = cores_[cpu];
+    core.queue.push_back(thread);
+    touched(place::run_queue(cpu), true);
+    if (core.halted) event().woke |= only(agent(cpu, Role::program));
+}
+
+// The thread that runs gives the CPU away, interrupts off, and comes back some time.
+void World::leave_cpu(bool stays_ready) {
+    const u32 me = here().thread;
+    threads_[me]->leaving = true;
+    touched(place::run_queue(machine().current().value()), true);
+    case_.kernel->switch_out(me);
+    if (stays_ready) make_ready(me, machine().current().value());
+    switch_to_next();
+}
+
+// The stack that calls is left for good, or until its thread's turn comes.
+void World::switch_to_next() {
+    Core& core = here();
+    Fiber& mine = *core.fiber;
+    const u32 me = core.thread;
+    u32 next = kNobody;
+    for (auto it = core.queue.begin(); it != core.queue.end(); ++it) {
+        if (threads_[*it]->leaving && *it != me) continue;
+        next = *it;
+        core.queue.erase(it);
+        break;
+    }
+    core.thread = next;
+    if (next != kNobody) case_.kernel->switch_in(next);
+    Fiber& other = next != kNobody ? threads_[next]->fiber : core.idle;
+    core.program = Context{};
+    // From here on its stack is not in use, and another CPU may take it up.
+    if (me != kNobody) threads_[me]->leaving = false;
+    if (&other == &mine) return;
+    core.fiber = &other;
+    mine.leave();
+}
+
+// --- what the machine and the HAL call
+
+namespace detail {
+void explore_point(Point point) { the_world->point(point); }
+void explore_touch(u64 place, bool write) { the_world->touched(place, write); }
+} // namespace detail
+
+void explore_stored() { the_world->stored(); }
+void explore_interrupts(bool on) { the_world->interrupts(on); }
+void explore_send(CpuId to) { the_world->send(to.value()); }
+u32 explore_choice(u32 possibilities) { return the_world->choice(possibilities); }
+void explore_stop(const std::string& text) {
+    if (detail::exploring) the_world->stop(text);
+}
+
+} // namespace loft::sim
+
+namespace loft::hal {
+
+ThreadId current_thread() { return ThreadId{sim::detail::exploring ? sim::the_world->current_thread() : 0}; }
+
+void park() {
+    if (!sim::detail::exploring) throw sim::BadAccess{"park: nobody is there who could wake this thread"};
+    sim::the_world->park();
+}
+void unpark(ThreadId thread) {
+    if (sim::detail::exploring) sim::the_world->unpark(thread.value() - 1);
+}
+void reschedule() {
+    if (sim::detail::exploring) sim::the_world->yield();
+}
+
+} // namespace loft::hal

@@ -1,0 +1,116 @@
+// Running one schedule: the CPUs as fibers, whose turn it can be, and what each step did. Who takes the next
+// step is the strategy's business (strategy.hpp).
+#pragma once
+
+#include "tests/sim/agents.hpp"
+#include "tests/sim/explorer.hpp"
+#include "tests/sim/fiber.hpp"
+#include "tests/sim/machine.hpp"
+#include "tests/sim/snapshot.hpp"
+#include "tests/sim/strategy.hpp"
+
+#include <deque>
+
+namespace loft::sim {
+
+class World {
+  public:
+    explicit World(const Case& c);
+    ~World();
+
+    enum class End : u8 { good, bad, pruned };
+    End run(Strategy& strategy);
+    const std::string& failure() const { return failure_; }
+    const std::vector<Event>& events() const { return events_; } // the first steps() of them
+    u32 steps() const { return steps_; }
+
+    // From the fibers.
+    void point(Point point);
+    void touched(u64 place, bool write);
+    void stored(); // something was put into the store buffer
+    u32 choice(u32 possibilities);
+    void interrupts(bool on);
+    void send(u32 cpu);
+    void stop(const std::string& text);
+    void park();
+    void unpark(u32 thread);
+    void yield();
+    u32 current_thread() const { return on_fiber_ && here().thread != kNobody ? here().thread + 1 : 0; }
+
+  private:
+    // The places that a CPU has read lately, for a loop that waits: it goes on when somebody has written one.
+    class Watch {
+      public:
+        void clear() { *this = Watch{}; }
+        void read(u64 place);
+        bool written(u64 place); // true if that woke it
+        bool woken() const { return woken_; }
+
+      private:
+        static constexpr u32 kPlaces = 16;
+        u64 place_[kPlaces]{};
+        bool fresh_[kPlaces]{}; // not written since
+        u32 next_ = 0;
+        bool woken_ = false;
+    };
+    struct Context { // p or i of a CPU
+        Point next = Point::irq;
+        bool waits = false; // in cpu_relax
+        Watch watch;
+    };
+    struct Core {
+        Context program, interrupt;
+        Fiber* fiber = nullptr;
+        Fiber idle;
+        u32 thread = kNobody;
+        std::deque<u32> queue; // who is ready
+        bool in_handler = false;
+        bool requested = false;   // a call interrupt is pending
+        bool halted = false;
+        bool interrupted = false; // since it halted
+        u32 sender = 0;           // the step that requested it
+        u32 irqs_off_since = 0; // the step that turned interrupts off
+        u32 delivery = 0;       // the first step of the handler
+    };
+    struct Thread {
+        Fiber fiber;
+        std::function<void()> main;
+        bool ended = false, parked = false, permit = false;
+        bool leaving = false; // the CPU that it left is still on its stack
+    };
+
+    Core& here() { return cores_[machine().current().value()]; }
+    const Core& here() const { return cores_[machine().current().value()]; }
+    Event& event() { return events_[steps_]; }
+    void begin();
+    AgentSet enabled();
+    bool ready(u32 cpu, const Context& context) const;
+    bool somebody_waits(const Core& core) const;
+    void step(u32 agent);
+    void idle_loop();
+    void arrive();
+    void interrupts_off();
+    void thread_main(u32 thread);
+    void deliver();
+    void maybe_preempt();
+    void make_ready(u32 thread, u32 home);
+    void leave_cpu(bool stays_ready);
+    void switch_to_next();
+    Fiber& running() { return *here().fiber; }
+
+    const Case& case_;
+    Snapshot snapshot_;
+    std::vector<Core> cores_;
+    std::vector<std::unique_ptr<Thread>> threads_;
+    std::function<void()> idle_body_;
+    std::vector<Event> events_;
+    u32 steps_ = 0;
+    Strategy* strategy_ = nullptr;
+    bool on_fiber_ = false;
+    bool deliver_ = false; // the fiber that is resumed takes an interrupt
+    u32 preemptions_left_ = 0;
+    bool failed_ = false;
+    std::string failure_;
+};
+
+} // namespace loft::sim
