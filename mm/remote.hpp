@@ -26,7 +26,9 @@ extern hal::PerCpu<RemoteStats> remote_stats;
 // Context: any, interrupts on or off; not from within a call. `call` takes no lock and asks nobody.
 void run_on(CpuSet cpus, void (*call)(void*), void* argument);
 
-inline constexpr u32 kRemotePatienceMs = 10'000;
+// Far longer than any CPU keeps its interrupts off without answering. An emulator with more CPUs than its host can leave
+// one of them standing for many seconds.
+inline constexpr u32 kRemotePatienceMs = 60'000;
 
 void remote_init();
 

@@ -14,12 +14,10 @@
 //                 pte_read                        both halves, belonging together
 //                 pte_set                         fill an entry that is not present: high half, then low half
 //                 pte_clear pte_clear_low         take it away: low half, then high half / low half only
-//                 pte_exchange pte_take           one atomic step that returns the old entry, A and D
-//                                                 included
+//                 pte_exchange pte_take           one atomic step that returns the old entry, A and D included
 //                                                 None of these flushes anything.
 // hal/tlb.hpp     Site                            where a flush was asked for (a test can leave that one out)
-//                 invlpg(va)                      this CPU, this page, global too, and all paging-structure
-//                                                 caches
+//                 invlpg(va)                      this CPU, this page, global too, and all paging-structure caches
 //                 flush_non_global                this CPU, all but global pages; PDPTEs are read anew
 //                 flush_all                       this CPU, everything
 //                 load_root current_root          CR3; a load has the effect of flush_non_global

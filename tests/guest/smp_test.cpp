@@ -95,7 +95,7 @@ SELFTEST(smp, every_cpu_ticks) {
 // Each asks the other with its interrupts off: both answer while they wait (bug 8).
 SELFTEST(smp, calls_cross) {
     if (const char* why = needs_two_cpus()) SKIP(why);
-    const u32 rounds = selftest::full() ? 20'000 : 1000;
+    const u32 rounds = selftest::full() ? 20'000 : 200;
     const CpuSet pair = CpuSet::only(hal::this_cpu()).with(first_other());
     hal::Atomic<u32> calls, ready;
     auto body = [&](CpuId cpu) {
@@ -114,7 +114,7 @@ SELFTEST(smp, calls_cross) {
 // Everybody asks everybody, some with interrupts off, and nobody is forgotten or asked twice.
 SELFTEST(smp, calls_storm) {
     if (const char* why = needs_two_cpus()) SKIP(why);
-    const u32 rounds = selftest::full() ? 5000 : 300;
+    const u32 rounds = selftest::full() ? 5000 : 80;
     static std::array<hal::Atomic<u32>, config::kMaxCpus> got;
     static std::array<hal::Atomic<u32>, config::kMaxCpus> sent;
     for (u32 i = 0; i < config::kMaxCpus; ++i) {
@@ -145,7 +145,7 @@ SELFTEST(smp, calls_storm) {
 SELFTEST(smp, flushes_cross) {
     if (const char* why = needs_two_cpus()) SKIP(why);
     if (const char* why = no_highmem_for(64)) SKIP(why);
-    const u32 rounds = selftest::full() ? 3000 : 200;
+    const u32 rounds = selftest::full() ? 3000 : 60;
     const CpuSet pair = CpuSet::only(hal::this_cpu()).with(first_other());
     hal::Atomic<u32> wrong;
     auto body = [&](CpuId) {

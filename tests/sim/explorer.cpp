@@ -39,7 +39,7 @@ std::string describe(u32 index, const Event& event) {
 
 std::string trace_of(const World& world, u32 most) {
     std::string all;
-    const u32 end = world.steps() + (world.failure().empty() ? 0 : 1);
+    const u32 end = world.steps() + (world.in_a_step() ? 1 : 0);
     for (u32 i = end > most ? end - most : 0; i < end && i < world.events().size(); ++i)
         all += describe(i, world.events()[i]) + "\n";
     return all;
@@ -75,7 +75,7 @@ class Exploration {
         ++(end == World::End::pruned ? report.pruned : report.schedules);
         if (end != World::End::bad) return true;
         report.failure = world_.failure();
-        const u32 steps = std::min<u32>(world_.steps() + 1, static_cast<u32>(watched.able.size()));
+        const u32 steps = world_.steps() + (world_.in_a_step() ? 1 : 0);
         report.schedule = name.empty() ? schedule_text(world_.events(), steps, watched.able) : name;
         report.trace = trace_of(world_, 60);
         return false;

@@ -131,9 +131,6 @@ void Machine::drain(CpuId id) {
         break;
     }
     case PendingStore::Kind::data:
-        if (frame_state_of(frame_of(store.at)) & frame_state::free)
-            throw ReleasedAccess{text("CPU {} wrote to frame {:x}, and has given it back before the store was done", id,
-                                      frame_of(store.at))};
         write(store.at, &store.value, store.size);
         break;
     }
@@ -216,6 +213,10 @@ void Machine::frame_free(u32 pfn, u32 order) {
                                  frame, c, d.changed.file, d.changed.line)};
             state = static_cast<u8>(state & ~frame_state::table);
         }
+        for (u32 c = 0; c < cpus_.size(); ++c)
+            if (c != current_ && cpus_[c].buffer.covers(ram_at(u64{pfn + i} << kPageShift), kPageSize))
+                throw ReleasedAccess{
+                    text("CPU {} gives frame {:x} back while CPU {} has a store for it in its buffer", current_, pfn + i, c)};
         if (state & frame_state::handed_out) state |= frame_state::free;
         touch(ram_at(u64{pfn + i} << kPageShift), true);
     }

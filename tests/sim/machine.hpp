@@ -128,6 +128,8 @@ class Machine {
     void store(u8* to, const void* from, u32 bytes);
     void write(u8* to, const void* from, u32 bytes) {
         touch(ram_at(u64{frame_of(to)} << kPageShift), true);
+        if (detail::exploring) [[unlikely]]
+            frame_state_of(frame_of(to)) |= frame_state::dirty;
         if (frame_state_of(frame_of(to)) & frame_state::table) [[unlikely]]
             write_table(to, from, bytes);
         else

@@ -63,6 +63,11 @@ bool ram_is_junk(u32 pfn) {
     return std::memcmp(ram_at(at), junk + at % kJunkBlock, kPageSize) == 0;
 }
 
+void ram_make_junk(u32 pfn) {
+    const u64 at = u64{pfn} << kPageShift;
+    std::memcpy(ram_at(at), reinterpret_cast<const u8*>(junk_block().data()) + at % kJunkBlock, kPageSize);
+}
+
 void ram_reset() {
     static bool mapped = false;
     if (!mapped) {

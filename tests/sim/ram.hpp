@@ -29,12 +29,13 @@ inline constexpr u8 ram = 1;   // there is memory at all
 inline constexpr u8 table = 2; // has been a page table that some CPU could walk: writes to it are watched
 inline constexpr u8 handed_out = 4; // the allocator has given it to somebody at least once
 inline constexpr u8 free = 8;       // ... and has got it back
-inline constexpr u8 dirty = 16;     // an entry in it has changed since the snapshot (snapshot.hpp)
+inline constexpr u8 dirty = 16;     // written since the snapshot (snapshot.hpp): entries, and data by accesses
 } // namespace frame_state
 inline u8& frame_state_of(u32 pfn) { return reinterpret_cast<u8*>(kFrameStateBase)[pfn]; }
 
 // Has nothing been written there since ram_reset()? (What was written may be junk by chance: unlikely.)
 bool ram_is_junk(u32 pfn);
+void ram_make_junk(u32 pfn);
 
 // Makes everything junk again and forgets all frame states. The first call maps the memory.
 void ram_reset();

@@ -14,12 +14,13 @@ class Snapshot {
   private:
     struct Frame {
         u32 pfn;
-        bool table; // changes of entries leave a mark: only those that have one are copied back
+        bool table; // nothing but what leaves a mark changes it: copied back only with one
         std::vector<u8> bytes;
     };
     std::vector<u8> statics_;
     std::vector<Frame> frames_;
     std::vector<u8> states_;
+    std::vector<u8> saved_; // is the frame in frames_
 };
 
 } // namespace loft::sim

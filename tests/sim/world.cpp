@@ -16,11 +16,8 @@ World* the_world; // while an exploration runs
 // --- what a loop waits for
 
 void World::Watch::read(u64 place) {
-    for (u32 i = 0; i < kPlaces; ++i) {
-        if (place_[i] != place) continue;
-        fresh_[i] = true;
-        return;
-    }
+    for (u32 i = 0; i < kPlaces; ++i)
+        if (place_[i] == place) fresh_[i] = false, place_[i] = 0; // it is among the youngest again
     place_[next_] = place;
     fresh_[next_] = true;
     next_ = (next_ + 1) % kPlaces;
@@ -59,7 +56,7 @@ void World::begin() {
     snapshot_.restore();
     case_.reset();
     steps_ = 0;
-    failed_ = false;
+    failed_ = in_a_step_ = false;
     failure_.clear();
     preemptions_left_ = case_.preemptions;
     for (Core& core : cores_) {
@@ -135,8 +132,10 @@ World::End World::run(Strategy& strategy) {
                 end = End::pruned;
                 break;
             }
+            in_a_step_ = true;
             step(next);
             if (failed_) break;
+            in_a_step_ = false;
             strategy.done(steps_, event());
             ++steps_;
         }

@@ -23,6 +23,7 @@ class World {
     const std::string& failure() const { return failure_; }
     const std::vector<Event>& events() const { return events_; } // the first steps() of them
     u32 steps() const { return steps_; }
+    bool in_a_step() const { return in_a_step_; } // the failure came before the last step was over
 
     // From the fibers.
     void point(Point point);
@@ -109,7 +110,7 @@ class World {
     bool on_fiber_ = false;
     bool deliver_ = false; // the fiber that is resumed takes an interrupt
     u32 preemptions_left_ = 0;
-    bool failed_ = false;
+    bool failed_ = false, in_a_step_ = false;
     std::string failure_;
 };
 
