@@ -2,6 +2,7 @@
 #include "mm/context.hpp"
 #include "mm/pagetable.hpp"
 #include "mm/pkmap.hpp"
+#include "mm/spinlock.hpp"
 #include "tests/host/booted.hpp"
 #include "tests/host/oracle.hpp"
 

@@ -173,7 +173,7 @@ TEST_CASE("run_on: a CPU that does not answer is a panic that names it, not a ha
     CHECK_THROWS_AS(give_up(), std::runtime_error);
     sim::on_cpu(CpuId{1}, [&] {
         CHECK_PANIC(run_on(set_of(0b101), Seen::note, &seen),
-                    "CPU 2 does not answer: asked 10000 ms ago by CPU 1");
+                    "CPU 2 does not answer: asked " + std::to_string(kRemotePatienceMs) + " ms ago by CPU 1");
     });
     CHECK(seen.calls[0] == 1);
     CHECK(seen.calls[2] == 0);
