@@ -64,6 +64,7 @@ u32 frames_below(Pfn end) {
 void understand_memory(const BootInfo& info) {
     physmap_build(map, info.firmware, kMaxPfn);
     layout::boundaries = layout::decide(map.end(), info.highmem_bytes, info.vmalloc_bytes);
+    (void)layout::regions(); // a debugger can show the map from here on
     u32 end = map.end().value();
     if constexpr (!config::kHighMem)
         end = std::min(end, layout::lowmem_end().value());

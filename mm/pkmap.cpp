@@ -121,11 +121,14 @@ GlobalAddr map_slow(Page* page) {
 // DEBUG: an idle slot is emptied and flushed at once, so that a use after kunmap faults.
 [[maybe_unused]] void release_now(u32 slot) {
     SpinGuard guard{pool.lock};
+    bool& owes = pool.owes[half_of(slot)];
+    const bool owed_before = owes;
     if (!take_idle(slot) || pool.count[slot].load() != kOwed) return;
     TlbBatch batch{TlbBatch::Kind::non_global};
     batch.add(layout::pkmap_addr(slot));
     batch.flush();
     pool.count[slot].store(kFree);
+    owes = owed_before;
 }
 
 [[gnu::cold, gnu::noinline]] void report_third(u32 held) {
