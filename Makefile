@@ -240,7 +240,9 @@ test-flushes: setup
 	$(Q)scripts/flush-mutants
 
 test-mutants: setup
-	$(Q)scripts/guest-mutants
+	$(Q)scripts/mutants host
+	$(Q)scripts/mutants explorer
+	$(Q)scripts/mutants guest
 
 format: setup
 	$(Q)clang-format -i $(wildcard $(addsuffix /*.cpp,$(ROOMS)) $(addsuffix /*.hpp,$(ROOMS)))
@@ -261,7 +263,7 @@ make test-host      only mm over the simulated machine
 make test-guest     only the kernels booted in QEMU
 make test-matrix    all 20 kernels, by g++ and by clang, booted and judged
 make test-flushes   leave out one flush of mm after the other: a host test has to fail each time
-make test-mutants   break the kernel in one way after the other: its self-tests have to notice (long)
+make test-mutants   break mm and the kernel in one way after the other: the tests have to notice (hours)
 make gdb            QEMU stopped at the first instruction, gdb attached with symbols and loft's commands
 make iso            an ISO with GRUB: build/loft.iso
 make run-iso        boot it, through the BIOS

@@ -6,6 +6,8 @@ import re
 from .result import Result, Test, read_log, run_program
 
 LOGS = 'build/logs'
+EXPLORED = ('64g', '64g-debug', '4g')
+LEAST_SCHEDULES = {'64g': 100_000}
 # DEBUG=1 clears and flushes eagerly: another algorithm, so all of it runs in both.
 PLAIN = ('64g', '4g', 'off', '64g-debug')
 SANITIZED = ('64g-asan', '64g-debug-asan')
@@ -54,6 +56,42 @@ def run_cases(config):
     return result
 
 
+def run_explorer(config):
+    """The schedules of small cases, all or many of them: how many is printed, and is not to shrink."""
+    result = Result(log=f'{LOGS}/explorer-{config}.log')
+    status = run_program([program(config), '[explorer]'], result.log, 2 * TIMEOUT)
+    text = read_log(result.log)
+    cases = count_cases(text)
+    if status is None:
+        result.fail(f'hung: still running after {2 * TIMEOUT} s')
+    elif cases is None or cases == (0, 0):
+        result.fail(f'ended with status {status} without a result')
+    else:
+        result.passed, result.failed = cases
+        if result.failed:
+            result.problems.append(f'{result.failed} test cases failed')
+        sums = re.search(r'^explorer: (\d+) schedules explored in all$', text, re.MULTILINE)
+        schedules = int(sums.group(1)) if sums else 0
+        least = LEAST_SCHEDULES.get(config, 1)
+        if result.check(schedules >= least, f'{schedules} schedules explored, not {least}'):
+            result.notes.append(f'{schedules} schedules explored')
+    return result
+
+
+def run_explorer_mutants():
+    """mm broken between CPUs in one way after the other: the explorer has to find a schedule that shows it."""
+    result = Result(log=f'{LOGS}/explorer-mutants.log')
+    status = run_program(['scripts/mutants', 'explorer', '--work', 'build/mutants-explorer', '--jobs', '1'], result.log,
+                         3 * TIMEOUT)
+    text = read_log(result.log)
+    if sums := re.search(r'^(\d+) killed, (\d+) not$', text, re.MULTILINE):
+        result.passed, result.failed = int(sums.group(1)), int(sums.group(2))
+        result.problems += re.findall(r'^NOT +(.*)', text, re.MULTILINE)
+    else:
+        result.fail(f'scripts/mutants ended with status {status} without a result')
+    return result
+
+
 def run_coverage():
     """Uses what the sanitized programs have counted; runs those that have not run."""
     result = Result(log=f'{LOGS}/coverage.txt')
@@ -83,6 +121,13 @@ def tests():
     found = [Test(f'host/{config}', lambda config=config: run_cases(config), (program(config),), 200)
              for config in PLAIN + SANITIZED]
     found.append(Test('host/coverage', run_coverage, tuple(program(config) for config in COVERED), last=True))
+    return found
+
+
+def explorer_tests():
+    found = [Test(f'explorer/{config}', lambda config=config: run_explorer(config), (program(config),), 100)
+             for config in EXPLORED]
+    found.append(Test('explorer/mutants', run_explorer_mutants, (program('64g'),), 250))
     return found
 
 
