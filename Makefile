@@ -16,6 +16,7 @@ APPEND  ?=
 ACCEL   ?= tcg
 QEMU    ?=
 ICOUNT  ?=
+BENCH   ?= boot,paths
 
 # A CXX counts only when it is given to make; one that the environment sets is meant for the host.
 ifneq ($(origin CXX),command line)
@@ -198,7 +199,8 @@ build/iso-flags: FORCE
 include tests/shim/shim.mk
 
 # ------------------------------------------------------------------------------------------------------------- the goals
-.PHONY: all help setup run run-iso gdb iso test test-host test-guest test-matrix test-flushes test-mutants format clean FORCE
+.PHONY: all help setup run run-iso gdb iso test test-host test-guest test-matrix test-flushes test-mutants bench \
+    bench-linux bench-cost bench-update format clean FORCE
 
 all: $(KERNEL) build/loft.elf compile_commands.json
 
@@ -244,6 +246,27 @@ test-mutants: setup
 	$(Q)scripts/mutants explorer
 	$(Q)scripts/mutants guest
 
+# Measurements are taken on a machine of their own size, unless another one is given to make.
+given         = $(if $(filter command line environment,$(origin $(1))),$($(1)))
+BENCH_OPTIONS = --accel '$(ACCEL)' $(if $(QEMU),--qemu '$(QEMU)')
+
+bench: $(KERNEL)
+	$(Q)scripts/bench $(BENCH_OPTIONS) --what '$(BENCH)' $(if $(call given,MEM),--mem '$(MEM)') \
+	    --smp '$(if $(filter 0,$(SMP)),1,$(SMP))' $(if $(ICOUNT),--icount '$(ICOUNT)') $(KERNEL)
+
+bench-linux: build/loft.elf
+	$(Q)scripts/setup --linux
+	$(Q)scripts/make-linux
+	$(Q)scripts/bench-linux $(BENCH_OPTIONS)
+
+COST_KERNELS := $(foreach memory,off 4g 4g-highpte 64g 64g-highpte,build/$(memory)-smp-preempt/loft.elf)
+bench-cost: setup
+	$(Q)$(MAKE) $(COST_KERNELS)
+	$(Q)scripts/bench-cost $(BENCH_OPTIONS) $(COST_KERNELS)
+
+bench-update: build/loft.elf
+	$(Q)scripts/bench --update
+
 format: setup
 	$(Q)clang-format -i $(wildcard $(addsuffix /*.cpp,$(ROOMS)) $(addsuffix /*.hpp,$(ROOMS)))
 ROOMS := arch/base arch/i386 arch/i386/hal mm kernel tests/sim tests/sim/hal tests/host tests/guest tests/shim tests/compile
@@ -264,6 +287,10 @@ make test-guest     only the kernels booted in QEMU
 make test-matrix    all 20 kernels, by g++ and by clang, booted and judged
 make test-flushes   leave out one flush of mm after the other: a host test has to fail each time
 make test-mutants   break mm and the kernel in one way after the other: the tests have to notice (hours)
+make bench          what each path of high memory costs, in instructions: a table, and build/bench.json
+make bench-linux    the same of Debian's i386 kernel, side by side, and how either starts with much memory
+make bench-cost     the price of high memory: the same work on kernels with and without; a table and a plot
+make bench-update   the figures of `make bench` are what `make test` compares with from now on
 make gdb            QEMU stopped at the first instruction, gdb attached with symbols and loft's commands
 make iso            an ISO with GRUB: build/loft.iso
 make run-iso        boot it, through the BIOS
@@ -280,6 +307,7 @@ Which kernel (chosen now: $(NAME)):
     CXX=...             i686-linux-gnu-g++ or clang++, given on make's command line      [i686-linux-gnu-g++]
 Where it runs (run, run-iso, gdb; test takes ACCEL and QEMU):
     MEM=4G  APPEND="selftest=full exit"  ACCEL=tcg|kvm  QEMU=program  ICOUNT=shift  (scripts/run-qemu --help)
+What make bench measures, and how: BENCH=GLOB,...  ICOUNT=off is time instead of instructions, as is another ACCEL.
 V=1 shows the commands.
 endef
 

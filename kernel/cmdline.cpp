@@ -19,7 +19,7 @@ constinit Options values;
 // Each setter returns false if the value is malformed; the option then keeps its default.
 struct Option {
     std::string_view name;
-    bool takes_value;
+    enum class Value : u8 { none, needed, optional } value;
     std::string_view form; // what a right value looks like
     bool (*set)(std::string_view value);
 };
@@ -45,24 +45,28 @@ bool set_text(std::string_view& field, std::string_view text) {
 }
 
 constexpr u64 kMost32 = 0xffff'ffff;
+constexpr std::string_view kBenchDefault = "boot,paths"; // kernel/bench.hpp
 
+constexpr auto kNone = Option::Value::none, kNeeded = Option::Value::needed, kOptional = Option::Value::optional;
 constexpr Option kOptions[] = {
-    {"selftest", true, "off, quick, full or GLOB[,GLOB...]",
+    {"selftest", kNeeded, "off, quick, full or GLOB[,GLOB...]",
      [](std::string_view v) { return set_text(values.selftest, v); }},
-    {"exit", false, "", [](std::string_view) { return values.exit = true; }},
-    {"seed", true, "a number", [](std::string_view v) { return set_number(values.seed, v, 0, ~u64{0}); }},
-    {"soak", true, "a number of seconds",
+    {"exit", kNone, "", [](std::string_view) { return values.exit = true; }},
+    {"seed", kNeeded, "a number", [](std::string_view v) { return set_number(values.seed, v, 0, ~u64{0}); }},
+    {"soak", kNeeded, "a number of seconds",
      [](std::string_view v) { return set_number(values.soak, v, 0, kMost32); }},
-    {"maxcpus", true, "a number from 1",
+    {"maxcpus", kNeeded, "a number from 1",
      [](std::string_view v) { return set_number(values.maxcpus, v, 1, kMost32); }},
-    {"highmem", true, "a size such as 512M",
+    {"highmem", kNeeded, "a size such as 512M",
      [](std::string_view v) { return set_size(values.highmem, v, ~u64{0} - 1); }},
-    {"vmalloc", true, "a size such as 256M",
+    {"vmalloc", kNeeded, "a size such as 256M",
      [](std::string_view v) { return set_size(values.vmalloc, v, kMost32); }},
-    {"nopse", false, "", [](std::string_view) { return values.nopse = true; }},
-    {"loglevel", true, "a number from 0 to 8",
+    {"nopse", kNone, "", [](std::string_view) { return values.nopse = true; }},
+    {"loglevel", kNeeded, "a number from 0 to 8",
      [](std::string_view v) { return set_number(values.loglevel, v, 0, 8); }},
-    {"crash", true, "the name of a misuse", [](std::string_view v) { return set_text(values.crash, v); }},
+    {"bench", kOptional, "GLOB[,GLOB...]",
+     [](std::string_view v) { return set_text(values.bench, v.empty() ? kBenchDefault : v); }},
+    {"crash", kNeeded, "the name of a misuse", [](std::string_view v) { return set_text(values.crash, v); }},
 };
 
 void apply(std::string_view word) {
@@ -73,9 +77,9 @@ void apply(std::string_view word) {
 
     for (const Option& option : kOptions) {
         if (option.name != name) continue;
-        if (option.takes_value && !has_value) {
+        if (option.value == kNeeded && !has_value) {
             log(LogLevel::warn, "cmdline", "{} needs a value ({}); the default is used", name, option.form);
-        } else if (!option.takes_value && has_value) {
+        } else if (option.value == kNone && has_value) {
             log(LogLevel::warn, "cmdline", "{} takes no value; {} is ignored", name, word);
         } else if (!option.set(value)) {
             log(LogLevel::warn, "cmdline", "{} is malformed ({} is {}); the default is used", word, name,

@@ -24,6 +24,7 @@ struct Options {
     bool nopse = false;                  // nopse: map lowmem with 4 KiB pages
     u32 loglevel = 7;                    // loglevel=N: lines with a level below N are printed
     std::string_view crash;              // crash=NAME: commit this misuse
+    std::string_view bench;              // bench[=GLOB,...]: measure these (kernel/bench.hpp); empty: nothing
 };
 
 // Parses a copy of `text` into options() and warns about what it does not understand. Once, at boot.
@@ -43,6 +44,17 @@ std::string_view command_line();
 // large. Pure, any context.
 std::optional<u64> parse_size(std::string_view text);
 std::optional<u64> parse_number(std::string_view text);
+
+// Calls visit(item) for each item between commas that is not empty; stops and returns true when visit does. Pure.
+template <typename F> bool any_item(std::string_view list, F&& visit) {
+    while (!list.empty()) {
+        const std::size_t comma = list.find(',');
+        const std::string_view item = list.substr(0, comma);
+        list.remove_prefix(comma == std::string_view::npos ? list.size() : comma + 1);
+        if (!item.empty() && visit(item)) return true;
+    }
+    return false;
+}
 
 // Matches "*" (any run) and "?" (any character). Pure, any context.
 bool matches_glob(std::string_view pattern, std::string_view text);

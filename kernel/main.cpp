@@ -10,6 +10,7 @@
 #include "arch/i386/power.hpp"
 #include "arch/i386/smp.hpp"
 #include "arch/i386/timer.hpp"
+#include "kernel/bench.hpp"
 #include "kernel/cmdline.hpp"
 #include "kernel/crash.hpp"
 #include "kernel/exit.hpp"
@@ -85,10 +86,11 @@ void start_lapic() {
     smp_init();
 }
 
-[[noreturn]] void finish(const selftest::Totals& totals) {
+[[noreturn]] void finish(const selftest::Totals& totals, bool measured) {
     const bool ran_nothing =
         totals.passed + totals.failed + totals.skipped == 0 && options().selftest != "off";
-    const ExitStatus status = totals.failed != 0 || ran_nothing ? ExitStatus::failed : ExitStatus::passed;
+    const bool failed = totals.failed != 0 || ran_nothing || !measured;
+    const ExitStatus status = failed ? ExitStatus::failed : ExitStatus::passed;
     report_counters(); // what the tests have cost
     report_cpus();
     if (options().exit) end_of_boot(status);
@@ -126,7 +128,9 @@ extern "C" [[noreturn]] void kernel_main(u32 magic, u32 info) {
     report_counters();                            // what the boot has cost
     report_meminfo();                             // before the tests, which use memory
     if (!options().crash.empty()) commit_misuse(options().crash);
-    finish(selftest::run(options().selftest));    // leaves QEMU, or waits until somebody does
+    const selftest::Totals totals = selftest::run(options().selftest);
+    const bool measured = options().bench.empty() || bench::run(options().bench);
+    finish(totals, measured);                     // leaves QEMU, or waits until somebody does
 }
 // clang-format on
 

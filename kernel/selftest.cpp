@@ -55,17 +55,6 @@ Rng generator{0};
 
 std::string_view selection_text;
 
-// Calls visit(item) for each item between commas; stops and returns true when visit does.
-template <typename F> bool any_item(std::string_view list, F&& visit) {
-    while (!list.empty()) {
-        const std::size_t comma = list.find(',');
-        const std::string_view item = list.substr(0, comma);
-        list.remove_prefix(comma == std::string_view::npos ? list.size() : comma + 1);
-        if (!item.empty() && visit(item)) return true;
-    }
-    return false;
-}
-
 bool is_mode(std::string_view item) { return item == "quick" || item == "full"; }
 
 bool glob_names(std::string_view glob, const Test& test) {

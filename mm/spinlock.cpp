@@ -1,8 +1,18 @@
-// The locks each CPU holds.
+// The locks each CPU holds, and how many it has taken.
 #include "mm/spinlock.hpp"
 
-namespace loft::detail {
+namespace loft {
 
-LOFT_PERCPU hal::PerCpu<HeldLocks> held_locks;
+LOFT_PERCPU hal::PerCpu<detail::HeldLocks> detail::held_locks;
 
-} // namespace loft::detail
+LockStats lock_stats_sum() {
+    LockStats sum;
+    hal::online_cpus().for_each([&](CpuId cpu) {
+        const detail::HeldLocks& one = detail::held_locks.of(cpu);
+        sum.taken += one.taken;
+        sum.waits += one.waits;
+    });
+    return sum;
+}
+
+} // namespace loft

@@ -11,6 +11,23 @@ namespace loft {
 // last. Checked with DEBUG=1.
 enum class LockRank : u8 { threads, vmap, cache, pkmap, zone, wait, last };
 
+class SpinGuard;
+
+struct LockStats {
+    u32 taken = 0; // by a SpinGuard; the scheduler's lock of a run queue, which has none, is not counted
+    u32 waits = 0; // found taken by another CPU
+};
+LockStats lock_stats_sum(); // of all online CPUs
+
+namespace detail {
+struct HeldLocks {
+    SpinGuard* newest = nullptr;
+    u32 taken = 0;
+    u32 waits = 0;
+};
+extern hal::PerCpu<HeldLocks> held_locks;
+} // namespace detail
+
 class SpinLock {
   public:
     constexpr SpinLock() = default;
@@ -23,9 +40,12 @@ class SpinLock {
     void lock() {
         const u32 me = hal::this_cpu().value() + 1;
         u32 expected = 0;
+        bool waited = false;
         while (!owner_.compare_exchange(expected, me)) {
             if (expected == me)
                 panic("spinlock: this CPU already holds it, taken at {:08x}", taken_at_.load());
+            if (!waited) detail::held_locks.add<&detail::HeldLocks::waits>(1);
+            waited = true;
             expected = 0;
             hal::cpu_relax();
         }
@@ -48,8 +68,10 @@ class [[nodiscard]] SpinGuard {
     explicit SpinGuard(SpinLock& lock) : flags_{hal::irq_save()}, lock_{lock} {
         if constexpr (config::kDebug) check_rank();
         lock_.lock();
-        outer_ = newest();
-        newest() = this;
+        detail::HeldLocks& here = detail::held_locks.mine();
+        outer_ = here.newest;
+        here.newest = this;
+        ++here.taken;
     }
     ~SpinGuard() {
         newest() = outer_;
@@ -82,13 +104,6 @@ class [[nodiscard]] SpinGuard {
     SpinLock& lock_;
     SpinGuard* outer_;
 };
-
-namespace detail {
-struct HeldLocks {
-    SpinGuard* newest = nullptr;
-};
-extern hal::PerCpu<HeldLocks> held_locks;
-} // namespace detail
 
 inline SpinGuard*& SpinGuard::newest() { return detail::held_locks.mine().newest; }
 

@@ -130,5 +130,6 @@ void lapic_timer_start_periodic(u32 count) {
     reg(Register::timer_divide) = kDivideBy16;
     reg(Register::timer_initial) = count;
 }
+void lapic_timer_stop() { reg(Register::lvt_timer) = kMasked; }
 
 } // namespace loft

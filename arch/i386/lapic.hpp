@@ -33,6 +33,7 @@ void lapic_eoi();
 void lapic_timer_count_down();
 u32 lapic_timer_left();
 void lapic_timer_start_periodic(u32 count);
+void lapic_timer_stop();
 inline constexpr u32 kLapicTimerFull = 0xffff'ffff; // what lapic_timer_count_down starts from
 
 // The interrupt command register (10.6.1): to the one CPU with this APIC id. False, and nothing was sent,

@@ -140,6 +140,19 @@ void timer_start_cpu() {
     if (lapic_clocks_per_tick != 0) lapic_timer_start_periodic(lapic_clocks_per_tick);
 }
 
+TickPause::TickPause() {
+    if (lapic_clocks_per_tick != 0)
+        lapic_timer_stop();
+    else
+        irq_mask(kTickIrq);
+}
+TickPause::~TickPause() {
+    if (lapic_clocks_per_tick != 0)
+        lapic_timer_start_periodic(lapic_clocks_per_tick);
+    else
+        irq_unmask(kTickIrq);
+}
+
 u32 tsc_khz() { return khz; }
 
 hal::Deadline hal::deadline(u32 milliseconds) {

@@ -30,6 +30,16 @@ void timer_start_cpu();
 u32 ticks();
 u32 ticks_of(CpuId cpu);
 
+// While one of these exists the CPU that made it has no ticks, so that a measurement is not interrupted. now_us()
+// goes on; ticks() stands still if this is the boot CPU. Does not nest. Context: the caller does not migrate.
+class [[nodiscard]] TickPause {
+  public:
+    TickPause();
+    ~TickPause();
+    TickPause(const TickPause&) = delete;
+    TickPause& operator=(const TickPause&) = delete;
+};
+
 // "lapic" or "pit"; "none" before timer_init.
 const char* tick_source();
 

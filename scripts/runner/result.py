@@ -58,6 +58,9 @@ def run_program(command, log, timeout, env=None, append=False):
         except subprocess.TimeoutExpired:
             kill(process)
             return None
+        except KeyboardInterrupt:
+            kill(process)
+            raise
         finally:
             running.discard(process)
 

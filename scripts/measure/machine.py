@@ -1,0 +1,115 @@
+"""Boots a kernel in QEMU for the sake of what it prints."""
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+from runner.result import read_log, run_program
+
+from . import lines
+
+LOGS = 'build/logs'
+MEM = '2G'  # a gigabyte of high memory, for both kernels
+
+
+# make's variables are in the environment, and run-qemu would take them as options.
+NO_OPTIONS = dict.fromkeys(('MEM', 'SMP', 'APPEND', 'ACCEL', 'QEMU', 'CPU', 'ICOUNT', 'ISO'), '')
+
+
+class Failed(Exception):
+    """A kernel could not be measured; the text says why."""
+
+
+def boot(log, kernel, append, where, mem=MEM, timeout=300, initrd=None, smp='1', icount='0'):
+    """The log of a boot. `where`: what run-qemu is told about accelerator and program."""
+    command = ['scripts/run-qemu', '--mem', mem, '--smp', smp, '--append', append, *where]
+    if icount != 'off':
+        command += ['--icount', icount]
+    if initrd:
+        command += ['--initrd', initrd]
+    path = f'{LOGS}/{log}.log'
+    status = run_program([*command, kernel], path, timeout, env=NO_OPTIONS)
+    if status is None:
+        raise Failed(f'{kernel} was still running after {timeout} s: see {path}')
+    # loft ends QEMU with 33, Linux switches the machine off.
+    if status != (0 if initrd else 33):
+        raise Failed(f'{kernel} ended with status {status}: see {path}')
+    return read_log(path)
+
+
+def loft(log, kernel, what, where, selftest='off', **machine):
+    """The lines of loft's benchmark, and its whole log."""
+    text = boot(log, kernel, f'selftest={selftest} bench={what} exit', where, **machine)
+    found = lines.parse(text)
+    if not found:
+        raise Failed(f'{kernel} has measured nothing: see {LOGS}/{log}.log')
+    return found, text
+
+
+def unit(where, icount):
+    """What a tick is."""
+    if icount == '0':
+        return 'instructions'
+    return f'instructions, each {2 ** int(icount)} ticks' if icount != 'off' else \
+        f'ticks of the TSC ({" ".join(where[1:2])}, not repeatable)'
+
+
+class Share:
+    """How much of a processor the emulators had that were started and have ended since: less than all of one, and what was
+    measured in time is wrong, because ticks go on while an emulator waits."""
+    ENOUGH = 0.85  # a guest that boots is idle now and then
+
+    def __init__(self):
+        self.begin = self._times()
+
+    @staticmethod
+    def _times():
+        children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return children.ru_utime + children.ru_stime, time.monotonic()
+
+    def get(self):
+        used, now = self._times()
+        return (used - self.begin[0]) / (now - self.begin[1])
+
+    def say(self):
+        if self.get() < self.ENOUGH:
+            print(f'This machine was busy: the emulator had {100 * self.get():.0f} % of a processor. Times, and their ratios, '
+                  'are not to be trusted.\n', flush=True)
+
+
+def qemu_version(where, mem=MEM):
+    command = subprocess.run(['scripts/run-qemu', '--print', '--mem', mem, *where, 'kernel'], capture_output=True,
+                             text=True, check=True, env={**os.environ, **NO_OPTIONS}).stdout.split()
+    version = subprocess.run([command[0], '--version'], capture_output=True, text=True, check=True).stdout
+    return version.splitlines()[0]
+
+
+def write_json(path, content):
+    with open(path, 'w', encoding='utf-8') as file:
+        json.dump(content, file, indent=1)
+        file.write('\n')
+    print(f'written to {path}', flush=True)
+
+
+def add_arguments(parser):
+    parser.add_argument('--accel', default='tcg', help="QEMU's accelerator (tcg)")
+    parser.add_argument('--qemu', default='', help='QEMU program instead of the one that suits')
+
+
+def where(chosen):
+    return ['--accel', chosen.accel] + (['--qemu', chosen.qemu] if chosen.qemu else [])
+
+
+def main(function):
+    """Runs a script's main; whatever ends it also ends the QEMU that it has started."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return function()
+    except Failed as failure:
+        print(f'{os.path.basename(sys.argv[0])}: {failure}', file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
