@@ -60,9 +60,10 @@ HOST_SOURCES   := $(sort $(wildcard mm/*.cpp arch/base/*.cpp tests/sim/*.cpp tes
 WARNINGS := -Wall -Wextra -Werror
 
 KERNEL_FLAGS := -std=c++20 -ffreestanding -fno-exceptions -fno-rtti -fno-threadsafe-statics -fno-stack-protector \
-    -fno-pic -fno-pie -fno-asynchronous-unwind-tables -fno-strict-aliasing -freg-struct-return -O2 -g -march=i686 \
+    -fno-pic -fno-pie -fno-asynchronous-unwind-tables -fno-strict-aliasing -freg-struct-return -O2 -g -march=i686 -mtune=generic \
     -fno-omit-frame-pointer -momit-leaf-frame-pointer $(WARNINGS) -I. -Iarch/i386 -isystem build/include
-GCC_FLAGS    := -mgeneral-regs-only
+# Nothing on a stack is wider than a word: no call pads it to 16 bytes.
+GCC_FLAGS    := -mgeneral-regs-only -mpreferred-stack-boundary=2
 # clang's -mgeneral-regs-only (and -mno-80387) reject libstdc++'s headers; scripts/check-kernel sees what these let pass.
 CLANG_FLAGS  := --target=i686-linux-gnu -mno-implicit-float -mno-sse -mno-mmx
 # Without -g: gdb rejects the line numbers that NASM writes for a file with several sections; it has the symbols.

@@ -35,13 +35,18 @@ void measure_local(Meter& meter, Page* const* pages) {
         kunmap_local(at);
     });
     const auto nested = [=](u32 first, auto touch) {
-        LocalAddr at[4];
-        for (u32 k = 0; k != 4; ++k) {
-            at[k] = kmap_local_page(pages[first + k]);
-            touch(at[k]);
-        }
-        for (u32 k = 4; k-- != 0;)
-            kunmap_local(at[k]);
+        const LocalAddr a = kmap_local_page(pages[first]);
+        touch(a);
+        const LocalAddr b = kmap_local_page(pages[first + 1]);
+        touch(b);
+        const LocalAddr c = kmap_local_page(pages[first + 2]);
+        touch(c);
+        const LocalAddr d = kmap_local_page(pages[first + 3]);
+        touch(d);
+        kunmap_local(d);
+        kunmap_local(c);
+        kunmap_local(b);
+        kunmap_local(a);
     };
     meter.mapping("kmap_local.nested4", [=](u32, auto touch) { nested(0, touch); }); // four hits
     meter.mapping("kmap_local.nested4.miss", [=](u32 i, auto touch) { nested(i * 4 % kPages, touch); });

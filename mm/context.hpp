@@ -24,13 +24,12 @@ inline void preempt_enable() {
     context.add<&Context::preempt_count>(static_cast<u32>(-1));
     if constexpr (config::kPreempt) {
         // A reschedule that was asked for in between happens now.
-        if (context.load<&Context::reschedule>() != 0 && context.load<&Context::preempt_count>() == 0) [[unlikely]]
+        if (!context.equals<&Context::reschedule>(0) && context.equals<&Context::preempt_count>(0)) [[unlikely]]
             hal::reschedule();
     }
 }
 inline bool preemptible() {
-    return context.load<&Context::preempt_count>() == 0 && context.load<&Context::irq_depth>() == 0 &&
-           hal::irqs_enabled();
+    return context.equals<&Context::preempt_count>(0) && context.equals<&Context::irq_depth>(0) && hal::irqs_enabled();
 }
 inline bool in_interrupt() { return context.load<&Context::irq_depth>() != 0; }
 

@@ -11,17 +11,6 @@ void check_range(const char* what, u32 offset, u32 bytes) {
 
 } // namespace
 
-void clear_highpage(Page* page) {
-    LocalMap map{page};
-    hal::zero_words(map.addr(), kPageSize);
-}
-
-void copy_highpage(Page* to, Page* from) {
-    LocalMap source{from};
-    LocalMap target{to};
-    hal::copy_words(target.addr(), source.addr(), kPageSize);
-}
-
 void memcpy_to_page(Page* page, u32 offset, const void* from, u32 bytes) {
     check_range("memcpy_to_page", offset, bytes);
     LocalMap map{page};

@@ -10,7 +10,7 @@ namespace loft {
 class [[nodiscard]] LocalMap {
   public:
     [[nodiscard]] explicit LocalMap(Page* page) : addr_{kmap_local_page(page)} {}
-    ~LocalMap() { kunmap_local(addr_); }
+    ~LocalMap() { detail::unmap_made(addr_); }
     LocalMap(const LocalMap&) = delete;
     LocalMap& operator=(const LocalMap&) = delete;
     LocalAddr addr() const { return addr_; }
@@ -45,8 +45,20 @@ class [[nodiscard]] KMap {
 };
 
 // All of these: any context but NMI; one or two local slots; cost as kmap_local_page for each page.
-void clear_highpage(Page* page);
-void copy_highpage(Page* to, Page* from);
+inline void clear_highpage(Page* page) {
+    LocalMap map{page};
+    hal::zero_words(map.addr(), kPageSize);
+}
+inline void copy_highpage(Page* to, Page* from) {
+    if (LocalPair::suits(from, to)) [[likely]] {
+        LocalPair map{from, to};
+        hal::copy_words(map.second(), map.first(), kPageSize);
+        return;
+    }
+    LocalMap source{from};
+    LocalMap target{to};
+    hal::copy_words(target.addr(), source.addr(), kPageSize);
+}
 // offset + bytes at most kPageSize; panics beyond.
 void memcpy_to_page(Page* page, u32 offset, const void* from, u32 bytes);
 void memcpy_from_page(void* to, Page* page, u32 offset, u32 bytes);

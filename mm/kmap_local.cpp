@@ -20,19 +20,6 @@ LOFT_PERCPU hal::PerCpu<LocalDebug> local_debug;
 
 u32 slot_index(VirtAddr va) { return (va.value() - local_maps.load<&LocalMaps::base>()) / kLocalStride; }
 
-// Pages that have no need of a slot. DEBUG sends them through one all the same.
-bool needs_slot(Pfn pfn) { return config::kHighMem && (config::kDebug || is_highmem(pfn)); }
-
-[[noreturn, gnu::cold, gnu::noinline]] void overflow(VirtAddr va) {
-    const u32 base = local_maps.load<&LocalMaps::base>();
-    const u32 index = slot_index(va);
-    local_maps.add<&LocalMaps::top>(0u - kLocalStride); // the panic shows what is held, and that alone
-    panic("kmap_local_page: mapping number {} does not fit: {} slots for a thread, {} with interrupts (would "
-          "be at {}, "
-          "the first is at {:08x})",
-          index + 1, layout::kLocalThreadSlots, layout::kLocalSlots, va, base);
-}
-
 [[noreturn, gnu::cold, gnu::noinline]] void wrong_order(VirtAddr va, u32 top) {
     const u32 base = local_maps.load<&LocalMaps::base>();
     if (top == base)
@@ -47,67 +34,56 @@ bool needs_slot(Pfn pfn) { return config::kHighMem && (config::kDebug || is_high
     panic("kunmap_local: {} is not the youngest mapping: {} is still held", va, youngest);
 }
 
-// The change of a slot, in the one order that is right at every point (see the header).
-void install(VirtAddr va, Pte::Halves want) {
-    hal::PteCell* cell = kernel_pte(va);
-    local_maps.add<&LocalMaps::misses>(1);
-    // With DEBUG there is nothing to forget: unmap and switch_out emptied and flushed the slot while it was held.
-    if constexpr (!config::kDebug) {
-        hal::pte_clear_low(cell);
-        tlb_flush_local_page(va);
-    }
-    hal::pte_set(cell, Pte::from(want));
-}
-
-bool shows(VirtAddr va, Pte::Halves want) {
-    const hal::PteCell* cell = kernel_pte(va);
-    return hal::pte_low(cell) == want.low && hal::pte_high(cell) == want.high;
-}
-
 } // namespace
 
 namespace detail {
 
-[[gnu::noinline]] VirtAddr map_slot(Pfn pfn, [[maybe_unused]] u32 caller) {
-    const VirtAddr va{local_maps.exchange_add<&LocalMaps::top>(kLocalStride)};
-    if (va.value() >= local_maps.load<&LocalMaps::limit>()) [[unlikely]]
-        overflow(va);
+void local_overflow(VirtAddr va) {
+    const u32 base = local_maps.load<&LocalMaps::base>();
+    const u32 index = slot_index(va);
+    local_maps.add<&LocalMaps::top>(0u - kLocalStride); // the panic shows what is held, and that alone
+    panic("kmap_local_page: mapping number {} does not fit: {} slots for a thread, {} with interrupts (would "
+          "be at {}, "
+          "the first is at {:08x})",
+          index + 1, layout::kLocalThreadSlots, layout::kLocalSlots, va, base);
+}
 
-    const Pte entry{pfn, kernel_prot.data};
-    const Pte::Halves want{entry.low(), entry.high()};
-    if constexpr (config::kDebug) {
-        const hal::PteCell* cell = kernel_pte(va);
-        if (hal::pte_low(cell) != 0)
-            panic("kmap_local_page: slot {} is not empty: {:08x}{:08x}", va, hal::pte_high(cell),
-                  hal::pte_low(cell));
+void local_overflow_two(VirtAddr first) {
+    local_maps.add<&LocalMaps::top>(0u - kLocalStride);
+    // Whichever of the two is the first that does not fit.
+    local_overflow(local_maps.at_most<&LocalMaps::limit>(first.value()) ? first : first + kLocalStride);
+}
+
+void local_unmap_other(VirtAddr va) {
+    if (!in_direct_map(va)) wrong_order(va, local_maps.load<&LocalMaps::top>());
+}
+
+VirtAddr local_map_debug(Pfn pfn, u32 caller) {
+    const VirtAddr va{local_maps.exchange_add<&LocalMaps::top>(kLocalStride)};
+    if (local_maps.at_most<&LocalMaps::limit>(va.value())) local_overflow(va);
+    const hal::PteCell* cell = kernel_pte(va);
+    if (hal::pte_low(cell) != 0)
+        panic("kmap_local_page: slot {} is not empty: {:08x}{:08x}", va, hal::pte_high(cell), hal::pte_low(cell));
+    {
         IrqGuard guard;
         local_debug.mine().caller[slot_index(va)] = caller;
         local_debug.mine().frame[slot_index(va)] = pfn;
-    } else if (shows(va, want)) {
-        return va;
     }
-    install(va, want);
+    install(va, page_halves(pfn_to_page(pfn), kernel_prot.data));
     return va;
 }
 
-[[gnu::noinline]] void unmap_slot(VirtAddr va) {
+// Emptied and flushed before the slot is released: an interrupt that comes after the release finds it empty (bug 1).
+void local_unmap_debug(VirtAddr va) {
     const u32 top = local_maps.load<&LocalMaps::top>();
-    if (va.page().value() != top - kLocalStride || top == local_maps.load<&LocalMaps::base>()) [[unlikely]] {
-        if (!config::kDebug && in_direct_map(va)) return;
-        wrong_order(va, top);
-    }
-    if constexpr (config::kDebug) {
-        // Emptied and flushed before the slot is released: an interrupt that comes after the release finds it
-        // empty (bug 1).
-        hal::PteCell* cell = kernel_pte(va.page());
-        const Pte entry = hal::pte_read(cell);
-        const Pfn frame = local_debug.mine().frame[slot_index(va)];
-        if (!entry.present() || entry.pfn() != frame)
-            panic("kunmap_local: slot {} shows frame {}, not {} that was mapped there", va.page(),
-                  entry.pfn(), frame);
-        hal::pte_clear(cell);
-        tlb_flush_local_page(va.page());
-    }
+    if (va.page().value() != top - kLocalStride || top == local_maps.load<&LocalMaps::base>()) wrong_order(va, top);
+    hal::PteCell* cell = kernel_pte(va.page());
+    const Pte entry = hal::pte_read(cell);
+    const Pfn frame = local_debug.mine().frame[slot_index(va)];
+    if (!entry.present() || entry.pfn() != frame)
+        panic("kunmap_local: slot {} shows frame {}, not {} that was mapped there", va.page(), entry.pfn(), frame);
+    hal::pte_clear(cell);
+    tlb_flush_local_page(va.page());
     local_maps.add<&LocalMaps::top>(0u - kLocalStride);
 }
 
@@ -124,30 +100,6 @@ void private_slot_unmap() {
 }
 
 } // namespace detail
-
-LocalAddr kmap_local_page(Page* page) {
-    const Pfn pfn = page_to_pfn(page);
-    return LocalAddr{needs_slot(pfn) ? detail::map_slot(pfn, config::kDebug ? hal::return_address() : 0)
-                                     : direct_addr(pfn)};
-}
-
-void kunmap_local(LocalAddr addr) {
-    if constexpr (config::kHighMem) detail::unmap_slot(addr);
-}
-
-AtomicAddr kmap_atomic(Page* page) {
-    preempt_disable();
-    pagefault_disable();
-    const Pfn pfn = page_to_pfn(page);
-    return AtomicAddr{needs_slot(pfn) ? detail::map_slot(pfn, config::kDebug ? hal::return_address() : 0)
-                                      : direct_addr(pfn)};
-}
-
-void kunmap_atomic(AtomicAddr addr) {
-    if constexpr (config::kHighMem) detail::unmap_slot(addr);
-    pagefault_enable();
-    preempt_enable();
-}
 
 u32 local_depth() {
     return (local_maps.load<&LocalMaps::top>() - local_maps.load<&LocalMaps::base>()) / kLocalStride;
@@ -181,7 +133,7 @@ bool local_to_pfn(VirtAddr va, Pfn& out) {
     if constexpr (!config::kHighMem) return false;
     const u32 base = local_maps.load<&LocalMaps::base>(), top = local_maps.load<&LocalMaps::top>();
     if (va.value() < base || va.value() >= top) return false;
-    const Pte entry = hal::pte_read(kernel_pte(va));
+    const Pte entry = hal::pte_read(kernel_pte(va.page()));
     if (!entry.present()) return false; // a guard page
     out = entry.pfn();
     return true;
@@ -249,7 +201,7 @@ void local_switch_in(const LocalSaved& saved) {
         }
         // A thread that was stopped between its flush and its write counts on the flush; since then another one may have
         // been stopped between its clearing and its flush. An empty slot looks the same in both cases.
-        if (saved.entry[i].low == 0 || !shows(va, saved.entry[i])) install(va, saved.entry[i]);
+        if (saved.entry[i].low == 0 || !hal::pte_is(kernel_pte(va), saved.entry[i])) detail::install(va, saved.entry[i]);
     }
     local_maps.store<&LocalMaps::top>(base + saved.depth * kLocalStride);
 }

@@ -21,6 +21,8 @@
 #include "mm/pagetable.hpp"
 #include "mm/tlb.hpp"
 
+#include <atomic>
+
 namespace loft {
 
 // The address of a local mapping. Usable as a VirtAddr for access; a VirtAddr or a Page* is not usable as
@@ -62,15 +64,10 @@ struct LocalMaps {
 };
 extern hal::PerCpu<LocalMaps> local_maps;
 
-namespace detail {
-VirtAddr map_slot(Pfn pfn, u32 caller); // DEBUG remembers the caller
-void unmap_slot(VirtAddr va);
-} // namespace detail
-
 // Maps a page for the context that calls, until kunmap_local in the opposite order.
 // Context: any but NMI. Never sleeps, never fails: the 17th mapping of a thread and the 33rd with interrupts
 // panic. A page of lowmem is arithmetic. The thread stays on its CPU while it holds one. Cost: nothing if the
-// slot shows the page already, else one invlpg. Source: Linux kmap_local_page(); SDM vol. 3, 4.10.4.
+// slot shows the page already, else one invlpg. Inline. Source: Linux kmap_local_page(); SDM vol. 3, 4.10.4.
 [[nodiscard]] LocalAddr kmap_local_page(Page* page);
 // Takes any address inside the page. Panics, naming both addresses, if it is not the youngest mapping.
 // Context: the one that mapped. Cost: nothing (DEBUG: one invlpg).
@@ -150,5 +147,119 @@ template <typename F> void with_private_slot(Pfn pfn, F&& visit) {
     visit(detail::private_slot_map(pfn));
     detail::private_slot_unmap();
 }
+
+// --- The paths themselves: every access to high memory takes them, so they are inline, and what cannot happen is not.
+namespace detail {
+
+[[noreturn, gnu::cold, gnu::noinline]] void local_overflow(VirtAddr va);
+[[noreturn, gnu::cold, gnu::noinline]] void local_overflow_two(VirtAddr first); // of two claimed at once
+// An address that is not the youngest mapping: of the direct map, or a mistake.
+[[gnu::cold, gnu::noinline]] void local_unmap_other(VirtAddr va);
+VirtAddr local_map_debug(Pfn pfn, u32 caller); // DEBUG's algorithm
+void local_unmap_debug(VirtAddr va);
+
+// Pages that have no need of a slot. DEBUG sends them through one all the same.
+inline bool needs_slot(const Page* page) { return config::kHighMem && (config::kDebug || is_highmem(page)); }
+
+// The change of a slot, in the one order that is right at every point (see above).
+inline void install(VirtAddr va, Pte::Halves want) {
+    hal::PteCell* cell = kernel_pte(va);
+    local_maps.add<&LocalMaps::misses>(1); // counts the invlpg, too: TlbStats
+    // With DEBUG there is nothing to forget: unmap and switch_out emptied and flushed the slot while it was held.
+    if constexpr (!config::kDebug) {
+        hal::pte_clear_low(cell);
+        hal::invlpg(va, hal::Site::current());
+    }
+    hal::pte_set(cell, want);
+}
+
+inline void show(VirtAddr va, const Page* page) {
+    const Pte::Halves want = page_halves(page, kernel_prot.data);
+    if (!hal::pte_is(kernel_pte(va), want)) install(va, want);
+}
+
+[[gnu::always_inline]] inline VirtAddr map_slot(const Page* page) {
+    if constexpr (config::kDebug) return local_map_debug(page_to_pfn(page), hal::return_address());
+    const VirtAddr va{local_maps.exchange_add<&LocalMaps::top>(layout::kLocalStride)};
+    if (local_maps.at_most<&LocalMaps::limit>(va.value())) [[unlikely]]
+        local_overflow(va);
+    show(va, page);
+    return va;
+}
+
+// `va` is the first address of a page that map_slot has given, as an object that undoes it knows.
+[[gnu::always_inline]] inline void unmap_made(VirtAddr va) {
+    if constexpr (!config::kHighMem) return;
+    if constexpr (config::kDebug) return local_unmap_debug(va);
+    if (!local_maps.equals<&LocalMaps::top>(va.value() + layout::kLocalStride)) [[unlikely]]
+        return local_unmap_other(va);
+    local_maps.add<&LocalMaps::top>(0u - layout::kLocalStride);
+}
+
+// Any address: the one below an empty stack, which the order alone would let pass, is no mapping either.
+[[gnu::always_inline]] inline void unmap_slot(VirtAddr va) {
+    if constexpr (!config::kHighMem) return;
+    if constexpr (!config::kDebug)
+        if (!local_maps.at_most<&LocalMaps::base>(va.value())) [[unlikely]]
+            return local_unmap_other(va);
+    unmap_made(va.page());
+}
+
+} // namespace detail
+
+[[gnu::always_inline]] inline LocalAddr kmap_local_page(Page* page) {
+    if (detail::needs_slot(page)) [[likely]]
+        return LocalAddr{detail::map_slot(page)};
+    return LocalAddr{direct_addr(page_to_pfn(page))};
+}
+
+[[gnu::always_inline]] inline void kunmap_local(LocalAddr addr) {
+    detail::unmap_slot(addr);
+}
+
+[[gnu::always_inline]] inline AtomicAddr kmap_atomic(Page* page) {
+    preempt_disable();
+    pagefault_disable();
+    if (detail::needs_slot(page)) [[likely]]
+        return AtomicAddr{detail::map_slot(page)};
+    return AtomicAddr{direct_addr(page_to_pfn(page))};
+}
+
+[[gnu::always_inline]] inline void kunmap_atomic(AtomicAddr addr) {
+    detail::unmap_slot(addr);
+    pagefault_enable();
+    preempt_enable();
+}
+
+// Two high pages for the length of a copy: their slots are taken by one claim, and given back by one. Not with DEBUG, which
+// looks at each.
+class [[nodiscard]] LocalPair {
+  public:
+    static bool suits(const Page* a, const Page* b) {
+        return config::kHighMem && !config::kDebug && is_highmem(a) && is_highmem(b);
+    }
+    [[gnu::always_inline]] LocalPair(Page* first, Page* second)
+        : first_{local_maps.exchange_add<&LocalMaps::top>(kTwo)} {
+        if (local_maps.at_most<&LocalMaps::limit>(this->second().value())) [[unlikely]]
+            detail::local_overflow_two(first_);
+        detail::show(first_, first);
+        // What both need is read again: keeping it would cost more registers than there are.
+        std::atomic_signal_fence(std::memory_order_seq_cst);
+        detail::show(this->second(), second);
+    }
+    [[gnu::always_inline]] ~LocalPair() {
+        if (!local_maps.equals<&LocalMaps::top>(first_.value() + kTwo)) [[unlikely]]
+            detail::local_unmap_other(first_);
+        local_maps.add<&LocalMaps::top>(0u - kTwo);
+    }
+    LocalPair(const LocalPair&) = delete;
+    LocalPair& operator=(const LocalPair&) = delete;
+    VirtAddr first() const { return first_; }
+    VirtAddr second() const { return first_ + layout::kLocalStride; }
+
+  private:
+    static constexpr u32 kTwo = 2 * layout::kLocalStride;
+    VirtAddr first_;
+};
 
 } // namespace loft

@@ -34,6 +34,7 @@ Boundaries decide(Pfn ram_end, u64 highmem, u32 vmalloc) {
 
     Boundaries b;
     b.lowmem_bytes = round_down(static_cast<u32>(lowmem), kPageSize);
+    b.lowmem_frames = b.lowmem_bytes >> kPageShift;
     b.upper_base = 0u - upper;
     b.vmap_begin = kVmapEnd - vmap_bytes;
     return b;

@@ -77,13 +77,14 @@ static_assert(kVmapEnd > kPageOffset + kMaxLowmem + kDirectMapHole + kMinVmap);
 // What boot decided. Set once by layout_init, before any other CPU runs.
 struct Boundaries {
     u32 lowmem_bytes = 0; // the direct map is kPageOffset .. kPageOffset + lowmem_bytes
+    u32 lowmem_frames = 0; // the same in frames, which is asked more often than anything else
     u32 upper_base = 0;   // from here to 4 GiB every page table exists from boot on
     u32 vmap_begin = 0;
 };
 extern Boundaries boundaries;
 
 inline VirtAddr direct_map_end() { return VirtAddr{kPageOffset + boundaries.lowmem_bytes}; }
-inline Pfn lowmem_end() { return Pfn{boundaries.lowmem_bytes >> kPageShift}; }
+inline Pfn lowmem_end() { return Pfn{boundaries.lowmem_frames}; }
 
 // How much lowmem and vmap space a machine gets: `ram_end` is the end of its reachable memory, `highmem` and
 // `vmalloc` are the options (kAllHighMem and 0 where not given). Pure.

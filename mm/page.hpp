@@ -51,16 +51,17 @@ class Page {
         return static_cast<u32>(type) << kTypeShift | refs;
     }
 
+    // Used, on its own, without a slot of kmap; whatever its count.
+    bool is_plain() const { return word0_.load() >> kSlotShift == static_cast<u32>(PageType::used) << (kTypeShift - kSlotShift); }
+
     void set_type(PageType type) {
         u32 old = word0_.load();
         while (!word0_.compare_exchange(old, (old & ~kTypeField) | static_cast<u32>(type) << kTypeShift)) {
         }
     }
-    void set_slot(u32 slot) {
-        u32 old = word0_.load();
-        while (!word0_.compare_exchange(old, (old & ~(kSlotMask << kSlotShift)) | slot << kSlotShift)) {
-        }
-    }
+    // The owner of the pool's lock: from no slot to one, and back. References may come and go at the same time.
+    void set_slot(u32 slot) { word0_.fetch_or(slot << kSlotShift); }
+    void clear_slot() { word0_.fetch_and(~(kSlotMask << kSlotShift)); }
     // One reference more; saturates.
     void get() {
         u32 old = word0_.load();
@@ -86,6 +87,7 @@ class Page {
         word0_.store(static_cast<u32>(type) << kTypeShift | next.value());
         word1_ = order << kOrderShift | prev.value();
     }
+    void make_cached() { word0_.store(static_cast<u32>(PageType::cached) << kTypeShift); }
     void set_next(Pfn next) { word0_.store((word0_.load() & ~kLinkMask) | next.value()); }
     void set_prev(Pfn prev) { word1_ = (word1_ & ~kLinkMask) | prev.value(); }
     void make_none() { word0_.store(0); }
@@ -108,12 +110,24 @@ inline constexpr u32 kMaxPfn = config::kPae       ? 1u << 24
 // The frame table: one Page for every frame from 0 to page_count().
 extern Page* mem_map;
 extern u32 mem_map_count;
+// Where the zones of the frames begin in it (page_alloc.hpp); behind its end if there is none.
+extern Page* first_normal_page;
+extern Page* first_high_page;
 
 inline Pfn page_to_pfn(const Page* page) { return Pfn{static_cast<u32>(page - mem_map)}; }
 inline Page* pfn_to_page(Pfn pfn) { return mem_map + pfn.value(); }
 inline bool pfn_valid(Pfn pfn) { return pfn.value() < mem_map_count; }
 inline bool is_highmem(Pfn pfn) { return pfn >= layout::lowmem_end(); }
-inline bool is_highmem(const Page* page) { return is_highmem(page_to_pfn(page)); }
+inline bool is_highmem(const Page* page) { return page >= first_high_page; }
+
+// The entry that shows the page: its place in the table, of 8 bytes a frame, shifted to where an entry has the frame. The
+// number of the frame is never computed.
+inline Pte::Halves page_halves(const Page* page, PteFlags flags) {
+    const u32 bytes = static_cast<u32>(reinterpret_cast<std::uintptr_t>(page) - reinterpret_cast<std::uintptr_t>(mem_map));
+    constexpr u32 kShift = kPageShift - std::countr_zero(sizeof(Page));
+    const Pte::Halves flag = flags.halves();
+    return {bytes << kShift | flag.low, (config::kPae ? bytes >> (32 - kShift) : 0) | flag.high};
+}
 
 // Lowmem only: where the direct map shows a frame, and back.
 inline VirtAddr direct_addr(Pfn pfn) { return VirtAddr{layout::kPageOffset + (pfn.value() << kPageShift)}; }

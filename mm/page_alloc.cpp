@@ -11,22 +11,16 @@ namespace loft {
 
 Page* mem_map;
 u32 mem_map_count;
+Page* first_normal_page;
+Page* first_high_page;
+
+LOFT_PERCPU hal::PerCpu<detail::CpuPages> detail::cpu_pages;
 
 namespace {
 
-// A CPU's list for one zone: frames whose descriptors say "cached". Interrupts are off while it is touched.
-struct CachedFrames {
-    static constexpr u32 kCapacity = 64;
-    static constexpr u32 kBatch = 32; // moved from or to the buddy system at once
-    u32 count = 0;
-    u32 pfn[kCapacity]{};
-};
-
-struct CpuPages {
-    CachedFrames zone[kZones];
-    AllocStats stats;
-};
-LOFT_PERCPU hal::PerCpu<CpuPages> cpu_pages;
+using detail::CachedFrames;
+using detail::cpu_pages;
+using detail::CpuPages;
 
 struct Zone {
     Buddy buddy;
@@ -79,18 +73,19 @@ void refill(CachedFrames& list, Zone& zone, u32 floor) {
     while (list.count < CachedFrames::kBatch && zone.buddy.free_frames() > floor) {
         const Pfn pfn = zone.buddy.take(0);
         if (pfn.value() == 0) break;
-        pfn_to_page(pfn)->make_free(PageType::cached, Pfn{}, Pfn{}, 0);
-        list.pfn[list.count++] = pfn.value();
+        Page* page = pfn_to_page(pfn);
+        page->make_cached();
+        list.page[list.count++] = page;
     }
 }
 
 void drain(CachedFrames& list, Zone& zone, u32 keep) {
     SpinGuard guard{zone.buddy.lock};
     while (list.count > keep)
-        zone.buddy.give(Pfn{list.pfn[--list.count]}, 0);
+        zone.buddy.give(page_to_pfn(list.page[--list.count]), 0);
 }
 
-Pfn take_cached(Gfp gfp, CpuPages& mine) {
+Page* take_cached(Gfp gfp, CpuPages& mine) {
     const Order& allowed = order_of(gfp);
     for (u32 i = 0; i < allowed.count; ++i) {
         const ZoneId id = allowed.zone[i];
@@ -104,9 +99,9 @@ Pfn take_cached(Gfp gfp, CpuPages& mine) {
         }
         if (list.count == 0) continue;
         if (i != 0) ++mine.stats.fallbacks;
-        return Pfn{list.pfn[--list.count]};
+        return list.page[--list.count];
     }
-    return Pfn{};
+    return nullptr;
 }
 
 // What kmap keeps of a frame goes; whatever else still shows it is a bug.
@@ -139,19 +134,18 @@ ZoneId zone_of(Pfn pfn) {
     return pfn.value() < kDmaEnd ? ZoneId::dma : ZoneId::normal;
 }
 
-Page* alloc_page(Gfp gfp) {
+Page* detail::alloc_page_slow(Gfp gfp) {
     const u32 flags = hal::irq_save();
-    const Pfn pfn = take_cached(gfp, cpu_pages.mine());
-    if (pfn.value() == 0) {
+    Page* page = take_cached(gfp, cpu_pages.mine());
+    if (page == nullptr) {
         ++cpu_pages.mine().stats.failures;
         hal::irq_restore(flags);
         return nullptr;
     }
-    Page* page = pfn_to_page(pfn);
     page->make_used(PageType::used, 1);
     hal::irq_restore(flags);
-    hal::note_frame_used(pfn, 0);
-    if constexpr (config::kDebug) debug_check_poison(pfn, 0);
+    hal::note_frame_used(page_to_pfn(page), 0);
+    if constexpr (config::kDebug) debug_check_poison(page_to_pfn(page), 0);
     return page;
 }
 
@@ -180,9 +174,8 @@ Page* alloc_pages(Gfp gfp, u32 order) {
     return page;
 }
 
-void free_page(Page* page) {
-    if (page->word() >> 16 != Page::used_word(PageType::used, 0) >> 16) [[unlikely]]
-        check_free(page);
+void detail::free_page_slow(Page* page) {
+    if (!page->is_plain()) check_free(page);
     const Pfn pfn = page_to_pfn(page);
     if constexpr (config::kDebug) debug_frame_freed(pfn, 0);
     hal::note_frame_free(pfn, 0);
@@ -190,12 +183,12 @@ void free_page(Page* page) {
     CpuPages& mine = cpu_pages.mine();
     const u32 id = static_cast<u32>(zone_of(pfn));
     CachedFrames& list = mine.zone[id];
-    page->make_free(PageType::cached, Pfn{}, Pfn{}, 0);
+    page->make_cached();
     if (list.count == CachedFrames::kCapacity) {
         ++mine.stats.drains;
         drain(list, zones[id], CachedFrames::kCapacity - CachedFrames::kBatch);
     }
-    list.pfn[list.count++] = pfn.value();
+    list.page[list.count++] = page;
     hal::irq_restore(flags);
 }
 
@@ -268,6 +261,8 @@ void page_alloc_init(Page* table, u32 frames) {
     mem_map_count = frames;
     const u32 low = std::min(layout::lowmem_end().value(), frames);
     const u32 dma = std::min(kDmaEnd, low);
+    first_normal_page = table + kDmaEnd;
+    first_high_page = table + layout::lowmem_end().value();
     for (Zone& zone : zones)
         zone.managed = zone.present = zone.reserve = 0;
     zones[0].buddy.init(Pfn{}, Pfn{dma});

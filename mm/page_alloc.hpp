@@ -30,13 +30,13 @@ ZoneId zone_of(Pfn pfn);
 // DEBUG). Null when no zone that `gfp` allows has them; nothing is printed and nothing is lost. Context: any,
 // interrupts included. Never sleeps. No TLB operation (DEBUG: one invlpg a high frame).
 [[nodiscard]] Page* alloc_pages(Gfp gfp, u32 order);
-[[nodiscard]] Page* alloc_page(Gfp gfp);
+[[nodiscard]] Page* alloc_page(Gfp gfp); // inline while this CPU's list of the first zone has one
 
 // Gives frames back whatever their count is; `order` is that of the allocation. Panics on a frame that is not
 // the head of an allocation (double free) or that is still mapped by kmap. Context: any. An idle pkmap
 // mapping of the frame is taken away, its flush stays owed (mm/pkmap.hpp).
 void free_pages(Page* page, u32 order);
-void free_page(Page* page);
+void free_page(Page* page); // inline while this CPU's list has room
 
 // Reference counting of single frames; the last put_page frees.
 inline void get_page(Page* page) { page->get(); }
@@ -73,5 +73,73 @@ void page_alloc_init_cpu(CpuId cpu); // an empty list
 void page_alloc_present(Pfn begin, Pfn end);
 void page_alloc_add(Pfn begin, Pfn end);
 void page_alloc_ready(); // computes the reserves; the allocator works from here on
+
+// --- The paths of single frames.
+namespace detail {
+
+// A CPU's list for one zone: frames whose descriptors say "cached". Interrupts are off while it is touched.
+struct CachedFrames {
+    static constexpr u32 kCapacity = 64;
+    static constexpr u32 kBatch = 32; // moved from or to the buddy system at once
+    u32 count = 0;
+    Page* page[kCapacity]{};
+};
+struct CpuPages {
+    CachedFrames zone[kZones];
+    AllocStats stats;
+};
+extern hal::PerCpu<CpuPages> cpu_pages;
+
+// A request begins with the zone of the same number.
+static_assert(static_cast<u32>(Gfp::dma) == static_cast<u32>(ZoneId::dma) &&
+              static_cast<u32>(Gfp::kernel) == static_cast<u32>(ZoneId::normal) &&
+              static_cast<u32>(Gfp::high) == static_cast<u32>(ZoneId::high));
+
+Page* alloc_page_slow(Gfp gfp);
+void free_page_slow(Page* page);
+
+// The list for a frame of any zone.
+inline CachedFrames* list_for(CpuPages& mine, const Page* page) {
+    if (is_highmem(page)) [[likely]]
+        return &mine.zone[static_cast<u32>(ZoneId::high)];
+    return &mine.zone[static_cast<u32>(page >= first_normal_page ? ZoneId::normal : ZoneId::dma)];
+}
+
+} // namespace detail
+
+[[gnu::always_inline]] inline Page* alloc_page(Gfp gfp) {
+    if constexpr (config::kDebug) return detail::alloc_page_slow(gfp);
+    const u32 flags = hal::irq_save();
+    detail::CachedFrames& list = detail::cpu_pages.mine().zone[static_cast<u32>(gfp)];
+    const u32 left = list.count - 1;
+    if (static_cast<int>(left) < 0) [[unlikely]] {
+        hal::irq_restore(flags);
+        return detail::alloc_page_slow(gfp);
+    }
+    list.count = left;
+    Page* const page = list.page[left];
+    page->make_used(PageType::used, 1);
+    hal::irq_restore(flags);
+    hal::note_frame_used(page_to_pfn(page), 0);
+    return page;
+}
+
+[[gnu::always_inline]] inline void free_page(Page* page) {
+    // Anything but a plain frame that kmap does not know: looked at, or refused.
+    if (config::kDebug || !page->is_plain()) [[unlikely]]
+        return detail::free_page_slow(page);
+    const u32 flags = hal::irq_save();
+    detail::CachedFrames& list = *detail::list_for(detail::cpu_pages.mine(), page);
+    const u32 count = list.count;
+    if (count == detail::CachedFrames::kCapacity) [[unlikely]] {
+        hal::irq_restore(flags);
+        return detail::free_page_slow(page);
+    }
+    hal::note_frame_free(page_to_pfn(page), 0);
+    page->make_cached();
+    list.page[count] = page;
+    list.count = count + 1;
+    hal::irq_restore(flags);
+}
 
 } // namespace loft

@@ -11,7 +11,7 @@ namespace loft {
 KernelProt kernel_prot;
 
 namespace detail {
-hal::PteCell* kernel_ptes;
+std::uintptr_t kernel_ptes_origin;
 }
 
 namespace {
@@ -35,6 +35,15 @@ Pfn frame_of(const void* table) { return direct_phys(hal::lowmem_addr(table)).pf
 
 // A directory entry that leads to a table. Its rights are those of everything below; the PTEs narrow them.
 Pte table_entry(const void* table) { return Pte{frame_of(table), pte::present | pte::write | pte::accessed}; }
+
+hal::PteCell* upper_tables; // the first entry of the upper part
+
+// From here on the entries of addresses from `base` on are `cells`.
+void set_upper_tables(hal::PteCell* cells, VirtAddr base) {
+    upper_tables = cells;
+    detail::kernel_ptes_origin =
+        reinterpret_cast<std::uintptr_t>(cells) - (base.value() >> kPageShift) * sizeof(RawPte);
+}
 
 // Where the entries of the kernel's directory are: address space is cut in pieces of kLargeSize.
 struct Directories {
@@ -90,7 +99,7 @@ void build_upper(Directories dirs) {
     for (u32 i = 0; i < tables; ++i)
         hal::pte_set(dirs.of(base + i * kLargeSize), table_entry(cells + i * kPtesPerTable));
 
-    hal::PteCell* early = detail::kernel_ptes;
+    hal::PteCell* early = upper_tables;
     if (early != nullptr) {
         for (u32 slot = 0; slot < static_cast<u32>(layout::Fix::count); ++slot) {
             const VirtAddr va = layout::fix_addr(static_cast<layout::Fix>(slot));
@@ -98,7 +107,7 @@ void build_upper(Directories dirs) {
             if (old.present()) hal::pte_set(cells + ((va - base) >> kPageShift), old);
         }
     }
-    detail::kernel_ptes = cells;
+    set_upper_tables(cells, base);
 }
 
 } // namespace
@@ -120,7 +129,7 @@ void pagetable_init_flags() {
 void pagetable_early(hal::PteCell* last_table) {
     pagetable_init_flags();
     layout::boundaries.upper_base = 0u - kLargeSize;
-    detail::kernel_ptes = last_table;
+    set_upper_tables(last_table, VirtAddr{layout::boundaries.upper_base});
 }
 
 PhysAddr pagetable_build(const BootInfo& info) {

@@ -26,13 +26,16 @@ extern KernelProt kernel_prot;
 void pagetable_init_flags();
 
 namespace detail {
-extern hal::PteCell* kernel_ptes; // entry of layout::boundaries.upper_base
+// Where the entry of address 0 would be, if the tables of the upper part went on down to it.
+extern std::uintptr_t kernel_ptes_origin;
 }
 
-// The entry of an address in the upper part. Any context, no check but in DEBUG.
-inline hal::PteCell* kernel_pte(VirtAddr va) {
-    LOFT_DEBUG_ASSERT(va.value() >= layout::boundaries.upper_base);
-    return detail::kernel_ptes + ((va.value() - layout::boundaries.upper_base) >> kPageShift);
+// The entry of a page in the upper part; `page` is its first address. Any context, no check but in DEBUG.
+inline hal::PteCell* kernel_pte(VirtAddr page) {
+    LOFT_DEBUG_ASSERT(page.value() >= layout::boundaries.upper_base && page.value() % kPageSize == 0);
+    // One shift: what it leaves of the low bits is 0.
+    constexpr u32 kShift = kPageShift - std::countr_zero(sizeof(RawPte));
+    return reinterpret_cast<hal::PteCell*>(detail::kernel_ptes_origin + (page.value() >> kShift));
 }
 
 // Before mm_init: boot has linked one table that covers the end of the address space; fixmap uses it.

@@ -7,128 +7,183 @@
 #include "mm/spinlock.hpp"
 #include "mm/wait.hpp"
 
+#include <algorithm>
+
 namespace loft {
+
+namespace detail {
+PkmapHot pkmap_hot;
+}
+
 namespace {
 
+using detail::pkmap_hot;
+namespace slot_count = detail::slot_count;
 using layout::kPkmapSlots;
 
-constexpr u32 kForgetPatienceMs = 100;
-constexpr u32 kFree = 0, kIdle = 1, kOneUser = 2, kOwed = kPkmapOwed;
+// The words of slots that show nothing. No page has a tag of 0 and a count of 255.
+constexpr u32 kFree = 0, kOwed = slot_count::owed;
+
+// As many threads as can each have two mappings of the same page.
+constexpr u32 kMostHolders = (slot_count::most - slot_count::idle) / 2;
 
 struct Pool {
-    SpinLock lock{LockRank::pkmap}; // everything but the counts and the credits
-    hal::Atomic<u32> count[kPkmapSlots];
-    hal::Plain<Pfn> owner[kPkmapSlots]; // the page of an idle or used slot; else 0
-    Credits credits;                    // two slots each
-    u32 end = kPkmapSlots;              // slots 1 to end-1 are used
-    u32 hand = 0;
+    SpinLock lock{LockRank::pkmap}; // everything but the words of the slots and the credits
+    u32 end = kPkmapSlots;          // slots 1 to end-1 are used
+    u32 hand = 0;                   // the slot that was given last
+    u32 stop = 0;                   // where the hand enters a half next: middle() or end
+    hal::PteCell* cells = nullptr;  // of slot 0
     bool owes[2]{};        // the half has slots in kOwed
     FlushTime debt[2]{};   // since when
-    bool trust_accessed = false;
     PkmapStats stats;
     hal::Atomic<u32> waits;
     hal::Atomic<u32> thirds;
 };
 Pool pool;
+// The bit by which an entry says that a TLB may hold it: A, or P where A cannot be trusted.
+u32 used_mark;
 
-hal::PteCell* cell_of(u32 slot) { return kernel_pte(layout::pkmap_addr(slot)); }
+hal::PteCell* cell_of(u32 slot) { return pool.cells + slot; }
 
 bool needs_slot(const Page* page) { return config::kHighMem && (config::kDebug || is_highmem(page)); }
+
+u32 count_in(u32 word) { return word & slot_count::mask; }
+bool is_idle(u32 word) { return count_in(word) == slot_count::idle; }
+bool is_used(u32 word) { return count_in(word) > slot_count::idle && count_in(word) != slot_count::owed; }
+Page* page_in(u32 word) {
+    constexpr u32 kTags = 0xff'ffff;
+    return mem_map + (((word - detail::slot_tag(mem_map)) >> 8) & kTags);
+}
 
 u32 middle() { return (pool.end + 1) / 2; }
 u32 half_of(u32 slot) { return slot >= middle() ? 1 : 0; }
 
-// One user more of a slot that shows a page.
-bool claim(u32 slot) {
-    u32 count = pool.count[slot].load();
+// One user more of the slot, if it shows the page.
+bool claim(u32 slot, const Page* page) {
+    const u32 tag = detail::slot_tag(page);
+    u32 word = pkmap_hot.slot[slot].load();
     do {
-        if (count == kFree || count == kOwed) return false;
-    } while (!pool.count[slot].compare_exchange(count, count + 1));
+        if ((word & ~slot_count::mask) != tag || (word != (tag | slot_count::idle) && !is_used(word))) return false;
+        if (count_in(word) == slot_count::most)
+            panic("kmap: frame {} is mapped {} times already", page_to_pfn(page), slot_count::most - slot_count::idle);
+    } while (!pkmap_hot.slot[slot].compare_exchange(word, word + 1));
     return true;
 }
 
-// Under the lock: an idle slot loses its page and its entry, and is free or owed then. False if it is not idle.
-bool take_idle(u32 slot) {
-    u32 expected = kIdle;
-    if (!pool.count[slot].compare_exchange(expected, kOwed)) return false;
-    ++pool.stats.reclaimed;
-    pfn_to_page(pool.owner[slot].load())->set_slot(Page::kNoSlot);
-    pool.owner[slot].store(Pfn{});
-    const Pte old = hal::pte_take(cell_of(slot));
-    if (pool.trust_accessed && !old.has(pte::accessed)) {
-        ++pool.stats.unused;
-        pool.count[slot].store(kFree);
-    } else {
-        pool.owes[half_of(slot)] = true;
-    }
-    return true;
+// Under the lock: an idle slot loses its page and its entry, and is free or owed then.
+enum class Taken : u8 { no, unused, owed };
+inline Taken take_idle(u32 slot) {
+    hal::Atomic<u32>& word = pkmap_hot.slot[slot];
+    u32 found = word.load();
+    // From here on no claim succeeds. Nobody but the holder of the lock takes a slot for free.
+    if (!is_idle(found) || !word.compare_exchange(found, kFree)) return Taken::no;
+    page_in(found)->clear_slot();
+    if ((hal::pte_take_low(cell_of(slot)) & used_mark) == 0) return Taken::unused;
+    word.store(kOwed);
+    return Taken::owed;
 }
+
+// Under the lock: one slot is taken now, and not with its half.
+Taken take_alone(u32 slot) {
+    const Taken taken = take_idle(slot);
+    if (taken == Taken::no) return taken;
+    ++pool.stats.reclaimed;
+    if (taken == Taken::unused) ++pool.stats.unused;
+    return taken;
+}
+
+struct Half {
+    u32 begin, end;
+};
+Half half(u32 number) { return number == 0 ? Half{1, middle()} : Half{middle(), pool.end}; }
 
 // Under the lock: the hand enters a half.
-void enter_half(u32 half) {
-    const u32 first[2] = {1, middle()}, last[2] = {middle(), pool.end};
-
-    const u32 other = 1 - half;
-    for (u32 slot = first[other]; slot < last[other]; ++slot)
-        if (pool.count[slot].load() == kIdle) take_idle(slot);
+void enter_half(u32 number) {
+    const u32 other = 1 - number;
+    u32 reclaimed = 0, owed = 0;
+    const Half leaving = half(other);
+    for (u32 slot = leaving.begin; slot != leaving.end; ++slot) {
+        const Taken taken = take_idle(slot);
+        reclaimed += taken != Taken::no;
+        owed += taken == Taken::owed;
+    }
+    pool.stats.reclaimed += reclaimed;
+    pool.stats.unused += reclaimed - owed;
+    if (owed != 0) pool.owes[other] = true;
     if (pool.owes[other]) pool.debt[other] = tlb_new_debt();
 
-    if (!pool.owes[half]) return;
+    if (!pool.owes[number]) return;
     ++pool.stats.flushes;
     TlbBatch batch{TlbBatch::Kind::non_global};
-    batch.add_debt(pool.debt[half]);
+    batch.add_debt(pool.debt[number]);
     batch.flush();
-    for (u32 slot = first[half]; slot < last[half]; ++slot)
-        if (pool.count[slot].load() == kOwed) pool.count[slot].store(kFree);
-    pool.owes[half] = false;
+    const Half entering = half(number);
+    for (u32 slot = entering.begin; slot != entering.end; ++slot)
+        if (pkmap_hot.slot[slot].load() == kOwed) pkmap_hot.slot[slot].store(kFree);
+    pool.owes[number] = false;
+}
+
+// Under the lock: the hand has come to the end of a half.
+void turn() {
+    if (pool.hand < pool.end) {
+        pool.stop = pool.end;
+        enter_half(1);
+    } else {
+        ++pool.stats.wraps;
+        pool.hand = 1;
+        pool.stop = middle();
+        enter_half(0);
+    }
 }
 
 // Under the lock: a free slot. 0 if even a whole round, after which every idle slot has been taken away and paid for, has
 // none.
-u32 find_free() {
-    for (u32 tries = 0; tries < 2 * pool.end; ++tries) {
-        if (++pool.hand >= pool.end) {
-            ++pool.stats.wraps;
-            pool.hand = 1;
-            enter_half(0);
-        } else if (pool.hand == middle()) {
-            enter_half(1);
-        }
-        if (pool.count[pool.hand].load() == kFree) return pool.hand;
+u32 search() {
+    for (u32 tries = 2 * pool.end; tries != 0; --tries) {
+        if (++pool.hand >= pool.stop) turn();
+        if (pkmap_hot.slot[pool.hand].load() == kFree) return pool.hand;
     }
     return 0;
 }
+inline u32 find_free() {
+    const u32 next = pool.hand + 1;
+    if (next >= pool.stop || pkmap_hot.slot[next].load() != kFree) [[unlikely]]
+        return search();
+    return pool.hand = next;
+}
 
-GlobalAddr map_slow(Page* page) {
-    SpinGuard guard{pool.lock};
+[[noreturn, gnu::cold, gnu::noinline]] void all_in_use() {
+    panic("kmap: all {} slots of the pool are in use; {} mappings were a thread's third or later, which nothing "
+          "reserves a slot for",
+          pool.end - 1, pool.thirds.load());
+}
+
+[[gnu::always_inline]] inline GlobalAddr map_slow(Page* page) {
+    SpinGuard guard{pool.lock, SpinGuard::FromThread{}};
     // Somebody may have mapped it since; with the lock held a page keeps its slot.
-    if (const u32 slot = page->slot(); slot != Page::kNoSlot && claim(slot))
-        return GlobalAddr{layout::pkmap_addr(slot)};
+    if (const u32 slot = page->slot(); slot != Page::kNoSlot) [[unlikely]]
+        if (claim(slot, page)) return GlobalAddr{layout::pkmap_addr(slot)};
 
     const u32 slot = find_free();
-    if (slot == 0)
-        panic("kmap: all {} slots of the pool are in use; {} mappings were a thread's third or later, which nothing "
-              "reserves a slot for",
-              pool.end - 1, pool.thirds.load());
+    if (slot == 0) [[unlikely]]
+        all_in_use();
     ++pool.stats.maps;
-    pool.owner[slot].store(page_to_pfn(page));
-    hal::pte_set(cell_of(slot), Pte{page_to_pfn(page), kernel_prot.pool});
-    pool.count[slot].store(kOneUser);
+    hal::pte_set(cell_of(slot), page_halves(page, kernel_prot.pool));
+    pkmap_hot.slot[slot].store(detail::slot_tag(page) | slot_count::one_user);
     page->set_slot(slot);
     return GlobalAddr{layout::pkmap_addr(slot)};
 }
 
+[[gnu::noinline]] GlobalAddr map_rare(Page* page) { return map_slow(page); }
+
 // DEBUG: an idle slot is emptied and flushed at once, so that a use after kunmap faults.
 [[maybe_unused]] void release_now(u32 slot) {
     SpinGuard guard{pool.lock};
-    bool& owes = pool.owes[half_of(slot)];
-    const bool owed_before = owes;
-    if (!take_idle(slot) || pool.count[slot].load() != kOwed) return;
+    if (take_alone(slot) != Taken::owed) return;
     TlbBatch batch{TlbBatch::Kind::non_global};
     batch.add(layout::pkmap_addr(slot));
     batch.flush();
-    pool.count[slot].store(kFree);
-    owes = owed_before;
+    pkmap_hot.slot[slot].store(kFree);
 }
 
 [[gnu::cold, gnu::noinline]] void report_third(u32 held) {
@@ -137,55 +192,67 @@ GlobalAddr map_slow(Page* page) {
             held);
 }
 
-// The thread's account: its first mapping takes the credit for two.
-void account_map() {
-    const u32 held = context.load<&Context::kmaps>();
-    if (held == 0) {
-        if (pool.credits.acquire()) pool.waits.fetch_add(1);
-    } else if (held >= 2) {
-        report_third(held);
-    }
-    context.add<&Context::kmaps>(1);
+[[noreturn, gnu::cold, gnu::noinline]] void not_mapped(const Page* page) {
+    if (page->slot() == Page::kNoSlot) panic("kunmap: frame {} is not mapped", page_to_pfn(page));
+    panic("kunmap: frame {} is not mapped: nobody uses its slot {} any more", page_to_pfn(page), page->slot());
 }
 
-void account_unmap() {
-    const u32 held = context.load<&Context::kmaps>();
-    context.add<&Context::kmaps>(static_cast<u32>(-1));
-    if (held == 1) pool.credits.release();
+bool is_mapped(const Page* page) {
+    const u32 word = pkmap_hot.slot[page->slot()].load();
+    return (word & ~slot_count::mask) == detail::slot_tag(page) && is_used(word);
 }
 
 } // namespace
 
-GlobalAddr kmap(Page* page) {
-    might_sleep("kmap");
+namespace detail {
+
+GlobalAddr kmap_without_slot(Page* page) {
     if (!needs_slot(page)) return GlobalAddr{direct_addr(page_to_pfn(page))};
     account_map();
-    if (const u32 slot = page->slot(); slot != Page::kNoSlot) {
-        // Interrupts are off so that a claim that must be taken back is short: pkmap_forget waits for it.
-        IrqGuard guard;
-        if (claim(slot)) {
-            if (page->slot() == slot) return GlobalAddr{layout::pkmap_addr(slot)};
-            pool.count[slot].fetch_sub(1); // it went to another page in between
-        }
-    }
     return map_slow(page);
 }
 
-void kunmap(Page* page) {
-    if (!needs_slot(page)) return;
-    const u32 slot = page->slot();
-    if (slot == Page::kNoSlot) panic("kunmap: frame {} is not mapped", page_to_pfn(page));
-    u32 count = pool.count[slot].load();
-    do {
-        if (count < kOneUser || count == kOwed)
-            panic("kunmap: frame {} is not mapped: nobody uses its slot {} any more", page_to_pfn(page), slot);
-        if (context.load<&Context::kmaps>() == 0)
-            panic("kunmap: frame {} was not mapped by this thread, which has nothing mapped", page_to_pfn(page));
-    } while (!pool.count[slot].compare_exchange(count, count - 1));
-    if constexpr (config::kDebug)
-        if (count == kOneUser) release_now(slot);
-    account_unmap();
+GlobalAddr kmap_shared(Page* page) {
+    if (const u32 slot = page->slot(); slot != Page::kNoSlot && claim(slot, page))
+        return GlobalAddr{layout::pkmap_addr(slot)};
+    return map_rare(page);
 }
+
+void kmap_waited() { pool.waits.fetch_add(1); }
+
+void kmap_again() {
+    if (const u32 held = context.load<&Context::kmaps>() - 1; held >= 2) report_third(held);
+}
+
+void kunmap_without_slot(const Page* page) {
+    if (needs_slot(page)) not_mapped(page);
+}
+
+void kunmap_again(Page* page) {
+    if (static_cast<int>(context.load<&Context::kmaps>()) < 0) {
+        context.add<&Context::kmaps>(1);
+        if (!is_mapped(page)) not_mapped(page);
+        panic("kunmap: frame {} was not mapped by this thread, which has nothing mapped", page_to_pfn(page));
+    }
+    give_back(page);
+}
+
+void kunmap_shared(Page* page) {
+    const u32 slot = page->slot();
+    u32 word = pkmap_hot.slot[slot].load();
+    do {
+        if ((word & ~slot_count::mask) != slot_tag(page) || !is_used(word)) {
+            context.add<&Context::kmaps>(1); // as it was
+            not_mapped(page);
+        }
+    } while (!pkmap_hot.slot[slot].compare_exchange(word, word - 1));
+    if constexpr (config::kDebug)
+        if (count_in(word) == slot_count::one_user) release_now(slot);
+}
+
+void kunmap_debug(u32 slot) { release_now(slot); }
+
+} // namespace detail
 
 PkmapStats pkmap_stats() {
     PkmapStats stats = pool.stats;
@@ -193,14 +260,17 @@ PkmapStats pkmap_stats() {
     stats.thirds = pool.thirds.load();
     return stats;
 }
-u32 pkmap_count(u32 slot) { return pool.count[slot].load(); }
+u32 pkmap_count(u32 slot) {
+    const u32 word = pkmap_hot.slot[slot].load();
+    return word == kOwed ? kPkmapOwed : count_in(word);
+}
 
 PkmapUse pkmap_use() {
     PkmapUse use;
     if constexpr (!config::kHighMem) return use;
     for (u32 slot = 1; slot < pool.end; ++slot) {
-        const u32 count = pool.count[slot].load();
-        ++(count == kFree ? use.free : count == kIdle || count == kOwed ? use.idle : use.used);
+        const u32 word = pkmap_hot.slot[slot].load();
+        ++(word == kFree ? use.free : is_used(word) ? use.used : use.idle);
     }
     return use;
 }
@@ -208,17 +278,16 @@ PkmapUse pkmap_use() {
 bool pkmap_to_pfn(VirtAddr va, Pfn& out) {
     if (!config::kHighMem || va.value() - layout::kPkmapBase >= layout::kPkmapSize) return false;
     const u32 slot = (va.value() - layout::kPkmapBase) >> kPageShift;
-    const u32 count = pool.count[slot].load();
-    if (count < kOneUser || count == kOwed) return false;
-    out = pool.owner[slot].load();
+    const u32 word = pkmap_hot.slot[slot].load();
+    if (!is_used(word)) return false;
+    out = page_to_pfn(page_in(word));
     return true;
 }
 
 bool pkmap_address(const Page* page, VirtAddr& out) {
     const u32 slot = page->slot();
     if (slot == Page::kNoSlot) return false;
-    const u32 count = pool.count[slot].load();
-    if (count < kOneUser || count == kOwed) return false;
+    if (!is_used(pkmap_hot.slot[slot].load())) return false;
     out = layout::pkmap_addr(slot);
     return true;
 }
@@ -227,13 +296,14 @@ void pkmap_forget(Page* page) {
     SpinGuard guard{pool.lock};
     const u32 slot = page->slot();
     if (slot == Page::kNoSlot) return;
-    // A count above 1 is a user, which is a bug, or for a moment somebody who found the slot in a page it belonged to before.
-    const hal::Deadline deadline = hal::deadline(kForgetPatienceMs);
-    while (!take_idle(slot) && !deadline.expired()) hal::cpu_relax();
-    if (page->slot() != Page::kNoSlot)
+    const Taken taken = take_alone(slot);
+    if (taken == Taken::no)
         panic("free of frame {}: kmap still shows it at {} to {} users", page_to_pfn(page), layout::pkmap_addr(slot),
-              pool.count[slot].load() - kIdle);
-    if (pool.count[slot].load() == kOwed) pool.debt[half_of(slot)] = tlb_new_debt();
+              count_in(pkmap_hot.slot[slot].load()) - slot_count::idle);
+    if (taken == Taken::owed) {
+        pool.owes[half_of(slot)] = true;
+        pool.debt[half_of(slot)] = tlb_new_debt();
+    }
 }
 
 bool pkmap_accessed_bit_works() {
@@ -259,7 +329,7 @@ bool pkmap_accessed_bit_works() {
     return works;
 }
 
-void pkmap_trust_accessed_bit(bool trust) { pool.trust_accessed = trust; }
+void pkmap_trust_accessed_bit(bool trust) { used_mark = (trust ? pte::accessed : pte::present).halves().low; }
 
 u32 pkmap_slots() { return pool.end - 1; }
 
@@ -269,23 +339,24 @@ void pkmap_set_slots(u32 slots) {
     // Everything that is idle goes, as if the hand had been round twice.
     for (u32 round = 0; round < 2; ++round)
         for (u32 half = 0; half < 2; ++half) enter_half(half);
-    for (u32 slot = 1; slot < pool.end; ++slot) LOFT_ASSERT(pool.count[slot].load() == kFree);
+    for (u32 slot = 1; slot < pool.end; ++slot) LOFT_ASSERT(pkmap_hot.slot[slot].load() == kFree);
     pool.end = slots + 1;
     pool.hand = 0;
-    pool.credits.reset(slots / 2);
+    pool.stop = middle();
+    pkmap_hot.credits.reset(std::min(slots / 2, kMostHolders));
 }
 
 void pkmap_init() {
-    for (u32 slot = 0; slot < kPkmapSlots; ++slot) {
-        pool.count[slot].store(kFree);
-        pool.owner[slot].store(Pfn{});
-    }
+    for (hal::Atomic<u32>& word : pkmap_hot.slot)
+        word.store(kFree);
     pool.lock.reset();
+    pool.cells = kernel_pte(layout::pkmap_addr(0));
     pool.end = kPkmapSlots;
     pool.hand = 0;
+    pool.stop = middle();
     pool.owes[0] = pool.owes[1] = false;
-    pool.credits.reset((kPkmapSlots - 1) / 2);
-    pool.trust_accessed = false;
+    pkmap_hot.credits.reset(std::min((kPkmapSlots - 1) / 2, kMostHolders));
+    pkmap_trust_accessed_bit(false);
     pool.stats = PkmapStats{};
     pool.waits.store(0);
     pool.thirds.store(0);

@@ -1,17 +1,20 @@
 // kmap: a mapping of a high page that every CPU and every thread sees at the same address.
 //
-// The pool is one page table. A slot's count says what it is (docs/semantics.md):
+// The pool is one page table. The word of a slot says whose it is and what state it is in (docs/semantics.md), so that one
+// compare-and-swap asks for both:
 //
-//     0      free: no entry, and no CPU has a stale translation
+//      31                                      8 7         0
+//     | the place of the page's descriptor (24) | count (8) |
+//
+//     0      free: no entry, and no CPU has a stale translation. The whole word is 0
 //     1      idle: nobody uses it, its entry still shows its page, and the next kmap of that page is a hit
 //     n      n-1 users
 //     kOwed  nobody uses it and its entry is gone, but a CPU may still have the translation: a flush is owed
 //
-// kmap, page has a slot    count c >= 1 -> c+1 by compare-and-swap, then the page's slot field is read again: if the
-//                          slot went to another page in between, it is put back and the slow path taken. No lock and
-//                          no flush.
+// kmap, page has a slot    its word with count c >= 1 -> c+1 by compare-and-swap; the first guess is that nobody else has
+//                          it. It fails if the slot went to another page in between. No lock and no flush.
 // kunmap                   c -> c-1, never below 1. No flush: the next user of the page may come soon.
-// kmap, page has no slot   under the lock, the hand moves to the next slot with count 0.
+// kmap, page has no slot   under the lock, the hand moves to the next slot that is free.
 //
 // The pool has two halves, and the debts of one age while the hand is in the other. When the hand enters a half, the idle
 // slots of the OTHER half are taken away (count 1 -> kOwed, which stops the lock-free path; the page's slot field cleared;
@@ -26,14 +29,16 @@
 // page freed while idle    the page forgets its slot, the entry goes, the count becomes kOwed.
 //
 // A thread that holds no mapping reserves two credits with its first one, so that at most half as many threads as there are
-// slots hold any, and each of them can get its second: copying from page to page cannot deadlock. The others sleep, in
-// order of arrival. A third mapping by one thread is reported: nothing guarantees that one.
+// slots hold any (and no more than a count can count), and each of them can get its second: copying from page to page cannot
+// deadlock. The others sleep, in order of arrival. A third mapping by one thread is reported: nothing guarantees that one.
 //
 // The entries are not global: a CR3 load on a CPU ends its debt.
 #pragma once
 
+#include "mm/context.hpp"
 #include "mm/page.hpp"
 #include "mm/tlb.hpp"
+#include "mm/wait.hpp"
 
 namespace loft {
 
@@ -52,7 +57,7 @@ class GlobalAddr {
 
 // Context: preemptible only, checked in every build. The same address for every caller of the page until all have called
 // kunmap. Sleeps while too many threads hold mappings. A page of lowmem is arithmetic.
-// Cost: none for a page that is mapped; at most one flush on each CPU once round the pool. Source: Linux kmap(); FreeBSD
+// Inline while the page is mapped. Cost: none for a page that is mapped; at most one flush on each CPU once round the pool. Source: Linux kmap(); FreeBSD
 // sf_buf for the accessed bit; Xen for the clock.
 [[nodiscard]] GlobalAddr kmap(Page* page);
 // By the thread that called kmap. Panics if the page is not mapped, or if this thread has nothing mapped.
@@ -97,5 +102,68 @@ void pkmap_set_slots(u32 slots);
 u32 pkmap_slots();
 
 void pkmap_init(); // boot
+
+// --- The paths of a page that has a slot.
+namespace detail {
+
+namespace slot_count {
+inline constexpr u32 mask = 0xff, idle = 1, one_user = 2, owed = 0xff, most = 0xfe;
+} // namespace slot_count
+
+struct PkmapHot {
+    hal::Atomic<u32> slot[layout::kPkmapSlots];
+    Credits credits; // two slots each
+};
+extern PkmapHot pkmap_hot;
+
+// Descriptors are 8 bytes long and lie within 128 MiB: 24 bits of their address tell them apart.
+inline u32 slot_tag(const Page* page) { return static_cast<u32>(reinterpret_cast<std::uintptr_t>(page)) << 5; }
+
+GlobalAddr kmap_without_slot(Page* page); // lowmem, or the slow path
+GlobalAddr kmap_shared(Page* page);       // the guess was wrong
+void kmap_again();                        // this thread holds one already
+void kmap_waited();
+void kunmap_without_slot(const Page* page);
+void kunmap_shared(Page* page); // the guess was wrong
+void kunmap_again(Page* page);  // this thread holds others
+void kunmap_debug(u32 slot);
+
+inline void account_map() {
+    context.add<&Context::kmaps>(1);
+    if (!context.equals<&Context::kmaps>(1)) [[unlikely]]
+        kmap_again();
+    else if (pkmap_hot.credits.acquire()) [[unlikely]]
+        kmap_waited();
+}
+inline void give_back(Page* page) {
+    const u32 slot = page->slot();
+    u32 guess = slot_tag(page) | slot_count::one_user;
+    if (!pkmap_hot.slot[slot].compare_exchange(guess, guess - 1)) [[unlikely]]
+        kunmap_shared(page);
+    else if constexpr (config::kDebug)
+        kunmap_debug(slot);
+}
+
+} // namespace detail
+
+[[gnu::always_inline]] inline GlobalAddr kmap(Page* page) {
+    might_sleep("kmap");
+    const u32 slot = page->slot();
+    if (slot == Page::kNoSlot) return detail::kmap_without_slot(page);
+    detail::account_map();
+    u32 guess = detail::slot_tag(page) | detail::slot_count::idle;
+    if (!detail::pkmap_hot.slot[slot].compare_exchange(guess, guess + 1)) [[unlikely]]
+        return detail::kmap_shared(page);
+    return GlobalAddr{layout::pkmap_addr(slot)};
+}
+
+[[gnu::always_inline]] inline void kunmap(Page* page) {
+    if (page->slot() == Page::kNoSlot) return detail::kunmap_without_slot(page);
+    // First the account: a thread that has nothing mapped changes nothing. Last the credit: it stands for slots.
+    if (!context.decrement_to_zero<&Context::kmaps>()) [[unlikely]]
+        return detail::kunmap_again(page);
+    detail::give_back(page);
+    detail::pkmap_hot.credits.release();
+}
 
 } // namespace loft

@@ -5,6 +5,14 @@ namespace loft {
 
 LOFT_PERCPU hal::PerCpu<detail::HeldLocks> detail::held_locks;
 
+void SpinLock::contend(u32 me) {
+    detail::held_locks.add<&detail::HeldLocks::waits>(1);
+    for (u32 found = 0; !owner_.compare_exchange(found, me); found = 0) {
+        if (found == me) panic("spinlock: this CPU already holds it, taken at {:08x}", taken_at_.load());
+        hal::cpu_relax();
+    }
+}
+
 LockStats lock_stats_sum() {
     LockStats sum;
     hal::online_cpus().for_each([&](CpuId cpu) {

@@ -40,15 +40,8 @@ class SpinLock {
     void lock() {
         const u32 me = hal::this_cpu().value() + 1;
         u32 expected = 0;
-        bool waited = false;
-        while (!owner_.compare_exchange(expected, me)) {
-            if (expected == me)
-                panic("spinlock: this CPU already holds it, taken at {:08x}", taken_at_.load());
-            if (!waited) detail::held_locks.add<&detail::HeldLocks::waits>(1);
-            waited = true;
-            expected = 0;
-            hal::cpu_relax();
-        }
+        if (!owner_.compare_exchange(expected, me)) [[unlikely]]
+            contend(me);
         if constexpr (config::kDebug) taken_at_.store(hal::return_address());
     }
     void unlock() { owner_.store(0); }
@@ -56,6 +49,8 @@ class SpinLock {
     LockRank rank() const { return rank_; }
 
   private:
+    [[gnu::cold, gnu::noinline]] void contend(u32 me); // until it is ours
+
     hal::Atomic<u32> owner_;   // CPU + 1
     hal::Plain<u32> taken_at_; // DEBUG: where, for messages
     LockRank rank_ = LockRank::last;
@@ -65,16 +60,15 @@ class SpinLock {
 // context that is given up, as by a panic that a self-test expects, does not take its locks with it.
 class [[nodiscard]] SpinGuard {
   public:
-    explicit SpinGuard(SpinLock& lock) : flags_{hal::irq_save()}, lock_{lock} {
-        if constexpr (config::kDebug) check_rank();
-        lock_.lock();
-        detail::HeldLocks& here = detail::held_locks.mine();
-        outer_ = here.newest;
-        here.newest = this;
-        ++here.taken;
+    explicit SpinGuard(SpinLock& lock) : flags_{hal::irq_save()}, lock_{lock} { enter(); }
+    // Behind might_sleep(): interrupts are on.
+    struct FromThread {};
+    SpinGuard(SpinLock& lock, FromThread) : flags_{hal::kIrqsOn}, lock_{lock} {
+        hal::irq_off();
+        enter();
     }
     ~SpinGuard() {
-        newest() = outer_;
+        set_newest(outer_);
         lock_.unlock();
         hal::irq_restore(flags_);
     }
@@ -82,14 +76,25 @@ class [[nodiscard]] SpinGuard {
     SpinGuard& operator=(const SpinGuard&) = delete;
 
     // The guard of this CPU that was made last. Interrupts are off.
-    static SpinGuard*& newest();
+    static SpinGuard* newest() { return detail::held_locks.load<&detail::HeldLocks::newest>(); }
     // Unlocks what the guards made after `until` hold; they are never destroyed. Interrupts are off.
     static void abandon(SpinGuard* until) {
-        for (; newest() != until; newest() = newest()->outer_)
-            newest()->lock_.unlock();
+        for (SpinGuard* guard = newest(); guard != until; guard = guard->outer_) {
+            guard->lock_.unlock();
+            set_newest(guard->outer_);
+        }
     }
 
   private:
+    void enter() {
+        if constexpr (config::kDebug) check_rank();
+        lock_.lock();
+        outer_ = newest();
+        set_newest(this);
+        detail::held_locks.add<&detail::HeldLocks::taken>(1);
+    }
+    static void set_newest(SpinGuard* guard) { detail::held_locks.store<&detail::HeldLocks::newest>(guard); }
+
     // The youngest one held has the highest rank, as all of them were taken in order. Locks of the last rank nest.
     void check_rank() const {
         const SpinGuard* held = newest();
@@ -104,7 +109,5 @@ class [[nodiscard]] SpinGuard {
     SpinLock& lock_;
     SpinGuard* outer_;
 };
-
-inline SpinGuard*& SpinGuard::newest() { return detail::held_locks.mine().newest; }
 
 } // namespace loft

@@ -1,6 +1,7 @@
 // TlbBatch: change, flush everywhere, only then free. And the clocks that say who need not be asked.
 #include "mm/tlb.hpp"
 
+#include "mm/kmap_local.hpp"
 #include "mm/page_alloc.hpp"
 #include "mm/remote.hpp"
 
@@ -140,10 +141,16 @@ void TlbBatch::flush(hal::Site site) {
     }
 }
 
+TlbStats tlb_stats_of(CpuId cpu) {
+    TlbStats stats = tlb_stats.of(cpu);
+    if constexpr (!config::kDebug) stats.invlpg += local_maps.of(cpu).misses;
+    return stats;
+}
+
 TlbStats tlb_stats_sum() {
     TlbStats sum;
     hal::online_cpus().for_each([&](CpuId cpu) {
-        const TlbStats& one = tlb_stats.of(cpu);
+        const TlbStats one = tlb_stats_of(cpu);
         sum.invlpg += one.invlpg;
         sum.non_global += one.non_global;
         sum.full += one.full;

@@ -24,8 +24,10 @@ struct TlbStats {
     u32 skipped_idle = 0;  // CPUs not interrupted: idle, and they look at the clock before they run anything
     u32 skipped_clean = 0; // CPUs not interrupted: they have flushed since
 };
+// As counted here. The invlpg of kmap_local are not in it: they are its misses, which it counts itself.
 extern hal::PerCpu<TlbStats> tlb_stats;
-TlbStats tlb_stats_sum(); // of all online CPUs
+TlbStats tlb_stats_of(CpuId cpu); // everything
+TlbStats tlb_stats_sum();         // of all online CPUs
 
 // --- The flush clock: evidence that a CPU has no stale translation (semantics.md, "Flush debt").
 //

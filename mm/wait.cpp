@@ -13,8 +13,7 @@ bool Credits::try_acquire() {
     return true;
 }
 
-bool Credits::acquire() {
-    if (static_cast<int>(value_.fetch_sub(1)) > 0) return false;
+bool Credits::wait() {
     might_sleep("waiting for a credit");
     Waiter me;
     me.thread = hal::current_thread();
@@ -31,8 +30,7 @@ bool Credits::acquire() {
     return true;
 }
 
-void Credits::release() {
-    if (static_cast<int>(value_.fetch_add(1)) >= 0) return;
+void Credits::hand_over() {
     SpinGuard guard{lock_};
     Waiter* const waiter = first_;
     if (waiter == nullptr) {

@@ -22,9 +22,12 @@ class Credits {
     explicit constexpr Credits(u32 n) : value_{n} {}
 
     // Preemptible context. Cost: one locked instruction while there are credits. Returns true if it had to wait.
-    bool acquire();
+    bool acquire() { return static_cast<int>(value_.fetch_sub(1) - 1) < 0 && wait(); }
     // Any context.
-    void release();
+    void release() {
+        if (static_cast<int>(value_.fetch_add(1) + 1) <= 0) [[unlikely]]
+            hand_over();
+    }
     // Takes one if there is one.
     bool try_acquire();
 
@@ -37,6 +40,9 @@ class Credits {
         hal::ThreadId thread{};
         hal::Atomic<u32> granted;
     };
+
+    [[gnu::cold]] bool wait(); // true
+    [[gnu::cold]] void hand_over();
 
     hal::Atomic<u32> value_; // signed
     SpinLock lock_{LockRank::wait}; // the queue and granted_

@@ -12,8 +12,10 @@
 // hal/pte.hpp     PteCell                         an entry in memory, opaque
 //                 pte_low pte_high                one half; enough where the other cannot change
 //                 pte_read                        both halves, belonging together
+//                 pte_is                          do the halves say this; they need not belong together
 //                 pte_set                         fill an entry that is not present: high half, then low half
 //                 pte_clear pte_clear_low         take it away: low half, then high half / low half only
+//                 pte_take_low                    one atomic step that returns the old low half, A and D included
 //                 pte_exchange pte_take           one atomic step that returns the old entry, A and D included
 //                                                 None of these flushes anything.
 // hal/tlb.hpp     Site                            where a flush was asked for (a test can leave that one out)
@@ -25,6 +27,7 @@
 //                                                 of(cpu) needs that CPU's area, not that it is online
 //                 this_cpu                        stays true only while the caller cannot migrate
 //                 irq_save irq_restore irqs_enabled
+//                 irq_off kIrqsOn                 irq_save and its result where they are known to be on
 //                 cpu_relax                       in every loop that waits for another CPU: a pause, and the
 //                                                 up-call remote_answer, so that a CPU which waits with
 //                                                 interrupts off still does what others ask of it
@@ -62,8 +65,10 @@ concept PteAccess = requires(Cell* cell, const Cell* shared, Entry entry) {
     { pte_low(shared) } -> std::same_as<u32>;
     { pte_high(shared) } -> std::same_as<u32>;
     { pte_read(shared) } -> std::same_as<Entry>;
+    { pte_is(shared, typename Entry::Halves{}) } -> std::same_as<bool>;
     { pte_exchange(cell, entry) } -> std::same_as<Entry>;
     { pte_take(cell) } -> std::same_as<Entry>;
+    { pte_take_low(cell) } -> std::same_as<u32>;
     pte_set(cell, entry);
     pte_clear(cell);
     pte_clear_low(cell);

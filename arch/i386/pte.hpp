@@ -15,6 +15,12 @@ namespace loft {
 
 using RawPte = std::conditional_t<config::kPae, u64, u32>;
 
+// An entry as the HAL stores it: 32 bits at a time. Without PAE the high half is 0.
+struct PteHalves {
+    u32 low;
+    u32 high;
+};
+
 // Attribute bits of an entry. Sets of them are built with |.
 class PteFlags {
   public:
@@ -25,6 +31,7 @@ class PteFlags {
     constexpr bool has(PteFlags other) const { return (bits_ & other.bits_) == other.bits_; }
     constexpr bool empty() const { return bits_ == 0; }
     constexpr bool operator==(const PteFlags&) const = default;
+    constexpr PteHalves halves() const { return {static_cast<u32>(bits_), static_cast<u32>(u64{bits_} >> 32)}; }
 
     // The bit at `position`; for the names below. Positions the format does not have give the empty set.
     static constexpr PteFlags bit(u32 position) {
@@ -72,10 +79,7 @@ class Pte {
     constexpr u32 high() const { return static_cast<u32>(u64{raw_} >> 32); }
 
     // Puts an entry together from halves that the HAL read in a way that cannot tear.
-    struct Halves {
-        u32 low;
-        u32 high;
-    };
+    using Halves = PteHalves;
     static constexpr Pte from(Halves halves) {
         return Pte{static_cast<RawPte>((u64{halves.high} << 32) | halves.low), Raw{}};
     }

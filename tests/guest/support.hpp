@@ -158,12 +158,12 @@ inline bool readable(VirtAddr va) {
 // TLB operations of this CPU since the object was made.
 class FlushCounter {
   public:
-    FlushCounter() : start_{tlb_stats.mine()} {}
-    u32 invlpg() const { return tlb_stats.mine().invlpg - start_.invlpg; }
-    u32 cr3_loads() const { return tlb_stats.mine().non_global - start_.non_global; }
-    u32 full() const { return tlb_stats.mine().full - start_.full; }
+    FlushCounter() : start_{tlb_stats_of(hal::this_cpu())} {}
+    u32 invlpg() const { return tlb_stats_of(hal::this_cpu()).invlpg - start_.invlpg; }
+    u32 cr3_loads() const { return tlb_stats_of(hal::this_cpu()).non_global - start_.non_global; }
+    u32 full() const { return tlb_stats_of(hal::this_cpu()).full - start_.full; }
     u32 all() const { return invlpg() + cr3_loads() + full(); }
-    void restart() { start_ = tlb_stats.mine(); }
+    void restart() { start_ = tlb_stats_of(hal::this_cpu()); }
 
   private:
     TlbStats start_;

@@ -56,6 +56,9 @@ inline u32 irq_save() {
     asm volatile("pushf; pop %0; cli" : "=r"(flags)::"memory");
     return flags;
 }
+// The same where they are known to be on.
+inline constexpr u32 kIrqsOn = eflags::interrupt;
+inline void irq_off() { asm volatile("cli" ::: "memory"); }
 inline void irq_restore(u32 flags) {
     if (flags & eflags::interrupt) asm volatile("sti" ::: "memory");
 }
@@ -105,6 +108,27 @@ template <typename T> class PerCpu {
         static_assert(sizeof(value_.*M) == 4);
         asm volatile("xaddl %0, " LOFT_FS "%1" : "+r"(n), "+m"(value_.*M)::"cc");
         return n;
+    }
+
+    // Comparisons: the field is not read into a register first.
+    template <auto M> bool equals(u32 value) const {
+        static_assert(sizeof(value_.*M) == 4);
+        bool yes;
+        asm volatile("cmpl %2, " LOFT_FS "%1" : "=@cce"(yes) : "m"(value_.*M), "ri"(value));
+        return yes;
+    }
+    template <auto M> bool at_most(u32 value) const {
+        static_assert(sizeof(value_.*M) == 4);
+        bool yes;
+        asm volatile("cmpl %2, " LOFT_FS "%1" : "=@ccbe"(yes) : "m"(value_.*M), "ri"(value));
+        return yes;
+    }
+    // Takes one away; true if nothing is left.
+    template <auto M> bool decrement_to_zero() {
+        static_assert(sizeof(value_.*M) == 4);
+        bool zero;
+        asm volatile("decl " LOFT_FS "%0" : "+m"(value_.*M), "=@ccz"(zero));
+        return zero;
     }
 
     // The whole object of this CPU. The caller cannot migrate: interrupts or preemption are off.

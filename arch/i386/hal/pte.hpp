@@ -31,6 +31,18 @@ inline u32 pte_high(const PteCell* cell) {
         return 0;
 }
 
+// Does the entry say exactly this? The halves are looked at one after the other, low first: for entries that only this CPU
+// changes.
+inline bool pte_is(const PteCell* cell, Pte::Halves want) {
+    bool same;
+    asm volatile("cmpl %2, %1" : "=@cce"(same) : "m"(cell->half[0]), "r"(want.low));
+    if constexpr (config::kPae) {
+        if (!same) return false;
+        asm volatile("cmpl %2, %1" : "=@cce"(same) : "m"(cell->half[1]), "r"(want.high));
+    }
+    return same;
+}
+
 // Reads an entry that may change at the same time: the halves belong together.
 inline Pte pte_read(const PteCell* cell) {
     if constexpr (!config::kPae) {
@@ -53,6 +65,14 @@ inline void pte_set(PteCell* cell, Pte value) {
         detail::compiler_barrier();
     }
     cell->half[0] = value.low();
+}
+
+inline void pte_set(PteCell* cell, Pte::Halves value) {
+    if constexpr (config::kPae) {
+        cell->half[1] = value.high;
+        detail::compiler_barrier();
+    }
+    cell->half[0] = value.low;
 }
 
 // Takes a present entry away: low half first. The caller owes a flush.
@@ -97,6 +117,13 @@ inline Pte pte_take(PteCell* cell) {
         cell->half[1] = 0;
     }
     return Pte::from({low, high});
+}
+
+// Takes the low half away, and returns it: one atomic step. The high half keeps what it had.
+inline u32 pte_take_low(PteCell* cell) {
+    u32 low = 0;
+    asm volatile("xchg %0, %1" : "+r"(low), "+m"(cell->half[0])::"memory");
+    return low;
 }
 
 } // namespace loft::hal

@@ -31,6 +31,12 @@ inline u32 irq_save() {
     sim::machine().set_interrupts(false);
     return before ? detail::kInterruptFlag : 0;
 }
+inline constexpr u32 kIrqsOn = detail::kInterruptFlag;
+inline void irq_off() {
+    sim::schedule_point(sim::Point::irq);
+    if (!sim::machine().here().interrupts) throw sim::BadAccess{"irq_off: interrupts are off already"};
+    sim::machine().set_interrupts(false);
+}
 inline void irq_restore(u32 flags) {
     if ((flags & detail::kInterruptFlag) == 0) return;
     sim::machine().set_interrupts(true);
@@ -66,13 +72,13 @@ template <typename T> class PerCpu {
     constexpr PerCpu() = default;
 
     template <auto M> auto load() const {
-        static_assert(sizeof(value_[0].*M) == 4);
+        static_assert(sizeof(value_[0].*M) == 4 || std::is_pointer_v<std::remove_cvref_t<decltype(value_[0].*M)>>);
         sim::schedule_point(sim::Point::percpu);
         return value_[cpu()].*M;
     }
     template <auto M, typename V> void store(V value) {
         using F = std::remove_reference_t<decltype(value_[0].*M)>;
-        static_assert(sizeof(F) == 4);
+        static_assert(sizeof(F) == 4 || std::is_pointer_v<F>);
         sim::schedule_point(sim::Point::percpu);
         value_[cpu()].*M = static_cast<F>(value);
     }
@@ -88,6 +94,10 @@ template <typename T> class PerCpu {
         value_[cpu()].*M = old + n;
         return old;
     }
+
+    template <auto M> bool equals(u32 value) const { return load<M>() == value; }
+    template <auto M> bool at_most(u32 value) const { return load<M>() <= value; }
+    template <auto M> bool decrement_to_zero() { return exchange_add<M>(static_cast<u32>(-1)) == 1; }
 
     T& mine() {
         sim::schedule_point(sim::Point::percpu);

@@ -35,6 +35,10 @@ inline u32 pte_high(const PteCell* cell) {
     return sim::machine().cell_half(cell, 1);
 }
 
+inline bool pte_is(const PteCell* cell, Pte::Halves want) {
+    return pte_low(cell) == want.low && pte_high(cell) == want.high;
+}
+
 inline Pte pte_read(const PteCell* cell) {
     sim::schedule_point(config::kPae ? sim::Point::pte_locked : sim::Point::pte_load);
     return detail::pte_from(sim::machine().cell_read(cell));
@@ -50,6 +54,9 @@ inline void store_half(PteCell* cell, u32 half, u32 value, Here here) {
 inline void pte_set(PteCell* cell, Pte value, detail::Here here = detail::Here::current()) {
     if constexpr (config::kPae) detail::store_half(cell, 1, value.high(), here);
     detail::store_half(cell, 0, value.low(), here);
+}
+inline void pte_set(PteCell* cell, Pte::Halves value, detail::Here here = detail::Here::current()) {
+    pte_set(cell, Pte::from(value), here);
 }
 inline void pte_clear(PteCell* cell, detail::Here here = detail::Here::current()) {
     detail::store_half(cell, 0, 0, here);
@@ -72,6 +79,11 @@ inline Pte pte_take(PteCell* cell, detail::Here here = detail::Here::current()) 
         detail::store_half(cell, 1, 0, here);
     }
     return Pte::from({low, high});
+}
+
+inline u32 pte_take_low(PteCell* cell, detail::Here here = detail::Here::current()) {
+    sim::schedule_point(sim::Point::pte_atomic);
+    return sim::machine().cell_exchange_low(cell, 0, here);
 }
 
 } // namespace loft::hal
