@@ -105,6 +105,9 @@ void mm_init(const BootInfo& info) {
     // From here on the kernel runs on its own page tables: W^X, guard pages, nothing below the direct map.
     hal::load_root(root);
 
+    // Its tags are the last that the allocator does not get.
+    vmap_init();
+
     // RAM holds anything at power-on: every descriptor is written, "none" is all zeros.
     hal::zero_words(table, frames * u32{sizeof(Page)});
     page_alloc_init(hal::lowmem_ptr<Page>(table), frames);
@@ -115,7 +118,6 @@ void mm_init(const BootInfo& info) {
 
     // The pools.
     pkmap_init();
-    vmap_init();
     if constexpr (config::kHighMem) {
         const bool works = pkmap_accessed_bit_works();
         pkmap_trust_accessed_bit(works);
