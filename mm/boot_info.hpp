@@ -42,6 +42,7 @@ struct BootInfo {
     static constexpr u64 kAllHighMem = ~u64{0};
     u64 highmem_bytes = kAllHighMem; // `highmem=`: exactly this much, or as much as there is
     u32 vmalloc_bytes = 0;           // `vmalloc=`: size of the vmap area; 0 is the default
+    bool userpte_nohigh = false;     // `userpte=nohigh`: page tables of programs in lowmem only
 };
 
 } // namespace loft

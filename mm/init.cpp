@@ -1,8 +1,10 @@
 // Starting mm: the order is the point of this file.
 #include "mm/init.hpp"
 
+#include "mm/address_space.hpp"
 #include "mm/bootmem.hpp"
 #include "mm/context.hpp"
+#include "mm/highpte.hpp"
 #include "mm/kmap_local.hpp"
 #include "mm/page_alloc.hpp"
 #include "mm/pagetable.hpp"
@@ -118,6 +120,11 @@ void mm_init(const BootInfo& info) {
 
     // The pools.
     pkmap_init();
+
+    // What programs live in.
+    highpte_init(info.userpte_nohigh);
+    address_space_init();
+
     if constexpr (config::kHighMem) {
         const bool works = pkmap_accessed_bit_works();
         pkmap_trust_accessed_bit(works);
@@ -131,6 +138,7 @@ void mm_init_cpu(CpuId cpu) {
     tlb_init_cpu(cpu);
     remote_stats.of(cpu) = RemoteStats{};
     kmap_local_init_cpu(cpu);
+    address_space_init_cpu(cpu);
     page_alloc_init_cpu(cpu);
 }
 
@@ -147,6 +155,9 @@ MemInfo meminfo() {
     info.high_free = high.free * kKiBPerFrame;
     info.mem_total = info.low_total + info.high_total;
     info.mem_free = info.low_free + info.high_free;
+    const PageTableStats tables = page_table_stats();
+    info.page_tables = tables.tables * kKiBPerFrame;
+    info.page_tables_high = tables.high * kKiBPerFrame;
     return info;
 }
 

@@ -7,7 +7,7 @@
 namespace loft {
 
 // Boot, once, one CPU, interrupts off; the fixmap works already (pagetable_early). Reads the firmware's map,
-// decides the layout, builds and loads the kernel's page tables, starts zones, object cache, pkmap and vmap.
+// decides the layout, builds and loads the kernel's page tables, starts zones, object cache, pkmap, vmap and address spaces.
 // Refuses to start when the machine or its map does not allow it. All calls of mm work when it returns.
 void mm_init(const BootInfo& info);
 
@@ -23,7 +23,8 @@ struct MemInfo {
     u32 mem_total, mem_free;   // frames handed to the zones, and free
     u32 low_total, low_free;   // DMA and Normal
     u32 high_total, high_free; // HighMem
-    u32 page_tables;           // user page tables
+    u32 page_tables;           // tables and directories of programs
+    u32 page_tables_high;      // of these, in high memory
     u32 bounce;                // bounce buffers
 };
 MemInfo meminfo();

@@ -173,16 +173,24 @@ inline void install(VirtAddr va, Pte::Halves want) {
     hal::pte_set(cell, want);
 }
 
+inline void show(VirtAddr va, Pte::Halves want) {
+    if (!hal::pte_is(kernel_pte(va), want)) install(va, want);
+}
 inline void show(VirtAddr va, const Page* page) {
     const Pte::Halves want = page_halves(page, kernel_prot.data);
     if (!hal::pte_is(kernel_pte(va), want)) install(va, want);
 }
 
-[[gnu::always_inline]] inline VirtAddr map_slot(const Page* page) {
-    if constexpr (config::kDebug) return local_map_debug(page_to_pfn(page), hal::return_address());
+// The next slot of the stack.
+[[gnu::always_inline]] inline VirtAddr claim_slot() {
     const VirtAddr va{local_maps.exchange_add<&LocalMaps::top>(layout::kLocalStride)};
     if (local_maps.at_most<&LocalMaps::limit>(va.value())) [[unlikely]]
         local_overflow(va);
+    return va;
+}
+[[gnu::always_inline]] inline VirtAddr map_slot(const Page* page) {
+    if constexpr (config::kDebug) return local_map_debug(page_to_pfn(page), hal::return_address());
+    const VirtAddr va = claim_slot();
     show(va, page);
     return va;
 }

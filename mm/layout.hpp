@@ -20,6 +20,12 @@
 namespace loft::layout {
 
 inline constexpr u32 kPageOffset = 0xc000'0000; // where physical 0 is seen
+inline constexpr u32 kUserEnd = kPageOffset;    // programs live below
+inline constexpr u32 kUserBegin = 64 * KiB;     // and above: a null pointer with an offset finds nothing
+// Can a program have [begin, begin + bytes) at all? Nothing that wraps, and nothing of the kernel's.
+constexpr bool is_user_range(UserAddr begin, u32 bytes) {
+    return begin.value() < kUserEnd && bytes <= kUserEnd - begin.value();
+}
 inline constexpr u32 kMaxLowmem = 896 * MiB;
 inline constexpr u32 kMinLowmem = 16 * MiB; // `highmem=` never takes more of it
 inline constexpr u32 kDirectMapHole = 8 * MiB;

@@ -27,12 +27,14 @@ struct Zone {
     u32 managed = 0;
     u32 present = 0;
     u32 reserve = 0;
+    u32 user_reserve = 0;
 };
 Zone zones[kZones];
 
 // A request that could have had high memory leaves 1/32 of what is above it in the lower zone, but never more
-// than half of that zone: what Linux calls lowmem_reserve_ratio.
-constexpr u32 kReserveShift = 5;
+// than half of that zone: what Linux calls lowmem_reserve_ratio. Programs leave 1/64 of the zone at least, so that the kernel
+// can go on when they have taken the rest, also of a machine without high memory.
+constexpr u32 kReserveShift = 5, kLeastReserveShift = 6;
 
 // The zones of a request, in order.
 struct Order {
@@ -43,13 +45,16 @@ constexpr Order kOrders[] = {
     {{ZoneId::dma}, 1},
     {{ZoneId::normal, ZoneId::dma}, 2},
     {{ZoneId::high, ZoneId::normal, ZoneId::dma}, 3},
+    {{ZoneId::high, ZoneId::normal, ZoneId::dma}, 3},
+    {{ZoneId::normal, ZoneId::dma}, 2},
 };
 const Order& order_of(Gfp gfp) { return kOrders[static_cast<u32>(gfp)]; }
 Zone& zone_at(ZoneId id) { return zones[static_cast<u32>(id)]; }
 
 // How many frames of `zone` a request must leave.
 u32 floor_for(Gfp gfp, ZoneId zone) {
-    return gfp == Gfp::high && zone != ZoneId::high ? zone_at(zone).reserve : 0;
+    if (gfp < Gfp::high || zone == ZoneId::high) return 0;
+    return gfp == Gfp::high ? zone_at(zone).reserve : zone_at(zone).user_reserve;
 }
 
 // Takes a block from the buddy system of the first zone that may give one.
@@ -134,13 +139,19 @@ ZoneId zone_of(Pfn pfn) {
     return pfn.value() < kDmaEnd ? ZoneId::dma : ZoneId::normal;
 }
 
+Page* detail::no_page() {
+    const u32 flags = hal::irq_save();
+    ++cpu_pages.mine().stats.failures;
+    hal::irq_restore(flags);
+    return nullptr;
+}
+
 Page* detail::alloc_page_slow(Gfp gfp) {
     const u32 flags = hal::irq_save();
     Page* page = take_cached(gfp, cpu_pages.mine());
     if (page == nullptr) {
-        ++cpu_pages.mine().stats.failures;
         hal::irq_restore(flags);
-        return nullptr;
+        return no_page();
     }
     page->make_used(PageType::used, 1);
     hal::irq_restore(flags);
@@ -151,7 +162,7 @@ Page* detail::alloc_page_slow(Gfp gfp) {
 
 Page* alloc_pages(Gfp gfp, u32 order) {
     if (order == 0) return alloc_page(gfp);
-    if (order > kMaxOrder) return nullptr;
+    if (order > kMaxOrder || hal::out_of_memory()) return nullptr;
     const u32 flags = hal::irq_save();
     Pfn pfn = take_block(gfp, order, cpu_pages.mine().stats);
     if (pfn.value() == 0) {
@@ -221,6 +232,7 @@ ZoneInfo zone_info(ZoneId id) {
     info.managed = zone.managed;
     info.present = zone.present;
     info.reserve = zone.reserve;
+    info.user_reserve = zone.user_reserve;
     info.free = zone.buddy.free_frames();
     hal::online_cpus().for_each(
         [&](CpuId cpu) { info.free += cpu_pages.of(cpu).zone[static_cast<u32>(id)].count; });
@@ -264,7 +276,7 @@ void page_alloc_init(Page* table, u32 frames) {
     first_normal_page = table + kDmaEnd;
     first_high_page = table + layout::lowmem_end().value();
     for (Zone& zone : zones)
-        zone.managed = zone.present = zone.reserve = 0;
+        zone.managed = zone.present = zone.reserve = zone.user_reserve = 0;
     zones[0].buddy.init(Pfn{}, Pfn{dma});
     zones[1].buddy.init(Pfn{dma}, Pfn{low});
     zones[2].buddy.init(Pfn{low}, Pfn{frames});
@@ -309,6 +321,7 @@ void page_alloc_ready() {
     u32 above = zones[2].managed;
     for (u32 id = 2; id-- > 0;) {
         zones[id].reserve = std::min(above >> kReserveShift, zones[id].managed / 2);
+        zones[id].user_reserve = std::max(zones[id].reserve, zones[id].managed >> kLeastReserveShift);
         above += zones[id].managed;
     }
 }

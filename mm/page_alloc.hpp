@@ -3,7 +3,8 @@
 //
 // Zones: DMA 0-16 MiB, Normal up to the end of lowmem, HighMem above it. A request names where it would like
 // its frames from; it may fall back downward, but a reserve in the lower zones (kReserveShift) keeps requests
-// that could have used high memory from eating the memory that only the kernel's own zone can give.
+// that could have used high memory, and what programs make the kernel take, from eating the memory that only the
+// kernel's own zone can give.
 #pragma once
 
 #include "arch/base/error.hpp"
@@ -18,9 +19,11 @@ inline constexpr u32 kMaxOrder = 10; // largest block: 2^10 frames, 4 MiB
 
 // Where frames may come from, in this order.
 enum class Gfp : u8 {
-    dma,    // DMA only
-    kernel, // Normal, DMA: memory that has an address for good
-    high,   // HighMem, then Normal and DMA down to their reserve
+    dma,      // DMA only
+    kernel,   // Normal, DMA: memory that has an address for good
+    high,     // HighMem, then Normal and DMA down to their reserve
+    user,     // the same for what programs take; leaves the kernel something where there is no high memory too
+    user_low, // the same without HighMem: lowmem that programs make the kernel take
 };
 
 const char* zone_name(ZoneId zone);
@@ -46,6 +49,7 @@ struct ZoneInfo {
     u32 managed; // frames handed to the zone at boot
     u32 free;    // in the buddy lists and in the CPUs' lists
     u32 reserve; // frames that Gfp::high leaves
+    u32 user_reserve; // frames that Gfp::user and Gfp::user_low leave: as many, or more
     u32 present; // usable frames of the firmware's map in this zone's range
     u32 by_order[kMaxOrder + 1];
 };
@@ -90,12 +94,13 @@ struct CpuPages {
 };
 extern hal::PerCpu<CpuPages> cpu_pages;
 
-// A request begins with the zone of the same number.
-static_assert(static_cast<u32>(Gfp::dma) == static_cast<u32>(ZoneId::dma) &&
-              static_cast<u32>(Gfp::kernel) == static_cast<u32>(ZoneId::normal) &&
-              static_cast<u32>(Gfp::high) == static_cast<u32>(ZoneId::high));
+// The zone that a request begins with.
+constexpr ZoneId first_zone(Gfp gfp) {
+    return gfp == Gfp::dma ? ZoneId::dma : gfp == Gfp::kernel || gfp == Gfp::user_low ? ZoneId::normal : ZoneId::high;
+}
 
 Page* alloc_page_slow(Gfp gfp);
+Page* no_page(); // counts the failure; null
 void free_page_slow(Page* page);
 
 // The list for a frame of any zone.
@@ -108,9 +113,11 @@ inline CachedFrames* list_for(CpuPages& mine, const Page* page) {
 } // namespace detail
 
 [[gnu::always_inline]] inline Page* alloc_page(Gfp gfp) {
-    if constexpr (config::kDebug) return detail::alloc_page_slow(gfp);
+    if (hal::out_of_memory()) return detail::no_page();
+    // Who has to leave something in the first zone looks at more than this CPU's list.
+    if (config::kDebug || gfp == Gfp::user_low) return detail::alloc_page_slow(gfp);
     const u32 flags = hal::irq_save();
-    detail::CachedFrames& list = detail::cpu_pages.mine().zone[static_cast<u32>(gfp)];
+    detail::CachedFrames& list = detail::cpu_pages.mine().zone[static_cast<u32>(detail::first_zone(gfp))];
     const u32 left = list.count - 1;
     if (static_cast<int>(left) < 0) [[unlikely]] {
         hal::irq_restore(flags);

@@ -2,6 +2,7 @@
 #include "mm/pagetable.hpp"
 
 #include "mm/bootmem.hpp"
+#include "mm/kmap_local.hpp"
 
 #include <algorithm>
 #include <cstring>
@@ -188,9 +189,20 @@ Walk page_walk(PhysAddr root, VirtAddr va) {
     }
 
     walk.level = Walk::Level::table;
-    const hal::PteCell* table = table_at(walk.directory.pfn().phys());
-    if (table == nullptr) return walk;
-    walk.entry = hal::pte_read(table + paging::pte_index(va));
+    const Pfn table = walk.directory.pfn();
+    if (!is_highmem(table) || layout::boundaries.lowmem_bytes == 0) {
+        walk.entry = hal::pte_read(table_at(table.phys()) + paging::pte_index(va));
+    } else if (config::kHighMem && table.value() < mem_map_count) {
+        // A program's table in high memory.
+        const u32 flags = hal::irq_save();
+        with_private_slot(table, [&](VirtAddr seen) {
+            walk.entry = hal::pte_read(hal::lowmem_ptr<hal::PteCell>(seen) + paging::pte_index(va));
+        });
+        hal::irq_restore(flags);
+    } else {
+        walk.unreadable = true;
+        return walk;
+    }
     walk.present = walk.entry.present();
     walk.flags = walk.entry.flags();
     walk.pfn = walk.entry.pfn();

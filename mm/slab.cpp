@@ -40,6 +40,7 @@ ObjectCache::Slab* ObjectCache::grow() {
 
 void* ObjectCache::alloc() {
     LOFT_ASSERT(size_ <= kMaxSize && align_ <= 64);
+    if (hal::out_of_memory()) return nullptr;
     SpinGuard guard{lock_};
     if (partial_.next == nullptr) SlabLinks::init_header(&partial_);
     Slab* slab = partial_.next != &partial_ ? static_cast<Slab*>(partial_.next) : grow();
@@ -71,14 +72,23 @@ void ObjectCache::free(void* object) {
     *static_cast<void**>(object) = slab->free_list;
     slab->free_list = object;
     --stats_.objects;
-    if (slab->in_use-- == capacity()) SlabLinks::link_after(&partial_, slab);
-    // The last empty slab of a cache stays: a cache that is used goes on being used.
-    if (slab->in_use == 0 && !(partial_.next == slab && slab->next == &partial_)) {
-        SlabLinks::unlink(slab);
-        --stats_.slabs;
-        page->set_type(PageType::used);
-        free_page(page);
-    }
+    const bool was_full = slab->in_use-- == capacity();
+    if (was_full) SlabLinks::link_after(&partial_, slab);
+    // An empty slab stays only as long as no other one has room: a cache that is used goes on being used. So how many slabs a
+    // cache has does not depend on which of them was emptied first.
+    const bool alone = partial_.next == slab && slab->next == &partial_;
+    if (slab->in_use == 0 && !alone)
+        give_back(*slab);
+    else if (was_full && !alone && static_cast<Slab*>(slab->next)->in_use == 0)
+        give_back(*static_cast<Slab*>(slab->next));
+}
+
+void ObjectCache::give_back(Slab& slab) {
+    Page* page = pfn_to_page(direct_phys(hal::lowmem_addr(&slab)).pfn());
+    SlabLinks::unlink(&slab);
+    --stats_.slabs;
+    page->set_type(PageType::used);
+    free_page(page);
 }
 
 } // namespace loft

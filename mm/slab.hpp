@@ -62,6 +62,7 @@ class ObjectCache {
     u32 first() const;
     u32 capacity() const;
     Slab* grow();
+    void give_back(Slab& slab); // it is empty
 
     const char* name_;
     u32 size_;

@@ -59,6 +59,7 @@ struct TlbBatch::Request {
 // Runs on each CPU, interrupts off.
 void TlbBatch::execute(void* request) {
     const auto& [batch, site] = *static_cast<const Request*>(request);
+    if (batch.root_ != nullptr && batch.root_->leave()) return;
     if (batch.kind_ == Kind::global && batch.pages_ > kMaxPages) {
         tlb_stats.add<&TlbStats::full>(1);
         hal::flush_all(site);
@@ -98,9 +99,22 @@ void TlbBatch::free_after(Page* page) {
     free_ = page_to_pfn(page);
 }
 
+void TlbBatch::put_after(Page* page, hal::Site site) {
+    // Nobody else counts it, and whoever could begin to would need the entry that is gone.
+    if (page->refs() == 1) return free_after(page);
+    put_[puts_++] = page;
+    if (puts_ == kMaxPuts) flush(site);
+}
+
+void TlbBatch::free_table_after(Page* table, VirtAddr va) {
+    add(va); // one invlpg at least: it empties the paging-structure caches (SDM vol. 3, 4.10.4.1)
+    tables_ = true;
+    free_after(table);
+}
+
 bool TlbBatch::owes(CpuId cpu) const {
     if (kind_ == Kind::global) return true;
-    if (tlb_is_idle(cpu)) {
+    if (!tables_ && tlb_is_idle(cpu)) {
         tlb_stats.add<&TlbStats::skipped_idle>(1);
         return false;
     }
@@ -119,9 +133,11 @@ void TlbBatch::flush(hal::Site site) {
         // What was added without a time was taken away just now. The time grows before anybody's idleness is looked at.
         if (pages_ != 0 && kind_ == Kind::non_global) debt_ = tlb_new_debt();
         const CpuId me = hal::this_cpu();
-        if (kind_ == Kind::global || pages_ != 0 || !tlb_is_clean(me, debt_)) execute(&request);
+        CpuSet all = hal::online_cpus();
+        if (root_ != nullptr) all = CpuSet::from_bits(all.bits() & root_->cpus().bits());
+        if (all.has(me) && (kind_ == Kind::global || pages_ != 0 || !tlb_is_clean(me, debt_))) execute(&request);
         CpuSet asked;
-        hal::online_cpus().without(me).for_each([&](CpuId cpu) {
+        all.without(me).for_each([&](CpuId cpu) {
             if (owes(cpu)) asked = asked.with(cpu);
         });
         if (!asked.empty()) {
@@ -134,6 +150,9 @@ void TlbBatch::flush(hal::Site site) {
     pages_ = 0;
     ranges_ = 0;
     old_debt_ = false;
+    tables_ = false;
+    while (puts_ != 0)
+        put_page(put_[--puts_]);
     while (free_.value() != 0) {
         Page* page = pfn_to_page(free_);
         free_ = Pfn{page->payload()};

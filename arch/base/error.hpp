@@ -1,4 +1,4 @@
-// Result<T>: a value or the reason why there is none. Nothing in loft throws.
+// Result<T>: a value or the reason why there is none; Status: it worked, or why not. Nothing in loft throws.
 #pragma once
 
 #include <utility>
@@ -11,6 +11,9 @@ enum class Error : unsigned char {
     invalid,      // an argument that no state could make right
     not_found,    //
     out_of_reach, // a physical address beyond what this configuration maps
+    bad_address,  // a program named memory that it does not have
+    no_access,    // it is there, but not for this
+    busy,         // somebody else has it now
 };
 
 constexpr const char* error_name(Error error) {
@@ -25,6 +28,12 @@ constexpr const char* error_name(Error error) {
         return "not found";
     case Error::out_of_reach:
         return "out of reach";
+    case Error::bad_address:
+        return "bad address";
+    case Error::no_access:
+        return "no access";
+    case Error::busy:
+        return "busy";
     }
     return "?";
 }
@@ -46,6 +55,20 @@ template <typename T> class [[nodiscard]] Result {
     T value_{};
     Error error_{};
     bool ok_ = false;
+};
+
+// For what has no value to give.
+class [[nodiscard]] Status {
+  public:
+    constexpr Status() = default; // it worked
+    constexpr Status(Error error) : error_{error}, ok_{false} {}
+
+    constexpr explicit operator bool() const { return ok_; }
+    constexpr Error error() const { return error_; }
+
+  private:
+    Error error_{};
+    bool ok_ = true;
 };
 
 } // namespace loft

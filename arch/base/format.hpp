@@ -56,6 +56,7 @@ struct Arg {
         : kind{Kind::text}, text{v ? std::string_view{v} : std::string_view{"(null)"}} {}
     Arg(const void* v) : kind{Kind::pointer}, number{reinterpret_cast<std::uintptr_t>(v)} {}
     constexpr Arg(VirtAddr v) : kind{Kind::pointer}, number{v.value()} {}
+    constexpr Arg(UserAddr v) : kind{Kind::pointer}, number{v.value()} {}
     constexpr Arg(PhysAddr v) : kind{Kind::pointer}, number{v.value()} {}
     constexpr Arg(Pfn v) : kind{Kind::pointer}, number{v.value()} {}
     constexpr Arg(CpuId v) : kind{Kind::unsigned_int}, number{v.value()} {}

@@ -7,8 +7,16 @@
 // hal/mem.hpp     load<T>(va) store<T>(va, x)     one access of 1, 2 or 4 bytes, naturally aligned
 //                 zero_words copy_words           whole words; not atomic; may be interrupted anywhere
 //                 copy_in copy_out fill           any length, between a mapping and the caller's own object
+//                 copy_bytes                      any length, between two mappings that do not overlap
 //                 lowmem_ptr<T>(va) lowmem_addr   an object in the direct map <-> its address
 //                 note_frame_free/used            hints for the simulated machine; nothing on the real one
+//                 out_of_memory                   may an allocation fail here, just so? never on the real one
+// hal/user.hpp    user_copy_in user_copy_out      as copy_in and copy_out, where one side is memory of the program
+//                 user_copy_to_map, _from_map     that runs: a fault there calls resolve_user_fault, and ends the
+//                 user_clear                      copy if that says no. They return the bytes NOT copied: 0, or
+//                                                 at most 3 more than there are. No check of the address: that is
+//                                                 mm's (mm/user_copy)
+//                 resolve_user_fault              up-call (arch/base/fault.hpp), defined by mm
 // hal/pte.hpp     PteCell                         an entry in memory, opaque
 //                 pte_low pte_high                one half; enough where the other cannot change
 //                 pte_read                        both halves, belonging together
@@ -100,5 +108,11 @@ template <typename D>
 concept BoundedWait = requires(const D wait) {
     { wait.expired() } -> std::same_as<bool>;
 };
+
+// Of hal/user.hpp: functions of these types.
+using UserCopyIn = u32(void* to, VirtAddr from, u32 bytes);
+using UserCopyOut = u32(VirtAddr to, const void* from, u32 bytes);
+using UserCopyMap = u32(VirtAddr to, VirtAddr from, u32 bytes);
+using UserClear = u32(VirtAddr to, u32 bytes);
 
 } // namespace loft::hal

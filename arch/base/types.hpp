@@ -82,6 +82,22 @@ class VirtAddr {
     u32 value_ = 0;
 };
 
+// An address that a program gave. It is a number until the user copies (mm/user_copy.hpp) have looked at it, so it does not
+// turn into a VirtAddr by itself: whoever does that by hand has to say value(), and can be asked why.
+class UserAddr {
+  public:
+    constexpr UserAddr() = default;
+    template <std::same_as<u32> T> explicit constexpr UserAddr(T value) : value_{value} {}
+
+    constexpr u32 value() const { return value_; }
+    constexpr u32 page_offset() const { return value_ & ~kPageMask; }
+    constexpr UserAddr operator+(u32 bytes) const { return UserAddr{value_ + bytes}; }
+    constexpr auto operator<=>(const UserAddr&) const = default;
+
+  private:
+    u32 value_ = 0;
+};
+
 // A logical CPU, 0 to config::kMaxCpus-1; not the APIC id.
 class CpuId {
   public:

@@ -56,6 +56,8 @@ inline constexpr PteFlags accessed = PteFlags::bit(5);
 inline constexpr PteFlags dirty = PteFlags::bit(6);
 inline constexpr PteFlags large = PteFlags::bit(7); // in a directory entry: it maps 2 or 4 MiB
 inline constexpr PteFlags global = PteFlags::bit(8);
+inline constexpr PteFlags software0 = PteFlags::bit(9); // the CPU ignores these two (SDM 4.3, 4.4)
+inline constexpr PteFlags software1 = PteFlags::bit(10);
 inline constexpr PteFlags no_execute = PteFlags::bit(63); // PAE only (SDM 4.6), empty in the two-level format
 } // namespace pte
 
@@ -77,6 +79,13 @@ class Pte {
     // The halves, for the HAL's stores and for printing. Without PAE the high half is 0.
     constexpr u32 low() const { return static_cast<u32>(raw_); }
     constexpr u32 high() const { return static_cast<u32>(u64{raw_} >> 32); }
+
+    // The halves of an entry for the same frame with other flags.
+    constexpr PteHalves same_frame(PteFlags flags) const {
+        const PteHalves flag = flags.halves();
+        return {(low() & static_cast<u32>(kFrameMask)) | flag.low,
+                (high() & static_cast<u32>(u64{kFrameMask} >> 32)) | flag.high};
+    }
 
     // Puts an entry together from halves that the HAL read in a way that cannot tear.
     using Halves = PteHalves;

@@ -24,6 +24,7 @@ Setup small(u32 cpus) {
 Booted::Booted(const Setup& setup) : machine{setup.machine}, info{machine.make_boot_info()} {
     info.highmem_bytes = setup.highmem;
     info.vmalloc_bytes = setup.vmalloc;
+    info.userpte_nohigh = setup.userpte_nohigh;
     pagetable_early(machine.boot_last_table());
     mm_init(info);
     machine.finish_boot(mm_init_cpu);

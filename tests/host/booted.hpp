@@ -20,6 +20,7 @@ struct Setup {
     sim::Options machine{};
     u64 highmem = BootInfo::kAllHighMem;
     u32 vmalloc = 0;
+    bool userpte_nohigh = false;
 };
 
 // 64 MiB, half of them high memory where the configuration has any: boots in a moment, is soon exhausted.

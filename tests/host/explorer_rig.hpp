@@ -1,6 +1,7 @@
 // A small kernel under the explorer: mm booted on a small machine, a pool of a few slots, signed pages, threads.
 #pragma once
 
+#include "mm/address_space.hpp"
 #include "mm/context.hpp"
 #include "mm/kmap_local.hpp"
 #include "mm/pagetable.hpp"
@@ -26,11 +27,14 @@ class SmallKernel final : public sim::Kernel {
     std::function<void()> in_interrupt = [] {}; // every interrupt does this too
     bool marks_idle = true; // else an idle CPU is one that waits with interrupts on, and nobody knows
     void forget_threads() { saved_.clear(); }
+    // By the thread itself: it goes on in this space, or in none, until it says something else.
+    void run_in(u32 thread, AddressSpace* space);
 
   private:
     struct Saved {
         Context context;
         LocalSaved local;
+        AddressSpace* space = nullptr;
     };
     std::vector<Saved> saved_;
 };
@@ -51,6 +55,8 @@ struct Scene {
     SmallKernel small_kernel;
     std::vector<Page*> pages;
     u32 frees = 0; // frames of lowmem that a schedule gives back
+    bool loose_books = false; // a schedule gives back more than it takes: frames are not compared
+    hal::Atomic<u32> done;    // for threads that wait for each other; 0 at the begin
     sim::Case explored;
 };
 

@@ -255,30 +255,45 @@ TEST_CASE("pagetable: the walker stops at a level that is not present", "[pageta
     CHECK_FALSE(walk.root.present());
 }
 
-TEST_CASE("pagetable: a table that lies in high memory is reported, not read", "[pagetable][walk]") {
+TEST_CASE("pagetable: a root or directory in high memory is reported, a page table there is read", "[pagetable][walk]") {
     ONLY_WITH(config::kHighMem);
     Booted kernel;
     const Pfn high = page_to_pfn(new_page(Gfp::high));
     REQUIRE(is_highmem(high));
-    Page* page = new_page(Gfp::kernel);
-    auto* entries = hal::lowmem_ptr<hal::PteCell>(direct_addr(page_to_pfn(page)));
-    hal::zero_words(direct_addr(page_to_pfn(page)), kPageSize);
-    const PhysAddr table = page_to_pfn(page).phys();
-    const auto unreadable = [&](PhysAddr from) { return page_walk(from, VirtAddr{0u}).unreadable; };
+    const auto zeroed = [] {
+        const Pfn pfn = page_to_pfn(new_page(Gfp::kernel));
+        hal::zero_words(direct_addr(pfn), kPageSize);
+        return pfn;
+    };
+    const auto entries = [](Pfn table) { return hal::lowmem_ptr<hal::PteCell>(direct_addr(table)); };
+    const VirtAddr va{0x1000u};
+    CHECK(page_walk(high.phys(), va).unreadable);
 
-    CHECK(unreadable(high.phys()));
-    hal::pte_set(entries, Pte{high, pte::present});
-    CHECK(unreadable(table)); // PAE: the directory; else the page table
-    if (config::kPae) {
-        Page* directory = new_page(Gfp::kernel);
-        auto* directory_entries = hal::lowmem_ptr<hal::PteCell>(direct_addr(page_to_pfn(directory)));
-        hal::zero_words(direct_addr(page_to_pfn(directory)), kPageSize);
-        hal::pte_set(directory_entries, Pte{high, pte::present | pte::write});
-        hal::pte_clear(entries);
-        hal::pte_set(entries, Pte{page_to_pfn(directory), pte::present});
-        CHECK(unreadable(table));
-        CHECK(page_walk(table, VirtAddr{0u}).level == Walk::Level::table);
+    const Pfn root_frame = zeroed();
+    Pfn directory = root_frame;
+    if constexpr (config::kPae) {
+        hal::pte_set(entries(root_frame), Pte{high, pte::present});
+        CHECK(page_walk(root_frame.phys(), va).unreadable);
+        directory = zeroed();
+        hal::pte_clear(entries(root_frame));
+        hal::pte_set(entries(root_frame), Pte{directory, pte::present});
     }
+    hal::pte_set(entries(directory), Pte{high, pte::present | pte::write});
+    for (u32 i = 0; i < kPageSize; i += 4)
+        sim::poke<u32>(high.phys() + i, 0u);
+    sim::poke<u32>(high.phys() + paging::pte_index(va) * sizeof(RawPte), 0x5000 | 1);
+    const Walk walk = page_walk(root_frame.phys(), va);
+    CHECK_FALSE(walk.unreadable);
+    CHECK(walk.level == Walk::Level::table);
+    REQUIRE(walk.present);
+    CHECK(walk.pfn == Pfn{5u});
+    CHECK_FALSE(page_walk(root_frame.phys(), va + kPageSize).present);
+    CHECK(local_depth() == 0);
+
+    // A directory entry that names a frame which nobody knows.
+    hal::pte_clear(entries(directory));
+    hal::pte_set(entries(directory), Pte{Pfn{mem_map_count}, pte::present | pte::write});
+    CHECK(page_walk(root_frame.phys(), va).unreadable);
 }
 
 TEST_CASE("pagetable: what fixmap mapped before the kernel's tables existed is still there", "[pagetable][fixmap]") {

@@ -1,5 +1,6 @@
 // An access of the current CPU: the walk (SDM vol. 3, 4.3 and 4.4), its rights (4.6), accessed and dirty
 // (4.8), and the question whether an old translation could answer instead.
+#include "tests/sim/explorer.hpp"
 #include "tests/sim/machine.hpp"
 
 namespace loft::sim {
@@ -62,6 +63,11 @@ std::vector<Translation> Machine::possible(VirtAddr va) {
     return all;
 }
 
+bool Machine::may_reach_free_frame(CpuId id) const {
+    return cpus_.at(id.value()).stale.any_page(
+        [](u32, const Translation& t) { return t.user && (frame_state_of(t.pfn) & frame_state::free) != 0; });
+}
+
 bool Machine::stale(VirtAddr va) {
     const auto now = look(here(), va);
     for (const Translation& t : possible(va))
@@ -69,7 +75,8 @@ bool Machine::stale(VirtAddr va) {
     return false;
 }
 
-void Machine::fault(VirtAddr va, Access kind, const Walk& now) const {
+void Machine::fault(VirtAddr va, Access kind, const Walk& now) {
+    here().stale.fault(va.value() >> kPageShift);
     throw PageFault{text("page fault: CPU {} {} {:08x}: {}", current(), access_name(kind), va.value(),
                          now.present ? describe(now.translation) : std::string{"nothing is mapped"}),
                     va, now.present};
@@ -84,9 +91,14 @@ void Machine::released(VirtAddr va, u32 pfn, Access kind) const {
 bool Machine::check_stale(Cpu& cpu, VirtAddr va, const Walk& now, Access kind) {
     if (!cpu.stale.knows(va.value() >> kPageShift)) return false;
     const bool allowed = now.present && now.translation.permits(kind);
-    bool same = false;
+    bool same = false, fewer = false;
     for (const Residual& r : cpu.stale.of(va.value() >> kPageShift, features())) {
         const bool would = r.translation.permits(kind);
+        // A program's page with fewer rights: the fault that may come is one that the kernel finds settled (4.10.4.3).
+        if (allowed && !would && r.translation.user && now.translation.user && r.translation.pfn == now.translation.pfn) {
+            fewer = true;
+            continue;
+        }
         if (would != allowed || (would && r.translation.pfn != now.translation.pfn)) {
             throw StaleAccess{
                 text("stale access: CPU {} {} {:08x}: the tables say {}, but the TLB may still hold {}, "
@@ -98,7 +110,30 @@ bool Machine::check_stale(Cpu& cpu, VirtAddr va, const Walk& now, Access kind) {
         }
         same |= would;
     }
+    if (fewer && chosen()) fault(va, kind, now);
     return same;
+}
+
+// In an exploration a program may touch a page while another CPU is taking it away: until that one's flush has come here, this
+// CPU may go by the old translation or by the tables. Which, is a choice; null: by the tables.
+u8* Machine::by_old_translation(Cpu& cpu, VirtAddr va, const Walk& now, Access kind) {
+    std::vector<Residual> old = cpu.stale.of(va.value() >> kPageShift, features());
+    std::erase_if(old, [&](const Residual& r) { return now.present && r.translation == now.translation; });
+    const u32 pick = old.empty() ? 0 : explore_choice(static_cast<u32>(old.size()) + 1);
+    if (pick == 0) return nullptr;
+    const Translation& by = old[pick - 1].translation;
+    if (!by.permits(kind)) {
+        Walk seen = now;
+        seen.present = true;
+        seen.translation = by;
+        fault(va, kind, seen);
+    }
+    if (frame_state_of(by.pfn) & frame_state::free)
+        throw ReleasedAccess{text("CPU {} {} {:08x}: frame {:x}, which {}:{} took away, has been given back before this CPU forgot it",
+                                  current(), access_name(kind), va.value(), by.pfn, old[pick - 1].changed.file,
+                                  old[pick - 1].changed.line)};
+    touch(ram_at(u64{by.pfn} << kPageShift), false);
+    return ram_at((u64{by.pfn} << kPageShift) + va.page_offset());
 }
 
 u8* Machine::access(VirtAddr va, u32 size, Access kind) {
@@ -107,12 +142,18 @@ u8* Machine::access(VirtAddr va, u32 size, Access kind) {
             text("CPU {} {} {:08x}: {} bytes, misaligned", current(), access_name(kind), va.value(), size)};
     Cpu& cpu = here();
     const Walk now = walk(cpu, va.value());
-    bool cached = false;
-    if (!cpu.stale.empty()) [[unlikely]]
-        cached = check_stale(cpu, va, now, kind);
-    // Directories do not change while an exploration runs.
+    // The kernel's directories do not change while an exploration runs.
+    if (va.value() < kUserEnd) touch(now.directory, false);
     if (now.table != nullptr) touch(now.table, false);
     touch(place::tlb_used(current_), false);
+    bool cached = false;
+    if (!cpu.stale.empty()) [[unlikely]] {
+        if (detail::exploring && va.value() < kUserEnd) {
+            if (u8* old = by_old_translation(cpu, va, now, kind)) return old;
+        } else {
+            cached = check_stale(cpu, va, now, kind);
+        }
+    }
     if (!now.present || !now.translation.permits(kind)) fault(va, kind, now);
 
     const u32 pfn = now.translation.pfn;

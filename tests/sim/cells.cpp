@@ -210,6 +210,7 @@ void Machine::directory_changed(Space& space, u32 slot, RawPte before, RawPte no
                                    {raw::translation(pte, raw::frame(pte), rights, features()), where});
         }
     }
+    spaces_changed_ = true;
     space.unlink(slot, before);
     space.link(slot, now);
 }

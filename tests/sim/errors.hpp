@@ -8,13 +8,17 @@
 
 namespace loft::sim {
 
+inline constexpr u32 kUserEnd = 0xc000'0000; // the addresses of programs
+
 void explore_stop(const std::string& text); // explorer.cpp
 
 // In an exploration it ends the schedule on the spot: the constructor does not return, nothing is unwound,
 // because destructors of mm would go on with the schedule.
 class Stop : public std::exception {
   public:
-    explicit Stop(std::string text) : text_{std::move(text)} { explore_stop(text_); }
+    explicit Stop(std::string text, bool at_once = true) : text_{std::move(text)} {
+        if (at_once) explore_stop(text_);
+    }
     const char* what() const noexcept override { return text_.c_str(); }
     const std::string& text() const { return text_; }
     bool says(std::string_view part) const { return text_.find(part) != std::string::npos; }
@@ -31,10 +35,10 @@ struct Refused : Stop {
     using Stop::Stop;
 };
 
-// A fault that a real CPU is certain to take.
+// A fault that a real CPU is certain to take. Below kUserEnd it is part of life: it ends a schedule only if nobody catches it.
 struct PageFault : Stop {
     PageFault(std::string text, VirtAddr at, bool was_present)
-        : Stop{std::move(text)}, va{at}, present{was_present} {}
+        : Stop{std::move(text), at.value() >= kUserEnd}, va{at}, present{was_present} {}
     VirtAddr va;
     bool present; // a protection violation; else nothing is mapped there
 };

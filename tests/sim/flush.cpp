@@ -41,6 +41,7 @@ void Machine::load_root(u64 root) {
     cpu.stale.flush_non_global(features());
     Space* before = cpu.space;
     Space* next = acquire(latch(root));
+    if (next != before) spaces_changed_ = true;
     // Global translations of the old space survive.
     if (before != nullptr && before != next && features().global) keep_globals(cpu, *before, *next);
     cpu.root = root;

@@ -5,6 +5,7 @@
 #include <hal/cpu.hpp>
 
 #include <algorithm>
+#include <utility>
 
 namespace loft::sim {
 namespace {
@@ -144,7 +145,17 @@ void forward_own(const void* at, void* value, u32 size) {
     if (!machine().here().buffer.empty()) machine().here().buffer.forward(at, value, size);
 }
 
-void Machine::rewind() {
+void Machine::rewind(const std::vector<u64>& roots) {
+    if (std::exchange(spaces_changed_, false)) {
+        for (Cpu& cpu : cpus_)
+            cpu.space = nullptr;
+        spaces_.clear();
+        for (u32 i = 0; i < cpus_.size(); ++i) {
+            if (!cpus_[i].online) continue;
+            cpus_[i].root = roots[i];
+            cpus_[i].space = acquire(latch(roots[i]));
+        }
+    }
     for (Cpu& cpu : cpus_) {
         cpu.stale.flush_all();
         cpu.buffer.clear();
@@ -220,6 +231,13 @@ void Machine::frame_free(u32 pfn, u32 order) {
         if (state & frame_state::handed_out) state |= frame_state::free;
         touch(ram_at(u64{pfn + i} << kPageShift), true);
     }
+}
+
+bool Machine::allocation_fails() {
+    if (!fail_after_ || (*fail_after_)-- != 0) return false;
+    fail_after_.reset();
+    allocation_failed_ = true;
+    return true;
 }
 
 bool Machine::logged(std::string_view part) const {

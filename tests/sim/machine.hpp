@@ -139,6 +139,7 @@ class Machine {
     std::optional<Translation> translate(VirtAddr va) { return look(here(), va); }
     // ... and all that this CPU may think, the tables' own answer first if there is one.
     std::vector<Translation> possible(VirtAddr va);
+    bool may_reach_free_frame(CpuId cpu) const; // by an old translation of a program's page
     bool stale(VirtAddr va); // is there a possible translation that is not the tables' own
 
     // --- page-table entries (for hal/pte.hpp)
@@ -160,8 +161,9 @@ class Machine {
 
     // --- for explorations
     void drain(CpuId cpu); // the oldest store of its buffer becomes memory
-    // Nothing in any TLB or store buffer, nothing counted or logged, the seed's first random number is next.
-    void rewind();
+    // Nothing in any TLB or store buffer, nothing counted or logged, the seed's first random number is next; the
+    // CPUs' roots are these.
+    void rewind(const std::vector<u64>& roots);
 
     // --- choices
     // The next answers to "was it filled speculatively?"; after them, Options::fills decides.
@@ -173,6 +175,14 @@ class Machine {
     // --- frames
     void frame_free(u32 pfn, u32 order);
     void frame_used(u32 pfn, u32 order);
+    // The `nth` allocation from now on fails, 0 being the next one: a frame, a block, or an object of a cache.
+    void fail_allocation(u32 nth) {
+        fail_after_ = nth;
+        allocation_failed_ = false;
+    }
+    void allow_allocations() { fail_after_.reset(); }
+    bool allocation_failed() const { return allocation_failed_; } // has that one been asked for
+    bool allocation_fails();
 
     // --- the rest
     std::vector<std::string>& log() { return log_; }
@@ -193,8 +203,9 @@ class Machine {
     }
     Walk walk(const Cpu& cpu, u32 va) const;
     std::optional<Translation> look(const Cpu& cpu, VirtAddr va) const;
+    u8* by_old_translation(Cpu& cpu, VirtAddr va, const Walk& now, Access kind);
     bool check_stale(Cpu& cpu, VirtAddr va, const Walk& now, Access kind);
-    [[noreturn]] void fault(VirtAddr va, Access kind, const Walk& now) const;
+    [[noreturn]] void fault(VirtAddr va, Access kind, const Walk& now);
     [[noreturn]] void released(VirtAddr va, u32 pfn, Access kind) const;
     [[noreturn]] void reserved_bits(u32 va, const char* level, u64 entry) const;
 
@@ -215,9 +226,12 @@ class Machine {
     Options options_;
     std::vector<Cpu> cpus_;
     std::vector<std::unique_ptr<Space>> spaces_;
+    bool spaces_changed_ = false; // since rewind(): directories, or who has which root
     u32 current_ = 0;
     CpuSet online_;
     std::deque<bool> script_;
+    std::optional<u32> fail_after_;
+    bool allocation_failed_ = false;
     u64 random_state_;
     u64 fills_asked_ = 0;
     u64 relaxed_ = 0;

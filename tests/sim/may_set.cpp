@@ -90,6 +90,13 @@ void MaySet::flush_all() {
     directories_.clear();
 }
 
+void MaySet::fault(u32 page) {
+    const auto it = pages_.find(page);
+    if (it == pages_.end()) return;
+    std::erase_if(it->second, [](const Residual& r) { return !r.translation.global; });
+    if (it->second.empty()) pages_.erase(it);
+}
+
 bool MaySet::knows(u32 page) const {
     return pages_.contains(page) || (!large_.empty() && large_.contains(page / kSpan)) ||
            !directories_.empty();

@@ -49,10 +49,20 @@ class MaySet {
     void flush_page(u32 page, const Features& features);
     void flush_non_global(const Features& features);
     void flush_all();
+    // A page fault there: the non-global translations of this page are gone (4.10.4.1).
+    void fault(u32 page);
 
     // Everything that may translate this page besides the tables.
     std::vector<Residual> of(u32 page, const Features& features) const;
     bool knows(u32 page) const;
+
+    // Is there a translation of a 4 KiB page for which this holds?
+    template <typename F> bool any_page(F&& holds) const {
+        for (const auto& [page, list] : pages_)
+            for (const Residual& r : list)
+                if (holds(page, r.translation)) return true;
+        return false;
+    }
 
     const std::vector<DirectoryResidual>& directories() const { return directories_; }
 

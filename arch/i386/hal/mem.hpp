@@ -35,6 +35,9 @@ inline void copy_out(VirtAddr to, const void* object, u32 bytes) {
 inline void fill(VirtAddr to, u8 value, u32 bytes) {
     std::memset(reinterpret_cast<void*>(to.value()), value, bytes);
 }
+inline void copy_bytes(VirtAddr to, VirtAddr from, u32 bytes) {
+    std::memcpy(reinterpret_cast<void*>(to.value()), reinterpret_cast<const void*>(from.value()), bytes);
+}
 
 // Objects in the direct map: pointers that are valid in both worlds.
 template <typename T> inline T* lowmem_ptr(VirtAddr va) { return reinterpret_cast<T*>(va.value()); }
@@ -43,5 +46,8 @@ inline VirtAddr lowmem_addr(const void* object) { return VirtAddr{reinterpret_ca
 // For the simulated machine: this frame was given back to, or taken from, the allocator.
 inline void note_frame_free(Pfn, u32 /*order*/) {}
 inline void note_frame_used(Pfn, u32 /*order*/) {}
+
+// For the simulated machine: may this allocation fail though there is memory?
+inline constexpr bool out_of_memory() { return false; }
 
 } // namespace loft::hal

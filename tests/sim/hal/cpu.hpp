@@ -72,7 +72,8 @@ template <typename T> class PerCpu {
     constexpr PerCpu() = default;
 
     template <auto M> auto load() const {
-        static_assert(sizeof(value_[0].*M) == 4 || std::is_pointer_v<std::remove_cvref_t<decltype(value_[0].*M)>>);
+        // A pointer of the host stands for one of i386, which has 4 bytes.
+        static_assert(sizeof(value_[0].*M) == 4 || std::is_pointer_v<std::remove_reference_t<decltype(value_[0].*M)>>);
         sim::schedule_point(sim::Point::percpu);
         return value_[cpu()].*M;
     }

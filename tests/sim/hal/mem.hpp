@@ -70,6 +70,13 @@ inline void copy_out(VirtAddr to, const void* object, u32 bytes) {
                              static_cast<const u8*>(object) + at, n);
     });
 }
+inline void copy_bytes(VirtAddr to, VirtAddr from, u32 bytes) {
+    detail::in_pieces(bytes, to, from, [&](u32 at, u32 n) {
+        sim::Machine& m = sim::machine();
+        const u8* source = m.access(from + at, 1, sim::Access::read);
+        m.write(m.access(to + at, 1, sim::Access::write), source, n);
+    });
+}
 inline void fill(VirtAddr to, u8 value, u32 bytes) { detail::fill_bytes(to, value, bytes); }
 
 // Objects in the direct map. Their fields are reached past the TLB: pointers are the host's.
@@ -101,5 +108,8 @@ inline VirtAddr lowmem_addr(const void* object) {
 // The allocator has got these frames back: whoever touches them from now on is wrong.
 inline void note_frame_free(Pfn first, u32 order) { sim::machine().frame_free(first.value(), order); }
 inline void note_frame_used(Pfn first, u32 order) { sim::machine().frame_used(first.value(), order); }
+
+// A test may want an allocation to fail: sim::Machine::fail_allocation.
+inline bool out_of_memory() { return sim::machine().allocation_fails(); }
 
 } // namespace loft::hal

@@ -1,0 +1,75 @@
+// The copies of hal/user: piece by piece inside a page, each piece an access that may fault.
+#include <hal/mem.hpp>
+#include <hal/user.hpp>
+
+namespace loft::hal {
+namespace {
+
+// The bytes behind a user address; null if nobody resolves the fault. Nothing else runs while an exception is being
+// handled: a fiber must not be left in the middle of that.
+u8* reach(VirtAddr va, sim::Access kind) {
+    for (;;) {
+        try {
+            return sim::machine().access(va, 1, kind);
+        } catch (const sim::PageFault&) {
+        }
+        if (!resolve_user_fault(va, sim::writes(kind) ? FaultAccess::write : FaultAccess::read))
+            return nullptr;
+    }
+}
+
+// one(at, n) copies a piece, or returns false.
+template <typename F> u32 copy(u32 bytes, VirtAddr a, VirtAddr b, F&& one) {
+    u32 left = bytes;
+    detail::in_pieces(bytes, a, b, [&](u32 at, u32 n) {
+        if (left == bytes - at && one(at, n)) left -= n;
+    });
+    return left;
+}
+
+} // namespace
+
+u32 user_copy_in(void* to, VirtAddr from, u32 bytes) {
+    return copy(bytes, from, from, [&](u32 at, u32 n) {
+        const u8* source = reach(from + at, sim::Access::read);
+        if (source != nullptr) std::memcpy(static_cast<u8*>(to) + at, source, n);
+        return source != nullptr;
+    });
+}
+
+u32 user_copy_out(VirtAddr to, const void* from, u32 bytes) {
+    return copy(bytes, to, to, [&](u32 at, u32 n) {
+        u8* target = reach(to + at, sim::Access::write);
+        if (target != nullptr) sim::machine().write(target, static_cast<const u8*>(from) + at, n);
+        return target != nullptr;
+    });
+}
+
+u32 user_copy_to_map(VirtAddr to, VirtAddr from, u32 bytes) {
+    return copy(bytes, to, from, [&](u32 at, u32 n) {
+        const u8* source = reach(from + at, sim::Access::read);
+        if (source != nullptr)
+            sim::machine().write(sim::machine().access(to + at, 1, sim::Access::write), source, n);
+        return source != nullptr;
+    });
+}
+
+u32 user_copy_from_map(VirtAddr to, VirtAddr from, u32 bytes) {
+    return copy(bytes, to, from, [&](u32 at, u32 n) {
+        u8* target = reach(to + at, sim::Access::write);
+        if (target != nullptr)
+            sim::machine().write(target, sim::machine().access(from + at, 1, sim::Access::read), n);
+        return target != nullptr;
+    });
+}
+
+u32 user_clear(VirtAddr to, u32 bytes) {
+    return copy(bytes, to, to, [&](u32 at, u32 n) {
+        static constexpr u8 kZeros[kPageSize]{};
+        u8* target = reach(to + at, sim::Access::write);
+        if (target != nullptr) sim::machine().write(target, kZeros, n);
+        return target != nullptr;
+    });
+}
+
+} // namespace loft::hal
