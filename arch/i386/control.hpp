@@ -6,10 +6,10 @@
 namespace loft {
 
 namespace cr0_bit {
-inline constexpr u32 wp = 1u << 16, pg = 1u << 31;
+inline constexpr u32 mp = 1u << 1, em = 1u << 2, ts = 1u << 3, wp = 1u << 16, pg = 1u << 31;
 }
 namespace cr4_bit {
-inline constexpr u32 pse = 1u << 4, pae = 1u << 5, pge = 1u << 7;
+inline constexpr u32 pse = 1u << 4, pae = 1u << 5, pge = 1u << 7, osfxsr = 1u << 9, osxmmexcpt = 1u << 10;
 }
 namespace eflags {
 inline constexpr u32 carry = 1u << 0, trap = 1u << 8, interrupt = 1u << 9;

@@ -5,6 +5,7 @@
 #include "arch/i386/image.hpp"
 #include "arch/i386/percpu.hpp"
 #include "arch/i386/switch.hpp"
+#include "arch/i386/user_mode.hpp"
 #include "arch/i386/vectors.hpp"
 
 #include <hal/cpu.hpp>
@@ -75,9 +76,10 @@ extern "C" const u32 trap_entries[256]; // trap_entry.asm
 void fill_idt() {
     for (u32 v = 0; v < 256; ++v)
         idt[v] = gate(selector::kernel_code, trap_entries[v], access::interrupt_gate);
-    // A program may execute int3; any other `int n` of ring 3 is a general protection fault.
-    idt[vector::breakpoint] =
-        gate(selector::kernel_code, trap_entries[vector::breakpoint], access::interrupt_gate | access::user);
+    // A program may execute int3 and int 0x80; any other `int n` of ring 3 is a general protection fault.
+    constexpr u8 kOpen[]{vector::breakpoint, vector::system_call};
+    for (const u8 open : kOpen)
+        idt[open] = gate(selector::kernel_code, trap_entries[open], access::interrupt_gate | access::user);
     // The stack cannot be trusted: change the task, and with it stack and CR3 (SDM vol. 3, 6.14.2).
     idt[vector::double_fault] = gate(selector::double_fault_tss, 0, access::task_gate);
 }
@@ -147,6 +149,12 @@ void descriptors_prepare(CpuId cpu, VirtAddr stack_top, VirtAddr double_fault_st
 }
 
 void descriptors_load(CpuId cpu) { load(descriptors.of(cpu)); }
+
+void load_tls(const TlsDescriptors& wanted) {
+    Descriptor* const gdt = descriptors.mine().gdt + index_of(selector::tls_first);
+    for (u32 i = 0; i < TlsDescriptors::kCount; ++i)
+        gdt[i] = {wanted.low[i], wanted.high[i]};
+}
 
 void set_kernel_stack(VirtAddr top) { descriptors.mine().tss.esp0 = top.value(); }
 

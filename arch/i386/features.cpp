@@ -4,6 +4,7 @@
 #include "arch/base/config.hpp"
 #include "arch/i386/control.hpp"
 #include "arch/i386/cpuid.hpp"
+#include "arch/i386/fpu.hpp"
 
 #include <hal/cpu.hpp>
 
@@ -49,6 +50,7 @@ CpuIdentity read_identity() {
 
     const CpuidResult basic = cpuid(cpuid_leaf::features);
     read_signature(id, basic.eax);
+    id.features = basic.edx;
     id.pse = basic.edx & cpuid_edx::pse;
     id.tsc = basic.edx & cpuid_edx::tsc;
     id.msr = basic.edx & cpuid_edx::msr;
@@ -69,6 +71,7 @@ CpuIdentity read_identity() {
 void switch_on() {
     if (enabled.no_execute) write_msr(msr::efer, read_msr(msr::efer) | msr::efer_nxe);
     if (enabled.global) write_cr4(read_cr4() | cr4_bit::pge);
+    fpu_init_cpu();
 }
 
 } // namespace
@@ -83,13 +86,15 @@ const CpuIdentity& identify_cpu() {
 
 void enable_features(bool nopse) {
     const CpuIdentity& cpu = identify_cpu();
+    fpu_choose(cpu.features);
     enabled = {.large_pages = !nopse, .global = cpu.pge, .no_execute = config::kPae && cpu.nx};
     switch_on();
 }
 
 bool enable_features_like_boot_cpu() {
     const CpuIdentity here = read_identity();
-    if ((enabled.no_execute && !here.nx) || (enabled.global && !here.pge)) return false;
+    if ((enabled.no_execute && !here.nx) || (enabled.global && !here.pge) || !fpu_suits(here.features))
+        return false;
     switch_on();
     return true;
 }

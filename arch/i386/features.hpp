@@ -14,6 +14,7 @@ struct CpuIdentity {
     char brand[49];  // empty on CPUs that have none
     u32 family, model, stepping;
     bool pae, pse, pge, tsc, msr, apic, nx, cx8;
+    u32 features; // leaf 1, EDX, as it is: programs are told (AT_HWCAP)
     u32 phys_bits; // width of physical addresses; a guess (36 or 32) where CPUID does not say
 };
 
@@ -22,7 +23,7 @@ const CpuIdentity& identify_cpu();
 
 // Switches on what this CPU offers: EFER.NXE (PAE only: the two-level format has no NX bit, SDM vol. 3, 4.6)
 // and CR4.PGE. Both must be on before mm builds its tables; the boot tables are not global, so nothing stays
-// behind. `nopse`: mm shall map with 4 KiB pages although the CPU can do better. Boot, before mm_init; once a
+// behind. Also lets programs use the FPU (fpu.hpp). `nopse`: mm shall map with 4 KiB pages although the CPU can do better. Boot, before mm_init; once a
 // CPU. From here on hal::cpu_features() says what was switched on. Cost: one CR4 write (flushes the TLB).
 void enable_features(bool nopse);
 

@@ -1,37 +1,31 @@
-// Probes and the exception table. Contract: probe.hpp.
+// Probes and the exception tables. Contracts: probe.hpp, extable.hpp.
 #include "arch/i386/probe.hpp"
 
 #include "arch/i386/control.hpp"
+#include "arch/i386/extable.hpp"
 #include "arch/i386/traps.hpp"
-
-// An entry: a fault at `at` goes on at `to`. The labels are local numeric ones: "1b", "2f".
-#define LOFT_EXTABLE(at, to)                                                                                 \
-    ".pushsection .extable, \"a\"\n\t"                                                                       \
-    ".long " at ", " to "\n\t"                                                                               \
-    ".popsection\n\t"
 
 namespace loft {
 namespace {
 
-struct Fixup {
-    u32 at;
-    u32 to;
-};
-extern "C" const Fixup __extable_begin[], __extable_end[]; // linker.ld
+extern "C" const Fixup __extable_begin[], __extable_end[], __probes_begin[], __probes_end[]; // linker.ld
 
-const Fixup* find_fixup(u32 eip) {
-    for (const Fixup* f = __extable_begin; f != __extable_end; ++f)
+const Fixup* find(const Fixup* begin, const Fixup* end, u32 eip) {
+    for (const Fixup* f = begin; f != end; ++f)
         if (f->at == eip) return f;
     return nullptr;
 }
 
 } // namespace
 
+const Fixup* find_user_copy_fixup(u32 eip) { return find(__extable_begin, __extable_end, eip); }
+const Fixup* find_probe_fixup(u32 eip) { return find(__probes_begin, __probes_end, eip); }
+
 [[gnu::noinline]] bool probe_read32(VirtAddr address, u32& value) {
     u32 done = 0, found = 0;
     asm volatile("1:\tmovl (%2), %0\n\t"
                  "movl $1, %1\n"
-                 "2:\n\t" LOFT_EXTABLE("1b", "2b")
+                 "2:\n\t" LOFT_EXTABLE_PROBE("1b", "2b")
                  : "+r"(found), "+r"(done)
                  : "r"(address.value())
                  : "memory");
@@ -43,7 +37,7 @@ const Fixup* find_fixup(u32 eip) {
     u32 done = 0;
     asm volatile("1:\tmovl %2, (%1)\n\t"
                  "movl $1, %0\n"
-                 "2:\n\t" LOFT_EXTABLE("1b", "2b")
+                 "2:\n\t" LOFT_EXTABLE_PROBE("1b", "2b")
                  : "+r"(done)
                  : "r"(address.value()), "r"(value)
                  : "memory");
@@ -58,7 +52,7 @@ const Fixup* find_fixup(u32 eip) {
                  "1:\tmovl $1, %0\n\t"
                  "jmp 3f\n"
                  "2:\taddl $4, %%esp\n" // the return address that was not used
-                 "3:\n\t" LOFT_EXTABLE("1b", "2b")
+                 "3:\n\t" LOFT_EXTABLE_PROBE("1b", "2b")
                  : "+b"(done), "+S"(target) // registers that a called function leaves alone
                  :
                  : "eax", "ecx", "edx", "memory", "cc");
@@ -67,7 +61,7 @@ const Fixup* find_fixup(u32 eip) {
 
 bool apply_fixup(TrapFrame& frame) {
     const bool fetch = frame.vector == vector::page_fault && read_cr2() == frame.eip;
-    const Fixup* fixup = find_fixup(fetch ? *reinterpret_cast<const u32*>(frame.esp()) : frame.eip);
+    const Fixup* fixup = find_probe_fixup(fetch ? *reinterpret_cast<const u32*>(frame.esp()) : frame.eip);
     if (fixup == nullptr) return false;
     frame.eip = fixup->to;
     return true;

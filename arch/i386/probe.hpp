@@ -1,8 +1,7 @@
 // Touching an address that may fault, and living on.
 //
-// Each probe is one instruction with an entry in the exception table: {its address, where to go on}. The trap
-// dispatcher looks there first for a page fault or a general protection fault of the kernel, before the
-// hooks.
+// Each probe is one instruction with an entry in the table of probes (extable.hpp). The trap dispatcher looks there first for a
+// fault of the kernel, before the hooks. Nothing is resolved for a probe: it tells what is there now.
 #pragma once
 
 #include "arch/base/types.hpp"

@@ -2,6 +2,8 @@
 #include "arch/i386/traps.hpp"
 
 #include "arch/i386/control.hpp"
+#include "arch/i386/extable.hpp"
+#include "arch/i386/image.hpp"
 #include "arch/i386/probe.hpp"
 #include "arch/i386/smp.hpp"
 
@@ -49,9 +51,60 @@ void call_handler(TrapFrame& frame) {
         unhandled_trap(frame);
 }
 
+void handle_interrupt(TrapFrame& frame) {
+    TrapCookie cookie;
+    hooks.enter(frame, cookie);
+    call_handler(frame);
+    hooks.leave(frame, cookie);
+}
+
+void handle_nmi(TrapFrame& frame) {
+    if constexpr (config::kSmp) smp_stop_if_asked(frame);
+    call_handler(frame);
+}
+
+// What loading a segment register, or touching memory, can end in.
 bool is_expected_fault(TrapFrame& frame) {
-    return (frame.vector == vector::page_fault || frame.vector == vector::general_protection) &&
-           !frame.from_user() && apply_fixup(frame);
+    switch (frame.vector) {
+    case vector::segment_not_present:
+    case vector::stack_fault:
+    case vector::general_protection:
+    case vector::page_fault:
+        return apply_fixup(frame);
+    default:
+        return false;
+    }
+}
+
+// A copy from or to a program. The other side of the copy is the kernel's own: a fault there is a bug like any other.
+bool is_copy_fault(TrapFrame& frame) {
+    if (frame.vector != vector::page_fault) return false;
+    const VirtAddr address{read_cr2()};
+    if (address.value() >= kDirectMapBase) return false;
+    const Fixup* fixup = find_user_copy_fixup(frame.eip);
+    if (fixup == nullptr) return false;
+    if (!resolve_copy_fault(frame, address)) frame.eip = fixup->to;
+    disable_interrupts();
+    return true;
+}
+
+// What a program did, and nobody else: not a broken machine.
+bool is_of_the_program(u32 vector) {
+    return vector == vector::system_call ||
+           (vector <= vector::last_exception && vector != vector::machine_check);
+}
+
+void dispatch_from_user(TrapFrame& frame) {
+    if (frame.vector == vector::nmi) {
+        handle_nmi(frame);
+        return; // straight back: it may have come anywhere
+    }
+    if (is_of_the_program(frame.vector))
+        program_trap(frame);
+    else
+        handle_interrupt(frame);
+    disable_interrupts();
+    return_to_user(frame);
 }
 
 } // namespace
@@ -74,16 +127,12 @@ void note_spurious_interrupt() { spurious.fetch_add(1); }
 
 // Called by trap_entry.asm, interrupts off.
 extern "C" void trap_dispatch(TrapFrame* frame) {
-    if (is_expected_fault(*frame)) return;
-    if (frame->vector == vector::nmi) {
-        if constexpr (config::kSmp) smp_stop_if_asked(*frame);
-        call_handler(*frame);
-        return;
-    }
-    TrapCookie cookie;
-    hooks.enter(*frame, cookie);
-    call_handler(*frame);
-    hooks.leave(*frame, cookie);
+    if (frame->from_user())
+        dispatch_from_user(*frame);
+    else if (frame->vector == vector::nmi)
+        handle_nmi(*frame);
+    else if (!is_expected_fault(*frame) && !is_copy_fault(*frame))
+        handle_interrupt(*frame);
 }
 
 } // namespace loft

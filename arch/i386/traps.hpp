@@ -5,6 +5,10 @@
 // kept. Two vectors are outside: an NMI calls its handler without hooks (it touches no slot, semantics.md),
 // unless it is the one by which another CPU stops this one (smp.hpp); a double fault is a task of its own
 // (descriptors.hpp). Handlers and hooks are the same for all CPUs.
+//
+// Traps of a program are another matter. An exception or a system call of ring 3 is not an interrupt of anything: what
+// handles it may sleep, so it runs outside the hooks, and so does the fault of a kernel instruction that copies from or to
+// the memory of a program. Device interrupts that come while a program runs are interrupts as always.
 #pragma once
 
 #include "arch/base/types.hpp"
@@ -62,7 +66,20 @@ const char* trap_name(u32 vector);
 u32 spurious_interrupts();
 void note_spurious_interrupt();
 
-// Up-call, defined by the kernel: a trap that nobody handles.
+// --- Up-calls, defined by the kernel. Interrupts are off when they are called; they may let them in.
+
+// An exception or a system call of a program. Registers may be changed; when it returns, return_to_user is called.
+void program_trap(TrapFrame& frame);
+
+// An instruction of the kernel in the exception table (extable.hpp) faulted on an address below the kernel's, in any
+// context. True: the address can be touched now, try again; false: the copy ends here.
+bool resolve_copy_fault(const TrapFrame& frame, VirtAddr address);
+
+// At the end of every trap from ring 3 but NMI: what has to be done before the program goes on. Interrupts are off when it
+// returns.
+void return_to_user(TrapFrame& frame);
+
+// A trap that nobody handles.
 [[noreturn]] void unhandled_trap(TrapFrame& frame);
 
 } // namespace loft
