@@ -54,6 +54,12 @@ Q         := $(if $(filter 1,$(V)),,@)
 # ------------------------------------------------------------------------------------------------------- what there is
 KERNEL_SOURCES := $(sort $(wildcard boot/*.asm arch/base/*.cpp arch/i386/*.cpp arch/i386/*.asm mm/*.cpp kernel/*.cpp \
                   tests/guest/*.cpp))
+# A program is a file of its own; two of them are what the others stand on.
+USER_PARTS     := start.asm user.cpp
+USER_CXX       := $(sort $(filter-out $(USER_PARTS),$(notdir $(wildcard tests/user/*.cpp))))
+USER_ASM       := $(sort $(filter-out $(USER_PARTS),$(notdir $(wildcard tests/user/*.asm))))
+USER_LIBC      := $(sort $(notdir $(wildcard tests/user/libc/*.c)))
+USER_PROGRAMS  := $(addprefix build/user/,$(basename $(USER_CXX) $(USER_ASM) $(USER_LIBC)))
 HOST_SOURCES   := $(sort $(wildcard mm/*.cpp arch/base/*.cpp tests/sim/*.cpp tests/host/*.cpp))
 
 # ----------------------------------------------------------------------------------------------------------- how: flags
@@ -69,6 +75,12 @@ CLANG_FLAGS  := --target=i686-linux-gnu -mno-implicit-float -mno-sse -mno-mmx
 # Without -g: gdb rejects the line numbers that NASM writes for a file with several sections; it has the symbols.
 NASM_FLAGS   := -f elf32 -I./ -Werror
 LINK_FLAGS   := -nostdlib -static -no-pie -T linker.ld -Wl,-z,noexecstack -Wl,--fatal-warnings -Wl,--build-id=none
+# Programs: ring 3, no library, linked where i386 programs have always been.
+USER_FLAGS   := -std=c++20 -ffreestanding -fno-exceptions -fno-rtti -fno-stack-protector -fno-pic -fno-pie \
+    -fno-asynchronous-unwind-tables -fno-threadsafe-statics -O2 -g -march=i686 $(WARNINGS) -I.
+USER_LINK    := -nostdlib -static -no-pie -T tests/user/program.ld -Wl,-z,noexecstack -Wl,--build-id=none
+# And one that is ordinary in every way.
+LIBC_FLAGS   := -O2 -static -no-pie -s $(WARNINGS)
 HOST_FLAGS   := -std=c++20 -g $(WARNINGS) -I. -Itests/sim
 
 # Reading a name: $(call has,word,name), and the macros that arch/base/config.hpp expects.
@@ -129,12 +141,45 @@ build/$(1)/loft.elf: $$(objects-$(1)) build/$(1)/link-flags linker.ld scripts/ge
 	$$(Q)rm $$(@D)/pass1.elf
 	$$(Q)mv $$(@D)/pass2.elf $$@
 
-build/$(1)/loft.iso: build/$(1)/loft.elf build/iso-flags scripts/make-iso
+build/$(1)/loft.iso: build/$(1)/loft.elf build/user/programs build/iso-flags scripts/make-iso
 	@echo '  ISO    $$@'
-	$$(Q)scripts/make-iso --append '$$(APPEND)' $$< $$@
+	$$(Q)scripts/make-iso $$(MODULES) --append '$$(APPEND)' $$< $$@
 
 -include $$(wildcard $$(objects-$(1):.o=.d))
 endef
+
+# ------------------------------------------------------------------------------------------------------- how: a program
+build/user/flags: FORCE
+	@mkdir -p $(@D)
+	@echo '$(GCC) $(USER_FLAGS) $(USER_LINK) $(LIBC_FLAGS) $(NASM_FLAGS)' | scripts/update-file $@
+
+build/user/%.cpp.o: tests/user/%.cpp build/user/flags | setup
+	@echo '  CXX    user  $<'
+	$(Q)$(GCC) $(USER_FLAGS) -MMD -MP -MF $(@:.o=.d) -c $< -o $@
+
+build/user/%.asm.o: tests/user/%.asm build/user/flags | setup
+	@echo '  NASM   user  $<'
+	$(Q)$(NASM) $(NASM_FLAGS) -o $@ $<
+
+$(addprefix build/user/,$(basename $(USER_CXX))): build/user/%: build/user/%.cpp.o \
+    $(USER_PARTS:%=build/user/%.o) tests/user/program.ld
+	@echo '  LINK   user  $*'
+	$(Q)$(GCC) $(USER_LINK) -o $@ $(filter %.o,$^) -lgcc
+
+$(addprefix build/user/,$(basename $(USER_ASM))): build/user/%: build/user/%.asm.o tests/user/program.ld
+	@echo '  LINK   user  $*'
+	$(Q)$(GCC) $(USER_LINK) -o $@ $<
+
+$(addprefix build/user/,$(basename $(USER_LIBC))): build/user/%: tests/user/libc/%.c build/user/flags | setup
+	@echo '  CC     user  $<'
+	$(Q)$(patsubst %g++,%gcc,$(GCC)) $(LIBC_FLAGS) -o $@ $<
+
+.SECONDARY: $(USER_CXX:%=build/user/%.o) $(USER_ASM:%=build/user/%.o) $(USER_PARTS:%=build/user/%.o)
+-include $(wildcard build/user/*.d)
+
+# One name for all of them, for the runner.
+build/user/programs: $(USER_PROGRAMS)
+	@echo '$(USER_PROGRAMS)' | scripts/update-file $@
 
 # ------------------------------------------------------------------------------------------------------ how: a host test
 # catch.hpp takes seconds to parse: it is compiled once for each set of flags and put in front of every test. The tests
@@ -188,9 +233,9 @@ build/include: | setup
 build/loft.elf: build/$(DEFAULT)/loft.elf
 	@cp $< $@
 
-build/loft.iso: build/loft.elf build/iso-flags scripts/make-iso
+build/loft.iso: build/loft.elf build/user/programs build/iso-flags scripts/make-iso
 	@echo '  ISO    $@'
-	$(Q)scripts/make-iso --append '$(APPEND)' $< $@
+	$(Q)scripts/make-iso $(MODULES) --append '$(APPEND)' $< $@
 
 build/iso-flags: FORCE
 	@mkdir -p build
@@ -203,7 +248,7 @@ include tests/shim/shim.mk
 .PHONY: all help setup run run-iso gdb iso test test-host test-guest test-matrix test-flushes test-mutants bench \
     bench-linux bench-cost bench-update format clean FORCE
 
-all: $(KERNEL) build/loft.elf compile_commands.json
+all: $(KERNEL) build/loft.elf build/user/programs compile_commands.json
 
 setup:
 	@scripts/setup
@@ -214,17 +259,20 @@ compile_commands.json: Makefile scripts/compile-commands build/$(DEFAULT)/flags
 RUN_OPTIONS = --mem '$(MEM)' --smp '$(if $(filter 0,$(SMP)),1,$(SMP))' --accel '$(ACCEL)' \
     $(if $(QEMU),--qemu '$(QEMU)') $(if $(ICOUNT),--icount '$(ICOUNT)')
 
+# Programs come along as multiboot modules.
+MODULES = $(addprefix --module ,$(USER_PROGRAMS))
+
 # QEMU's own status is not make's: 33 is what loft says when everything passed (interface: exit status).
-run: $(KERNEL)
-	$(Q)scripts/run-qemu $(RUN_OPTIONS) --append '$(APPEND)' --judge $(KERNEL)
+run: $(KERNEL) build/user/programs
+	$(Q)scripts/run-qemu $(RUN_OPTIONS) $(MODULES) --append '$(APPEND)' --judge $(KERNEL)
 
 iso: $(ISO)
 
 run-iso: $(ISO)
 	$(Q)scripts/run-qemu $(RUN_OPTIONS) --judge --iso $(ISO)
 
-gdb: $(KERNEL)
-	$(Q)scripts/gdb $(RUN_OPTIONS) --append '$(APPEND)' $(KERNEL)
+gdb: $(KERNEL) build/user/programs
+	$(Q)scripts/gdb $(RUN_OPTIONS) $(MODULES) --append '$(APPEND)' $(KERNEL)
 
 # The runner builds what its tests need, by the names above.
 test: setup
@@ -270,7 +318,7 @@ bench-update: build/loft.elf
 
 format: setup
 	$(Q)clang-format -i $(wildcard $(addsuffix /*.cpp,$(ROOMS)) $(addsuffix /*.hpp,$(ROOMS)))
-ROOMS := arch/base arch/i386 arch/i386/hal mm kernel tests/sim tests/sim/hal tests/host tests/guest tests/shim tests/compile
+ROOMS := arch/base arch/i386 arch/i386/hal mm kernel tests/sim tests/sim/hal tests/host tests/guest tests/user tests/shim tests/compile
 
 # For scripts that compile a file as make would.
 print-compiler-%:

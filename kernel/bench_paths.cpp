@@ -3,6 +3,7 @@
 #include "arch/base/panic.hpp"
 #include "kernel/bench.hpp"
 #include "mm/highmem.hpp"
+#include "mm/highpte.hpp"
 #include "mm/page_alloc.hpp"
 #include "mm/vmap.hpp"
 
@@ -63,6 +64,18 @@ void measure_local(Meter& meter, Page* const* pages) {
     });
 }
 
+// A table is a page like any other, reached from the entry that leads to it.
+void measure_tables(Meter& meter, Page* const* pages) {
+    const auto pair = [](Page* table, u32 i, auto touch) {
+        hal::PteCell* const entry =
+            pte_offset_map(Pte{page_to_pfn(table), kernel_prot.data}, VirtAddr{i << kPageShift});
+        touch(entry);
+        pte_unmap(entry);
+    };
+    meter.mapping("pte_offset_map", [=](u32 i, auto touch) { pair(pages[0], i, touch); });          // a hit
+    meter.mapping("pte_offset_map.distinct", [=](u32 i, auto touch) { pair(pages[i], i, touch); }); // a miss
+}
+
 void measure_global(Meter& meter, Page* const* pages) {
     const auto pair = [](Page* page, auto touch) {
         const GlobalAddr at = kmap(page);
@@ -102,6 +115,7 @@ void measure_helpers(Meter& meter, Page* const* pages) {
 
 void measure_mappings(Meter& meter, Page* const* pages) {
     measure_local(meter, pages);
+    measure_tables(meter, pages);
     measure_global(meter, pages);
     measure_helpers(meter, pages);
 }

@@ -59,6 +59,7 @@ constexpr Option kOptions[] = {
      [](std::string_view v) { return set_number(values.maxcpus, v, 1, kMost32); }},
     {"highmem", kNeeded, "a size such as 512M",
      [](std::string_view v) { return set_size(values.highmem, v, ~u64{0} - 1); }},
+    {"userpte", kNeeded, "nohigh", [](std::string_view v) { return values.user_tables_low = v == "nohigh"; }},
     {"vmalloc", kNeeded, "a size such as 256M",
      [](std::string_view v) { return set_size(values.vmalloc, v, kMost32); }},
     {"nopse", kNone, "", [](std::string_view) { return values.nopse = true; }},

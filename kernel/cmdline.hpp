@@ -20,6 +20,7 @@ struct Options {
     u32 soak = 0;                        // soak=SECONDS: how long the stress test goes on; 0: it is left out
     u32 maxcpus = config::kMaxCpus;      // maxcpus=N: run at most so many CPUs
     u64 highmem = BootInfo::kAllHighMem; // highmem=SIZE: at most this much of it is used
+    bool user_tables_low = false;        // userpte=nohigh: page tables of programs stay in lowmem
     u32 vmalloc = 0;                     // vmalloc=SIZE of the vmap area; 0: the default
     bool nopse = false;                  // nopse: map lowmem with 4 KiB pages
     u32 loglevel = 7;                    // loglevel=N: lines with a level below N are printed

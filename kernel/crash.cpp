@@ -7,11 +7,18 @@
 #include "arch/i386/traps.hpp"
 #include "kernel/exit.hpp"
 #include "kernel/log.hpp"
+#include "kernel/process.hpp"
 #include "kernel/scheduler.hpp"
 #include "kernel/sync.hpp"
+#include "kernel/table_probe.hpp"
 #include "mm/highmem.hpp"
+#include "mm/highpte.hpp"
 #include "mm/init.hpp"
 #include "mm/page_alloc.hpp"
+#include "mm/pagetable.hpp"
+#include "mm/user_copy.hpp"
+
+#include <cstring>
 
 namespace loft {
 namespace {
@@ -149,10 +156,65 @@ void exec_data() { reinterpret_cast<void (*)()>(code_in_data)(); }
 volatile u32 null_word = 0; // not a constant: compilers know better than to dereference one
 void null_deref() { static_cast<void>(hal::load<u32>(VirtAddr{u32{null_word}})); }
 
+// --- In a thread that goes on to its program: exit_group(0), in an address space of its own.
+
+constexpr u32 kCodeAt = 0x1000'0000;
+constexpr u8 kExit[]{0xb8, 252, 0, 0, 0, 0x31, 0xdb, 0xcd, 0x80};
+
+class ExitImage final : public ProgramImage {
+  public:
+    // A file header, one program header, and the code behind them (System V ABI, chapters 4 and 5).
+    ExitImage() {
+        constexpr u32 kCode = 84, kHeaders = 52;
+        const u32 header[]{0x464c457f, 0x0001'0101, 0, 0, 0x0003'0002, 1, kCodeAt + kCode, kHeaders, 0, 0, 0x0020'0034, 1, 0};
+        const u32 program[]{1, 0, kCodeAt, 0, sizeof bytes_, sizeof bytes_, 5, kPageSize};
+        std::memcpy(bytes_, header, kHeaders);
+        std::memcpy(bytes_ + kHeaders, program, sizeof program);
+        std::memcpy(bytes_ + kCode, kExit, sizeof kExit);
+    }
+    u32 size() const override { return sizeof bytes_; }
+    bool read(u32 offset, void* to, u32 bytes) const override {
+        std::memcpy(to, bytes_ + offset, bytes);
+        return true;
+    }
+
+  private:
+    u8 bytes_[84 + sizeof kExit];
+};
+
+void in_program(void (*misuse)(void*)) {
+    const ExitImage image;
+    const Started started = process_start({.name = "crash", .watch = {.at_start = misuse}}, image);
+    if (started.process == nullptr) panic("crash: no program could be started: {}", started.problem);
+    static_cast<void>(process_wait(started.process));
+}
+
+void leak_to_user() {
+    in_program([](void*) { static_cast<void>(kmap_local_page(take_page())); });
+}
+
+// An entry of its own page table that is looked at and not given back.
+void pte_unmap_missing() {
+    in_program([](void*) {
+        const VirtAddr va{kCodeAt};
+        char byte;
+        static_cast<void>(copy_from_user(&byte, UserAddr{va.value()}, 1)); // now there is a table
+        const Walk walk = page_walk(active_space()->root(), va);
+        static_cast<void>(pte_offset_map(walk.directory, va));
+    });
+}
+
+const char* table_slots() {
+    if (!config::kHighPte) return "a HIGHPTE=1 kernel";
+    if (config::kDebug) return nullptr;
+    return tables_may_be_high() && meminfo().high_free != 0 ? nullptr : "page tables in high memory, or a DEBUG=1 kernel";
+}
+
 struct Misuse {
     std::string_view name;
     void (*commit)();
     Need need;
+    bool is_reported = false; // by an error in the log, and the kernel goes on
 };
 constexpr Misuse kMisuses[] = {
     {"kunmap-order", kunmap_order, local_slots},
@@ -169,6 +231,8 @@ constexpr Misuse kMisuses[] = {
     {"free-mapped", free_mapped, local_slots},
     {"stack-overflow", stack_overflow, nothing},
     {"thread-stack-overflow", thread_stack_overflow, nothing},
+    {"leak-to-user", leak_to_user, local_slots, true},
+    {"pte-unmap-missing", pte_unmap_missing, table_slots, true},
     {"write-rodata", write_rodata, nothing},
     {"exec-data", exec_data, no_execute},
     {"null-deref", null_deref, nothing},
@@ -184,7 +248,12 @@ void commit_misuse(std::string_view name) {
             end_of_boot(ExitStatus::passed);
         }
         print("crash: {}", name);
+        const u32 leaks = thread_leaks();
         misuse.commit();
+        if (misuse.is_reported && thread_leaks() == leaks + 1) {
+            print("crash: {} was reported", name);
+            end_of_boot(ExitStatus::passed);
+        }
         print("crash: {} was not caught", name);
         end_of_boot(ExitStatus::failed);
     }

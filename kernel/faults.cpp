@@ -1,7 +1,8 @@
 // From an exception to a sentence: which rule of the address map the faulting access broke.
 //
-// Faults that a probe expected never get here (arch/i386/probe.hpp). There is no user memory to fault in yet,
-// so every page fault that does get here is a bug, and the text says which one.
+// Faults that a probe expected never get here (arch/i386/probe.hpp). What a program does is its own affair: it gets the memory
+// that it has been promised, or it ends, with one line of the log. A fault of the kernel is resolved only where it copies from
+// or to a program (resolve_copy_fault); every other one is a bug, and the text says which.
 #include "kernel/faults.hpp"
 
 #include "arch/i386/control.hpp"
@@ -9,7 +10,9 @@
 #include "arch/i386/image.hpp"
 #include "arch/i386/traps.hpp"
 #include "kernel/panic.hpp"
+#include "kernel/process.hpp"
 #include "kernel/scheduler.hpp"
+#include "kernel/syscalls.hpp"
 #include "kernel/thread.hpp"
 #include "mm/context.hpp"
 #include "mm/kmap_local.hpp"
@@ -114,7 +117,7 @@ void page_fault(TrapFrame& frame) {
     explain_protection(access);
     if (va.value() < kNullRange) access.violates("null pointer dereference: {} of {}", access.verb(), va);
     if (va.value() < layout::kPageOffset)
-        access.violates("kernel {} of user address {}: nothing is mapped there", access.verb(), va);
+        access.violates("kernel {} of user address {}, outside of the user copies", access.verb(), va);
     if (in_stack_guard(va))
         access.violates("{} of {}, the guard page below a kernel stack", access.verb(), va);
     explain_local_window(access);
@@ -123,6 +126,65 @@ void page_fault(TrapFrame& frame) {
     if (va >= layout::direct_map_end() && va.value() < layout::boundaries.vmap_begin)
         access.violates("overrun of the direct map: {} of {}, in the hole behind it", access.verb(), va);
     access.violates("page fault: {} of {} ({}), nothing is mapped there", access.verb(), va, region_name(va));
+}
+
+// --- Programs.
+
+FaultAccess wanted_by(u32 error) {
+    return error & page_fault_error::fetch   ? FaultAccess::exec
+           : error & page_fault_error::write ? FaultAccess::write
+                                             : FaultAccess::read;
+}
+
+// The one line, and the end of the program.
+template <typename... Args>
+void kill_program(Signal signal, const TrapFrame& frame, std::string_view text, const Args&... args) {
+    const Process& process = *current_process();
+    BufferSink<200> why;
+    format(why, text, args...);
+    log(LogLevel::notice, "user", "{}[{}] is killed at {:08x}: {}", process.name_view(), process.pid, frame.eip,
+        why.view());
+    process_end(WaitStatus::killed(signal));
+}
+
+void program_page_fault(TrapFrame& frame, VirtAddr va) {
+    if (frame.error & page_fault_error::reserved_bit)
+        panic_at(frame, va, "broken page table: a reserved bit is set in the walk of {}", va);
+    const FaultAccess wanted = wanted_by(frame.error);
+    // The kernel's part of the address space is no business of the program's space.
+    const FaultResult result = va.value() < layout::kUserEnd ? current_process()->space->handle_fault(va, wanted)
+                                                             : FaultResult::bad_address;
+    if (result == FaultResult::resolved) return;
+    const ProcessWatch& watch = current_process()->watch;
+    if (watch.on_fault != nullptr && watch.on_fault(frame, va, watch.argument)) return;
+    const char* verb = wanted == FaultAccess::exec ? "fetch" : wanted == FaultAccess::write ? "write" : "read";
+    if (result == FaultResult::no_memory)
+        kill_program(Signal::kill, frame, "out of memory, for a {} of {}", verb, va);
+    else if (va.value() >= layout::kUserEnd)
+        kill_program(Signal::segv, frame, "{} of {}, which is the kernel's", verb, va);
+    else if (result == FaultResult::no_access)
+        kill_program(Signal::segv, frame, "{} of {}, where it may not", verb, va);
+    else
+        kill_program(Signal::segv, frame, "{} of {}, where it has nothing", verb, va);
+}
+
+Signal signal_of(u32 vector) {
+    switch (vector) {
+    case vector::divide_error:
+    case vector::x87_error:
+    case vector::simd_error:
+        return Signal::fpe;
+    case vector::debug:
+    case vector::breakpoint:
+        return Signal::trap;
+    case vector::invalid_opcode:
+    case vector::no_fpu:
+        return Signal::ill;
+    case vector::alignment_check:
+        return Signal::bus;
+    default:
+        return Signal::segv;
+    }
 }
 
 // Nobody sends NMIs in normal operation, so one is the way to ask a kernel that hangs where it is.
@@ -143,6 +205,32 @@ void faults_init() {
     trap_set_hooks({enter_context, leave_context});
     trap_set_handler(vector::page_fault, page_fault);
     trap_set_handler(vector::nmi, nmi);
+}
+
+void program_trap(TrapFrame& frame) {
+    const VirtAddr touched{read_cr2()}; // the next fault of this CPU overwrites it
+    enable_interrupts();
+    if (frame.vector == vector::system_call)
+        system_call(frame);
+    else if (frame.vector == vector::page_fault)
+        program_page_fault(frame, touched);
+    else
+        kill_program(signal_of(frame.vector), frame, "{}, error code {:x}", trap_name(frame.vector), frame.error);
+}
+
+bool resolve_copy_fault(const TrapFrame& frame, VirtAddr address) {
+    if (frame.eflags & eflags::interrupt) enable_interrupts();
+    return resolve_user_fault(address, wanted_by(frame.error));
+}
+
+void return_to_user(TrapFrame&) {
+    check_return_to_user();
+    for (;;) {
+        preempt_program();
+        if (!must_stop()) return;
+        enable_interrupts();
+        thread_leave(WaitStatus{}); // its status is that of the process, which has one
+    }
 }
 
 void unhandled_trap(TrapFrame& frame) {

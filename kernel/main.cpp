@@ -17,10 +17,13 @@
 #include "kernel/faults.hpp"
 #include "kernel/log.hpp"
 #include "kernel/multiboot.hpp"
+#include "kernel/process.hpp"
+#include "kernel/programs.hpp"
 #include "kernel/report.hpp"
 #include "kernel/scheduler.hpp"
 #include "kernel/selftest.hpp"
 #include "kernel/smp.hpp"
+#include "kernel/table_probe.hpp"
 #include "mm/fixmap.hpp"
 #include "mm/init.hpp"
 #include "mm/page.hpp"
@@ -68,6 +71,7 @@ BootInfo boot_info() {
         .guard_pages = guard_pages,
         .highmem_bytes = options().highmem,
         .vmalloc_bytes = options().vmalloc,
+        .userpte_nohigh = options().user_tables_low,
     };
 }
 
@@ -117,6 +121,7 @@ extern "C" [[noreturn]] void kernel_main(u32 magic, u32 info) {
     report_cpu();                                 // which processor this is
     start_mm();                                   // own page tables, zones, object cache, all kinds of mapping
     set_double_fault_root(kernel_root());         // the boot page tables are gone
+    choose_table_memory();                        // where page tables of programs may lie
     irq_init();                                   // the 8259s out of the way of the exceptions
     start_lapic();                                // its registers through fixmap
     read_topology();                              // which CPUs there are; interrupts through the I/O APIC
@@ -124,6 +129,8 @@ extern "C" [[noreturn]] void kernel_main(u32 magic, u32 info) {
     hal::irq_restore(eflags::interrupt);          // the machine ticks
     scheduler_init();                             // this context is a thread from here on
     start_other_cpus(trampoline);                 // all of them, or as many as maxcpus= says
+    process_init();                               // programs can be started
+    programs_init();                              // those that the loader brought along
     report_address_map();                         // where everything is
     report_counters();                            // what the boot has cost
     report_meminfo();                             // before the tests, which use memory

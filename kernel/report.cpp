@@ -56,7 +56,8 @@ void report_meminfo() {
     } lines[] = {
         {"MemTotal", info.mem_total},     {"MemFree", info.mem_free},     {"LowTotal", info.low_total},
         {"LowFree", info.low_free},       {"HighTotal", info.high_total}, {"HighFree", info.high_free},
-        {"PageTables", info.page_tables}, {"Bounce", info.bounce},
+        {"PageTables", info.page_tables}, {"PageTablesHigh", info.page_tables_high},
+        {"Bounce", info.bounce},
     };
     for (const auto& line : lines)
         print("{}:  {} kB", line.name, line.kib);

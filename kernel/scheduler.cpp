@@ -3,6 +3,7 @@
 
 #include "arch/base/panic.hpp"
 #include "arch/i386/control.hpp"
+#include "arch/i386/fpu.hpp"
 #include "arch/i386/image.hpp"
 #include "arch/i386/ipi.hpp"
 #include "arch/i386/switch.hpp"
@@ -10,6 +11,8 @@
 #include "arch/i386/traps.hpp"
 #include "kernel/run_queue.hpp"
 #include "kernel/sleep.hpp"
+#include "kernel/user_thread.hpp"
+#include "mm/address_space.hpp"
 #include "mm/context.hpp"
 #include "mm/spinlock.hpp"
 #include "mm/tlb.hpp"
@@ -96,7 +99,7 @@ void on_tick(TrapFrame&) {
     RunQueue& mine = run_queues.mine();
     if (mine.current == nullptr) return;
     const u32 tick = ++mine.stats.ticks;
-    wake_sleepers();
+    ring_alarms();
     if (mine.current != mine.idle && tick % kBalanceTicks == hal::this_cpu().value() % kBalanceTicks)
         pull(mine.length.load() + 2);
     if (mine.length.load() != 0) context.store<&Context::reschedule>(1); // the slice is over
@@ -208,10 +211,16 @@ void switch_away(SwitchReason reason) {
         set_idle(cpu, false);
 
     keep(me);
+    if (me.user != nullptr) user_registers_save(*me.user);
     mine.previous = &me;
     mine.current = next;
     set_kernel_stack(next->stack_end);
     put_back(*next);
+    space_switch(next->space);
+    if (next->user != nullptr)
+        user_registers_load(*next->user);
+    else if (me.user != nullptr)
+        fpu_off();
     switch_stack(&me.stack_pointer, next->stack_pointer);
     finish_switch();
 }
@@ -293,10 +302,16 @@ void hal::reschedule() {
 
 void preempt_after_trap(const TrapFrame& frame) {
     if constexpr (!config::kPreempt) return;
+    if (frame.from_user()) return; // preempt_program comes next
     if (context.load<&Context::reschedule>() == 0 || context.load<&Context::irq_depth>() != 0 ||
         context.load<&Context::preempt_count>() != 0 || (frame.eflags & eflags::interrupt) == 0)
         return;
     if (current() != nullptr) switch_away(SwitchReason::preempted);
+}
+
+void preempt_program() {
+    while (context.load<&Context::reschedule>() != 0)
+        switch_away(SwitchReason::preempted);
 }
 
 void reschedule_interrupt() {
@@ -344,6 +359,20 @@ void request_move(CpuId cpu) {
         context.store<&Context::reschedule>(1);
     }
     hal::irq_restore(flags);
+}
+
+void use_space(AddressSpace* space) {
+    const IrqGuard same_cpu;
+    current()->space = space;
+    space_switch(space);
+}
+
+void interrupt_thread(const Thread& thread) {
+    hal::unpark(ThreadId{thread.id.load()});
+    const IrqGuard same_cpu;
+    const CpuId cpu = thread.cpu;
+    if (cpu != hal::this_cpu() && *const_cast<Thread* const volatile*>(&run_queues.of(cpu).current) == &thread)
+        send_reschedule(cpu);
 }
 
 SchedulerStats scheduler_stats(CpuId cpu) { return run_queues.of(cpu).stats; }

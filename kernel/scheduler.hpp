@@ -8,7 +8,8 @@
 // ten times a second. A thread stays where it is while it holds local maps or has disabled migration.
 //
 // PREEMPT=1: the CPU changes threads at the end of an interrupt, and where preemption is allowed again, if somebody else
-// should run. PREEMPT=0: only where a thread gives the CPU away: yield, park, sleep, and what is built on them.
+// should run. PREEMPT=0: only where a thread gives the CPU away: yield, park, sleep, and what is built on them; and, as with
+// PREEMPT=1, where an interrupt found it in ring 3.
 //
 // hal::park and hal::unpark (hal/thread.hpp) are defined here.
 #pragma once
@@ -18,6 +19,7 @@
 
 namespace loft {
 
+class AddressSpace;
 struct TrapFrame;
 
 // Lets another thread run, if one is ready on this CPU. Preemptible context.
@@ -44,6 +46,14 @@ void set_affinity(CpuSet affinity);
 // self-tests, also from interrupts. Nothing happens if it is bound, or may not run there. Any context but NMI.
 void request_move(CpuId cpu);
 
+// From now on the thread that calls has this address space below the kernel's, wherever it runs; null: none, and whatever is
+// loaded stays until it is in somebody's way. The reference is the caller's. Any thread context.
+void use_space(AddressSpace* space);
+
+// Makes the thread look whether it should go on: gives it a permit, and if it runs on another CPU, interrupts that CPU.
+// Context: any but NMI; the thread cannot go away.
+void interrupt_thread(const Thread& thread);
+
 // --- What happened on a CPU.
 struct SchedulerStats {
     u32 ticks = 0;
@@ -69,7 +79,9 @@ KernelStack scheduler_prepare_cpu(CpuId cpu);
 // The idle loop of another CPU. On the stack that scheduler_prepare_cpu made, interrupts off.
 [[noreturn]] void scheduler_run(CpuId cpu);
 
-// At the end of every trap, after the account of interrupt contexts, interrupts off.
+// At the end of every trap, after the account of interrupt contexts, interrupts off: the kernel's preemption.
 void preempt_after_trap(const TrapFrame& frame);
+// Before ring 3 goes on, interrupts off: programs are preempted by every kernel, PREEMPT=0 or 1.
+void preempt_program();
 
 } // namespace loft

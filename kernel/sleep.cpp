@@ -1,56 +1,64 @@
-// sleep_ms: a list of sleepers for each CPU, which only that CPU touches, with interrupts off.
+// Alarms: a list for each CPU, in order of time, whose tick looks at it.
 #include "kernel/sleep.hpp"
 
 #include "arch/i386/timer.hpp"
 #include "kernel/scheduler.hpp"
 #include "mm/context.hpp"
+#include "mm/spinlock.hpp"
 
 namespace loft {
 namespace {
 
-// On the stack of the thread that sleeps.
-struct Sleeper {
-    Sleeper* next = nullptr;
-    u64 until = 0; // now_us
-    ThreadId thread{};
-    hal::Atomic<u32> woken;
+// The thread that has set an alarm may be on another CPU when it takes it back: so there is a lock.
+struct Alarms {
+    SpinLock lock;
+    Alarm* first = nullptr;
 };
-struct Sleepers {
-    Sleeper* first = nullptr; // in order of time
-};
-LOFT_PERCPU hal::PerCpu<Sleepers> sleepers;
+LOFT_PERCPU hal::PerCpu<Alarms> alarms;
 
 } // namespace
 
-void sleep_ms(u32 milliseconds) {
-    might_sleep("sleep_ms");
-    Sleeper me;
-    me.until = now_us() + u64{milliseconds} * 1000;
-    me.thread = hal::current_thread();
-    {
-        const IrqGuard guard;
-        Sleeper** at = &sleepers.mine().first;
-        while (*at != nullptr && (*at)->until <= me.until)
-            at = &(*at)->next;
-        me.next = *at;
-        *at = &me;
-    }
-    while (me.woken.load() == 0)
-        hal::park();
+Alarm::Alarm(u64 when_us) : when_{when_us}, thread_{hal::current_thread()} {
+    const IrqGuard same_cpu;
+    cpu_ = hal::this_cpu();
+    Alarms& mine = alarms.mine();
+    const SpinGuard guard{mine.lock};
+    Alarm** at = &mine.first;
+    while (*at != nullptr && (*at)->when_ <= when_)
+        at = &(*at)->next_;
+    next_ = *at;
+    *at = this;
 }
 
-void wake_sleepers() {
-    Sleeper*& first = sleepers.mine().first;
-    if (first == nullptr) return;
+// Under the lock also if it rang: the tick may be about to read who is to be woken.
+Alarm::~Alarm() {
+    Alarms& its = alarms.of(cpu_);
+    const SpinGuard guard{its.lock};
+    for (Alarm** at = &its.first; *at != nullptr; at = &(*at)->next_)
+        if (*at == this) {
+            *at = next_;
+            return;
+        }
+}
+
+void ring_alarms() {
+    Alarms& mine = alarms.mine();
+    if (mine.first == nullptr) return; // whoever is adding one on this CPU has been interrupted, or has not begun
     const u64 now = now_us();
-    while (first != nullptr && first->until <= now) {
-        Sleeper& sleeper = *first;
-        first = sleeper.next;
-        // Its stack is its own again as soon as it sees `woken`.
-        const ThreadId thread = sleeper.thread;
-        sleeper.woken.store(1);
-        hal::unpark(thread);
+    const SpinGuard guard{mine.lock};
+    while (mine.first != nullptr && mine.first->when_ <= now) {
+        Alarm& alarm = *mine.first;
+        mine.first = alarm.next_;
+        alarm.rang_.store(1);
+        hal::unpark(alarm.thread_);
     }
+}
+
+void sleep_ms(u32 milliseconds) {
+    might_sleep("sleep_ms");
+    const Alarm alarm{now_us() + u64{milliseconds} * 1000};
+    while (!alarm.rang())
+        hal::park();
 }
 
 } // namespace loft

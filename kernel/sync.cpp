@@ -1,34 +1,9 @@
-// Mutex, WaitQueue, Completion. Contracts: sync.hpp.
+// WaitQueue, Completion. Contracts: sync.hpp.
 #include "kernel/sync.hpp"
 
 #include "arch/base/panic.hpp"
 
 namespace loft {
-
-void Mutex::lock() {
-    might_sleep("lock of a mutex");
-    const u32 me = hal::current_thread().value();
-    if (owner_.load() == me) panic("mutex {}: this thread already holds it", name_);
-    free_.acquire();
-    owner_.store(me);
-}
-
-bool Mutex::try_lock() {
-    might_sleep("lock of a mutex");
-    if (!free_.try_acquire()) return false;
-    owner_.store(hal::current_thread().value());
-    return true;
-}
-
-void Mutex::unlock() {
-    if (!is_mine())
-        panic("mutex {}: unlocked by thread {}, held by {}", name_, hal::current_thread(),
-              ThreadId{owner_.load()});
-    owner_.store(0);
-    free_.release();
-}
-
-bool Mutex::is_mine() const { return owner_.load() == hal::current_thread().value(); }
 
 void WaitQueue::enter(Waiter& waiter) {
     waiter.thread = hal::current_thread();

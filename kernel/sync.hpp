@@ -1,43 +1,14 @@
-// Waiting for other threads: Mutex, WaitQueue, Completion. A counting semaphore is mm's Credits (mm/wait.hpp).
+// Waiting for other threads: WaitQueue and Completion, beside mm's Mutex (mm/mutex.hpp) and Credits, a counting semaphore
+// (mm/wait.hpp).
 //
 // All of them wake in order of arrival, and stand on park and unpark: there is no moment in which a wake-up goes unheard.
 #pragma once
 
 #include "mm/context.hpp"
+#include "mm/mutex.hpp"
 #include "mm/wait.hpp"
 
 namespace loft {
-
-// One owner at a time, in order of arrival: unlock hands the mutex to the one who has waited longest. A thread that locks
-// what it holds, or unlocks what it does not hold, is a panic.
-class Mutex {
-  public:
-    constexpr Mutex() = default;
-    explicit constexpr Mutex(const char* name) : name_{name} {}
-    Mutex(const Mutex&) = delete;
-    Mutex& operator=(const Mutex&) = delete;
-
-    void lock();     // preemptible context
-    bool try_lock(); // preemptible context; never waits
-    void unlock();   // by the owner
-    bool is_mine() const;
-
-  private:
-    Credits free_{1};
-    hal::Atomic<u32> owner_; // ThreadId
-    const char* name_ = "mutex";
-};
-
-class [[nodiscard]] MutexGuard {
-  public:
-    explicit MutexGuard(Mutex& mutex) : mutex_{mutex} { mutex_.lock(); }
-    ~MutexGuard() { mutex_.unlock(); }
-    MutexGuard(const MutexGuard&) = delete;
-    MutexGuard& operator=(const MutexGuard&) = delete;
-
-  private:
-    Mutex& mutex_;
-};
 
 // Threads that wait until something holds. Whoever makes it hold, wakes afterwards:
 //
@@ -61,6 +32,20 @@ class WaitQueue {
                 return;
             }
             sleep(me);
+        }
+    }
+    // The same, but gives up as soon as `stop()`, and returns false: whoever makes that true gives the thread a permit
+    // (hal::unpark). `holds` comes first.
+    template <typename F, typename G> bool wait(F&& holds, G&& stop) {
+        might_sleep("wait");
+        for (;;) {
+            if (holds()) return true;
+            if (stop()) return false;
+            Waiter me;
+            enter(me);
+            while (me.woken.load() == 0 && !holds() && !stop())
+                hal::park();
+            if (me.woken.load() == 0 || stop()) leave(me); // a wake-up that is not used is passed on
         }
     }
     // Any context but NMI. Returns how many were woken.

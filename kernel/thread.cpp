@@ -57,6 +57,8 @@ Thread* take_descriptor(std::string_view name) {
     thread->permit.store(Thread::kNoPermit);
     thread->context = Context{};
     thread->local.depth = 0;
+    thread->space = nullptr;
+    thread->user = nullptr;
     thread->ended.store(0);
     thread->joiner.store(0);
     thread->switches = thread->migrations = 0;
@@ -159,6 +161,21 @@ void report_leaks(std::string_view what, const Thread& thread) {
     if (!local_check_leaks(where.view().data())) local_unwind(0);
     if (kmaps != 0)
         log(LogLevel::error, "kmap", "thread {} {} with {} pages mapped", thread.name_view(), what, kmaps);
+}
+
+void check_return_to_user() {
+    Context& mine = context.mine();
+    if (!local_held() && mine.kmaps == 0 && mine.preempt_count == 0 && mine.pagefaults_off == 0) [[likely]]
+        return;
+    const Thread& me = *thread_self();
+    report_leaks("returned to its program", me);
+    mine.kmaps = 0; // reported once
+    if (mine.preempt_count != 0 || mine.pagefaults_off != 0) {
+        leaks.fetch_add(1);
+        log(LogLevel::error, "thread", "thread {} returned to its program with preempt count {}, page faults off {} times",
+            me.name_view(), mine.preempt_count, mine.pagefaults_off);
+        mine.preempt_count = mine.pagefaults_off = 0;
+    }
 }
 
 void for_each_thread(void (*visit)(const Thread&, void*), void* argument) {

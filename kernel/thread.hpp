@@ -17,6 +17,9 @@
 
 namespace loft {
 
+class AddressSpace;
+struct UserThread;
+
 enum class ThreadState : u8 {
     unused,  // the descriptor waits for its next thread
     ready,   // in a run queue
@@ -56,6 +59,10 @@ struct Thread {
     u32 stack_pointer = 0;
     Context context{};
     LocalSaved local{};
+
+    // --- Below the kernel's addresses. Changed by the thread itself, interrupts off.
+    AddressSpace* space = nullptr; // null: it does not care which is loaded
+    UserThread* user = nullptr;    // null: it never goes to ring 3
 
     // --- Its end.
     hal::Atomic<u32> ended;
@@ -121,5 +128,8 @@ Thread* thread_adopt(std::string_view name, KernelStack stack);
 // Lets the joiner go on: the stack has been left for good. Any context.
 void thread_has_ended(Thread& thread);
 void report_leaks(std::string_view what, const Thread& thread);
+// A thread that goes to ring 3 holds nothing, and has switched nothing off: reports it otherwise, and puts it right as far as
+// that goes. Interrupts are off.
+void check_return_to_user();
 
 } // namespace loft

@@ -13,9 +13,10 @@ from .result import Result, Test, read_log, run_program
 MATRIX = 'tests/guest/matrix.cfg'
 LOGS = 'build/logs'
 SHIM = 'build/shim/shim.elf'
+PROGRAMS = 'build/user/programs'  # a file that names them
 DEFAULT_KERNEL = '64g-highpte-smp-preempt'
 KEYS = {'kernel', 'mem', 'smp', 'cpu', 'append', 'icount', 'boot', 'scenario', 'status', 'expect', 'forbid', 'ktap',
-        'memory', 'require', 'timeout', 'console', 'repeat', 'qemu'}
+        'memory', 'require', 'timeout', 'console', 'repeat', 'qemu', 'modules', 'program'}
 CONDITION = re.compile(r'(\w+) *(==|>=|<=) *(\d+)$')
 
 
@@ -49,13 +50,15 @@ class Machine:
         self.console = keys.get('console', 'no') == 'yes'
         self.repeat = keys.get('repeat', '') == 'identical'
         self.qemu = keys.get('qemu', '').split()
+        self.program = keys.get('program', '')
+        self.modules = lines(keys['modules']) if 'modules' in keys else None
 
     @property
     def elf(self):
         return f'build/{self.kernel}/loft.elf'
 
     def goals(self):
-        return (self.elf, SHIM) if self.boot == 'shim' else (self.elf,)
+        return (self.elf, SHIM) if self.boot == 'shim' else (self.elf, PROGRAMS)
 
     def log(self, ending='log'):
         return f'{LOGS}/{self.name}.{ending}'
@@ -69,8 +72,19 @@ def read_matrix(path=MATRIX):
     return [Machine(name, dict(config[name])) for name in config.sections()]
 
 
+def module_options(machine):
+    """The programs of tests/user, unless the entry says otherwise."""
+    names = machine.modules
+    if names is None:
+        with open(PROGRAMS, encoding='utf-8') as file:
+            names = file.read().split()
+    return [option for name in names for option in ('--module', name)]
+
+
 def boot_command(machine, where):
     command = ['scripts/run-qemu', '--mem', machine.mem, '--smp', machine.smp] + where
+    if machine.program:
+        command += ['--qemu', machine.program]
     if machine.cpu:
         command += ['--cpu', machine.cpu]
     if machine.icount:
@@ -78,14 +92,15 @@ def boot_command(machine, where):
     if machine.console:
         command += ['--debugcon', machine.log('e9')]
     if machine.boot == 'kernel':
-        return command + ['--append', machine.append, machine.elf] + (['--', *machine.qemu] if machine.qemu else [])
+        return command + module_options(machine) + ['--append', machine.append, machine.elf] + \
+            (['--', *machine.qemu] if machine.qemu else [])
     if machine.boot == 'iso':
         iso = machine.log('iso')
-        subprocess.run(['scripts/make-iso', '--append', machine.append, machine.elf, iso], check=True)
+        subprocess.run(['scripts/make-iso', *module_options(machine), '--append', machine.append, machine.elf, iso],
+                       check=True)
         return command + ['--iso', iso]
     if machine.boot == 'shim':
-        module = f'{machine.elf} {machine.append}'.replace(',', ',,')
-        return command + ['--append', machine.scenario, '--initrd', module, SHIM]
+        return command + ['--append', machine.scenario, '--module', f'{machine.elf} {machine.append}', SHIM]
     raise ValueError(f'{machine.name}: boot = {machine.boot}')
 
 

@@ -1,0 +1,64 @@
+// What a system call answers when it fails: Linux's numbers, negative in EAX.
+#pragma once
+
+#include "arch/base/error.hpp"
+
+namespace loft {
+
+enum class Errno : int {
+    perm = 1,
+    noent = 2,
+    srch = 3,
+    intr = 4,
+    badf = 9,
+    child = 10,
+    again = 11,
+    nomem = 12,
+    acces = 13,
+    fault = 14,
+    exist = 17,
+    nodev = 19,
+    inval = 22,
+    mfile = 24,
+    notty = 25,
+    pipe = 32,
+    nosys = 38,
+    timedout = 110,
+};
+
+// What mm could not do, as a program is told.
+constexpr Errno errno_of(Error error) {
+    switch (error) {
+    case Error::no_memory:
+    case Error::no_space:
+    case Error::not_found: // mprotect(2): "addresses in the range are not mapped"
+        return Errno::nomem;
+    case Error::invalid:
+    case Error::out_of_reach:
+        return Errno::inval;
+    case Error::bad_address:
+        return Errno::fault;
+    case Error::no_access:
+        return Errno::acces;
+    case Error::busy:
+        return Errno::again;
+    }
+    return Errno::inval;
+}
+
+// The value of a system call: not negative, or why it failed. The addresses that mmap and brk return are values as well, and
+// lie below the last page.
+class [[nodiscard]] SysResult {
+  public:
+    constexpr SysResult(Errno error) : value_{-static_cast<int>(error)} {}
+    constexpr SysResult(Error error) : SysResult{errno_of(error)} {}
+    constexpr SysResult(unsigned value) : value_{static_cast<int>(value)} {}
+    constexpr SysResult(Status status) : value_{status ? 0 : -static_cast<int>(errno_of(status.error()))} {}
+    constexpr int value() const { return value_; }
+    constexpr bool failed() const { return value_ < 0 && value_ >= -4095; }
+
+  private:
+    int value_;
+};
+
+} // namespace loft

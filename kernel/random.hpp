@@ -1,0 +1,13 @@
+// Random bytes for programs: different from one time to the next, and no secret (loft has no source of entropy).
+#pragma once
+
+#include "arch/base/types.hpp"
+
+#include <span>
+
+namespace loft {
+
+// Any context.
+void fill_random(std::span<u8> bytes);
+
+} // namespace loft

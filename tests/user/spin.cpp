@@ -1,0 +1,8 @@
+// Computes for ever, and never asks the kernel for anything.
+#include "tests/user/user.hpp"
+
+int main(int argc, char**) {
+    volatile u32 n = static_cast<u32>(argc);
+    for (;;)
+        n = n * 5 + 1;
+}

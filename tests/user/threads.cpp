@@ -1,0 +1,120 @@
+// Threads: one memory, a tid and a stack for each; they come and go, and leave together.
+#include "tests/user/user.hpp"
+
+namespace {
+
+volatile u32 sum = 0, started = 0;
+volatile u32 wall[2] = {0, 0};
+
+} // namespace
+
+int main(int, char**) {
+    // Many short ones: nothing of them is left behind while the program goes on.
+    auto short_one = [] {
+        CHECK(sys::gettid() != sys::getpid());
+        add(sum, 1);
+    };
+    for (u32 i = 0; i < 40; ++i) {
+        Thread thread;
+        REQUIRE(start(thread, short_one));
+        thread.join();
+    }
+    CHECK_EQ(sum, 40);
+
+    // Many at once, over the same pages, each of which appears by whoever touches it first.
+    constexpr u32 kThreads = 8, kPages = 64;
+    static u8* memory;
+    memory = new_memory(kPages * kPage);
+    sum = 0;
+    auto writer = [] {
+        const u32 me = add(started, 1);
+        for (u32 page = 0; page < kPages; ++page)
+            add(*reinterpret_cast<volatile u32*>(memory + (page * 7 + me) % kPages * kPage), me + 1);
+        add(sum, 1);
+    };
+    Thread threads[kThreads];
+    for (Thread& thread : threads)
+        REQUIRE(start(thread, writer));
+    for (Thread& thread : threads)
+        thread.join();
+    CHECK_EQ(sum, kThreads);
+    for (u32 page = 0; page < kPages; ++page)
+        CHECK_EQ(*reinterpret_cast<u32*>(memory + page * kPage), kThreads * (kThreads + 1) / 2);
+
+    // A fork copies the one thread that calls it; the memory is that of a moment.
+    auto counting = [] {
+        while (wall[0] == 0)
+            add(wall[1], 1);
+    };
+    REQUIRE(start(threads[0], counting));
+    for (u32 i = 0; i < 5; ++i) {
+        const int status = in_child([] {
+            const u32 seen = wall[1];
+            sys::sleep_ms(5);
+            CHECK_EQ(wall[1], seen);
+            CHECK_EQ(sys::gettid(), sys::getpid());
+        });
+        CHECK_EQ(status, 0);
+    }
+    wall[0] = 1;
+    threads[0].join();
+
+    // All of them end with the program: one that computes, one that sleeps, one that waits for ever, one that waits for a child.
+    const int status = in_child([] {
+        auto spin = [] {
+            for (;;)
+                add(sum, 1);
+        };
+        auto sleep = [] { sys::sleep_ms(100'000); };
+        auto wait = [] {
+            for (;;)
+                sys::futex(&wall[0], sys::kFutexWait, 1);
+        };
+        auto wait_for_child = [] {
+            const int pid = sys::fork();
+            if (pid == 0) {
+                sys::sleep_ms(30);
+                sys::exit(0);
+            }
+            sys::waitpid(pid, nullptr);
+            for (;;)
+                sys::yield();
+        };
+        int files[2];
+        sys::pipe(files);
+        static u32 in;
+        in = static_cast<u32>(files[0]);
+        auto read = [] {
+            u8 byte;
+            sys::read(in, &byte, 1);
+        };
+        Thread some[5];
+        REQUIRE(start(some[0], spin) && start(some[1], sleep) && start(some[2], wait) && start(some[3], wait_for_child) &&
+                start(some[4], read));
+        sys::sleep_ms(20);
+        sys::exit_group(7);
+    });
+    CHECK_EQ(status, 7 << 8);
+
+    // Killed in one thread is killed in all.
+    CHECK_EQ(in_child([] {
+                 auto fault = [] { store<u32>(0, 1); };
+                 Thread thread;
+                 REQUIRE(start(thread, fault));
+                 for (;;)
+                     sys::sleep_ms(1000);
+             }),
+             kSegv);
+    // The first thread may leave before the others.
+    CHECK_EQ(in_child([] {
+                 static Thread thread;
+                 auto later = [] {
+                     sys::sleep_ms(20);
+                     sys::exit_group(3);
+                 };
+                 REQUIRE(start(thread, later));
+                 sys::exit(0);
+             }),
+             3 << 8);
+    return 0;
+}
