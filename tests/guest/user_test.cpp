@@ -1,0 +1,837 @@
+// Programs: every one of tests/user does what it is for, gives back all of its memory, and cannot do what it must not.
+//
+// They are multiboot modules (make run and make test bring them along). A boot without them skips what needs one; what can be
+// shown with a few bytes of code is shown with those.
+#include "arch/i386/control.hpp"
+#include "arch/i386/timer.hpp"
+#include "arch/i386/traps.hpp"
+#include "kernel/process.hpp"
+#include "kernel/programs.hpp"
+#include "kernel/scheduler.hpp"
+#include "kernel/table_probe.hpp"
+#include "mm/highpte.hpp"
+#include "mm/init.hpp"
+#include "mm/user_copy.hpp"
+#include "tests/guest/support.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+namespace loft::guest {
+namespace {
+
+using selftest::contains;
+
+// ------------------------------------------------------------------------------------------------- running programs
+
+const char* needs_program(std::string_view name) {
+    return find_program(name) != nullptr ? nullptr : "the programs did not come along (run-qemu --module)";
+}
+
+// Waits for the end of a program, but not for ever: an emulator is slow, a program that hangs is slower.
+constexpr u32 kPatienceMs = 240'000;
+WaitStatus wait_for(Process* process, u32 patience_ms = kPatienceMs) {
+    const u64 start = now_us();
+    while (!process->ended.done()) {
+        if (now_us() - start > u64{patience_ms} * 1000) {
+            selftest::note("{} has not ended after {} ms", process->name_view(), patience_ms);
+            process_kill(*process, WaitStatus::killed(Signal::kill));
+            break;
+        }
+        sleep_ms(1);
+    }
+    return process_wait(process);
+}
+
+// The tail of what a program wrote.
+class Text final : public Sink {
+  public:
+    void write(std::string_view text) override {
+        const SpinGuard guard{lock_};
+        for (const char c : text)
+            text_[size_++ % text_.size()] = c;
+    }
+    std::string_view view() const { return {text_.data(), std::min<std::size_t>(size_, text_.size())}; }
+
+  private:
+    SpinLock lock_;
+    std::array<char, 1024> text_{};
+    u32 size_ = 0;
+};
+
+struct Outcome {
+    bool started = false;
+    WaitStatus status{};
+};
+template <typename... Arguments> Outcome run(std::string_view name, ProcessWatch watch, Arguments... arguments) {
+    const std::array<std::string_view, sizeof...(Arguments)> list{arguments...};
+    const Started started = process_start({.name = name, .arguments = {list.data(), list.size()}, .watch = watch});
+    if (started.process == nullptr) {
+        selftest::note("{}: {}", name, started.problem);
+        return {};
+    }
+    return {true, wait_for(started.process)};
+}
+
+// Caches keep their last slab, and descriptors of threads stay: they are made before anything is counted.
+void warm_up() {
+    static bool done = false;
+    if (done) return;
+    done = true;
+    warm_up_threads(40);
+    for (const std::string_view name : {"pipes", "shared", "threads"})
+        if (find_program(name) != nullptr) static_cast<void>(run(name, {}));
+    process_wait_for_all();
+    drain_all_cpus();
+}
+
+// All that a program had is back when it has ended, in every zone; and no table is left.
+class NothingIsLeft {
+  public:
+    NothingIsLeft() { warm_up(); }
+    ~NothingIsLeft() {
+        process_wait_for_all();
+        CHECK_EQ(process_count(), 0u);
+        CHECK_EQ(page_table_stats().tables, 0u);
+    }
+    NothingIsLeft(const NothingIsLeft&) = delete;
+    NothingIsLeft& operator=(const NothingIsLeft&) = delete;
+};
+
+template <typename... Arguments> void expect_success(std::string_view name, Arguments... arguments) {
+    const NothingIsLeft nothing;
+    const KeepsFreeCounts counts;
+    const Outcome outcome = run(name, {}, arguments...);
+    if (!CHECK(outcome.started)) return;
+    CHECK_EQ(outcome.status.value(), 0u);
+    process_wait_for_all();
+}
+
+u32 total_free_mib() {
+    u32 frames = 0;
+    for (const ZoneId zone : {ZoneId::dma, ZoneId::normal, ZoneId::high})
+        frames += free_frames(zone);
+    return frames / (MiB / kPageSize);
+}
+
+// --------------------------------------------------------------------------------------------------- files in memory
+
+// A file that a test has made: headers and one page of code and data.
+class MadeImage final : public ProgramImage {
+  public:
+    u32 size() const override { return size_; }
+    bool read(u32 offset, void* to, u32 bytes) const override {
+        wild_ |= offset > size_ || bytes > size_ - offset; // nobody asks for what is not there
+        if (wild_) return false;
+        std::memcpy(to, bytes_.data() + offset, bytes);
+        return true;
+    }
+    void cut(u32 bytes) { size_ = bytes; }
+    bool asked_beyond() const { return wild_; }
+
+    template <typename T> void put(u32 offset, T value) { std::memcpy(bytes_.data() + offset, &value, sizeof value); }
+    u8& operator[](u32 offset) { return bytes_[offset]; }
+    static constexpr u32 kBytes = 0x400;
+
+  private:
+    std::array<u8, kBytes> bytes_{};
+    u32 size_ = kBytes;
+    mutable bool wild_ = false;
+};
+
+// Offsets in the file (System V ABI, chapters 4 and 5).
+namespace at {
+constexpr u32 klass = 4, data = 5, ident_version = 6, type = 16, machine = 18, version = 20, entry = 24, headers = 28,
+              header_bytes = 42, header_count = 44;
+constexpr u32 first = 52, second = first + 32; // program headers, and in each:
+constexpr u32 segment_type = 0, offset = 4, address = 8, file_bytes = 16, bytes = 20, flags = 24;
+} // namespace at
+constexpr u32 kCode = 0x200; // in the file, and in its page
+constexpr u32 kBase = 0x1000'0000;
+
+void put_segment(MadeImage& image, u32 header, u32 offset, u32 address, u32 file_bytes, u32 bytes, u32 flags) {
+    image.put<u32>(header + at::segment_type, 1);
+    image.put<u32>(header + at::offset, offset);
+    image.put<u32>(header + at::address, address);
+    image.put<u32>(header + at::file_bytes, file_bytes);
+    image.put<u32>(header + at::bytes, bytes);
+    image.put<u32>(header + at::flags, flags);
+}
+
+// exit_group(42)
+constexpr u8 kExit42[]{0xb8, 252, 0, 0, 0, 0xbb, 42, 0, 0, 0, 0xcd, 0x80};
+
+template <u32 N> MadeImage make_image(const u8 (&code)[N]) {
+    MadeImage image;
+    constexpr u8 kIdent[]{0x7f, 'E', 'L', 'F', 1, 1, 1};
+    for (u32 i = 0; i < sizeof kIdent; ++i)
+        image[i] = kIdent[i];
+    image.put<u16>(at::type, 2);
+    image.put<u16>(at::machine, 3);
+    image.put<u32>(at::version, 1);
+    image.put<u32>(at::entry, kBase + kCode);
+    image.put<u32>(at::headers, at::first);
+    image.put<u16>(at::header_bytes, 32);
+    image.put<u16>(at::header_count, 2);
+    put_segment(image, at::first, 0, kBase, MadeImage::kBytes, MadeImage::kBytes, 5);
+    put_segment(image, at::second, 0x300, kBase + 0x1300, 0x100, 0x4000, 6);
+    for (u32 i = 0; i < N; ++i)
+        image[kCode + i] = code[i];
+    return image;
+}
+
+} // namespace
+
+// ------------------------------------------------------------------------------------------------------ the programs
+
+SELFTEST(user, hello) {
+    if (const char* why = needs_program("hello")) SKIP(why);
+    const NothingIsLeft nothing;
+    const KeepsFreeCounts counts;
+    Text text;
+    constexpr std::string_view kArguments[]{"one", "two words"}, kEnvironment[]{"HOME=/"};
+    const Started started = process_start(
+        {.name = "hello", .arguments = kArguments, .environment = kEnvironment, .watch = {.output = &text}});
+    REQUIRE(started.process != nullptr);
+    CHECK_EQ(wait_for(started.process).value(), 0u);
+    CHECK(contains(text.view(), "hello from ring 3\n"));
+}
+
+// An ordinary program, built against an ordinary library that knows nothing of loft.
+SELFTEST(user, hello_from_a_c_library) {
+    if (const char* why = needs_program("libc_hello")) SKIP(why);
+    const NothingIsLeft nothing;
+    const KeepsFreeCounts counts;
+    Text text;
+    const Outcome outcome = run("libc_hello", {.output = &text}, "argument");
+    CHECK(outcome.started);
+    CHECK_EQ(outcome.status.value(), 0u);
+    CHECK(contains(text.view(), "hello from the C library: printf, 42, 0.333333, argc 2\n"));
+}
+
+#define PROGRAM(test, name, ...)                                                                             \
+    SELFTEST(user, test) {                                                                                   \
+        if (const char* why = needs_program(name)) SKIP(why);                                                \
+        expect_success(name __VA_OPT__(, ) __VA_ARGS__);                                                     \
+    }
+
+PROGRAM(demand_zero, "zero", total_free_mib() > 64 ? "8" : "2")
+PROGRAM(heap, "heap")
+PROGRAM(rights, "protect")
+PROGRAM(stack_growth, "stack")
+PROGRAM(bad_pointers, "pointers")
+PROGRAM(fork_bomb_with_a_bound, "forks", "3", selftest::full() ? "6" : "3")
+PROGRAM(copy_on_write, "cow", "6", total_free_mib() > 64 ? "64" : "16")
+PROGRAM(shared_memory, "shared")
+PROGRAM(pipes, "pipes")
+PROGRAM(munmap_against_copies, "races", selftest::full() ? "5000" : "200")
+PROGRAM(futexes, "futexes")
+PROGRAM(threads, "threads")
+PROGRAM(thread_local_storage, "tls")
+PROGRAM(floating_point, "fpu")
+
+// A fork bomb without a bound but what the kernel has: threads for everybody, then an error, and everything back.
+SELFTEST(user, fork_bomb) {
+    if (const char* why = needs_program("forks")) SKIP(why);
+    if (total_free_mib() < 256) SKIP("this machine has too little memory for a thousand processes");
+    // DEBUG looks at every page that vmap shows, each time that a frame is freed: a thousand stacks are too many.
+    constexpr std::string_view kDepth = config::kDebug ? "1" : "2", kWidth = config::kDebug ? "80" : "1200";
+    static_cast<void>(run("forks", {}, kDepth, kWidth)); // descriptors of threads stay
+    expect_success("forks", kDepth, kWidth);
+}
+
+// --------------------------------------------------------------------------------------------- what must not be done
+
+SELFTEST(user, faults_end_the_program_only) {
+    if (const char* why = needs_program("die")) SKIP(why);
+    const NothingIsLeft nothing;
+    const KeepsFreeCounts counts;
+    const struct {
+        std::string_view how;
+        Signal signal;
+    } cases[]{
+        {"null-read", Signal::segv},   {"null-write", Signal::segv},   {"null-call", Signal::segv},
+        {"kernel-read", Signal::segv}, {"kernel-write", Signal::segv}, {"kernel-call", Signal::segv},
+        {"border", Signal::segv},      {"divide", Signal::fpe},        {"undefined", Signal::ill},
+        {"breakpoint", Signal::trap},  {"step", Signal::trap},         {"cli", Signal::segv},
+        {"hlt", Signal::segv},         {"port", Signal::segv},         {"interrupt", Signal::segv},
+        {"double-fault", Signal::segv}, {"cr3", Signal::segv},         {"load-cr0", Signal::segv},
+        {"msr", Signal::segv},         {"segment", Signal::segv},      {"per-cpu", Signal::segv},
+        {"task", Signal::segv},        {"gate", Signal::segv},         {"iret", Signal::segv},
+        {"overflow", Signal::segv},    {"nested", Signal::segv},
+    };
+    for (const auto& one : cases) {
+        const Outcome outcome = run("die", {}, one.how);
+        if (!CHECK_EQ(outcome.status.value(), WaitStatus::killed(one.signal).value()))
+            selftest::note("this was {}", one.how);
+    }
+    // Some processors do not have the instruction, others refuse it because nobody has set it up.
+    const u32 sysenter = run("die", {}, "sysenter").status.value();
+    CHECK(sysenter == WaitStatus::killed(Signal::segv).value() || sysenter == WaitStatus::killed(Signal::ill).value());
+    // Two levels cannot forbid execution: then the function returns, and the program ends by itself.
+    const WaitStatus called = run("die", {}, "data-call").status;
+    CHECK_EQ(called.value(), hal::cpu_features().no_execute ? WaitStatus::killed(Signal::segv).value()
+                                                            : WaitStatus::exited(99).value());
+}
+
+namespace {
+
+struct Touches {
+    u32 faults[3] = {0, 0, 0}; // read, write, jump
+    u32 wrong = 0;             // faults that were not those that were to be expected
+    u32 next[3] = {0xc000'0000, 0xc000'0000, 0xc000'0000};
+};
+
+// The registers of tests/user/kernelspace.asm.
+bool next_touch(TrapFrame& frame, VirtAddr address, void* argument) {
+    Touches& touches = *static_cast<Touches*>(argument);
+    const u32 what = frame.edi;
+    if (what > 2 || !frame.from_user()) return false;
+    const bool border = what == 0 && touches.next[0] == 0;
+    const u32 wanted = border ? 0xbfff'fffe : frame.esi + (what == 1 ? kPageSize - 4 : 0);
+    // At the border the CPU may name either page.
+    const bool right = border ? address.value() == wanted || address.value() == 0xc000'0000
+                              : address.value() == wanted && frame.esi == touches.next[what];
+    touches.wrong += !right || (frame.error & page_fault_error::user) == 0 ||
+                     ((frame.error & page_fault_error::write) != 0) != (what == 1);
+    ++touches.faults[what];
+    touches.next[what] += kPageSize;
+    frame.eip = frame.ebx;
+    return true;
+}
+
+} // namespace
+
+SELFTEST(user, every_page_of_the_kernel_is_closed) {
+    if (const char* why = needs_program("kernelspace")) SKIP(why);
+    const NothingIsLeft nothing;
+    const KeepsFreeCounts counts;
+    static Touches touches;
+    touches = Touches{};
+    const Outcome outcome = run("kernelspace", {.on_fault = next_touch, .argument = &touches});
+    CHECK_EQ(outcome.status.value(), 0u);
+    constexpr u32 kPages = 0x4000'0000 / kPageSize;
+    CHECK_EQ(touches.faults[0], kPages + 1); // and the border
+    CHECK_EQ(touches.faults[1], kPages);
+    CHECK_EQ(touches.faults[2], kPages);
+    CHECK_EQ(touches.wrong, 0u);
+}
+
+PROGRAM(every_page_of_the_kernel_is_refused_to_calls, "kernelcalls")
+
+// ---------------------------------------------------------------------------------------------------------- the loader
+
+SELFTEST(user, a_made_file_runs) {
+    const NothingIsLeft nothing;
+    const MadeImage image = make_image(kExit42);
+    for (u32 round = 0; round < 2; ++round) {
+        const Started started = process_start({.name = "made"}, image);
+        REQUIRE(started.process != nullptr);
+        CHECK_EQ(wait_for(started.process).value(), WaitStatus::exited(42).value());
+    }
+    const KeepsFreeCounts counts;
+    const Started started = process_start({.name = "made"}, image);
+    REQUIRE(started.process != nullptr);
+    CHECK_EQ(wait_for(started.process).value(), WaitStatus::exited(42).value());
+}
+
+SELFTEST(user, bad_files_are_refused_in_words) {
+    const KeepsFreeCounts counts;
+    ElfPlan plan;
+    CHECK(elf_examine(make_image(kExit42), plan) == nullptr);
+    const auto refused = [](std::string_view word, auto&& spoil) {
+        MadeImage image = make_image(kExit42);
+        spoil(image);
+        const Started started = process_start({.name = "bad"}, image);
+        if (!CHECK(started.process == nullptr)) {
+            wait_for(started.process);
+        } else if (!CHECK(contains(started.problem, word))) {
+            selftest::note("it says: {}", started.problem);
+        }
+        CHECK(!image.asked_beyond());
+    };
+    using Image = MadeImage&;
+    refused("ELF", [](Image i) { i.cut(0); });
+    refused("ELF", [](Image i) { i.cut(51); });
+    refused("program headers", [](Image i) { i.cut(52); });
+    refused("cut off", [](Image i) { i.cut(MadeImage::kBytes - 1); });
+    refused("not an ELF file", [](Image i) { i[0] = 'M'; });
+    refused("32-bit", [](Image i) { i[at::klass] = 2; });
+    refused("big-endian", [](Image i) { i[at::data] = 2; });
+    refused("version", [](Image i) { i[at::ident_version] = 0; });
+    refused("version", [](Image i) { i.put<u32>(at::version, 7); });
+    refused("processor", [](Image i) { i.put<u16>(at::machine, 62); });
+    refused("-no-pie", [](Image i) { i.put<u16>(at::type, 3); });
+    refused("executable", [](Image i) { i.put<u16>(at::type, 1); });
+    refused("size", [](Image i) { i.put<u16>(at::header_bytes, 31); });
+    refused("no program headers", [](Image i) { i.put<u16>(at::header_count, 0); });
+    refused("too many", [](Image i) { i.put<u16>(at::header_count, 0xffff); });
+    refused("beyond", [](Image i) { i.put<u32>(at::headers, 0xffff'fff0); });
+    refused("beyond", [](Image i) { i.put<u32>(at::headers, MadeImage::kBytes - 63); });
+    refused("dynamically", [](Image i) { i.put<u32>(at::second, 3); });
+    refused("dynamically", [](Image i) { i.put<u32>(at::second, 2); });
+    refused("nothing to load", [](Image i) { i.put<u32>(at::first, 0), i.put<u32>(at::second, 0); });
+    refused("longer in the file", [](Image i) { i.put<u32>(at::first + at::bytes, 0x3ff); });
+    refused("end of the file", [](Image i) { i.put<u32>(at::first + at::offset, 0x1000); });
+    refused("end of the file", [](Image i) { i.put<u32>(at::first + at::offset, 0xffff'f000); });
+    refused("end of the file", [](Image i) {
+        i.put<u32>(at::first + at::file_bytes, 0xffff'ffff), i.put<u32>(at::first + at::bytes, 0xffff'ffff);
+    });
+    refused("null pointer", [](Image i) { i.put<u32>(at::first + at::address, 0); });
+    refused("null pointer", [](Image i) { i.put<u32>(at::first + at::address, 0xf000); });
+    refused("where programs cannot be", [](Image i) { i.put<u32>(at::second + at::address, 0xc000'0300); });
+    refused("where programs cannot be", [](Image i) { i.put<u32>(at::second + at::address, 0xbfff'f300); });
+    refused("where programs cannot be", [](Image i) { i.put<u32>(at::second + at::address, 0xffff'f300); });
+    refused("where programs cannot be", [](Image i) { i.put<u32>(at::second + at::bytes, 0xb000'0000); });
+    refused("where programs cannot be", [](Image i) { i.put<u32>(at::second + at::bytes, 0xffff'fd00); });
+    refused("suit", [](Image i) { i.put<u32>(at::first + at::address, kBase + 1); });
+    refused("overlap", [](Image i) { i.put<u32>(at::second + at::address, kBase + 0x300); });
+    refused("overlap", [](Image i) { i.put<u32>(at::second + at::address, kBase - 0x10000 + 0x300); });
+    refused("entry", [](Image i) { i.put<u32>(at::entry, 0); });
+    refused("entry", [](Image i) { i.put<u32>(at::entry, kBase + MadeImage::kBytes); });
+    refused("entry", [](Image i) { i.put<u32>(at::entry, kBase + 0x1300); }); // data
+    refused("entry", [](Image i) { i.put<u32>(at::entry, 0xc010'0000); });
+    refused("too many segments", [](Image i) {
+        i.put<u32>(at::headers, 52), i.put<u16>(at::header_count, 17), i.put<u32>(at::entry, kBase);
+        for (u32 k = 0; k < 17; ++k)
+            put_segment(i, 52 + 32 * k, 0, kBase + k * 0x1000, 16, 16, 5);
+    });
+    // More memory than there is: the file is right, and it is the machine that cannot.
+    if (total_free_mib() < 2048) {
+        MadeImage image = make_image(kExit42);
+        image.put<u32>(at::second + at::bytes, 0x9000'0000);
+        const Started started = process_start({.name = "large"}, image);
+        if (CHECK(started.process != nullptr)) // it is promised; what it never touches it never gets
+            CHECK_EQ(wait_for(started.process).value(), WaitStatus::exited(42).value());
+    }
+    process_wait_for_all();
+}
+
+// Anything: what is loaded must be loadable, and whatever came of it is given back.
+SELFTEST(user, garbage_in_files_does_no_harm) {
+    const NothingIsLeft nothing;
+    {
+        AddressSpace* warm = AddressSpace::create();
+        REQUIRE(warm != nullptr);
+        ElfPlan plan;
+        const MadeImage image = make_image(kExit42);
+        CHECK(elf_examine(image, plan) == nullptr && elf_load(image, plan, *warm) == nullptr);
+        warm->put();
+    }
+    const KeepsFreeCounts counts;
+    selftest::Rng& rng = selftest::rng();
+    const u32 rounds = selftest::full() ? 20'000 : 1500;
+    u32 good = 0, beyond = 0;
+    for (u32 round = 0; round < rounds; ++round) {
+        MadeImage image = make_image(kExit42);
+        for (u32 n = 1 + rng.below(4); n != 0; --n) {
+            const u32 where = rng.below(at::second + 32);
+            switch (rng.below(3)) {
+            case 0:
+                image[where] = static_cast<u8>(rng.next());
+                break;
+            case 1:
+                image.put<u32>(where & ~3u, rng.next());
+                break;
+            default:
+                image.put<u32>(where & ~3u, 0u - rng.below(0x3000));
+                break;
+            }
+        }
+        if (rng.below(8) == 0) image.cut(rng.below(MadeImage::kBytes));
+        ElfPlan plan;
+        if (elf_examine(image, plan) == nullptr) {
+            ++good;
+            AddressSpace* space = AddressSpace::create();
+            REQUIRE(space != nullptr);
+            CHECK(elf_load(image, plan, *space) == nullptr);
+            space->put();
+        }
+        beyond += image.asked_beyond();
+    }
+    CHECK_EQ(beyond, 0u);
+    selftest::note("{} of {} spoiled files could be loaded", good, rounds);
+    // A real one, cut off anywhere.
+    if (const Program* program = find_program("hello")) {
+        class Cut final : public ProgramImage {
+          public:
+            Cut(const ProgramImage& whole, u32 bytes) : whole_{whole}, bytes_{bytes} {}
+            u32 size() const override { return bytes_; }
+            bool read(u32 offset, void* to, u32 bytes) const override {
+                return bytes <= bytes_ && offset <= bytes_ - bytes && whole_.read(offset, to, bytes);
+            }
+
+          private:
+            const ProgramImage& whole_;
+            u32 bytes_;
+        };
+        ElfPlan whole;
+        REQUIRE(elf_examine(program->image, whole) == nullptr);
+        u32 needed = 0;
+        for (u32 i = 0; i < whole.count; ++i)
+            needed = std::max(needed, whole.segments[i].file_offset + whole.segments[i].file_bytes);
+        u32 accepted = 0;
+        for (u32 bytes = 0; bytes < needed; bytes += 1 + bytes / 64) {
+            ElfPlan plan;
+            accepted += elf_examine(Cut{program->image, bytes}, plan) == nullptr;
+        }
+        CHECK_EQ(accepted, 0u);
+    }
+}
+
+SELFTEST(user, an_unknown_name_is_an_answer) {
+    const Started started = process_start({.name = "nobody"});
+    CHECK(started.process == nullptr && contains(started.problem, "no module"));
+}
+
+// ------------------------------------------------------------------------------------------------- the kernel's side
+
+// A program that computes does not keep the CPU, whatever the kernel does about its own threads; and it can be ended.
+SELFTEST(user, programs_are_preempted) {
+    if (const char* why = needs_program("spin")) SKIP(why);
+    const NothingIsLeft nothing;
+    const KeepsFreeCounts counts;
+    const u32 cpus = hal::online_cpus().count();
+    std::array<Process*, 12> spinning{};
+    const u32 wanted = std::min<u32>(2 * cpus + 1, spinning.size());
+    for (u32 i = 0; i < wanted; ++i) {
+        const Started started = process_start({.name = "spin"});
+        if (CHECK(started.process != nullptr)) spinning[i] = started.process;
+    }
+    // This thread competes with them all, and so does a program that has something to do.
+    if (find_program("hello") != nullptr) CHECK_EQ(run("hello", {}).status.value(), 0u);
+    for (u32 i = 0; i < 5; ++i)
+        sleep_ms(10);
+    for (Process* process : spinning) {
+        if (process == nullptr) continue;
+        CHECK(!process->ended.done());
+        process_kill(*process, WaitStatus::killed(Signal::kill));
+        CHECK_EQ(wait_for(process).value(), WaitStatus::killed(Signal::kill).value());
+    }
+}
+
+// A context that goes back to its program with something held is reported, and the program does not suffer.
+SELFTEST(user, leaks_to_programs_are_reported) {
+    if (const char* why = no_slots_for(2)) SKIP(why);
+    const NothingIsLeft nothing;
+    const MadeImage image = make_image(kExit42);
+    static Page* page;
+    const Pages<1> pages;
+    REQUIRE(pages.complete());
+    page = pages[0];
+    selftest::note("errors about a program that came back with something held are expected here");
+    const auto run_with = [&](void (*at_start)(void*)) {
+        const u32 before = thread_leaks();
+        const Started started = process_start({.name = "made", .watch = {.at_start = at_start}}, image);
+        if (!CHECK(started.process != nullptr)) return;
+        CHECK_EQ(wait_for(started.process).value(), WaitStatus::exited(42).value());
+        CHECK_EQ(thread_leaks(), before + 1);
+    };
+    run_with([](void*) { static_cast<void>(kmap_local_page(page)); });
+    run_with([](void*) { preempt_disable(); });
+    run_with([](void*) { pagefault_disable(); });
+    // And nothing is reported that is in order.
+    const u32 before = thread_leaks();
+    const Started started = process_start({.name = "made"}, image);
+    REQUIRE(started.process != nullptr);
+    wait_for(started.process);
+    CHECK_EQ(thread_leaks(), before);
+}
+
+namespace {
+
+// A space of the kernel's own making, for the thread that runs.
+class BorrowedSpace {
+  public:
+    BorrowedSpace() : space_{AddressSpace::create()} {
+        if (space_ != nullptr) use_space(space_);
+    }
+    ~BorrowedSpace() {
+        use_space(nullptr);
+        if (space_ != nullptr) space_->put();
+    }
+    BorrowedSpace(const BorrowedSpace&) = delete;
+    BorrowedSpace& operator=(const BorrowedSpace&) = delete;
+    AddressSpace* operator->() const { return space_; }
+    AddressSpace& operator*() const { return *space_; }
+    explicit operator bool() const { return space_ != nullptr; }
+
+  private:
+    AddressSpace* space_;
+};
+
+constexpr Prot kReadWrite = Prot::read | Prot::write;
+
+} // namespace
+
+SELFTEST(user, copies_resolve_faults_where_they_may) {
+    warm_up();
+    {
+        const BorrowedSpace warm;
+        REQUIRE(warm);
+        REQUIRE(warm->map(VirtAddr{kBase}, kPageSize, kReadWrite, MapKind::anonymous, true));
+    }
+    const KeepsFreeCounts counts;
+    const BorrowedSpace space;
+    REQUIRE(space);
+    constexpr u32 kPages = 6;
+    REQUIRE(space->map(VirtAddr{kBase}, kPages * kPageSize, kReadWrite, MapKind::anonymous, true));
+    const UserAddr begin{kBase};
+    std::array<u8, 300> out{}, in{};
+    for (u32 i = 0; i < out.size(); ++i)
+        out[i] = static_cast<u8>(i + 1);
+    // Over the border of two pages that are not there yet.
+    const UserAddr across = begin + (kPageSize - 100);
+    CHECK_EQ(copy_to_user(across, out.data(), out.size()), 0u);
+    CHECK_EQ(copy_from_user(in.data(), across, in.size()), 0u);
+    CHECK(in == out);
+    CHECK_EQ(space->stats().resident, 2u);
+    // Where nothing may be resolved, a copy ends: a page fault, with preemption off and with interrupts off.
+    const UserAddr fresh = begin + 3 * kPageSize;
+    CHECK_EQ(copy_to_user_inatomic(fresh, out.data(), 100), 100u);
+    {
+        const PreemptGuard guard;
+        CHECK_EQ(copy_to_user_inatomic(fresh, out.data(), 100), 100u);
+        CHECK_EQ(copy_from_user_inatomic(in.data(), begin + kPageSize, 100), 0u);
+    }
+    {
+        const IrqGuard guard;
+        CHECK_EQ(copy_from_user_inatomic(in.data(), fresh, 100), 100u);
+        CHECK_EQ(copy_from_user_inatomic(in.data(), begin + kPageSize, 100), 0u);
+        CHECK(!hal::irqs_enabled());
+    }
+    in_interrupt_do([&] {
+        CHECK_EQ(copy_from_user_inatomic(in.data(), fresh, 100), 100u);
+        CHECK_EQ(copy_from_user_inatomic(in.data(), begin + kPageSize, 100), 0u);
+    });
+    // Short by what is behind the border.
+    CHECK_EQ(copy_to_user_inatomic(begin + (2 * kPageSize - 40), out.data(), 100), 60u);
+    CHECK_EQ(space->stats().resident, 2u);
+    CHECK_EQ(fault_in_writeable(fresh, 1), 0u);
+    CHECK_EQ(copy_to_user_inatomic(fresh, out.data(), 100), 0u);
+    // Who may not sleep may not ask for more.
+    const std::string_view said = selftest::catch_panic([&] {
+        const PreemptGuard guard;
+        static_cast<void>(copy_to_user(begin, out.data(), 1));
+    });
+    CHECK(contains(said, "may sleep, called in atomic context"));
+    // A held local map is no reason not to resolve, and is still there afterwards.
+    if (no_slots_for(1) == nullptr) {
+        const Pages<1> pages;
+        REQUIRE(pages.complete());
+        sign(pages[0]);
+        const LocalMap map{pages[0]};
+        CHECK_EQ(copy_to_user(begin + 4 * kPageSize, out.data(), 8), 0u);
+        CHECK(marks_hold(map.addr(), pages.pfn(0)));
+    }
+    CHECK_EQ(clear_user(UserAddr{0xbfff'fff0u}, 32), 32u);
+    CHECK_EQ(clear_user(UserAddr{0xffff'fff0u}, 32), 32u);
+}
+
+// Memory of programs is reached by the user copies and by nothing else: all other ways are bugs, and say so.
+SELFTEST(user, other_touches_are_bugs) {
+    warm_up();
+    const BorrowedSpace space;
+    REQUIRE(space);
+    REQUIRE(space->map(VirtAddr{kBase}, kPageSize, kReadWrite, MapKind::anonymous, true));
+    const auto touch = [](u32 address) {
+        const std::string_view said = selftest::catch_panic([&] { hal::store<u32>(VirtAddr{address}, 1); });
+        return contains(said, "outside of the user copies") || contains(said, "null pointer");
+    };
+    CHECK(touch(kBase)); // a page that could be had
+    CHECK(touch(0x5000'0000));
+    CHECK(touch(0));
+    CHECK_EQ(space->stats().resident, 0u);
+    // A probe tells what is there now and fetches nothing.
+    u32 value = 0;
+    CHECK(!probe_read32(VirtAddr{kBase}, value));
+    CHECK_EQ(space->stats().resident, 0u);
+    CHECK(put_user<u32>(UserAddr{kBase}, 77));
+    CHECK(probe_read32(VirtAddr{kBase}, value));
+    CHECK_EQ(value, 77u);
+    // The kernel's side of a copy is the kernel's business: a fault there is not the end of a copy.
+    const std::string_view said = selftest::catch_panic([&] {
+        static_cast<void>(copy_from_user(reinterpret_cast<void*>(layout::direct_map_end().value() + kPageSize),
+                                         UserAddr{kBase}, 4));
+    });
+    CHECK(contains(said, "overrun of the direct map"));
+    while (pagefaults_disabled()) // the copy had switched them off
+        pagefault_enable();
+}
+
+// Threads of the kernel have no address space; one that follows a program on its CPU keeps the program's root, and nothing of
+// the kernel's part is different for it.
+SELFTEST(user, kernel_threads_have_no_space) {
+    CHECK(active_space() == nullptr);
+    CHECK(current_process() == nullptr && !must_stop());
+    char byte;
+    CHECK_EQ(copy_from_user(&byte, UserAddr{kBase}, 1), 1u);
+    CHECK(read_cr0() & cr0_bit::ts); // no FPU either
+}
+
+// ------------------------------------------------------------------------------------------------------------- scale
+
+namespace {
+
+struct Peak {
+    u32 tables = 0, high = 0;      // frames
+    u32 low_free = 0xffff'ffff;    // KiB
+    u32 high_free = 0xffff'ffff;   //
+};
+
+// Runs `sparse` and looks at the machine all the while.
+WaitStatus run_sparse(std::string_view children, std::string_view step, Peak& peak) {
+    const std::array<std::string_view, 2> arguments{children, step};
+    const Started started = process_start({.name = "sparse", .arguments = arguments});
+    if (!CHECK(started.process != nullptr)) return WaitStatus::exited(1);
+    const u64 start = now_us();
+    while (!started.process->ended.done() && now_us() - start < u64{kPatienceMs} * 1000) {
+        const PageTableStats stats = page_table_stats();
+        if (stats.tables > peak.tables) peak.tables = stats.tables, peak.high = stats.high;
+        const MemInfo info = meminfo();
+        peak.low_free = std::min(peak.low_free, info.low_free);
+        peak.high_free = std::min(peak.high_free, info.high_free);
+        sleep_ms(10);
+    }
+    return wait_for(started.process, 1000);
+}
+
+constexpr u32 kKiBPerFrame = kPageSize / KiB;
+// Tables that one process of `sparse` needs: one for each step of its 2644 MiB.
+constexpr u32 kSparseTables = 2644 * MiB / paging::kLargeSize;
+constexpr std::string_view kStep = config::kPae ? "2" : "4";
+
+} // namespace
+
+// A few processes with all the tables that an address space can have, and what /proc/meminfo would say about them.
+SELFTEST(user, page_tables_are_counted) {
+    if (const char* why = needs_program("sparse")) SKIP(why);
+    constexpr u32 kChildren = 4;
+    constexpr u32 kNeededMiB = (kChildren + 2) * kSparseTables * 2 / 256 + 32;
+    if (total_free_mib() < kNeededMiB) SKIP("this machine has too little memory");
+    const NothingIsLeft nothing;
+    const KeepsFreeCounts counts;
+    const u32 low_before = meminfo().low_free;
+    Peak peak;
+    CHECK_EQ(run_sparse("4", kStep, peak).value(), 0u);
+    process_wait_for_all();
+    selftest::note("PageTables {} kB, {} kB of it in high memory; LowFree {} kB, then {} kB", peak.tables * kKiBPerFrame,
+                   peak.high * kKiBPerFrame, low_before, peak.low_free);
+    CHECK_GE(peak.tables, (kChildren + 1) * kSparseTables);
+    CHECK_LE(peak.tables, (kChildren + 1) * (kSparseTables + 64));
+    if (!tables_may_be_high())
+        CHECK_EQ(peak.high, 0u);
+    else if (meminfo().high_free > kNeededMiB * 1024)
+        CHECK_GE(peak.high, (kChildren + 1) * kSparseTables);
+    const MemInfo after = meminfo();
+    CHECK_EQ(after.page_tables, 0u);
+    CHECK_EQ(after.page_tables_high, 0u);
+}
+
+// More page tables than there is lowmem in this world, on a machine that has the memory for them.
+SELFTEST(user, page_tables_beyond_lowmem) {
+    if (const char* why = needs_program("sparse")) SKIP(why);
+    if (!selftest::full()) SKIP("takes a while: selftest=full does it");
+    // Enough for more than 1 GiB of tables: 262144 frames.
+    constexpr u32 kChildren = 262'144 / kSparseTables + 4;
+    BufferSink<8> children;
+    format(children, "{}", kChildren);
+    if (meminfo().high_free < 3 * 1024 * 1024) SKIP("needs 4 GiB of memory");
+    static_cast<void>(run("forks", {}, "1", "1000")); // descriptors of threads stay
+    const NothingIsLeft nothing;
+    const KeepsFreeCounts counts;
+    const u32 low_before = meminfo().low_free;
+    Peak peak;
+    const WaitStatus status = run_sparse(children.view(), kStep, peak);
+    process_wait_for_all();
+    selftest::note("{} children: PageTables {} kB, {} kB of it in high memory; LowFree {} kB, then {} kB", kChildren,
+                   peak.tables * kKiBPerFrame, peak.high * kKiBPerFrame, low_before, peak.low_free);
+    if (tables_may_be_high()) {
+        CHECK_EQ(status.value(), 0u);
+        CHECK_GT(u64{peak.tables} * kPageSize, GiB);
+        CHECK_GT(u64{peak.high} * kPageSize, GiB);
+        // What is left for lowmem: directories, and what the kernel has for each process.
+        CHECK_LE(low_before - peak.low_free, kChildren * 24 + 8 * 1024);
+    } else {
+        // There is no lowmem for all of them: programs are told so, or end; the kernel goes on.
+        CHECK_NE(status.value(), 0u);
+        CHECK_EQ(peak.high, 0u);
+        CHECK_GT(peak.low_free, 0u);
+    }
+}
+
+// A program that wants more memory than there is ends; nobody else does.
+SELFTEST(user, out_of_memory_ends_the_program) {
+    if (const char* why = needs_program("zero")) SKIP(why);
+    const u32 free = total_free_mib();
+    if (free > (selftest::full() ? 4096u : 1100u)) SKIP("there is too much memory here to use it all up");
+    if (const char* why = too_long_to_take_everything()) SKIP(why);
+    const NothingIsLeft nothing;
+    const KeepsFreeCounts counts;
+    BufferSink<8> size;
+    format(size, "{}", std::min(free + 64, 2900u));
+    const std::string_view arguments[]{size.view()};
+    const Started greedy = process_start({.name = "zero", .arguments = arguments});
+    REQUIRE(greedy.process != nullptr);
+    CHECK_EQ(wait_for(greedy.process).value(), WaitStatus::killed(Signal::kill).value());
+    if (find_program("hello") != nullptr) CHECK_EQ(run("hello", {}).status.value(), 0u);
+}
+
+// ------------------------------------------------------------------------------------------------------ all together
+
+// Programs on all CPUs, while threads of the kernel map what they find by every call there is.
+SELFTEST(user, programs_beside_the_kernel) {
+    if (const char* why = needs_program("cow")) SKIP(why);
+    if (total_free_mib() < 128) SKIP("this machine has too little memory");
+    warm_up_threads(60);
+    const NothingIsLeft nothing;
+    const KeepsFreeCounts counts;
+    constexpr u32 kShared = 64;
+    const Pages<kShared> pages;
+    REQUIRE(pages.complete());
+    for (Page* page : pages)
+        sign(page, 3);
+    hal::Atomic<u32> stop, wrong, maps;
+    auto map_all_the_time = [&] {
+        for (u32 i = 0; stop.load() == 0; ++i) {
+            Page* const one = pages[i * 7 % kShared];
+            Page* const two = pages[i * 13 % kShared];
+            {
+                const KMap pool{one};
+                const LocalMap local{two};
+                if (i % 16 == 0) yield();
+                wrong.fetch_add(!marks_hold(pool.addr(), page_to_pfn(one), 3));
+                wrong.fetch_add(!marks_hold(local.addr(), page_to_pfn(two), 3));
+            }
+            maps.fetch_add(2);
+            if (i % 64 == 0) sleep_ms(1);
+        }
+    };
+    constexpr u32 kMappers = config::kDebug ? 1 : 4;
+    std::array<Thread*, kMappers> mapper{};
+    for (Thread*& thread : mapper) {
+        thread = thread_create("mapper", map_all_the_time);
+        CHECK(thread != nullptr);
+    }
+    constexpr std::string_view kNames[]{"cow", "threads", "races", "fpu", "forks", "shared", "tls", "pipes"};
+    const u32 rounds = selftest::full() ? 10 : 1;
+    for (u32 round = 0; round < rounds; ++round) {
+        std::array<Process*, std::size(kNames)> process{};
+        for (u32 i = 0; i < std::size(kNames); ++i) {
+            const Started started = process_start({.name = kNames[i]});
+            if (CHECK(started.process != nullptr)) process[i] = started.process;
+        }
+        for (u32 i = 0; i < std::size(kNames); ++i)
+            if (process[i] != nullptr && !CHECK_EQ(wait_for(process[i]).value(), 0u))
+                selftest::note("this was {}", kNames[i]);
+    }
+    stop.store(1);
+    for (Thread* thread : mapper)
+        if (thread != nullptr) thread_join(thread);
+    CHECK_EQ(wrong.load(), 0u);
+    CHECK_GT(maps.load(), 0u);
+    process_wait_for_all();
+}
+
+} // namespace loft::guest
