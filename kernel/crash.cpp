@@ -166,7 +166,8 @@ class ExitImage final : public ProgramImage {
     // A file header, one program header, and the code behind them (System V ABI, chapters 4 and 5).
     ExitImage() {
         constexpr u32 kCode = 84, kHeaders = 52;
-        const u32 header[]{0x464c457f, 0x0001'0101, 0, 0, 0x0003'0002, 1, kCodeAt + kCode, kHeaders, 0, 0, 0x0020'0034, 1, 0};
+        const u32 header[]{0x464c457f, 0x0001'0101, 0, 0,           0x0003'0002, 1, kCodeAt + kCode,
+                           kHeaders,   0,           0, 0x0020'0034, 1,           0};
         const u32 program[]{1, 0, kCodeAt, 0, sizeof bytes_, sizeof bytes_, 5, kPageSize};
         std::memcpy(bytes_, header, kHeaders);
         std::memcpy(bytes_ + kHeaders, program, sizeof program);
@@ -207,7 +208,9 @@ void pte_unmap_missing() {
 const char* table_slots() {
     if (!config::kHighPte) return "a HIGHPTE=1 kernel";
     if (config::kDebug) return nullptr;
-    return tables_may_be_high() && meminfo().high_free != 0 ? nullptr : "page tables in high memory, or a DEBUG=1 kernel";
+    return tables_may_be_high() && meminfo().high_free != 0
+               ? nullptr
+               : "page tables in high memory, or a DEBUG=1 kernel";
 }
 
 struct Misuse {

@@ -37,9 +37,11 @@ const char* check_header(const ProgramImage& image, Header& header) {
     if (!std::equal(std::begin(kMagic), std::end(kMagic), header.ident)) return "it is not an ELF file";
     if (header.ident[4] != kClass32) return "it is not a 32-bit ELF file";
     if (header.ident[5] != kLittleEndian) return "it is a big-endian ELF file";
-    if (header.ident[6] != kCurrentVersion || header.version != kCurrentVersion) return "its ELF version is unknown";
+    if (header.ident[6] != kCurrentVersion || header.version != kCurrentVersion)
+        return "its ELF version is unknown";
     if (header.machine != kI386) return "it is for another processor than the i386";
-    if (header.type != kExecutable) return "it is not an executable for fixed addresses (link it with -static -no-pie)";
+    if (header.type != kExecutable)
+        return "it is not an executable for fixed addresses (link it with -static -no-pie)";
     if (header.program_header_bytes != sizeof(ProgramHeader)) return "its program headers have a wrong size";
     if (header.program_header_count == 0) return "it has no program headers";
     if (header.program_header_count > kMaxHeaders) return "it has too many program headers";
@@ -58,7 +60,8 @@ const char* add_segment(const ProgramImage& image, const ProgramHeader& header, 
     if (header.address < layout::kUserBegin) return "a segment lies at the null pointer";
     if (header.address >= ElfPlan::kHighestEnd || header.bytes > ElfPlan::kHighestEnd - header.address)
         return "a segment lies where programs cannot be";
-    if ((header.address ^ header.offset) & ~kPageMask) return "a segment's address and offset do not suit each other";
+    if ((header.address ^ header.offset) & ~kPageMask)
+        return "a segment's address and offset do not suit each other";
     if (plan.count == ElfPlan::kMaxSegments) return "it has too many segments";
     const ElfPlan::Segment segment{
         .begin = VirtAddr{header.address},

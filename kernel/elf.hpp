@@ -1,7 +1,8 @@
-// Programs as files: ELF for i386 (System V ABI, edition 4.1, chapters 4 and 5; the i386 supplement), statically linked.
+// Programs as files: ELF for i386 (System V ABI, edition 4.1, chapters 4 and 5; the i386 supplement), statically
+// linked.
 //
-// A file comes from outside and nothing in it is believed: every offset, length and address is checked before it is used, and
-// what is wrong is said in words.
+// A file comes from outside and nothing in it is believed: every offset, length and address is checked before it is
+// used, and what is wrong is said in words.
 #pragma once
 
 #include "arch/base/error.hpp"
@@ -51,8 +52,8 @@ struct ElfPlan {
 // Reads the headers. Null if `plan` can be loaded; else what is wrong with the file, as the end of a sentence.
 [[nodiscard]] const char* elf_examine(const ProgramImage& image, ElfPlan& plan);
 
-// Maps and fills the segments in `space`, where none of them is yet, and sets where brk begins. Null, or what went wrong: the
-// space may then have some of them. Preemptible context; the space need not be loaded.
+// Maps and fills the segments in `space`, where none of them is yet, and sets where brk begins. Null, or what went
+// wrong: the space may then have some of them. Preemptible context; the space need not be loaded.
 [[nodiscard]] const char* elf_load(const ProgramImage& image, const ElfPlan& plan, AddressSpace& space);
 
 } // namespace loft

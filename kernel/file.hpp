@@ -42,7 +42,8 @@ class FileTable {
     void share_all(const FileTable& parent); // as fork does; this one is empty
     void close_all();                        // preemptible context
 
-    // With a reference of its own, so that a thread that closes it meanwhile does no harm; release it. Null: no such number.
+    // With a reference of its own, so that a thread that closes it meanwhile does no harm; release it. Null: no such
+    // number.
     File* get(u32 number);
     // Takes over the reference. kMost: no number is free.
     u32 add(File* file);

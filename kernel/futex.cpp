@@ -1,8 +1,9 @@
 // Futexes. Contract: futex.hpp.
 //
-// Sleepers wait in a few lists by where in its page the word lies: that is the same for everyone who names the word, whatever
-// address or frame they know it by. Under the lock of the list a sleeper reads the word for the last time, and a waker looks
-// for sleepers: so a wake-up that comes after the word was changed finds everyone who has seen it unchanged.
+// Sleepers wait in a few lists by where in its page the word lies: that is the same for everyone who names the word,
+// whatever address or frame they know it by. Under the lock of the list a sleeper reads the word for the last time,
+// and a waker looks for sleepers: so a wake-up that comes after the word was changed finds everyone who has seen it
+// unchanged.
 #include "kernel/futex.hpp"
 
 #include "arch/i386/timer.hpp"
@@ -16,16 +17,16 @@
 namespace loft {
 namespace {
 
-// Where a word is: in a space, and, if it may be shared with another one, in a frame. The frame is pinned while somebody waits,
-// so that it does not become another word.
+// Where a word is: in a space, and, if it may be shared with another one, in a frame. The frame is pinned while
+// somebody waits, so that it does not become another word.
 struct Key {
     const AddressSpace* space = nullptr;
     UserAddr word{};
     Page* page = nullptr; // null: private
     u32 offset() const { return word.page_offset(); }
     bool matches(const Key& other) const {
-        return offset() == other.offset() && ((space == other.space && word == other.word) ||
-                                              (page != nullptr && page == other.page));
+        return offset() == other.offset() &&
+               ((space == other.space && word == other.word) || (page != nullptr && page == other.page));
     }
 };
 
@@ -59,8 +60,8 @@ struct List {
 constinit std::array<List, 64> lists;
 List& list_of(const Key& key) { return lists[key.offset() / 4 % lists.size()]; }
 
-// A word that programs share is pinned as if it were written: in memory that fork has shared for reading only, each gets his
-// own first.
+// A word that programs share is pinned as if it were written: in memory that fork has shared for reading only, each
+// gets his own first.
 Result<Key> make_key(UserAddr word, bool shared) {
     AddressSpace* space = active_space();
     if (space == nullptr) return Error::bad_address;
@@ -75,8 +76,8 @@ void drop_key(const Key& key) {
     if (key.page != nullptr) put_page(key.page);
 }
 
-// Enters the list if the word is what it should be. The memory may be taken away again and again by another thread of the
-// program; one that is never there when it is looked at might as well have changed.
+// Enters the list if the word is what it should be. The memory may be taken away again and again by another thread of
+// the program; one that is never there when it is looked at might as well have changed.
 SysResult enter(List& list, Sleeper& me, u32 value) {
     constexpr u32 kTries = 8;
     for (u32 i = 0; i < kTries; ++i) {

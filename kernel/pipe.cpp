@@ -1,7 +1,7 @@
 // Pipes: a page of high memory between a program that writes and one that reads.
 //
-// The bytes go from a page of one program to this page and on to a page of another, with nothing in between: the page is
-// reached through kmap_atomic while the program's side may fault (copy_user_to_page, copy_page_to_user).
+// The bytes go from a page of one program to this page and on to a page of another, with nothing in between: the page
+// is reached through kmap_atomic while the program's side may fault (copy_user_to_page, copy_page_to_user).
 #include "kernel/file.hpp"
 #include "kernel/process.hpp"
 #include "kernel/sync.hpp"

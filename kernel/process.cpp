@@ -34,7 +34,8 @@ struct Reaper {
 constinit Reaper reaper;
 
 constexpr u32 kStackBytes = 8 * MiB; // as far as it may grow
-constexpr VirtAddr kStackTop{layout::kUserEnd - kPageSize}; // the page above is nobody's: a copy that runs over ends there
+constexpr VirtAddr kStackTop{layout::kUserEnd -
+                             kPageSize}; // the page above is nobody's: a copy that runs over ends there
 static_assert(kStackTop.value() - kStackBytes >= ElfPlan::kHighestEnd);
 
 u32 new_id() { return last_id.fetch_add(1) + 1; }
@@ -101,7 +102,8 @@ void begin_program(void* argument) {
         user_registers_load(me);
     }
     Process& process = *me.process;
-    if (process.watch.at_start != nullptr && me.tid == process.pid) process.watch.at_start(process.watch.argument);
+    if (process.watch.at_start != nullptr && me.tid == process.pid)
+        process.watch.at_start(process.watch.argument);
     TrapFrame frame = me.first;
     static_cast<void>(hal::irq_save());
     return_to_user(frame);
@@ -125,8 +127,8 @@ void wake_threads(const Process& process) {
         if (const Thread* its = thread->thread.load()) interrupt_thread(*its);
 }
 
-// A thread that has left its program, and is about to leave its stack. One that left later takes it away, so that a program
-// with many short threads does not collect their stacks.
+// A thread that has left its program, and is about to leave its stack. One that left later takes it away, so that a
+// program with many short threads does not collect their stacks.
 void take_thread(UserThread& thread) {
     thread_join(thread.thread.load());
     user_thread_cache.destroy(&thread);
@@ -158,8 +160,8 @@ void reap_forever(void*) {
     }
 }
 
-// By the last thread. When `family` is free again the process belongs to whoever takes it, but not before this thread has
-// left its stack.
+// By the last thread. When `family` is free again the process belongs to whoever takes it, but not before this thread
+// has left its stack.
 void become_zombie(Process& process) {
     bool for_reaper = false;
     {
@@ -237,8 +239,8 @@ Started process_start(const Launch& launch, const ProgramImage& image) {
     process->space = AddressSpace::create();
     UserThread* thread = process->space != nullptr ? make_thread(*process, process->pid) : nullptr;
     const char* problem = thread != nullptr ? elf_load(image, plan, *process->space) : kNoMemory;
-    if (problem == nullptr &&
-        !process->space->map(kStackTop - kStackBytes, kStackBytes, Prot::read | Prot::write, MapKind::stack, true))
+    if (problem == nullptr && !process->space->map(kStackTop - kStackBytes, kStackBytes,
+                                                   Prot::read | Prot::write, MapKind::stack, true))
         problem = kNoMemory;
     u32 stack = 0;
     if (problem == nullptr) {
@@ -321,7 +323,8 @@ SysResult process_fork(const TrapFrame& frame, const CloneArguments& arguments) 
     Process* child = make_process(parent.name_view());
     if (child == nullptr) return Errno::again;
     UserThread* thread = make_thread(*child, child->pid);
-    const Result<AddressSpace*> space = thread != nullptr ? parent.space->fork() : Result<AddressSpace*>{Error::no_memory};
+    const Result<AddressSpace*> space =
+        thread != nullptr ? parent.space->fork() : Result<AddressSpace*>{Error::no_memory};
     const auto give_up = [&](Errno why) -> SysResult {
         if (child->space != nullptr) child->space->put();
         child->space = nullptr;
@@ -344,8 +347,10 @@ SysResult process_fork(const TrapFrame& frame, const CloneArguments& arguments) 
         const IrqGuard same_cpu; // the registers are ours for the moment
         fpu_save(&thread->fpu);
     }
-    if (arguments.parent_tid.value() != 0 && !put_user(arguments.parent_tid, pid)) return give_up(Errno::fault);
-    if (arguments.child_tid.value() != 0 && write_space(*child->space, arguments.child_tid, &pid, sizeof pid) != 0)
+    if (arguments.parent_tid.value() != 0 && !put_user(arguments.parent_tid, pid))
+        return give_up(Errno::fault);
+    if (arguments.child_tid.value() != 0 &&
+        write_space(*child->space, arguments.child_tid, &pid, sizeof pid) != 0)
         return give_up(Errno::fault);
     thread->clear_tid = arguments.clear_tid;
     child->files.share_all(parent.files);
@@ -388,7 +393,8 @@ SysResult process_clone_thread(const TrapFrame& frame, const CloneArguments& arg
         const u32 place = wanted.entry - TlsDescriptors::kFirstEntry;
         if (place >= TlsDescriptors::kCount || !thread->tls.set(place, wanted)) return give_up(Errno::inval);
     }
-    if (arguments.parent_tid.value() != 0 && !put_user(arguments.parent_tid, tid)) return give_up(Errno::fault);
+    if (arguments.parent_tid.value() != 0 && !put_user(arguments.parent_tid, tid))
+        return give_up(Errno::fault);
     if (arguments.child_tid.value() != 0 && !put_user(arguments.child_tid, tid)) return give_up(Errno::fault);
     if (!run_thread(*thread)) return give_up(Errno::again);
     return tid;

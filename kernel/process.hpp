@@ -1,9 +1,9 @@
 // Programs that run: what one is made of, how it begins, has children, and ends.
 //
-// A process is an address space, a table of files, and threads. The last thread that leaves gives back the memory; then the
-// process is a zombie, which is nothing but a status, until somebody takes it: its parent by waitpid, the kernel if that started
-// it, or the reaper if its parent has ended before it. All of them wait until that last thread has left its stack: when a process
-// has been taken, nothing of it is left, and every frame is back.
+// A process is an address space, a table of files, and threads. The last thread that leaves gives back the memory;
+// then the process is a zombie, which is nothing but a status, until somebody takes it: its parent by waitpid, the
+// kernel if that started it, or the reaper if its parent has ended before it. All of them wait until that last thread
+// has left its stack: when a process has been taken, nothing of it is left, and every frame is back.
 #pragma once
 
 #include "kernel/elf.hpp"
@@ -81,8 +81,8 @@ struct Process {
     bool zombie = false;
     WaitStatus status{};
 
-    hal::Atomic<u32> dying; // its threads leave as soon as they notice
-    Completion ended;       // for the kernel
+    hal::Atomic<u32> dying;  // its threads leave as soon as they notice
+    Completion ended;        // for the kernel
     u32 unknown_calls[16]{}; // a bit for each system call that it has been told about
 
     std::string_view name_view() const { return name; }
@@ -124,7 +124,7 @@ u32 parent_pid(); // 0: the kernel
 
 struct CloneArguments {
     u32 flags = 0;
-    u32 stack = 0; // 0: the same
+    u32 stack = 0;                      // 0: the same
     UserAddr parent_tid{}, child_tid{}; // where the new id is written; 0: nowhere
     UserAddr clear_tid{};               // as UserThread::clear_tid
     UserAddr tls{};                     // a UserDescriptor; 0: the same as before
@@ -139,7 +139,8 @@ SysResult process_clone_thread(const TrapFrame& frame, const CloneArguments& arg
 // The process ends; the thread that calls leaves on its way to ring 3.
 void process_end(WaitStatus status);
 
-// Takes a child that has ended: the one with that pid, or any (-1). Sleeps until there is one, unless told not to: then 0.
+// Takes a child that has ended: the one with that pid, or any (-1). Sleeps until there is one, unless told not to:
+// then 0.
 struct WaitResult {
     SysResult pid;
     WaitStatus status{};

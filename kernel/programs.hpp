@@ -8,7 +8,8 @@
 
 namespace loft {
 
-// A module's bytes, where the loader has put them: in frames that nobody else was given. Readable wherever this kernel reaches.
+// A module's bytes, where the loader has put them: in frames that nobody else was given. Readable wherever this
+// kernel reaches.
 class ModuleImage final : public ProgramImage {
   public:
     constexpr ModuleImage() = default;

@@ -11,7 +11,7 @@ constinit hal::Atomic<u32> requests;
 } // namespace
 
 void fill_random(std::span<u8> bytes) {
-    u64 state = read_tsc() ^ u64{requests.fetch_add(1)} << 40;
+    u64 state = read_tsc() ^ u64 { requests.fetch_add(1) } << 40;
     u64 word = 0;
     for (std::size_t i = 0; i < bytes.size(); ++i) {
         if (i % 8 == 0) {

@@ -7,9 +7,9 @@
 // A CPU that has nothing to do takes from others: when it goes idle, and at each tick. A busy CPU looks for a longer queue
 // ten times a second. A thread stays where it is while it holds local maps or has disabled migration.
 //
-// PREEMPT=1: the CPU changes threads at the end of an interrupt, and where preemption is allowed again, if somebody else
-// should run. PREEMPT=0: only where a thread gives the CPU away: yield, park, sleep, and what is built on them; and, as with
-// PREEMPT=1, where an interrupt found it in ring 3.
+// PREEMPT=1: the CPU changes threads at the end of an interrupt, and where preemption is allowed again, if somebody
+// else should run. PREEMPT=0: only where a thread gives the CPU away: yield, park, sleep, and what is built on them;
+// and, as with PREEMPT=1, where an interrupt found it in ring 3.
 //
 // hal::park and hal::unpark (hal/thread.hpp) are defined here.
 #pragma once
@@ -46,8 +46,8 @@ void set_affinity(CpuSet affinity);
 // self-tests, also from interrupts. Nothing happens if it is bound, or may not run there. Any context but NMI.
 void request_move(CpuId cpu);
 
-// From now on the thread that calls has this address space below the kernel's, wherever it runs; null: none, and whatever is
-// loaded stays until it is in somebody's way. The reference is the caller's. Any thread context.
+// From now on the thread that calls has this address space below the kernel's, wherever it runs; null: none, and
+// whatever is loaded stays until it is in somebody's way. The reference is the caller's. Any thread context.
 void use_space(AddressSpace* space);
 
 // Makes the thread look whether it should go on: gives it a permit, and if it runs on another CPU, interrupts that CPU.

@@ -7,8 +7,8 @@
 
 namespace loft {
 
-// Gives the thread that made it a permit (hal/thread.hpp) when its time has come; as precise as the tick. It lies on that
-// thread's stack, which waits for whatever it waits for, and goes on waiting if it is woken for nothing:
+// Gives the thread that made it a permit (hal/thread.hpp) when its time has come; as precise as the tick. It lies on
+// that thread's stack, which waits for whatever it waits for, and goes on waiting if it is woken for nothing:
 //
 //     const Alarm alarm{now_us() + limit};
 //     while (!holds() && !alarm.rang()) hal::park();

@@ -1,5 +1,5 @@
-// Waiting for other threads: WaitQueue and Completion, beside mm's Mutex (mm/mutex.hpp) and Credits, a counting semaphore
-// (mm/wait.hpp).
+// Waiting for other threads: WaitQueue and Completion, beside mm's Mutex (mm/mutex.hpp) and Credits, a counting
+// semaphore (mm/wait.hpp).
 //
 // All of them wake in order of arrival, and stand on park and unpark: there is no moment in which a wake-up goes unheard.
 #pragma once

@@ -49,9 +49,9 @@ SysResult sys_exit_group(Call& call) {
 SysResult sys_fork(Call& call) { return process_fork(call.frame, {}); }
 
 SysResult sys_clone(Call& call) {
-    constexpr u32 kSignal = 0xff, kVm = 0x100, kFs = 0x200, kFiles = 0x400, kSighand = 0x800, kThread = 0x1'0000,
-                  kSysvsem = 0x4'0000, kSetTls = 0x8'0000, kParentSetTid = 0x10'0000, kChildClearTid = 0x20'0000,
-                  kDetached = 0x40'0000, kChildSetTid = 0x100'0000;
+    constexpr u32 kSignal = 0xff, kVm = 0x100, kFs = 0x200, kFiles = 0x400, kSighand = 0x800,
+                  kThread = 0x1'0000, kSysvsem = 0x4'0000, kSetTls = 0x8'0000, kParentSetTid = 0x10'0000,
+                  kChildClearTid = 0x20'0000, kDetached = 0x40'0000, kChildSetTid = 0x100'0000;
     constexpr u32 kOptions = kSetTls | kParentSetTid | kChildClearTid | kChildSetTid | kDetached;
     constexpr u32 kOneProcess = kVm | kFs | kFiles | kSighand | kThread;
     const u32 flags = call.a();
@@ -61,7 +61,8 @@ SysResult sys_clone(Call& call) {
     if (flags & kChildSetTid) arguments.child_tid = call.pointer_e();
     if (flags & kChildClearTid) arguments.clear_tid = call.pointer_e();
     // A thread shares everything, a process nothing; there is nothing in between.
-    if ((flags & ~(kOptions | kSysvsem | kSignal)) == kOneProcess) return process_clone_thread(call.frame, arguments);
+    if ((flags & ~(kOptions | kSysvsem | kSignal)) == kOneProcess)
+        return process_clone_thread(call.frame, arguments);
     if ((flags & ~((kOptions & ~kSetTls) | kSignal)) == 0) return process_fork(call.frame, arguments);
     return Errno::inval;
 }
@@ -72,7 +73,8 @@ SysResult wait_child(Call& call, UserAddr usage) {
     const u32 options = call.c();
     if (options & ~(kNoHang | kUntraced | kContinued)) return Errno::inval;
     const int pid = static_cast<int>(call.a());
-    const WaitResult result = process_wait_child(pid == 0 ? -1 : pid, !(options & kNoHang)); // all are of one group
+    const WaitResult result =
+        process_wait_child(pid == 0 ? -1 : pid, !(options & kNoHang)); // all are of one group
     if (result.pid.failed() || result.pid.value() == 0) return result.pid;
     if (call.b() != 0 && !put_user<u32>(call.pointer_b(), result.status.value())) return Errno::fault;
     if (usage.value() != 0 && clear_user(usage, kUsageBytes) != 0) return Errno::fault;
@@ -94,7 +96,9 @@ SysResult sys_tgkill(Call& call) {
 SysResult sys_getpid(Call& call) { return call.process.pid; }
 SysResult sys_gettid(Call& call) { return call.thread.tid; }
 SysResult sys_getppid(Call&) { return parent_pid(); }
-SysResult sys_zero(Call&) { return 0u; } // everybody is root; no signal is ever delivered, so none needs to be blocked
+SysResult sys_zero(Call&) {
+    return 0u;
+} // everybody is root; no signal is ever delivered, so none needs to be blocked
 
 SysResult sys_set_tid_address(Call& call) {
     call.thread.clear_tid = call.pointer_a();
@@ -226,9 +230,9 @@ SysResult sys_statx(Call& call) {
     std::array<u32, 64> stat{}; // struct statx
     stat[0] = kBasicStats;
     stat[1] = kPageSize;
-    stat[4] = 1;                                                           // links
-    stat[7] = file->is_console() ? kCharacterDevice : kFifo;               // a half-word
-    stat[32] = file->is_console() ? kConsoleMajor : 0;                     // of the device that it is
+    stat[4] = 1;                                             // links
+    stat[7] = file->is_console() ? kCharacterDevice : kFifo; // a half-word
+    stat[32] = file->is_console() ? kConsoleMajor : 0;       // of the device that it is
     stat[33] = file->is_console() ? kConsoleMinor : 0;
     if (copy_to_user(call.pointer_e(), stat.data(), sizeof stat) != 0) return Errno::fault;
     return 0u;

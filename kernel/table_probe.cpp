@@ -24,20 +24,22 @@ void put_entry(VirtAddr table, u32 index, Pte entry) {
     hal::pte_set(hal::lowmem_ptr<hal::PteCell>(table) + index, entry);
 }
 
-// `root` has room for four entries at a multiple of 32, `directory` for a page of them; both are empty and in lowmem. The
-// directory is the page that is to be seen, too: its last word is the mark.
+// `root` has room for four entries at a multiple of 32, `directory` for a page of them; both are empty and in lowmem.
+// The directory is the page that is to be seen, too: its last word is the mark.
 bool is_found(Page* table, Page* directory, VirtAddr root) {
     const PteFlags used = pte::present | pte::write | pte::user;
     const VirtAddr directory_at = direct_addr(page_to_pfn(directory));
     hal::store<u32>(directory_at + (kPageSize - 4), kMark);
     put_entry(directory_at, 0, Pte{page_to_pfn(table), used});
-    put_entry(root, paging::pdpte_index(kSeenAt), Pte{page_to_pfn(directory), pte::present}); // no other bit: table 4-8
+    put_entry(root, paging::pdpte_index(kSeenAt),
+              Pte{page_to_pfn(directory), pte::present}); // no other bit: table 4-8
     // The kernel's own part, so that this code goes on.
     const u32 last = paging::kRootEntries - 1;
     const VirtAddr kernel = direct_addr(kernel_root().pfn()) + kernel_root().page_offset();
     put_entry(root, last, hal::pte_read(hal::lowmem_ptr<hal::PteCell>(kernel) + last));
 
-    // The table may be a frame that is free, or anybody's: nobody else is there to see it, and it gets back what it had.
+    // The table may be a frame that is free, or anybody's: nobody else is there to see it, and it gets back what it
+    // had.
     const IrqGuard nobody_else;
     u32 seen = 0;
     bool readable = false;
@@ -80,7 +82,8 @@ void choose_table_memory() {
     if (may_be_high) return;
     highpte_init(true);
     log(LogLevel::warn, "mm",
-        "this processor does not find page tables above 4 GiB: those of programs stay in lowmem. QEMU's i386 program is "
+        "this processor does not find page tables above 4 GiB: those of programs stay in lowmem. QEMU's i386 "
+        "program is "
         "like that; use qemu-system-x86_64");
 }
 

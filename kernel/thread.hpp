@@ -128,8 +128,8 @@ Thread* thread_adopt(std::string_view name, KernelStack stack);
 // Lets the joiner go on: the stack has been left for good. Any context.
 void thread_has_ended(Thread& thread);
 void report_leaks(std::string_view what, const Thread& thread);
-// A thread that goes to ring 3 holds nothing, and has switched nothing off: reports it otherwise, and puts it right as far as
-// that goes. Interrupts are off.
+// A thread that goes to ring 3 holds nothing, and has switched nothing off: reports it otherwise, and puts it right
+// as far as that goes. Interrupts are off.
 void check_return_to_user();
 
 } // namespace loft

@@ -15,10 +15,10 @@ struct UserThread {
     TlsDescriptors tls{}; // as set_thread_area has made them
     TrapFrame first{};    // with which it goes to ring 3 for the first time
     Process* process = nullptr;
-    UserThread* next = nullptr;    // of the process
-    hal::Atomic<Thread*> thread;   // null: it has not begun
-    u32 tid = 0;                   // 0: not counted yet
-    UserAddr clear_tid{};          // set to 0, and woken, when it ends (set_tid_address)
+    UserThread* next = nullptr;  // of the process
+    hal::Atomic<Thread*> thread; // null: it has not begun
+    u32 tid = 0;                 // 0: not counted yet
+    UserAddr clear_tid{};        // set to 0, and woken, when it ends (set_tid_address)
 };
 
 // The scheduler: what belongs to the program goes into its place, and comes back. Interrupts are off.

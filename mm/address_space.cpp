@@ -33,7 +33,9 @@ void AddressSpace::get() { refs_.fetch_add(1); }
 
 void AddressSpace::put() {
     might_sleep("put of an address space");
-    if (refs_.fetch_sub(1) != 1) return;
+    const u32 before = refs_.fetch_sub(1);
+    LOFT_ASSERT(before != 0);
+    if (before != 1) return;
     // With no CPU in the set the flushes of the batch cost nothing, and the one way to take memory away is enough.
     root_.drop();
     {
@@ -76,6 +78,10 @@ SpaceStats AddressSpace::stats() {
 void space_switch(AddressSpace* next) {
     active.mine().space = next;
     SpaceRoot::use(next != nullptr ? &next->root_ : nullptr);
+}
+
+SpaceTotals space_totals() {
+    return {space_cache.stats().objects, areas_in_use(), shared_objects_in_use()};
 }
 
 AddressSpace* active_space() { return active.load<&Active::space>(); }

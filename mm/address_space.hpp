@@ -126,6 +126,15 @@ class AddressSpace {
 // Cost: a CR3 load, or nothing if that root is loaded already.
 void space_switch(AddressSpace* next);
 
+// What there is of all spaces together. Any context; a snapshot.
+struct SpaceTotals {
+    u32 spaces = 0;
+    u32 areas = 0;
+    u32 shared_objects = 0;
+    bool operator==(const SpaceTotals&) const = default;
+};
+SpaceTotals space_totals();
+
 // The space of the thread that runs; null in a kernel thread. Any context.
 AddressSpace* active_space();
 

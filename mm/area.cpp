@@ -11,12 +11,10 @@ namespace {
 
 Cache<UserArea> area_cache{"area"};
 
-// Do two neighbours say the same?
+// Do two neighbours say the same? Those of one object were cut from one area, so their pages follow each other too.
 bool can_join(const UserArea& a, const UserArea& b) {
-    if (a.end != b.begin || a.prot != b.prot || a.kind != b.kind || a.limit != b.limit ||
-        a.object != b.object)
-        return false;
-    return a.object == nullptr || a.first + ((a.end - a.begin) >> kPageShift) == b.first;
+    return a.end == b.begin && a.prot == b.prot && a.kind == b.kind && a.limit == b.limit &&
+           a.object == b.object;
 }
 
 // Where a hole below this area ends: what a stack may grow into, and its gap, is no hole.
@@ -194,6 +192,7 @@ Result<u32> AreaTree::find_hole(u32 bytes) {
     return Error::no_space;
 }
 
+u32 areas_in_use() { return area_cache.stats().objects; }
 void area_init() { area_cache.reset(); }
 
 } // namespace loft

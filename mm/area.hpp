@@ -112,6 +112,7 @@ class AreaTree {
     u32 skipped_ = ~u32{0};
 };
 
-void area_init(); // boot; after the object cache
+u32 areas_in_use(); // of the whole machine; any context
+void area_init();   // boot; after the object cache
 
 } // namespace loft

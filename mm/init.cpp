@@ -107,7 +107,7 @@ void mm_init(const BootInfo& info) {
     // From here on the kernel runs on its own page tables: W^X, guard pages, nothing below the direct map.
     hal::load_root(root);
 
-    // Its tags are the last that the allocator does not get.
+    // The last that takes boot memory, for its tags.
     vmap_init();
 
     // RAM holds anything at power-on: every descriptor is written, "none" is all zeros.

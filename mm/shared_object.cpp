@@ -20,7 +20,9 @@ void SharedObject::get() { refs_.fetch_add(1); }
 
 void SharedObject::put() {
     might_sleep("put of shared memory");
-    if (refs_.fetch_sub(1) != 1) return;
+    const u32 before = refs_.fetch_sub(1);
+    LOFT_ASSERT(before != 0);
+    if (before != 1) return;
     index_.clear([](Page* page) { put_page(page); });
     object_cache.destroy(this);
 }
@@ -41,6 +43,7 @@ Page* SharedObject::page(u32 number) {
     return page;
 }
 
+u32 shared_objects_in_use() { return object_cache.stats().objects; }
 void shared_object_init() { object_cache.reset(); }
 
 } // namespace loft

@@ -34,6 +34,7 @@ class SharedObject {
     PageIndex index_;
 };
 
-void shared_object_init(); // boot; after the object cache
+u32 shared_objects_in_use(); // of the whole machine; any context
+void shared_object_init();   // boot; after the object cache
 
 } // namespace loft

@@ -12,8 +12,8 @@ namespace {
 bool permits(const UserArea& area, FaultAccess access) {
     switch (access) {
     case FaultAccess::read:
-        return area.prot !=
-               Prot::none; // the processor knows no page that can be written or executed and not read
+        // The processor knows no page that can be written or executed and not read.
+        return area.prot != Prot::none;
     case FaultAccess::write:
         return has(area.prot, Prot::write);
     case FaultAccess::exec:

@@ -203,15 +203,6 @@ const PteFlags& flags_of(VmapProt prot) {
     return kernel_prot.pool_ro;
 }
 
-// The halves of a frame's entry: its descriptor's place in the frame table, 8 bytes each, has only to be shifted.
-Pte::Halves halves_of(const Page* page, PteFlags prot) {
-    constexpr u32 kShift = kPageShift - std::countr_zero(sizeof(Page));
-    const u32 place =
-        static_cast<u32>(reinterpret_cast<std::uintptr_t>(page) - reinterpret_cast<std::uintptr_t>(mem_map));
-    const Pte flags{Pfn{}, prot};
-    return {place << kShift | flags.low(), place >> (32 - kShift) | flags.high()};
-}
-
 // Calls what(cell) for `n` entries, eight at a time: the loop costs as much as half an entry.
 template <typename F> [[gnu::always_inline]] inline void for_each_entry(hal::PteCell* cell, u32 n, F&& what) {
     const u32 odd = n % 8;
@@ -246,20 +237,20 @@ Result<VirtAddr> vmap(Page* const* pages, u32 n, VmapProt prot) {
     might_sleep("vmap");
     VirtAddr begin{};
     {
-        SpinGuard guard{state.lock};
+        SpinGuard guard{state.lock, SpinGuard::FromThread{}};
         if (!has_room(n)) [[unlikely]]
             return no_area(n);
         begin = addr_of(take(n, Kind::vmap));
     }
     const PteFlags& flags = flags_of(prot);
     for_each_entry(kernel_pte(begin), n,
-                   [&](hal::PteCell* cell) { hal::pte_set(cell, Pte::from(halves_of(*pages++, flags))); });
+                   [&](hal::PteCell* cell) { hal::pte_set(cell, page_halves(*pages++, flags)); });
     return begin;
 }
 
 void vunmap(VirtAddr addr) {
     might_sleep("vunmap");
-    SpinGuard guard{state.lock};
+    SpinGuard guard{state.lock, SpinGuard::FromThread{}};
     const u32 pages = pages_of_area(addr, Kind::vmap, "vunmap");
     // Nobody has to know what the entries said, and pte_set writes both halves.
     for_each_entry(kernel_pte(addr), pages, [](hal::PteCell* cell) { hal::pte_clear_low(cell); });
@@ -271,7 +262,7 @@ Result<VirtAddr> vmalloc(u32 bytes) {
     const u32 pages = pages_for(bytes);
     VirtAddr begin{};
     {
-        SpinGuard guard{state.lock};
+        SpinGuard guard{state.lock, SpinGuard::FromThread{}};
         if (!has_room(pages)) return no_area(pages);
         begin = addr_of(take(pages, Kind::vmalloc));
     }
@@ -296,7 +287,7 @@ Result<VirtAddr> vmalloc(u32 bytes) {
 
 void vfree(VirtAddr addr) {
     might_sleep("vfree");
-    SpinGuard guard{state.lock};
+    SpinGuard guard{state.lock, SpinGuard::FromThread{}};
     const u32 pages = pages_of_area(addr, Kind::vmalloc, "vfree");
     hal::PteCell* cell = kernel_pte(addr);
     for (u32 i = 0; i < pages; ++i) {
@@ -310,7 +301,7 @@ void vfree(VirtAddr addr) {
 
 void vmap_flush() {
     might_sleep("vmap_flush");
-    SpinGuard guard{state.lock};
+    SpinGuard guard{state.lock, SpinGuard::FromThread{}};
     flush_lazy();
 }
 
@@ -342,7 +333,7 @@ VmapFault vmap_fault(VirtAddr va) {
     if ((!lazy && !tag.in_use()) || page - area >= tag.pages()) return fault;
     fault.area = addr_of(area);
     fault.pages = tag.pages() - 1;
-    fault.kind = lazy                          ? VmapFault::Kind::lazy
+    fault.kind = lazy                         ? VmapFault::Kind::lazy
                  : page - area == fault.pages ? VmapFault::Kind::guard
                                               : VmapFault::Kind::mapped;
     return fault;

@@ -1,9 +1,9 @@
 // Exception tables: instructions of the kernel that may fault, and where to go on if they do.
 //
-// Section .extable has the copies from and to the memory of programs: a fault on a user address is resolved first, as one of
-// the program itself would be, and only what cannot be resolved ends the copy. Section .extable.probes has the instructions
-// for which a fault is the answer to a question (probe.hpp): nothing is resolved for those. linker.ld collects both; the trap
-// dispatcher looks there before it takes a fault of the kernel for a bug.
+// Section .extable has the copies from and to the memory of programs: a fault on a user address is resolved first, as
+// one of the program itself would be, and only what cannot be resolved ends the copy. Section .extable.probes has the
+// instructions for which a fault is the answer to a question (probe.hpp): nothing is resolved for those. linker.ld
+// collects both; the trap dispatcher looks there before it takes a fault of the kernel for a bug.
 #pragma once
 
 #include "arch/base/types.hpp"

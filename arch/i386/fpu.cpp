@@ -13,19 +13,23 @@ enum class Method : u8 { none, fnsave, fxsave };
 constinit Method method = Method::none;
 constinit bool has_sse = false;
 
-constexpr u32 kControlWord = 0x037f; // 64 bits of precision, to nearest, all exceptions masked: as FNINIT leaves it
-constexpr u32 kMxcsr = 0x1f80;       // the same for SSE (SDM vol. 1, 10.2.3)
-constexpr u32 kMxcsrOffset = 24;     // in the FXSAVE area
+constexpr u32 kControlWord =
+    0x037f;                    // 64 bits of precision, to nearest, all exceptions masked: as FNINIT leaves it
+constexpr u32 kMxcsr = 0x1f80; // the same for SSE (SDM vol. 1, 10.2.3)
+constexpr u32 kMxcsrOffset = 24; // in the FXSAVE area
 
 } // namespace
 
 void fpu_choose(u32 features) {
-    method = !(features & cpuid_edx::fpu) ? Method::none : features & cpuid_edx::fxsr ? Method::fxsave : Method::fnsave;
+    method = !(features & cpuid_edx::fpu) ? Method::none
+             : features & cpuid_edx::fxsr ? Method::fxsave
+                                          : Method::fnsave;
     has_sse = method == Method::fxsave && (features & cpuid_edx::sse);
 }
 
 bool fpu_suits(u32 features) {
-    const bool fpu = features & cpuid_edx::fpu, fxsr = features & cpuid_edx::fxsr, sse = features & cpuid_edx::sse;
+    const bool fpu = features & cpuid_edx::fpu, fxsr = features & cpuid_edx::fxsr,
+               sse = features & cpuid_edx::sse;
     return (method == Method::none || fpu) && (method != Method::fxsave || fxsr) && (!has_sse || sse);
 }
 
@@ -43,7 +47,8 @@ void fpu_reset(FpuState& state) {
         std::memcpy(state.bytes, &kControlWord, 2);
         std::memcpy(state.bytes + kMxcsrOffset, &kMxcsr, 4);
     } else {
-        constexpr u32 image[]{0xffff'0000 | kControlWord, 0xffff'0000, 0xffff'ffff}; // control, status, tags: all empty
+        constexpr u32 image[]{0xffff'0000 | kControlWord, 0xffff'0000,
+                              0xffff'ffff}; // control, status, tags: all empty
         std::memcpy(state.bytes, image, sizeof image);
     }
 }

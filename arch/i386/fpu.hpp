@@ -1,6 +1,6 @@
-// The registers of FPU, MMX and SSE: they belong to programs. The kernel executes no instruction that touches them, but the
-// ones behind these calls (scripts/check-kernel sees to it); so they are saved and loaded when the CPU goes from one program to
-// another, and at no other time.
+// The registers of FPU, MMX and SSE: they belong to programs. The kernel executes no instruction that touches them,
+// but the ones behind these calls (scripts/check-kernel sees to it); so they are saved and loaded when the CPU goes
+// from one program to another, and at no other time.
 //
 // While a thread of the kernel runs, CR0.TS is set: an instruction that got into the kernel by mistake traps.
 #pragma once

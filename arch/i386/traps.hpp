@@ -6,9 +6,9 @@
 // unless it is the one by which another CPU stops this one (smp.hpp); a double fault is a task of its own
 // (descriptors.hpp). Handlers and hooks are the same for all CPUs.
 //
-// Traps of a program are another matter. An exception or a system call of ring 3 is not an interrupt of anything: what
-// handles it may sleep, so it runs outside the hooks, and so does the fault of a kernel instruction that copies from or to
-// the memory of a program. Device interrupts that come while a program runs are interrupts as always.
+// Traps of a program are another matter. An exception or a system call of ring 3 is not an interrupt of anything:
+// what handles it may sleep, so it runs outside the hooks, and so does the fault of a kernel instruction that copies
+// from or to the memory of a program. Device interrupts that come while a program runs are interrupts as always.
 #pragma once
 
 #include "arch/base/types.hpp"
@@ -75,8 +75,8 @@ void program_trap(TrapFrame& frame);
 // context. True: the address can be touched now, try again; false: the copy ends here.
 bool resolve_copy_fault(const TrapFrame& frame, VirtAddr address);
 
-// At the end of every trap from ring 3 but NMI: what has to be done before the program goes on. Interrupts are off when it
-// returns.
+// At the end of every trap from ring 3 but NMI: what has to be done before the program goes on. Interrupts are off
+// when it returns.
 void return_to_user(TrapFrame& frame);
 
 // A trap that nobody handles.

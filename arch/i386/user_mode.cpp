@@ -1,5 +1,5 @@
-// First registers, and descriptors that a program chooses. Contract: user_mode.hpp. The way itself is in trap_entry.asm, the
-// GDT in descriptors.cpp.
+// First registers, and descriptors that a program chooses. Contract: user_mode.hpp. The way itself is in
+// trap_entry.asm, the GDT in descriptors.cpp.
 #include "arch/i386/user_mode.hpp"
 
 #include "arch/i386/control.hpp"
@@ -35,11 +35,14 @@ bool TlsDescriptors::set(u32 place, const UserDescriptor& wanted) {
     }
     // Data, or data that grows down; never code, and always present.
     const u32 contents = (wanted.flags & D::kContents) >> 1;
-    if (!(wanted.flags & D::k32Bit) || contents > 1 || (wanted.flags & D::kNotPresent) || wanted.limit > 0xfffff)
+    if (!(wanted.flags & D::k32Bit) || contents > 1 || (wanted.flags & D::kNotPresent) ||
+        wanted.limit > 0xfffff)
         return false;
-    const u32 type = 0x10 | contents << 2 | (wanted.flags & D::kReadExecOnly ? 0u : 2u); // SDM vol. 3, table 3-1
-    const u32 access = 0x80 | 0x60 | type;                                              // present, ring 3
-    const u32 granularity = (wanted.flags & D::kLimitInPages ? 0x8u : 0u) | 0x4 | (wanted.flags & D::kUseable ? 1u : 0u);
+    const u32 type =
+        0x10 | contents << 2 | (wanted.flags & D::kReadExecOnly ? 0u : 2u); // SDM vol. 3, table 3-1
+    const u32 access = 0x80 | 0x60 | type;                                  // present, ring 3
+    const u32 granularity =
+        (wanted.flags & D::kLimitInPages ? 0x8u : 0u) | 0x4 | (wanted.flags & D::kUseable ? 1u : 0u);
     low[place] = (wanted.limit & 0xffff) | wanted.base << 16;
     high[place] = (wanted.base >> 16 & 0xff) | access << 8 | (wanted.limit & 0xf0000) | granularity << 20 |
                   (wanted.base & 0xff00'0000);

@@ -9,9 +9,9 @@
 
 namespace loft {
 
-// Goes to ring 3 with these registers; the stack that is left is forgotten. Interrupts are off; so is everything that the
-// kernel has to keep off for ring 3: the caller has done what return_to_user does. The frame's selectors may be anything: one
-// that cannot be loaded becomes 0, or a general protection fault of the program.
+// Goes to ring 3 with these registers; the stack that is left is forgotten. Interrupts are off; so is everything that
+// the kernel has to keep off for ring 3: the caller has done what return_to_user does. The frame's selectors may be
+// anything: one that cannot be loaded becomes 0, or a general protection fault of the program.
 extern "C" [[noreturn]] void enter_user(const TrapFrame* frame);
 
 // The registers with which a program begins at `entry`: all 0.
@@ -24,8 +24,8 @@ struct UserDescriptor {
     u32 limit;
     u32 flags;
 
-    static constexpr u32 k32Bit = 1u << 0, kContents = 3u << 1, kReadExecOnly = 1u << 3, kLimitInPages = 1u << 4,
-                         kNotPresent = 1u << 5, kUseable = 1u << 6;
+    static constexpr u32 k32Bit = 1u << 0, kContents = 3u << 1, kReadExecOnly = 1u << 3,
+                         kLimitInPages = 1u << 4, kNotPresent = 1u << 5, kUseable = 1u << 6;
     static constexpr u32 kAny = ~0u; // of `entry`: one that is free
 };
 static_assert(sizeof(UserDescriptor) == 16);
@@ -39,13 +39,13 @@ struct TlsDescriptors {
 
     // An entry that is not used, or kCount.
     u32 free_place() const;
-    // Fills entry `place` (less than kCount), or empties it if `wanted` says so as Linux programs do: all zeros but "read only"
-    // and "not present". False if it is nothing that ring 3 may have: only data segments of 32 bits.
+    // Fills entry `place` (less than kCount), or empties it if `wanted` says so as Linux programs do: all zeros but
+    // "read only" and "not present". False if it is nothing that ring 3 may have: only data segments of 32 bits.
     [[nodiscard]] bool set(u32 place, const UserDescriptor& wanted);
 };
 
-// Into the GDT of this CPU. Interrupts are off. A segment register that has one of them loaded shows the new one when it is
-// loaded next: at the latest, on the way to ring 3.
+// Into the GDT of this CPU. Interrupts are off. A segment register that has one of them loaded shows the new one when
+// it is loaded next: at the latest, on the way to ring 3.
 void load_tls(const TlsDescriptors& descriptors);
 
 } // namespace loft

@@ -1,7 +1,7 @@
 // Programs: every one of tests/user does what it is for, gives back all of its memory, and cannot do what it must not.
 //
-// They are multiboot modules (make run and make test bring them along). A boot without them skips what needs one; what can be
-// shown with a few bytes of code is shown with those.
+// They are multiboot modules (make run and make test bring them along). A boot without them skips what needs one;
+// what can be shown with a few bytes of code is shown with those.
 #include "arch/i386/control.hpp"
 #include "arch/i386/timer.hpp"
 #include "arch/i386/traps.hpp"
@@ -15,6 +15,7 @@
 #include "tests/guest/support.hpp"
 
 #include <algorithm>
+#include <initializer_list>
 #include <array>
 #include <cstring>
 
@@ -64,9 +65,11 @@ struct Outcome {
     bool started = false;
     WaitStatus status{};
 };
-template <typename... Arguments> Outcome run(std::string_view name, ProcessWatch watch, Arguments... arguments) {
+template <typename... Arguments>
+Outcome run(std::string_view name, ProcessWatch watch, Arguments... arguments) {
     const std::array<std::string_view, sizeof...(Arguments)> list{arguments...};
-    const Started started = process_start({.name = name, .arguments = {list.data(), list.size()}, .watch = watch});
+    const Started started =
+        process_start({.name = name, .arguments = {list.data(), list.size()}, .watch = watch});
     if (started.process == nullptr) {
         selftest::note("{}: {}", name, started.problem);
         return {};
@@ -79,8 +82,8 @@ void warm_up() {
     static bool done = false;
     if (done) return;
     done = true;
-    warm_up_threads(40);
-    for (const std::string_view name : {"pipes", "shared", "threads"})
+    warm_up_threads(128);
+    for (const std::string_view name : {"hello", "pipes", "shared", "threads"})
         if (find_program(name) != nullptr) static_cast<void>(run(name, {}));
     process_wait_for_all();
     drain_all_cpus();
@@ -130,7 +133,9 @@ class MadeImage final : public ProgramImage {
     void cut(u32 bytes) { size_ = bytes; }
     bool asked_beyond() const { return wild_; }
 
-    template <typename T> void put(u32 offset, T value) { std::memcpy(bytes_.data() + offset, &value, sizeof value); }
+    template <typename T> void put(u32 offset, T value) {
+        std::memcpy(bytes_.data() + offset, &value, sizeof value);
+    }
     u8& operator[](u32 offset) { return bytes_[offset]; }
     static constexpr u32 kBytes = 0x400;
 
@@ -142,15 +147,16 @@ class MadeImage final : public ProgramImage {
 
 // Offsets in the file (System V ABI, chapters 4 and 5).
 namespace at {
-constexpr u32 klass = 4, data = 5, ident_version = 6, type = 16, machine = 18, version = 20, entry = 24, headers = 28,
-              header_bytes = 42, header_count = 44;
+constexpr u32 klass = 4, data = 5, ident_version = 6, type = 16, machine = 18, version = 20, entry = 24,
+              headers = 28, header_bytes = 42, header_count = 44;
 constexpr u32 first = 52, second = first + 32; // program headers, and in each:
 constexpr u32 segment_type = 0, offset = 4, address = 8, file_bytes = 16, bytes = 20, flags = 24;
 } // namespace at
 constexpr u32 kCode = 0x200; // in the file, and in its page
 constexpr u32 kBase = 0x1000'0000;
 
-void put_segment(MadeImage& image, u32 header, u32 offset, u32 address, u32 file_bytes, u32 bytes, u32 flags) {
+void put_segment(MadeImage& image, u32 header, u32 offset, u32 address, u32 file_bytes, u32 bytes,
+                 u32 flags) {
     image.put<u32>(header + at::segment_type, 1);
     image.put<u32>(header + at::offset, offset);
     image.put<u32>(header + at::address, address);
@@ -221,7 +227,7 @@ PROGRAM(heap, "heap")
 PROGRAM(rights, "protect")
 PROGRAM(stack_growth, "stack")
 PROGRAM(bad_pointers, "pointers")
-PROGRAM(fork_bomb_with_a_bound, "forks", "3", selftest::full() ? "6" : "3")
+PROGRAM(fork_bomb_with_a_bound, "forks", "3", selftest::full() ? "4" : "3")
 PROGRAM(copy_on_write, "cow", "6", total_free_mib() > 64 ? "64" : "16")
 PROGRAM(shared_memory, "shared")
 PROGRAM(pipes, "pipes")
@@ -251,15 +257,15 @@ SELFTEST(user, faults_end_the_program_only) {
         std::string_view how;
         Signal signal;
     } cases[]{
-        {"null-read", Signal::segv},   {"null-write", Signal::segv},   {"null-call", Signal::segv},
-        {"kernel-read", Signal::segv}, {"kernel-write", Signal::segv}, {"kernel-call", Signal::segv},
-        {"border", Signal::segv},      {"divide", Signal::fpe},        {"undefined", Signal::ill},
-        {"breakpoint", Signal::trap},  {"step", Signal::trap},         {"cli", Signal::segv},
-        {"hlt", Signal::segv},         {"port", Signal::segv},         {"interrupt", Signal::segv},
-        {"double-fault", Signal::segv}, {"cr3", Signal::segv},         {"load-cr0", Signal::segv},
-        {"msr", Signal::segv},         {"segment", Signal::segv},      {"per-cpu", Signal::segv},
-        {"task", Signal::segv},        {"gate", Signal::segv},         {"iret", Signal::segv},
-        {"overflow", Signal::segv},    {"nested", Signal::segv},
+        {"null-read", Signal::segv},    {"null-write", Signal::segv},   {"null-call", Signal::segv},
+        {"kernel-read", Signal::segv},  {"kernel-write", Signal::segv}, {"kernel-call", Signal::segv},
+        {"border", Signal::segv},       {"divide", Signal::fpe},        {"undefined", Signal::ill},
+        {"breakpoint", Signal::trap},   {"step", Signal::trap},         {"cli", Signal::segv},
+        {"hlt", Signal::segv},          {"port", Signal::segv},         {"interrupt", Signal::segv},
+        {"double-fault", Signal::segv}, {"cr3", Signal::segv},          {"load-cr0", Signal::segv},
+        {"msr", Signal::segv},          {"segment", Signal::segv},      {"per-cpu", Signal::segv},
+        {"task", Signal::segv},         {"gate", Signal::segv},         {"iret", Signal::segv},
+        {"overflow", Signal::segv},     {"nested", Signal::segv},
     };
     for (const auto& one : cases) {
         const Outcome outcome = run("die", {}, one.how);
@@ -268,7 +274,8 @@ SELFTEST(user, faults_end_the_program_only) {
     }
     // Some processors do not have the instruction, others refuse it because nobody has set it up.
     const u32 sysenter = run("die", {}, "sysenter").status.value();
-    CHECK(sysenter == WaitStatus::killed(Signal::segv).value() || sysenter == WaitStatus::killed(Signal::ill).value());
+    CHECK(sysenter == WaitStatus::killed(Signal::segv).value() ||
+          sysenter == WaitStatus::killed(Signal::ill).value());
     // Two levels cannot forbid execution: then the function returns, and the program ends by itself.
     const WaitStatus called = run("die", {}, "data-call").status;
     CHECK_EQ(called.value(), hal::cpu_features().no_execute ? WaitStatus::killed(Signal::segv).value()
@@ -652,16 +659,16 @@ SELFTEST(user, other_touches_are_bugs) {
     CHECK_EQ(value, 77u);
     // The kernel's side of a copy is the kernel's business: a fault there is not the end of a copy.
     const std::string_view said = selftest::catch_panic([&] {
-        static_cast<void>(copy_from_user(reinterpret_cast<void*>(layout::direct_map_end().value() + kPageSize),
-                                         UserAddr{kBase}, 4));
+        static_cast<void>(copy_from_user(
+            reinterpret_cast<void*>(layout::direct_map_end().value() + kPageSize), UserAddr{kBase}, 4));
     });
     CHECK(contains(said, "overrun of the direct map"));
     while (pagefaults_disabled()) // the copy had switched them off
         pagefault_enable();
 }
 
-// Threads of the kernel have no address space; one that follows a program on its CPU keeps the program's root, and nothing of
-// the kernel's part is different for it.
+// Threads of the kernel have no address space; one that follows a program on its CPU keeps the program's root, and
+// nothing of the kernel's part is different for it.
 SELFTEST(user, kernel_threads_have_no_space) {
     CHECK(active_space() == nullptr);
     CHECK(current_process() == nullptr && !must_stop());
@@ -675,9 +682,9 @@ SELFTEST(user, kernel_threads_have_no_space) {
 namespace {
 
 struct Peak {
-    u32 tables = 0, high = 0;      // frames
-    u32 low_free = 0xffff'ffff;    // KiB
-    u32 high_free = 0xffff'ffff;   //
+    u32 tables = 0, high = 0;    // frames
+    u32 low_free = 0xffff'ffff;  // KiB
+    u32 high_free = 0xffff'ffff; //
 };
 
 // Runs `sparse` and looks at the machine all the while.
@@ -716,8 +723,8 @@ SELFTEST(user, page_tables_are_counted) {
     Peak peak;
     CHECK_EQ(run_sparse("4", kStep, peak).value(), 0u);
     process_wait_for_all();
-    selftest::note("PageTables {} kB, {} kB of it in high memory; LowFree {} kB, then {} kB", peak.tables * kKiBPerFrame,
-                   peak.high * kKiBPerFrame, low_before, peak.low_free);
+    selftest::note("PageTables {} kB, {} kB of it in high memory; LowFree {} kB, then {} kB",
+                   peak.tables * kKiBPerFrame, peak.high * kKiBPerFrame, low_before, peak.low_free);
     CHECK_GE(peak.tables, (kChildren + 1) * kSparseTables);
     CHECK_LE(peak.tables, (kChildren + 1) * (kSparseTables + 64));
     if (!tables_may_be_high())
@@ -745,8 +752,9 @@ SELFTEST(user, page_tables_beyond_lowmem) {
     Peak peak;
     const WaitStatus status = run_sparse(children.view(), kStep, peak);
     process_wait_for_all();
-    selftest::note("{} children: PageTables {} kB, {} kB of it in high memory; LowFree {} kB, then {} kB", kChildren,
-                   peak.tables * kKiBPerFrame, peak.high * kKiBPerFrame, low_before, peak.low_free);
+    selftest::note("{} children: PageTables {} kB, {} kB of it in high memory; LowFree {} kB, then {} kB",
+                   kChildren, peak.tables * kKiBPerFrame, peak.high * kKiBPerFrame, low_before,
+                   peak.low_free);
     if (tables_may_be_high()) {
         CHECK_EQ(status.value(), 0u);
         CHECK_GT(u64{peak.tables} * kPageSize, GiB);
@@ -784,7 +792,6 @@ SELFTEST(user, out_of_memory_ends_the_program) {
 SELFTEST(user, programs_beside_the_kernel) {
     if (const char* why = needs_program("cow")) SKIP(why);
     if (total_free_mib() < 128) SKIP("this machine has too little memory");
-    warm_up_threads(60);
     const NothingIsLeft nothing;
     const KeepsFreeCounts counts;
     constexpr u32 kShared = 64;

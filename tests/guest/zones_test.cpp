@@ -8,6 +8,7 @@
 #include "tests/guest/support.hpp"
 
 #include <algorithm>
+#include <initializer_list>
 
 namespace loft::guest {
 namespace {
@@ -144,13 +145,17 @@ SELFTEST(zones, high_means_high) {
     CHECK(!page_address(*pages.begin(), at));
 }
 
-// The reserve: 1/32 of what lies above, at least 1/64 of the zone, at most half of it.
+// The reserve: 1/32 of what lies above, at most half of the zone; for programs at least 1/64 of it.
 SELFTEST(zones, reserves_are_computed) {
     const u32 high = zone_info(ZoneId::high).managed, normal = zone_info(ZoneId::normal).managed,
               dma = zone_info(ZoneId::dma).managed;
     CHECK_EQ(zone_info(ZoneId::high).reserve, 0u);
-    CHECK_EQ(zone_info(ZoneId::normal).reserve, std::min(std::max(high / 32, normal / 64), normal / 2));
-    CHECK_EQ(zone_info(ZoneId::dma).reserve, std::min(std::max((high + normal) / 32, dma / 64), dma / 2));
+    CHECK_EQ(zone_info(ZoneId::normal).reserve, std::min(high / 32, normal / 2));
+    CHECK_EQ(zone_info(ZoneId::dma).reserve, std::min((high + normal) / 32, dma / 2));
+    for (const ZoneId zone : {ZoneId::dma, ZoneId::normal}) {
+        const ZoneInfo info = zone_info(zone);
+        CHECK_EQ(info.user_reserve, std::max(info.reserve, info.managed / 64));
+    }
 }
 
 // Everything that users can have, then everything that the kernel can have: each stops where it must, nothing

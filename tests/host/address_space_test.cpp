@@ -89,8 +89,11 @@ TEST_CASE("space: references are counted, the last one ends it", "[address_space
     AddressSpace* space = AddressSpace::create();
     REQUIRE(space != nullptr);
     space->get();
+    map_pages(*space, kBase, 1);
     space->put();
-    CHECK(space->stats().areas == 0);
+    CHECK(space->stats().areas == 1);
+    CHECK(space_totals().spaces == 1);
+    CHECK(page_table_stats().tables != 0);
     space->put();
     CHECK(books() == before);
 }
@@ -513,6 +516,7 @@ TEST_CASE("fork: both sides have the same memory, until one of them writes", "[a
     map_pages(*p, kBase + 0x10000, 1, kRead | Prot::exec);
     for (u32 i = 0; i < 3; ++i)
         user_store(VirtAddr{kBase + i * kPageSize}, i + 1);
+    user_store(VirtAddr{kBase + kPageSize - 4}, 7);
     Owned child = fork_of(*p);
     CHECK(child->stats().areas == 2);
     CHECK(child->stats().resident == 3);
@@ -523,6 +527,7 @@ TEST_CASE("fork: both sides have the same memory, until one of them writes", "[a
     user_store(VirtAddr{kBase}, 100);
     CHECK(mapped(*p, kBase)->phys != mapped(*child, kBase)->phys);
     CHECK(user_load(VirtAddr{kBase}) == 100);
+    CHECK(user_load(VirtAddr{kBase + kPageSize - 4}) == 7);
     run_in(child.get());
     CHECK(user_load(VirtAddr{kBase}) == 1);
     // The other side has left: no copy is needed.
@@ -633,6 +638,7 @@ TEST_CASE("shared memory: what one space writes, the other reads", "[address_spa
         CHECK(user_load(VirtAddr{kBase + kPageSize}) == 3);
         // The parent ends first.
         parent.end();
+        CHECK(space_totals() == SpaceTotals{1, 1, 1});
         CHECK(user_load(VirtAddr{kBase + 2 * kPageSize}) == 5);
     }
     CHECK(books() == before);

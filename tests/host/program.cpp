@@ -20,10 +20,13 @@ const char* name_of(FaultResult why) {
     return "?";
 }
 
+constexpr u32 kMostFaults = 100;
+
 // Runs `access` until it does not fault. The fault is resolved after the exception is over: a fiber of an exploration
 // must not be left in the middle of one.
 template <typename F> void with_faults(VirtAddr va, FaultAccess kind, F&& access) {
-    for (;;) {
+    for (u32 faults = 0;; ++faults) {
+        if (faults == kMostFaults) throw std::logic_error{sim::text("faults at {:08x} again and again", va.value())};
         sim::schedule_point(sim::Point::memory);
         bool faulted = false;
         try {
@@ -120,11 +123,13 @@ bool one_failed() {
 u32 for_every_failure(const std::function<void(const std::function<void()>& arm)>& run) {
     warm_up();
     const Books before = books();
+    const SpaceTotals objects = space_totals();
     for (u32 nth = 0;; ++nth) {
         run([nth] { sim::machine().fail_allocation(nth); });
         const bool failed = one_failed();
         INFO("with allocation number " << nth << " failing");
         REQUIRE(books() == before);
+        REQUIRE(space_totals() == objects);
         if (!failed) return nth;
     }
 }

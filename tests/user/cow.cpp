@@ -6,7 +6,9 @@ namespace {
 
 u32 children = 4, pages = 64;
 
-volatile u32& word(u8* memory, u32 page) { return *reinterpret_cast<volatile u32*>(memory + page * kPage + page % 1024 * 4); }
+volatile u32& word(u8* memory, u32 page) {
+    return *reinterpret_cast<volatile u32*>(memory + page * kPage + page % 1024 * 4);
+}
 
 u32 count_wrong(u8* memory, u32 who) {
     u32 wrong = 0;

@@ -31,7 +31,8 @@ int main(int argc, char** argv) {
     if (is(how, "step")) asm volatile("pushf\n\torl $0x100, (%%esp)\n\tpopf\n\tnop" ::: "memory", "cc");
     if (is(how, "cli")) asm volatile("cli");
     if (is(how, "hlt")) asm volatile("hlt");
-    if (is(how, "port")) asm volatile("outb %%al, $0xf4" ::"a"(0x55)); // would end QEMU, with a status that nobody expects
+    if (is(how, "port"))
+        asm volatile("outb %%al, $0xf4" ::"a"(0x55)); // would end QEMU, with a status that nobody expects
     if (is(how, "interrupt")) asm volatile("int $0x20");
     if (is(how, "double-fault")) asm volatile("int $8");
     if (is(how, "cr3")) asm volatile("mov %%cr3, %%eax" ::: "eax");

@@ -1,5 +1,5 @@
-// A fork bomb with a bound: everybody forks until the depth is reached or the kernel has no more to give, and waits for all of
-// its children. Ends well if every child did.
+// A fork bomb with a bound: everybody forks until the depth is reached or the kernel has no more to give, and waits
+// for all of its children. Ends well if every child did.
 //     forks DEPTH [WIDTH]
 #include "tests/user/user.hpp"
 

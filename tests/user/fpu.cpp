@@ -1,5 +1,5 @@
-// Floating point: x87 and, where there is one, SSE registers and control words belong to a thread, and stay with it while
-// others compute with theirs.
+// Floating point: x87 and, where there is one, SSE registers and control words belong to a thread, and stay with it
+// while others compute with theirs.
 #include "tests/user/user.hpp"
 
 namespace {

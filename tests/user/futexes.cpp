@@ -1,4 +1,5 @@
-// Futexes between the threads of one program: ping-pong, a lock that many want, limits of time, and words that have changed.
+// Futexes between the threads of one program: ping-pong, a lock that many want, limits of time, and words that have
+// changed.
 #include "tests/user/user.hpp"
 
 namespace {

@@ -13,7 +13,8 @@ template <typename F> void all(const char* name, F&& call, int expected = -kEfau
     for (u32 i = 0; i < count; ++i) {
         const int got = call(bad[i]);
         if (got == expected) continue;
-        Line{} << name << " of " << reinterpret_cast<void*>(bad[i]) << " says " << got << ", not " << expected;
+        Line{} << name << " of " << reinterpret_cast<void*>(bad[i]) << " says " << got << ", not "
+               << expected;
         add(failures, 1);
     }
 }
@@ -27,9 +28,10 @@ int main(int, char**) {
     CHECK_EQ(sys::mprotect(page + kPage, kPage, sys::kNone), 0);
     const u32 hole = at + 2 * kPage, closed = at + kPage;
     // The null pointer, holes, the border to the kernel from both sides, the kernel itself, and what wraps around.
-    for (const u32 address : {0u, 4u, 0xfffu, 0x1000u, hole, hole + 4092, closed, closed + 2048, 0xbfff'f000u, 0xbfff'fffcu,
-                              0xc000'0000u, 0xc000'0004u, 0xc010'0000u, 0xf800'0000u, 0xff80'0000u, 0xffc0'0000u,
-                              0xffff'0000u, 0xffff'f000u, 0xffff'fff0u, 0xffff'fffcu})
+    for (const u32 address : {0u,           4u,           0xfffu,        0x1000u,      hole,
+                              hole + 4092,  closed,       closed + 2048, 0xbfff'f000u, 0xbfff'fffcu,
+                              0xc000'0000u, 0xc000'0004u, 0xc010'0000u,  0xf800'0000u, 0xff80'0000u,
+                              0xffc0'0000u, 0xffff'0000u, 0xffff'f000u,  0xffff'fff0u, 0xffff'fffcu})
         bad[count++] = address;
 
     int files[2] = {-1, -1};
@@ -52,10 +54,12 @@ int main(int, char**) {
     all("futex wait", [](u32 p) { return p % 4 != 0 ? -kEfault : sys::call(240, p, 128, 0); });
     all("futex wake, shared", [](u32 p) { return p % 4 != 0 ? -kEfault : sys::call(240, p, 1, 1); });
     u32 word = 0;
-    all("futex wait with a limit", [&](u32 p) { return p == 0 ? -kEfault : sys::call(240, sys::word(&word), 128, 0, p); });
+    all("futex wait with a limit",
+        [&](u32 p) { return p == 0 ? -kEfault : sys::call(240, sys::word(&word), 128, 0, p); });
     all("statx", [](u32 p) { return sys::call(383, 1, sys::word(""), 0x1000, 0, p); });
     all("fstat64", [](u32 p) { return sys::call(197, 1, p); });
-    all("clone, parent's tid", [](u32 p) { return p == 0 ? -kEfault : sys::call(120, 0x10'0000 | 17, 0, p); });
+    all("clone, parent's tid",
+        [](u32 p) { return p == 0 ? -kEfault : sys::call(120, 0x10'0000 | 17, 0, p); });
     // A child that ended is taken, though nobody hears how.
     all("waitpid", [](u32 p) {
         if (p == 0) return -kEfault; // nobody wants to know

@@ -45,7 +45,8 @@ int main(int, char**) {
     CHECK_EQ(sys::mprotect(memory + 1, kPage, sys::kRead), -kEinval);
     CHECK_EQ(sys::mprotect(memory, kPage, 0x100), -kEinval);
     const auto map = [](u32 where, u32 bytes, u32 flags) {
-        return static_cast<int>(reinterpret_cast<u32>(sys::mmap(reinterpret_cast<void*>(where), bytes, sys::kRead, flags)));
+        return static_cast<int>(
+            reinterpret_cast<u32>(sys::mmap(reinterpret_cast<void*>(where), bytes, sys::kRead, flags)));
     };
     constexpr u32 kMine = sys::kPrivate | sys::kAnonymous;
     CHECK_EQ(map(0, 0, kMine), -kEinval);

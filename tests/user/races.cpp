@@ -1,5 +1,6 @@
-// A thread takes memory away and puts other memory in its place, again and again, while another one has the kernel copy from
-// and to it: each copy ends, and finds one of the two, never anything else, nor anything in a page that is nobody's any more.
+// A thread takes memory away and puts other memory in its place, again and again, while another one has the kernel
+// copy from and to it: each copy ends, and finds one of the two, never anything else, nor anything in a page that is
+// nobody's any more.
 #include "tests/user/user.hpp"
 
 namespace {
@@ -9,7 +10,8 @@ volatile u32 stop = 0;
 u8* target;
 
 void* map_again() {
-    return sys::mmap(target, kPages * kPage, sys::kRead | sys::kWrite, sys::kPrivate | sys::kAnonymous | sys::kFixed);
+    return sys::mmap(target, kPages * kPage, sys::kRead | sys::kWrite,
+                     sys::kPrivate | sys::kAnonymous | sys::kFixed);
 }
 
 } // namespace
@@ -23,7 +25,8 @@ int main(int argc, char** argv) {
     static u8 buffer[kPages * kPage];
 
     auto disturb = [] {
-        // In no order: a mutex that lets everybody in by turns would have one side meet the same state of the other each time.
+        // In no order: a mutex that lets everybody in by turns would have one side meet the same state of the other
+        // each time.
         for (u32 random = 1; stop == 0; random = random * 1'664'525 + 1'013'904'223) {
             switch (random >> 24 & 7) {
             case 0:

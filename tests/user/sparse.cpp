@@ -1,15 +1,16 @@
-// Page tables by the gigabyte: a page here and there in three gigabytes of addresses, so that every page table of the address
-// space is needed, in many processes that live at the same time.
+// Page tables by the gigabyte: a page here and there in three gigabytes of addresses, so that every page table of the
+// address space is needed, in many processes that live at the same time.
 //     sparse CHILDREN [STEP in MiB]
-// The parent touches one page in each STEP, forks the children, which have the same tables then and each changes some of its
-// pages, and when all of them have come as far, lets them go. Who gets no memory says so by its status: 2 for the parent, and
-// the kernel may kill anyone. A line says how far it came.
+// The parent touches one page in each STEP, forks the children, which have the same tables then and each changes some
+// of its pages, and when all of them have come as far, lets them go. Who gets no memory says so by its status: 2 for
+// the parent, and the kernel may kill anyone. A line says how far it came.
 #include "tests/user/user.hpp"
 
 namespace {
 
 constexpr u32 kMiB = 1024 * 1024;
-constexpr u32 kBegin = 256 * kMiB, kEnd = 2900u * kMiB; // the program lies below, stack and pipe buffers above
+constexpr u32 kBegin = 256 * kMiB,
+              kEnd = 2900u * kMiB; // the program lies below, stack and pipe buffers above
 
 u32 step = 2 * kMiB;
 

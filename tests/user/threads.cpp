@@ -59,7 +59,8 @@ int main(int, char**) {
     wall[0] = 1;
     threads[0].join();
 
-    // All of them end with the program: one that computes, one that sleeps, one that waits for ever, one that waits for a child.
+    // All of them end with the program: one that computes, one that sleeps, one that waits for ever, one that waits
+    // for a child.
     const int status = in_child([] {
         auto spin = [] {
             for (;;)
@@ -89,8 +90,8 @@ int main(int, char**) {
             sys::read(in, &byte, 1);
         };
         Thread some[5];
-        REQUIRE(start(some[0], spin) && start(some[1], sleep) && start(some[2], wait) && start(some[3], wait_for_child) &&
-                start(some[4], read));
+        REQUIRE(start(some[0], spin) && start(some[1], sleep) && start(some[2], wait) &&
+                start(some[3], wait_for_child) && start(some[4], read));
         sys::sleep_ms(20);
         sys::exit_group(7);
     });

@@ -53,7 +53,8 @@ int main(int, char**) {
     // A child has what its parent had.
     CHECK_EQ(in_child([] { CHECK_EQ(gs_word(4), 0x5678); }), 0);
 
-    // Taken away while it is loaded: the register is empty when the program goes on, and using it is the program's fault.
+    // Taken away while it is loaded: the register is empty when the program goes on, and using it is the program's
+    // fault.
     CHECK_EQ(in_child([&] {
                  UserDescriptor none{kFirstEntry, 0, 0, kReadOnly | kNotPresent};
                  CHECK_EQ(sys::set_thread_area(&none), 0);
@@ -94,10 +95,10 @@ int main(int, char**) {
         UserDescriptor wanted{entry, 0x1000, limit, flags};
         return sys::set_thread_area(&wanted);
     };
-    CHECK_EQ(refused(1, 0xfffff, k32Bit), -kEinval);                 // the kernel's own
-    CHECK_EQ(refused(9, 0xfffff, k32Bit), -kEinval);                 //
-    CHECK_EQ(refused(4096, 0xfffff, k32Bit), -kEinval);              //
-    CHECK_EQ(refused(kFirstEntry, 0xfffff, 0), -kEinval);            // 16 bits
+    CHECK_EQ(refused(1, 0xfffff, k32Bit), -kEinval);                    // the kernel's own
+    CHECK_EQ(refused(9, 0xfffff, k32Bit), -kEinval);                    //
+    CHECK_EQ(refused(4096, 0xfffff, k32Bit), -kEinval);                 //
+    CHECK_EQ(refused(kFirstEntry, 0xfffff, 0), -kEinval);               // 16 bits
     CHECK_EQ(refused(kFirstEntry, 0xfffff, k32Bit | 2 << 1), -kEinval); // code
     CHECK_EQ(refused(kFirstEntry, 0xfffff, k32Bit | kNotPresent), -kEinval);
     CHECK_EQ(refused(kFirstEntry, 0x100000, k32Bit), -kEinval);

@@ -1,7 +1,7 @@
 // All that the programs of the self-tests stand on: system calls, lines of text, and checks. No library.
 //
-// A program ends with 0 if everything was as it should be, else with 1 and a line for each thing that was not. What it writes
-// appears in the kernel's log, line by line.
+// A program ends with 0 if everything was as it should be, else with 1 and a line for each thing that was not. What
+// it writes appears in the kernel's log, line by line.
 #pragma once
 
 #include <cstddef>
@@ -18,8 +18,21 @@ inline constexpr u32 kUserEnd = 0xc000'0000;
 // ------------------------------------------------------------------------------------------------------- system calls
 
 enum : int {
-    kEperm = 1, kEnoent = 2, kEsrch = 3, kEintr = 4, kEbadf = 9, kEchild = 10, kEagain = 11, kEnomem = 12, kEacces = 13,
-    kEfault = 14, kEnodev = 19, kEinval = 22, kEpipe = 32, kEnosys = 38, kEtimedout = 110,
+    kEperm = 1,
+    kEnoent = 2,
+    kEsrch = 3,
+    kEintr = 4,
+    kEbadf = 9,
+    kEchild = 10,
+    kEagain = 11,
+    kEnomem = 12,
+    kEacces = 13,
+    kEfault = 14,
+    kEnodev = 19,
+    kEinval = 22,
+    kEpipe = 32,
+    kEnosys = 38,
+    kEtimedout = 110,
 };
 
 namespace sys {
@@ -45,7 +58,9 @@ inline int fork() { return call(2); }
 inline int read(u32 file, void* to, u32 bytes) { return call(3, file, word(to), bytes); }
 inline int write(u32 file, const void* from, u32 bytes) { return call(4, file, word(from), bytes); }
 inline int close(u32 file) { return call(6, file); }
-inline int waitpid(int pid, int* status, u32 options = 0) { return call(7, static_cast<u32>(pid), word(status), options); }
+inline int waitpid(int pid, int* status, u32 options = 0) {
+    return call(7, static_cast<u32>(pid), word(status), options);
+}
 inline int getpid() { return call(20); }
 inline int pipe(int* files) { return call(42, word(files)); }
 inline u32 brk(u32 end) { return static_cast<u32>(call(45, end)); }
