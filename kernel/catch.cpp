@@ -24,7 +24,7 @@ struct Before {
     Context counts;
     u32 local_limit;
     u32 depth;
-    SpinGuard* newest_lock;
+    HeldLock* newest_lock;
 };
 constinit Before before{};
 
@@ -35,7 +35,7 @@ constinit Before before{};
     const MigrateGuard same_cpu; // what is put back belongs to this one
     caught_text.clear();
     const u32 flags = hal::irq_save();
-    before = {flags, context.mine(), local_maps.mine().limit, local_depth(), SpinGuard::newest()};
+    before = {flags, context.mine(), local_maps.mine().limit, local_depth(), HeldLock::newest()};
     hal::irq_restore(flags);
     expecting = hal::current_thread();
     armed = true;
@@ -56,7 +56,7 @@ void deliver_expected_panic(std::string_view text, std::span<const fmt::Arg> arg
     armed = false;
     static_cast<void>(hal::irq_save());
     fmt::format_args(caught_text, text, args);
-    SpinGuard::abandon(before.newest_lock); // while the guards' stack is still there
+    HeldLock::abandon(before.newest_lock); // while the guards' stack is still there
     __builtin_longjmp(jump_buffer, 1);
 }
 

@@ -187,7 +187,7 @@ ThreadId hal::current_thread() {
 void switch_away(SwitchReason reason) {
     RunQueue& mine = run_queues.mine();
     Thread& me = *mine.current;
-    LOFT_ASSERT(SpinGuard::newest() == nullptr);
+    LOFT_ASSERT(HeldLock::newest() == nullptr);
     mine.lock.lock();
     context.store<&Context::reschedule>(0);
     if (!put_away(mine, me, reason)) {

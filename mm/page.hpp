@@ -41,6 +41,7 @@ class Page {
     // Used frames.
     u32 refs() const { return word0_.load() & kRefMask; }
     u32 slot() const { return word0_.load() >> kSlotShift & kSlotMask; }
+    bool has_slot() const { return (word0_.load() & kSlotMask << kSlotShift) != 0; }
     u32 payload() const { return word1_; }
     void set_payload(u32 value) { word1_ = value; }
 

@@ -158,11 +158,10 @@ inline u32 find_free() {
           pool.end - 1, pool.thirds.load());
 }
 
-[[gnu::always_inline]] inline GlobalAddr map_slow(Page* page) {
-    SpinGuard guard{pool.lock, SpinGuard::FromThread{}};
+[[gnu::always_inline]] inline GlobalAddr map_locked(Page* page) {
     // Somebody may have mapped it since; with the lock held a page keeps its slot.
-    if (const u32 slot = page->slot(); slot != Page::kNoSlot) [[unlikely]]
-        if (claim(slot, page)) return GlobalAddr{layout::pkmap_addr(slot)};
+    if (page->has_slot() && claim(page->slot(), page)) [[unlikely]]
+        return GlobalAddr{layout::pkmap_addr(page->slot())};
 
     const u32 slot = find_free();
     if (slot == 0) [[unlikely]]
@@ -174,6 +173,9 @@ inline u32 find_free() {
     return GlobalAddr{layout::pkmap_addr(slot)};
 }
 
+[[gnu::always_inline]] inline GlobalAddr map_slow(Page* page) {
+    return with_lock(pool.lock, [page]() __attribute__((always_inline)) { return map_locked(page); });
+}
 [[gnu::noinline]] GlobalAddr map_rare(Page* page) { return map_slow(page); }
 
 // DEBUG: an idle slot is emptied and flushed at once, so that a use after kunmap faults.

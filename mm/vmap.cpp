@@ -235,13 +235,10 @@ template <typename F> bool for_each_area(F&& visit) {
 
 Result<VirtAddr> vmap(Page* const* pages, u32 n, VmapProt prot) {
     might_sleep("vmap");
-    VirtAddr begin{};
-    {
-        SpinGuard guard{state.lock, SpinGuard::FromThread{}};
-        if (!has_room(n)) [[unlikely]]
-            return no_area(n);
-        begin = addr_of(take(n, Kind::vmap));
-    }
+    const u32 area = with_lock(state.lock, [n] { return has_room(n) ? take(n, Kind::vmap) : 0; });
+    if (area == 0) [[unlikely]]
+        return no_area(n);
+    const VirtAddr begin = addr_of(area);
     const PteFlags& flags = flags_of(prot);
     for_each_entry(kernel_pte(begin), n,
                    [&](hal::PteCell* cell) { hal::pte_set(cell, page_halves(*pages++, flags)); });
@@ -250,22 +247,20 @@ Result<VirtAddr> vmap(Page* const* pages, u32 n, VmapProt prot) {
 
 void vunmap(VirtAddr addr) {
     might_sleep("vunmap");
-    SpinGuard guard{state.lock, SpinGuard::FromThread{}};
-    const u32 pages = pages_of_area(addr, Kind::vmap, "vunmap");
-    // Nobody has to know what the entries said, and pte_set writes both halves.
-    for_each_entry(kernel_pte(addr), pages, [](hal::PteCell* cell) { hal::pte_clear_low(cell); });
-    retire(addr, pages);
+    with_lock(state.lock, [addr] {
+        const u32 pages = pages_of_area(addr, Kind::vmap, "vunmap");
+        // Nobody has to know what the entries said, and pte_set writes both halves.
+        for_each_entry(kernel_pte(addr), pages, [](hal::PteCell* cell) { hal::pte_clear_low(cell); });
+        retire(addr, pages);
+    });
 }
 
 Result<VirtAddr> vmalloc(u32 bytes) {
     might_sleep("vmalloc");
     const u32 pages = pages_for(bytes);
-    VirtAddr begin{};
-    {
-        SpinGuard guard{state.lock, SpinGuard::FromThread{}};
-        if (!has_room(pages)) return no_area(pages);
-        begin = addr_of(take(pages, Kind::vmalloc));
-    }
+    const u32 area = with_lock(state.lock, [pages] { return has_room(pages) ? take(pages, Kind::vmalloc) : 0; });
+    if (area == 0) return no_area(pages);
+    const VirtAddr begin = addr_of(area);
     hal::PteCell* cell = kernel_pte(begin);
     for (u32 i = 0; i < pages; ++i) {
         Page* page = alloc_page(Gfp::high);
@@ -287,7 +282,7 @@ Result<VirtAddr> vmalloc(u32 bytes) {
 
 void vfree(VirtAddr addr) {
     might_sleep("vfree");
-    SpinGuard guard{state.lock, SpinGuard::FromThread{}};
+    SpinGuard guard{state.lock};
     const u32 pages = pages_of_area(addr, Kind::vmalloc, "vfree");
     hal::PteCell* cell = kernel_pte(addr);
     for (u32 i = 0; i < pages; ++i) {
@@ -301,7 +296,7 @@ void vfree(VirtAddr addr) {
 
 void vmap_flush() {
     might_sleep("vmap_flush");
-    SpinGuard guard{state.lock, SpinGuard::FromThread{}};
+    SpinGuard guard{state.lock};
     flush_lazy();
 }
 

@@ -262,7 +262,7 @@ SELFTEST(kmap_scale, a_hot_page_takes_no_lock) {
     const Pages<2> pages;
     REQUIRE(pages.complete());
     u32 locked = 0;
-    const auto look = [&] { locked += SpinGuard::newest() != nullptr; };
+    const auto look = [&] { locked += HeldLock::newest() != nullptr; };
     const auto step = [&](Page* page) {
         locked = 0;
         return step_through(

@@ -1169,7 +1169,7 @@ TEST_CASE("pkmap: a claim of a slot that is free by now, or owed, confuses nobod
     SmallPool pool{2};
     u32 stolen = 0;
     // Interrupts are off during a claim, too; the slow path has the lock from the step on in which a guard appears.
-    const auto locked = [] { return SpinGuard::newest() != nullptr; };
+    const auto locked = [] { return HeldLock::newest() != nullptr; };
     for (u32 first = 0; first < 10; ++first) {
         for (u32 second = first + 1; second < first + 8; ++second) {
             for (u32 many = 0; many < 36; ++many) {

@@ -91,7 +91,7 @@ TEST_CASE("spinlock: without a guard, for the scheduler", "[spinlock]") {
     IrqGuard guard;
     lock.lock();
     CHECK(lock.held());
-    CHECK(SpinGuard::newest() == nullptr);
+    CHECK(HeldLock::newest() == nullptr);
     CHECK_PANIC(lock.lock(), "this CPU already holds it");
     lock.unlock();
     CHECK_FALSE(lock.held());
@@ -101,7 +101,7 @@ TEST_CASE("spinlock: a context that is given up gives back the locks it took, an
     Booted kernel;
     SpinLock outer, inner, innermost;
     SpinGuard mine{outer};
-    SpinGuard* const until = SpinGuard::newest();
+    HeldLock* const until = HeldLock::newest();
     {
         // Never destroyed, as on a stack that is left by a panic.
         alignas(SpinGuard) static std::byte gone[2][sizeof(SpinGuard)];
@@ -109,11 +109,11 @@ TEST_CASE("spinlock: a context that is given up gives back the locks it took, an
         ::new (gone[1]) SpinGuard{innermost};
     }
     CHECK(innermost.held());
-    SpinGuard::abandon(until);
+    HeldLock::abandon(until);
     CHECK_FALSE(inner.held());
     CHECK_FALSE(innermost.held());
     CHECK(outer.held());
-    CHECK(SpinGuard::newest() == until);
+    CHECK(HeldLock::newest() == until);
 }
 
 TEST_CASE("spinlock: DEBUG knows the order in which locks are taken", "[spinlock]") {
