@@ -122,13 +122,6 @@ void AreaTree::set_prot(PageRange range, Prot prot) {
     join_around(range);
 }
 
-void AreaTree::clear() { erase({0, layout::kUserEnd}); }
-
-UserArea* AreaTree::find(VirtAddr va) {
-    const Iterator it = first_above(va.value());
-    return it != set_.end() && it->begin <= va.value() ? &*it : nullptr;
-}
-
 UserArea* AreaTree::reach(VirtAddr va) {
     const u32 page = va.page().value();
     const Iterator it = first_above(va.value());

@@ -69,10 +69,8 @@ class AreaTree {
     void erase(PageRange range);
     // Gives all areas of an isolated range these rights, and joins what can be joined.
     void set_prot(PageRange range, Prot prot);
-    void clear();
 
-    UserArea* find(VirtAddr va); // the area of this address
-    // The same; a stack grows to it if it may.
+    // The area of this address; a stack grows to it if it may.
     UserArea* reach(VirtAddr va);
     bool is_free(PageRange range) const;                // no area, and nothing that a stack may grow into
     bool is_mapped(PageRange range, bool& guard) const; // no hole; `guard`: there is a guard area in it

@@ -31,7 +31,7 @@ namespace loft {
     if (!config::kHighPte || (!config::kDebug && !is_highmem(table))) [[unlikely]] {
         seen = direct_addr(table);
     } else if constexpr (config::kDebug) {
-        seen = detail::local_map_debug(table, hal::return_address());
+        seen = detail::local_map_debug(table);
     } else {
         seen = detail::claim_slot();
         detail::show(seen, pmd.same_frame(kernel_prot.data));

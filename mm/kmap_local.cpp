@@ -58,7 +58,8 @@ void local_unmap_other(VirtAddr va) {
     if (!in_direct_map(va)) wrong_order(va, local_maps.load<&LocalMaps::top>());
 }
 
-VirtAddr local_map_debug(Pfn pfn, u32 caller) {
+VirtAddr local_map_debug(Pfn pfn) {
+    const u32 caller = hal::return_address();
     const VirtAddr va{local_maps.exchange_add<&LocalMaps::top>(kLocalStride)};
     if (local_maps.at_most<&LocalMaps::limit>(va.value())) local_overflow(va);
     const hal::PteCell* cell = kernel_pte(va);

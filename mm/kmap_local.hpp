@@ -155,7 +155,8 @@ namespace detail {
 [[noreturn, gnu::cold, gnu::noinline]] void local_overflow_two(VirtAddr first); // of two claimed at once
 // An address that is not the youngest mapping: of the direct map, or a mistake.
 [[gnu::cold, gnu::noinline]] void local_unmap_other(VirtAddr va);
-VirtAddr local_map_debug(Pfn pfn, u32 caller); // DEBUG's algorithm
+// DEBUG's algorithm. Remembers where it was called from.
+[[gnu::noinline]] VirtAddr local_map_debug(Pfn pfn);
 void local_unmap_debug(VirtAddr va);
 
 // Pages that have no need of a slot. DEBUG sends them through one all the same.
@@ -168,7 +169,7 @@ inline void install(VirtAddr va, Pte::Halves want) {
     // With DEBUG there is nothing to forget: unmap and switch_out emptied and flushed the slot while it was held.
     if constexpr (!config::kDebug) {
         hal::pte_clear_low(cell);
-        hal::invlpg(va, hal::Site::current());
+        hal::invlpg(va);
     }
     hal::pte_set(cell, want);
 }
@@ -189,7 +190,7 @@ inline void show(VirtAddr va, const Page* page) {
     return va;
 }
 [[gnu::always_inline]] inline VirtAddr map_slot(const Page* page) {
-    if constexpr (config::kDebug) return local_map_debug(page_to_pfn(page), hal::return_address());
+    if constexpr (config::kDebug) return local_map_debug(page_to_pfn(page));
     const VirtAddr va = claim_slot();
     show(va, page);
     return va;

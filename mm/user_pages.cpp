@@ -41,10 +41,9 @@ template <typename F> u32 by_page(AddressSpace& space, UserAddr addr, u32 bytes,
 Result<u32> get_user_pages(AddressSpace& space, UserAddr addr, u32 count, bool write, Page** out) {
     might_sleep("get_user_pages");
     for (u32 i = 0; i < count; ++i) {
-        const UserAddr page{(addr.value() & kPageMask) + (i << kPageShift)};
-        AddressSpace::Pinned pinned{FaultResult::bad_address};
-        if (page.value() >= (addr.value() & kPageMask) && layout::is_user_range(page, kPageSize))
-            pinned = space.pin(VirtAddr{page.value()}, write ? FaultAccess::write : FaultAccess::read);
+        // Behind the last address of a program is none of its memory, so this ends before it wraps.
+        const VirtAddr va{(addr.value() & kPageMask) + (i << kPageShift)};
+        const auto pinned = space.pin(va, write ? FaultAccess::write : FaultAccess::read);
         if (pinned.result != FaultResult::resolved) {
             if (i == 0) return error_of(pinned.result);
             return i;

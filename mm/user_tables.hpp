@@ -15,6 +15,8 @@
 #include "mm/area.hpp"
 #include "mm/highpte.hpp"
 
+#include <algorithm>
+
 namespace loft {
 
 class TlbBatch;

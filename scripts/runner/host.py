@@ -18,6 +18,13 @@ ALL_PASSED = re.compile(r'^All tests passed \(\d+ assertions? in (\d+) test case
 SUMMARY = re.compile(r'^test cases: +(\d+) \|(.*)$', re.MULTILINE)
 
 
+# The ways to break mm between CPUs that are tried each time; `make test-mutants` tries all.
+BROKEN = ('remote-no-wait', 'remote-no-interrupt', 'remote-waits-deaf', 'tlb-idle-left-by-a-store',
+          'tlb-frees-before-the-flush', 'pkmap-flush-after-the-reuse', 'pkmap-claims-whoever-it-is',
+          'credits-woken-before-granted', 'credits-one-per-mapping', 'local-restored-without-flush',
+          'space-unmap-does-not-flush', 'root-set-left-before-the-load')
+
+
 def program(config):
     return f'build/host-{config}/host-tests'
 
@@ -81,12 +88,14 @@ def run_explorer(config):
 def run_explorer_mutants():
     """mm broken between CPUs in one way after the other: the explorer has to find a schedule that shows it."""
     result = Result(log=f'{LOGS}/explorer-mutants.log')
-    status = run_program(['scripts/mutants', 'explorer', '--work', 'build/mutants-explorer', '--jobs', '1'], result.log,
-                         3 * TIMEOUT)
+    only = [word for name in BROKEN for word in ('--only', name)]
+    status = run_program(['scripts/mutants', 'explorer', '--work', 'build/mutants-explorer', '--jobs', '1', *only],
+                         result.log, 3 * TIMEOUT)
     text = read_log(result.log)
     if sums := re.search(r'^(\d+) killed, (\d+) not$', text, re.MULTILINE):
         result.passed, result.failed = int(sums.group(1)), int(sums.group(2))
         result.problems += re.findall(r'^NOT +(.*)', text, re.MULTILINE)
+        result.check(result.passed + result.failed == len(BROKEN), f'not {len(BROKEN)} mutants were tried')
     else:
         result.fail(f'scripts/mutants ended with status {status} without a result')
     return result

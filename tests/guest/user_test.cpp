@@ -612,6 +612,14 @@ SELFTEST(user, copies_resolve_faults_where_they_may) {
         CHECK_EQ(copy_from_user_inatomic(in.data(), fresh, 100), 100u);
         CHECK_EQ(copy_from_user_inatomic(in.data(), begin + kPageSize, 100), 0u);
     });
+    // The copy instructions themselves, with page faults on: the trap handler resolves, and the instruction goes on.
+    const UserAddr last = begin + (kPages - 1) * kPageSize;
+    CHECK_EQ(hal::user_copy_out(VirtAddr{last.value()}, out.data(), 100), 0u);
+    CHECK_EQ(hal::user_copy_in(in.data(), VirtAddr{last.value()}, 100), 0u);
+    CHECK(std::equal(in.begin(), in.begin() + 100, out.begin()));
+    CHECK_EQ(hal::user_copy_out(VirtAddr{last.value() + kPageSize - 52}, out.data(), 100), 48u);
+    CHECK_EQ(space->stats().resident, 3u);
+    CHECK(space->unmap(VirtAddr{last.value()}, kPageSize));
     // Short by what is behind the border.
     CHECK_EQ(copy_to_user_inatomic(begin + (2 * kPageSize - 40), out.data(), 100), 60u);
     CHECK_EQ(space->stats().resident, 2u);
@@ -659,12 +667,10 @@ SELFTEST(user, other_touches_are_bugs) {
     CHECK_EQ(value, 77u);
     // The kernel's side of a copy is the kernel's business: a fault there is not the end of a copy.
     const std::string_view said = selftest::catch_panic([&] {
-        static_cast<void>(copy_from_user(
-            reinterpret_cast<void*>(layout::direct_map_end().value() + kPageSize), UserAddr{kBase}, 4));
+        static_cast<void>(hal::user_copy_in(
+            reinterpret_cast<void*>(layout::direct_map_end().value() + kPageSize), VirtAddr{kBase}, 4));
     });
     CHECK(contains(said, "overrun of the direct map"));
-    while (pagefaults_disabled()) // the copy had switched them off
-        pagefault_enable();
 }
 
 // Threads of the kernel have no address space; one that follows a program on its CPU keeps the program's root, and

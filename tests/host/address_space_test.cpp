@@ -142,11 +142,12 @@ TEST_CASE("space: rights are those of the area", "[address_space][fault]") {
     Program p;
     map_pages(*p, kBase, 1, kRead);
     map_pages(*p, kBase + 0x10000, 1, Prot::none);
-    map_pages(*p, kBase + 0x20000, 1, Prot::write);
+    map_pages(*p, kBase + 0x20000, 2, Prot::write);
     map_pages(*p, kBase + 0x30000, 1, kRead | Prot::exec);
     CHECK(user_load(VirtAddr{kBase}) == 0);
     CHECK_THROWS_MATCHES(user_store(VirtAddr{kBase}, 1), Killed, Says("no access"));
     CHECK_THROWS_MATCHES(user_load(VirtAddr{kBase + 0x10000}), Killed, Says("no access"));
+    CHECK(user_load(VirtAddr{kBase + 0x21000}) == 0); // there is no page that can be written and not read
     user_store(VirtAddr{kBase + 0x20000}, 5);
     CHECK(user_load(VirtAddr{kBase + 0x20000}) == 5);
     CHECK_NOTHROW(user_exec(VirtAddr{kBase + 0x30000}));

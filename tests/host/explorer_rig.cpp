@@ -27,7 +27,7 @@ u32 signature_of(Page* page) { return 0x5160'0000u ^ (page_to_pfn(page).value() 
 struct Total {
     ~Total() {
         if (schedules != 0)
-            std::printf("explorer: %llu schedules explored in all\n", static_cast<unsigned long long>(schedules));
+            std::fprintf(stderr, "explorer: %llu schedules explored in all\n", static_cast<unsigned long long>(schedules));
     }
     u64 schedules = 0;
 } total;
