@@ -80,9 +80,7 @@ void space_switch(AddressSpace* next) {
     SpaceRoot::use(next != nullptr ? &next->root_ : nullptr);
 }
 
-SpaceTotals space_totals() {
-    return {space_cache.stats().objects, areas_in_use(), shared_objects_in_use()};
-}
+SpaceTotals space_totals() { return {space_cache.stats().objects, areas_in_use(), shared_objects_in_use()}; }
 
 AddressSpace* active_space() { return active.load<&Active::space>(); }
 

@@ -85,12 +85,12 @@ class TlbBatch {
     void add_debt(FlushTime debt);
     // This frame (order 0, allocated) goes back to the allocator after the flush. Uses the frame's payload.
     void free_after(Page* page);
-    // A mapping of this frame was taken away: it is put after the flush. With kMaxPuts frames that others count too (the rest
-    // needs no room here) the batch flushes by itself.
+    // A mapping of this frame was taken away: it is put after the flush. With kMaxPuts frames that others count too (the
+    // rest needs no room here) the batch flushes by itself.
     void put_after(Page* page, hal::Site site = hal::Site::current());
-    // This frame was the page table of the addresses around `va`, and no directory entry leads to it any more: it goes back
-    // after the flush. An idle CPU is asked too: its walks, speculative ones as well, may still go through the table by what it
-    // remembers of the directory (SDM vol. 3, 4.10.3).
+    // This frame was the page table of the addresses around `va`, and no directory entry leads to it any more: it goes
+    // back after the flush. An idle CPU is asked too: its walks, speculative ones as well, may still go through the table
+    // by what it remembers of the directory (SDM vol. 3, 4.10.3).
     void free_table_after(Page* table, VirtAddr va);
 
     bool empty() const { return pages_ == 0 && !old_debt_ && free_.value() == 0 && puts_ == 0; }

@@ -5,8 +5,8 @@
 // fault ends them short. Then, page by page:
 //
 //     1. the fault is resolved as if the program had had it, and the copy is tried once more;
-//     2. if that brought nothing forward (another thread has taken the page away again), the page is pinned under the mutex
-//        of the space, and copied frame to frame.
+//     2. if that brought nothing forward (another thread has taken the page away again), the page is pinned under the
+//        mutex of the space, and copied frame to frame.
 //
 // Each round copies at least one byte or ends, and the mutex is fair: no parallel munmap and mmap, however fast, keeps
 // a copy from ending. A frame that is pinned is the one that was mapped at that moment: it cannot become another page

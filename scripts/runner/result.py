@@ -37,6 +37,7 @@ class Test:
     goals: tuple = ()    # what make has to build first
     slow: int = 0        # slower ones are started earlier
     last: bool = False   # needs what the others have left
+    named: bool = False  # takes long: only when --only names it
 
 
 running = set()  # processes to end when the runner is interrupted

@@ -52,7 +52,7 @@ TEST_CASE("mutex: only where one may sleep", "[mutex]") {
     CHECK_FALSE(mutex.is_mine());
 }
 
-TEST_CASE("mutex: somebody else's unlock is a panic", "[mutex]") {
+TEST_CASE("explorer: somebody else's unlock of a mutex is a panic", "[.explorer][explorer-mutex]") {
     Scene s{1};
     Mutex mutex{"of a test"};
     s.thread(0, [&] {

@@ -26,7 +26,8 @@ constexpr u32 kMostFaults = 100;
 // must not be left in the middle of one.
 template <typename F> void with_faults(VirtAddr va, FaultAccess kind, F&& access) {
     for (u32 faults = 0;; ++faults) {
-        if (faults == kMostFaults) throw std::logic_error{sim::text("faults at {:08x} again and again", va.value())};
+        if (faults == kMostFaults)
+            throw std::logic_error{sim::text("faults at {:08x} again and again", va.value())};
         sim::schedule_point(sim::Point::memory);
         bool faulted = false;
         try {

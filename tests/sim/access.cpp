@@ -129,9 +129,10 @@ u8* Machine::by_old_translation(Cpu& cpu, VirtAddr va, const Walk& now, Access k
         fault(va, kind, seen);
     }
     if (frame_state_of(by.pfn) & frame_state::free)
-        throw ReleasedAccess{text("CPU {} {} {:08x}: frame {:x}, which {}:{} took away, has been given back before this CPU forgot it",
-                                  current(), access_name(kind), va.value(), by.pfn, old[pick - 1].changed.file,
-                                  old[pick - 1].changed.line)};
+        throw ReleasedAccess{text("CPU {} {} {:08x}: frame {:x}, which {}:{} took away, has been given back "
+                                  "before this CPU forgot it",
+                                  current(), access_name(kind), va.value(), by.pfn,
+                                  old[pick - 1].changed.file, old[pick - 1].changed.line)};
     touch(ram_at(u64{by.pfn} << kPageShift), false);
     return ram_at((u64{by.pfn} << kPageShift) + va.page_offset());
 }
