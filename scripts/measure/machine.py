@@ -29,7 +29,7 @@ def boot(log, kernel, append, where, mem=MEM, timeout=300, initrd=None, smp='1',
     if icount != 'off':
         command += ['--icount', icount]
     if initrd:
-        command += ['--initrd', initrd]
+        command += ['--module', initrd]  # Linux finds its initramfs where multiboot modules are
     path = f'{LOGS}/{log}.log'
     status = run_program([*command, kernel], path, timeout, env=NO_OPTIONS)
     if status is None:
