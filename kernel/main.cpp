@@ -120,7 +120,7 @@ extern "C" [[noreturn]] void kernel_main(u32 magic, u32 info) {
     enable_features(options().nopse);             // NX and global pages, before the first entry that has them
     report_cpu();                                 // which processor this is
     start_mm();                                   // own page tables, zones, object cache, all kinds of mapping
-    report_address_map();                         // where everything is; gdb's loft-map has it from here on
+    report_address_map();                         // where everything is
     set_double_fault_root(kernel_root());         // the boot page tables are gone
     choose_table_memory();                        // where page tables of programs may lie
     irq_init();                                   // the 8259s out of the way of the exceptions

@@ -159,9 +159,6 @@ namespace detail {
 [[gnu::noinline]] VirtAddr local_map_debug(Pfn pfn);
 void local_unmap_debug(VirtAddr va);
 
-// Pages that have no need of a slot. DEBUG sends them through one all the same.
-inline bool needs_slot(const Page* page) { return config::kHighMem && (config::kDebug || is_highmem(page)); }
-
 // The change of a slot, in the one order that is right at every point (see above).
 inline void install(VirtAddr va, Pte::Halves want) {
     hal::PteCell* cell = kernel_pte(va);
@@ -174,13 +171,10 @@ inline void install(VirtAddr va, Pte::Halves want) {
     hal::pte_set(cell, want);
 }
 
-inline void show(VirtAddr va, Pte::Halves want) {
+[[gnu::always_inline]] inline void show(VirtAddr va, Pte::Halves want) {
     if (!hal::pte_is(kernel_pte(va), want)) install(va, want);
 }
-inline void show(VirtAddr va, const Page* page) {
-    const Pte::Halves want = page_halves(page, kernel_prot.data);
-    if (!hal::pte_is(kernel_pte(va), want)) install(va, want);
-}
+[[gnu::always_inline]] inline void show(VirtAddr va, const Page* page) { show(va, page_halves(page, kernel_prot.data)); }
 
 // The next slot of the stack.
 [[gnu::always_inline]] inline VirtAddr claim_slot() {
@@ -217,7 +211,7 @@ inline void show(VirtAddr va, const Page* page) {
 } // namespace detail
 
 [[gnu::always_inline]] inline LocalAddr kmap_local_page(Page* page) {
-    if (detail::needs_slot(page)) [[likely]]
+    if (needs_slot(page)) [[likely]]
         return LocalAddr{detail::map_slot(page)};
     return LocalAddr{direct_addr(page_to_pfn(page))};
 }
@@ -229,7 +223,7 @@ inline void show(VirtAddr va, const Page* page) {
 [[gnu::always_inline]] inline AtomicAddr kmap_atomic(Page* page) {
     preempt_disable();
     pagefault_disable();
-    if (detail::needs_slot(page)) [[likely]]
+    if (needs_slot(page)) [[likely]]
         return AtomicAddr{detail::map_slot(page)};
     return AtomicAddr{direct_addr(page_to_pfn(page))};
 }
@@ -244,9 +238,7 @@ inline void show(VirtAddr va, const Page* page) {
 // looks at each.
 class [[nodiscard]] LocalPair {
   public:
-    static bool suits(const Page* a, const Page* b) {
-        return config::kHighMem && !config::kDebug && is_highmem(a) && is_highmem(b);
-    }
+    static bool suits(const Page* a, const Page* b) { return !config::kDebug && needs_slot(a) && needs_slot(b); }
     [[gnu::always_inline]] LocalPair(Page* first, Page* second)
         : first_{local_maps.exchange_add<&LocalMaps::top>(kTwo)} {
         if (local_maps.at_most<&LocalMaps::limit>(this->second().value())) [[unlikely]]

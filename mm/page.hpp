@@ -121,6 +121,9 @@ inline bool pfn_valid(Pfn pfn) { return pfn.value() < mem_map_count; }
 inline bool is_highmem(Pfn pfn) { return pfn >= layout::lowmem_end(); }
 inline bool is_highmem(const Page* page) { return page >= first_high_page; }
 
+// Does nothing but a mapping show it? DEBUG sends the pages of lowmem through mappings all the same.
+inline bool needs_slot(const Page* page) { return config::kHighMem && (config::kDebug || is_highmem(page)); }
+
 // The entry that shows the page: its place in the table, of 8 bytes a frame, shifted to where an entry has the frame. The
 // number of the frame is never computed.
 inline Pte::Halves page_halves(const Page* page, PteFlags flags) {

@@ -45,11 +45,10 @@ u32 used_mark;
 
 hal::PteCell* cell_of(u32 slot) { return pool.cells + slot; }
 
-bool needs_slot(const Page* page) { return config::kHighMem && (config::kDebug || is_highmem(page)); }
-
 u32 count_in(u32 word) { return word & slot_count::mask; }
 bool is_idle(u32 word) { return count_in(word) == slot_count::idle; }
 bool is_used(u32 word) { return count_in(word) > slot_count::idle && count_in(word) != slot_count::owed; }
+bool is_of(u32 word, const Page* page) { return (word & ~slot_count::mask) == detail::slot_tag(page); }
 Page* page_in(u32 word) {
     constexpr u32 kTags = 0xff'ffff;
     return mem_map + (((word - detail::slot_tag(mem_map)) >> 8) & kTags);
@@ -60,10 +59,9 @@ u32 half_of(u32 slot) { return slot >= middle() ? 1 : 0; }
 
 // One user more of the slot, if it shows the page.
 bool claim(u32 slot, const Page* page) {
-    const u32 tag = detail::slot_tag(page);
     u32 word = pkmap_hot.slot[slot].load();
     do {
-        if ((word & ~slot_count::mask) != tag || (word != (tag | slot_count::idle) && !is_used(word))) return false;
+        if (!is_of(word, page) || (!is_idle(word) && !is_used(word))) return false;
         if (count_in(word) == slot_count::most)
             panic("kmap: frame {} is mapped {} times already", page_to_pfn(page), slot_count::most - slot_count::idle);
     } while (!pkmap_hot.slot[slot].compare_exchange(word, word + 1));
@@ -160,8 +158,11 @@ inline u32 find_free() {
 
 [[gnu::always_inline]] inline GlobalAddr map_locked(Page* page) {
     // Somebody may have mapped it since; with the lock held a page keeps its slot.
-    if (page->has_slot() && claim(page->slot(), page)) [[unlikely]]
+    if (page->has_slot()) [[unlikely]] {
+        const bool claimed = claim(page->slot(), page);
+        LOFT_ASSERT(claimed);
         return GlobalAddr{layout::pkmap_addr(page->slot())};
+    }
 
     const u32 slot = find_free();
     if (slot == 0) [[unlikely]]
@@ -201,7 +202,7 @@ inline u32 find_free() {
 
 bool is_mapped(const Page* page) {
     const u32 word = pkmap_hot.slot[page->slot()].load();
-    return (word & ~slot_count::mask) == detail::slot_tag(page) && is_used(word);
+    return is_of(word, page) && is_used(word);
 }
 
 } // namespace
@@ -243,7 +244,7 @@ void kunmap_shared(Page* page) {
     const u32 slot = page->slot();
     u32 word = pkmap_hot.slot[slot].load();
     do {
-        if ((word & ~slot_count::mask) != slot_tag(page) || !is_used(word)) {
+        if (!is_of(word, page) || !is_used(word)) {
             context.add<&Context::kmaps>(1); // as it was
             not_mapped(page);
         }

@@ -17,8 +17,9 @@
 // kmap, page has no slot   under the lock, the hand moves to the next slot that is free.
 //
 // The pool has two halves, and the debts of one age while the hand is in the other. When the hand enters a half, the idle
-// slots of the OTHER half are taken away (count 1 -> kOwed, which stops the lock-free path; the page's slot field cleared;
-// the entry taken by an atomic exchange) and the time of that debt is noted. Then the debt of THIS half is paid: CPUs that
+// slots of the OTHER half are taken away (the word becomes 0, which stops the lock-free path; the page's slot field is
+// cleared; the entry is taken by an atomic exchange; then the count is kOwed: whoever gives slots away holds the lock and
+// sees nothing in between) and the time of that debt is noted. Then the debt of THIS half is paid: CPUs that
 // have flushed since its time owe nothing, idle CPUs look at the clock themselves, the others are interrupted, once for all
 // slots. After that kOwed -> 0. As a flush pays for the half that was just taken away too, a CPU that never flushes by
 // itself is interrupted at most once each time round the pool.
@@ -57,8 +58,8 @@ class GlobalAddr {
 
 // Context: preemptible only, checked in every build. The same address for every caller of the page until all have called
 // kunmap. Sleeps while too many threads hold mappings. A page of lowmem is arithmetic.
-// Inline while the page is mapped. Cost: none for a page that is mapped; at most one flush on each CPU once round the pool. Source: Linux kmap(); FreeBSD
-// sf_buf for the accessed bit; Xen for the clock.
+// Inline while the page is mapped. Cost: none for a page that is mapped; at most one flush on each CPU once round the pool.
+// Source: Linux kmap(); FreeBSD sf_buf for the accessed bit; Xen for the clock.
 [[nodiscard]] GlobalAddr kmap(Page* page);
 // By the thread that called kmap. Panics if the page is not mapped, or if this thread has nothing mapped.
 // Context: preemptible. Cost: none.
@@ -97,7 +98,7 @@ void pkmap_forget(Page* page);
 bool pkmap_accessed_bit_works();
 void pkmap_trust_accessed_bit(bool trust);
 
-// Makes the pool smaller: `slots` usable ones, 2 to kPkmapSlots-1. For tests and for `pkmap=`; nothing may be mapped.
+// Makes the pool smaller: `slots` usable ones, 2 to kPkmapSlots-1. For tests; nothing may be mapped.
 void pkmap_set_slots(u32 slots);
 u32 pkmap_slots();
 

@@ -1,6 +1,6 @@
-// Waiting in order: a queue of threads, first come, first served, and a counter of things that may be taken.
+// Credits: a counter of things that may be taken, with a queue of threads that wait for one, first come, first served.
 //
-// Both stand on park and unpark (hal/thread.hpp): a permit that was given before the thread parked is not lost, so there
+// It stands on park and unpark (hal/thread.hpp): a permit that was given before the thread parked is not lost, so there
 // is no moment between "nothing there" and "asleep" in which a wake-up could go unheard (bug 24).
 #pragma once
 

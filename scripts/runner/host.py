@@ -43,15 +43,15 @@ def counters(config):
     return glob.glob(f'build/host-{config}/**/*.gcda', recursive=True)
 
 
-def run_cases(config):
-    for data in counters(config):
-        os.remove(data)
-    result = Result(log=f'{LOGS}/host-{config}.log')
-    status = run_program([program(config)], result.log, TIMEOUT,
+def run_catch(config, log, timeout, *selection):
+    """One run of a configuration's program: its result, and what it printed."""
+    result = Result(log=f'{LOGS}/{log}.log')
+    status = run_program([program(config), *selection], result.log, timeout,
                          {'ASAN_OPTIONS': 'detect_stack_use_after_return=0', 'UBSAN_OPTIONS': 'print_stacktrace=1'})
-    cases = count_cases(read_log(result.log))
+    text = read_log(result.log)
+    cases = count_cases(text)
     if status is None:
-        result.fail(f'hung: still running after {TIMEOUT} s')
+        result.fail(f'hung: still running after {timeout} s')
     elif cases is None or cases == (0, 0):
         result.fail(f'ended with status {status} without a result')
     else:
@@ -60,28 +60,23 @@ def run_cases(config):
             result.problems.append(f'{result.failed} test cases failed')
         elif status != 0:
             result.fail(f'all cases passed, and the status is {status}')
-    return result
+    return result, text
+
+
+def run_cases(config):
+    for data in counters(config):
+        os.remove(data)
+    return run_catch(config, f'host-{config}', TIMEOUT)[0]
 
 
 def run_explorer(config):
     """The schedules of small cases, all or many of them: how many is printed, and is not to shrink."""
-    result = Result(log=f'{LOGS}/explorer-{config}.log')
-    status = run_program([program(config), '[explorer]'], result.log, 2 * TIMEOUT)
-    text = read_log(result.log)
-    cases = count_cases(text)
-    if status is None:
-        result.fail(f'hung: still running after {2 * TIMEOUT} s')
-    elif cases is None or cases == (0, 0):
-        result.fail(f'ended with status {status} without a result')
-    else:
-        result.passed, result.failed = cases
-        if result.failed:
-            result.problems.append(f'{result.failed} test cases failed')
-        sums = re.search(r'^explorer: (\d+) schedules explored in all$', text, re.MULTILINE)
-        schedules = int(sums.group(1)) if sums else 0
-        least = LEAST_SCHEDULES.get(config, 1)
-        if result.check(schedules >= least, f'{schedules} schedules explored, not {least}'):
-            result.notes.append(f'{schedules} schedules explored')
+    result, text = run_catch(config, f'explorer-{config}', 2 * TIMEOUT, '[explorer]')
+    sums = re.search(r'^explorer: (\d+) schedules explored in all$', text, re.MULTILINE)
+    schedules = int(sums.group(1)) if sums else 0
+    least = LEAST_SCHEDULES.get(config, 1)
+    if result.check(schedules >= least, f'{schedules} schedules explored, not {least}'):
+        result.notes.append(f'{schedules} schedules explored')
     return result
 
 

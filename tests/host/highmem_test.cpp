@@ -69,6 +69,29 @@ TEST_CASE("highmem: copy_highpage copies between pages of any kind", "[highmem]"
     CHECK(books().held_maps == 0);
 }
 
+TEST_CASE("highmem: a copy takes two slots: the 16th is not enough, and nothing stays behind", "[highmem]") {
+    ONLY_WITH(config::kHighMem);
+    Booted kernel;
+    const std::vector<Page*> pages = new_pages(18);
+    const auto content = fill(pages[16], 1);
+    std::vector<LocalAddr> held;
+    const auto hold = [&](u32 many) {
+        while (held.size() < many) held.push_back(kmap_local_page(pages[held.size()]));
+    };
+    hold(14);
+    copy_highpage(pages[17], pages[16]);
+    CHECK(holds(pages[17], content));
+    for (const u32 many : {15u, 16u}) {
+        INFO(many << " are held");
+        hold(many);
+        CHECK_PANIC(copy_highpage(pages[17], pages[16]), "mapping number 17 does not fit");
+        CHECK(local_depth() == many);
+    }
+    for (; !held.empty(); held.pop_back())
+        kunmap_local(held.back());
+    CHECK(local_depth() == 0);
+}
+
 TEST_CASE("highmem: memcpy_to_page and memcpy_from_page move exactly what they are told", "[highmem]") {
     Booted kernel;
     Random random{5};

@@ -138,3 +138,41 @@ TEST_CASE("spinlock: DEBUG knows the order in which locks are taken", "[spinlock
         sim::on_cpu(CpuId{1}, [&] { CHECK_NOTHROW(SpinGuard{zone}); });
     }
 }
+
+TEST_CASE("spinlock: with_lock holds it for a body, interrupts off, and gives both back", "[spinlock]") {
+    Booted kernel;
+    SpinLock lock;
+    CHECK(with_lock(lock, [&] {
+              CHECK(lock.held());
+              CHECK_FALSE(hal::irqs_enabled());
+              return 7;
+          }) == 7);
+    CHECK_FALSE(lock.held());
+    CHECK(hal::irqs_enabled());
+    CHECK(HeldLock::newest() == nullptr);
+    // Interrupts are on from before the lock is taken to after it is given back, and at no point in between.
+    sim::ScopedHook hook{[&](sim::Point) {
+        if (lock.held()) CHECK_FALSE(kernel.machine.here().interrupts);
+    }};
+    with_lock(lock, [] {});
+}
+
+TEST_CASE("spinlock: what is taken, and what is waited for, is counted on the CPU that does it", "[spinlock]") {
+    Booted kernel;
+    SpinLock lock;
+    const LockStats before = lock_stats_sum();
+    { SpinGuard guard{lock}; }
+    with_lock(lock, [] {});
+    CHECK(lock_stats_sum().taken == before.taken + 2);
+    CHECK(lock_stats_sum().waits == before.waits);
+    std::optional<SpinGuard> mine{std::in_place, lock};
+    sim::on_cpu(CpuId{1}, [&] {
+        u32 relaxed = 0;
+        sim::ScopedHook hook{[&](sim::Point point) {
+            if (point == sim::Point::relax && ++relaxed == 3) sim::on_cpu(CpuId{0}, [&] { mine.reset(); });
+        }};
+        SpinGuard guard{lock};
+    });
+    CHECK(lock_stats_sum().taken == before.taken + 4);
+    CHECK(lock_stats_sum().waits == before.waits + 1); // once, however long it takes
+}

@@ -4,7 +4,7 @@
 // A per-CPU variable lives in section .percpu. The boot CPU uses the section as linked; every other CPU has a
 // copy, and the base of its %fs segment is the distance from the original to its copy. So `%fs:variable` is
 // this CPU's variable in one instruction, which no interrupt, preemption or migration can split. That
-// indivisibility is the contract of load, store, add and exchange_add. A kernel for one CPU (SMP=0) needs no
+// indivisibility is the contract of load, store, add, exchange_add, equals, at_most and decrement_to_zero. A kernel for one CPU (SMP=0) needs no
 // segment.
 #pragma once
 
