@@ -171,10 +171,14 @@ inline void install(VirtAddr va, Pte::Halves want) {
     hal::pte_set(cell, want);
 }
 
-[[gnu::always_inline]] inline void show(VirtAddr va, Pte::Halves want) {
+inline void show(VirtAddr va, Pte::Halves want) {
     if (!hal::pte_is(kernel_pte(va), want)) install(va, want);
 }
-[[gnu::always_inline]] inline void show(VirtAddr va, const Page* page) { show(va, page_halves(page, kernel_prot.data)); }
+// Written out: through the one above g++ 12 spills the halves, which costs copy_highpage 16 instructions.
+inline void show(VirtAddr va, const Page* page) {
+    const Pte::Halves want = page_halves(page, kernel_prot.data);
+    if (!hal::pte_is(kernel_pte(va), want)) install(va, want);
+}
 
 // The next slot of the stack.
 [[gnu::always_inline]] inline VirtAddr claim_slot() {
