@@ -7,7 +7,7 @@ LOFT_PERCPU hal::PerCpu<detail::HeldLocks> detail::held_locks;
 
 void SpinLock::contend(u32 me) {
     detail::held_locks.add<&detail::HeldLocks::waits>(1);
-    for (u32 found = 0; !owner_.compare_exchange(found, me); found = 0) {
+    for (u32 found = kNobody; !owner_.compare_exchange(found, me); found = kNobody) {
         if (found == me) panic("spinlock: this CPU already holds it, taken at {:08x}", taken_at_.load());
         hal::cpu_relax();
     }

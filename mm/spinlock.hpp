@@ -33,25 +33,27 @@ class SpinLock {
     constexpr SpinLock() = default;
     explicit constexpr SpinLock(LockRank rank) : rank_{rank} {}
 
-    bool held() const { return owner_.load() != 0; }
-    void reset() { owner_.store(0); } // boot: whoever held it is gone
+    bool held() const { return owner_.load() != kNobody; }
+    void reset() { owner_.store(kNobody); } // boot: whoever held it is gone
 
     // Without a guard: for the scheduler, which takes a lock on one stack and gives it back on another. Interrupts are off.
     void lock() {
-        const u32 me = hal::this_cpu().value() + 1;
-        u32 expected = 0;
+        const u32 me = hal::this_cpu().value();
+        u32 expected = kNobody;
         if (!owner_.compare_exchange(expected, me)) [[unlikely]]
             contend(me);
         if constexpr (config::kDebug) taken_at_.store(hal::return_address());
     }
-    void unlock() { owner_.store(0); }
+    void unlock() { owner_.store(kNobody); }
 
     LockRank rank() const { return rank_; }
 
   private:
+    static constexpr u32 kNobody = ~0u;
+
     [[gnu::cold, gnu::noinline]] void contend(u32 me); // until it is ours
 
-    hal::Atomic<u32> owner_;   // CPU + 1
+    hal::Atomic<u32> owner_{kNobody}; // a CPU
     hal::Plain<u32> taken_at_; // DEBUG: where, for messages
     LockRank rank_ = LockRank::last;
 };
