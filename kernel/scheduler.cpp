@@ -126,11 +126,10 @@ void begin_idle(void*) {
     idle_loop();
 }
 
-// What a thread has of the CPU, kept and put back. Whether somebody else should run, and how deep interrupts are nested, is
-// the CPU's own.
+// What a thread has of the CPU, kept and put back. Whether somebody else should run is the CPU's own.
 void keep(Thread& thread) {
     Context& mine = context.mine();
-    LOFT_ASSERT(mine.irq_depth == 0 && mine.preempt_count == 0);
+    LOFT_ASSERT(mine.preempt_count == 0);
     thread.context = mine;
     local_switch_out(thread.local);
 }
@@ -138,7 +137,7 @@ void put_back(const Thread& thread) {
     Context& mine = context.mine();
     mine.preempt_count = thread.context.preempt_count;
     mine.pagefaults_off = thread.context.pagefaults_off;
-    mine.kmaps = thread.context.kmaps;
+    mine.minus_kmaps = thread.context.minus_kmaps;
     local_switch_in(thread.local);
 }
 
@@ -303,8 +302,8 @@ void hal::reschedule() {
 void preempt_after_trap(const TrapFrame& frame) {
     if constexpr (!config::kPreempt) return;
     if (frame.from_user()) return; // preempt_program comes next
-    if (context.load<&Context::reschedule>() == 0 || context.load<&Context::irq_depth>() != 0 ||
-        context.load<&Context::preempt_count>() != 0 || (frame.eflags & eflags::interrupt) == 0)
+    if (context.load<&Context::reschedule>() == 0 || context.load<&Context::preempt_count>() != 0 ||
+        (frame.eflags & eflags::interrupt) == 0)
         return;
     if (current() != nullptr) switch_away(SwitchReason::preempted);
 }

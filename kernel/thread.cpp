@@ -151,7 +151,7 @@ u32 thread_leaks() { return leaks.load(); }
 
 // Reported, and then taken away: the next thread on this CPU must not find slots that nobody owns.
 void report_leaks(std::string_view what, const Thread& thread) {
-    const u32 kmaps = context.load<&Context::kmaps>();
+    const u32 kmaps = Context::kmaps_of(context.load<&Context::minus_kmaps>());
     if (!local_held() && kmaps == 0) [[likely]]
         return;
     leaks.fetch_add(1);
@@ -165,15 +165,15 @@ void report_leaks(std::string_view what, const Thread& thread) {
 
 void check_return_to_user() {
     Context& mine = context.mine();
-    if (!local_held() && mine.kmaps == 0 && mine.preempt_count == 0 && mine.pagefaults_off == 0) [[likely]]
+    if (!local_held() && mine.minus_kmaps == 0 && mine.preempt_count == 0 && mine.pagefaults_off == 0) [[likely]]
         return;
     const Thread& me = *thread_self();
     report_leaks("returned to its program", me);
-    mine.kmaps = 0; // reported once
+    mine.minus_kmaps = 0; // reported once
     if (mine.preempt_count != 0 || mine.pagefaults_off != 0) {
         leaks.fetch_add(1);
         log(LogLevel::error, "thread", "thread {} returned to its program with preempt count {}, page faults off {} times",
-            me.name_view(), mine.preempt_count, mine.pagefaults_off);
+            me.name_view(), mine.preempt_depth(), mine.pagefaults_off);
         mine.preempt_count = mine.pagefaults_off = 0;
     }
 }

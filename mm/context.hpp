@@ -1,7 +1,7 @@
 // Which context this is: may it sleep, may it be preempted, is it an interrupt.
 //
-// The counts belong to the CPU while a context runs on it. An interrupt finds them, raises irq_depth, and
-// leaves them as it found them.
+// The counts belong to the CPU while a context runs on it. An interrupt finds them, adds itself, and leaves
+// them as it found them.
 #pragma once
 
 #include "arch/base/panic.hpp"
@@ -10,11 +10,19 @@
 namespace loft {
 
 struct Context {
-    u32 preempt_count = 0;  // preemption is off while not 0
-    u32 irq_depth = 0;      // interrupts and exceptions nested on the thread
+    // No preemption while it is not 0: how often that was turned off, and above it how many interrupts and
+    // exceptions are nested on the thread. One word, so that one comparison asks for both.
+    u32 preempt_count = 0;
     u32 pagefaults_off = 0; // a fault on user memory returns short instead of sleeping
-    u32 reschedule = 0;      // somebody wants this CPU's scheduler to run: of the CPU, not of the thread
-    u32 kmaps = 0;          // pages that the thread has mapped by kmap
+    u32 reschedule = 0;     // somebody wants this CPU's scheduler to run: of the CPU, not of the thread
+    // Pages that the thread has mapped by kmap, counted downwards: subtracting one borrows with the first, adding one gives
+    // 0 with the last, so one instruction counts and asks.
+    u32 minus_kmaps = 0;
+
+    static constexpr u32 kIrqShift = 16;
+    u32 preempt_depth() const { return preempt_count & ((1u << kIrqShift) - 1); }
+    u32 irq_depth() const { return preempt_count >> kIrqShift; }
+    static u32 kmaps_of(u32 minus_kmaps) { return 0u - minus_kmaps; }
 };
 extern hal::PerCpu<Context> context;
 
@@ -29,9 +37,10 @@ inline void preempt_enable() {
     }
 }
 inline bool preemptible() {
-    return context.equals<&Context::preempt_count>(0) && context.equals<&Context::irq_depth>(0) && hal::irqs_enabled();
+    return context.equals<&Context::preempt_count>(0) && hal::irqs_enabled();
 }
-inline bool in_interrupt() { return context.load<&Context::irq_depth>() != 0; }
+inline u32 irq_depth() { return context.load<&Context::preempt_count>() >> Context::kIrqShift; }
+inline bool in_interrupt() { return irq_depth() != 0; }
 
 inline void pagefault_disable() { context.add<&Context::pagefaults_off>(1); }
 inline void pagefault_enable() { context.add<&Context::pagefaults_off>(static_cast<u32>(-1)); }

@@ -4,10 +4,10 @@
 // a descriptor links to others by frame number, not by pointer, and its two words mean different things while
 // the frame is free, and while it is used. The type is at the same place in both:
 //
-//          31    26 25   24 23                 16 15                          0
+//          31    26 25   24 23                           10 9                 0
 //   free   | type  | spare | next free frame (24)                             |  word 0
 //          | order(4) | spare(4) | previous free frame (24)                   |  word 1
-//   used   | type  | pkmap slot (10)       | reference count (16)             |  word 0
+//   used   | type  | reference count (16)                  | pkmap slot (10)  |  word 0
 //          | payload (32): whatever the type says                             |  word 1
 //
 // Frame 0 (the real-mode vectors) is never handed out, so number 0 ends a list; pkmap slot 0 is never used,
@@ -39,45 +39,47 @@ class Page {
     PageType type() const { return static_cast<PageType>(word0_.load() >> kTypeShift); }
 
     // Used frames.
-    u32 refs() const { return word0_.load() & kRefMask; }
-    u32 slot() const { return word0_.load() >> kSlotShift & kSlotMask; }
-    bool has_slot() const { return (word0_.load() & kSlotMask << kSlotShift) != 0; }
+    u32 refs() const { return (word0_.load() & kRefField) >> kRefShift; }
+    u32 slot() const { return word0_.load() & kSlotMask; }
+    bool has_slot() const { return slot() != kNoSlot; }
     u32 payload() const { return word1_; }
     void set_payload(u32 value) { word1_ = value; }
 
-    void make_used(PageType type, u32 refs) { word0_.store(static_cast<u32>(type) << kTypeShift | refs); }
-    // The whole first word at once, for a caller that checks type, slot and count together.
-    u32 word() const { return word0_.load(); }
-    static constexpr u32 used_word(PageType type, u32 refs) {
-        return static_cast<u32>(type) << kTypeShift | refs;
-    }
-
+    void make_used(PageType type, u32 refs) { word0_.store(used_word(type, refs)); }
     // Used, on its own, without a slot of kmap; whatever its count.
-    bool is_plain() const { return word0_.load() >> kSlotShift == static_cast<u32>(PageType::used) << (kTypeShift - kSlotShift); }
+    bool is_plain() const { return (word0_.load() & ~kRefField) == used_word(PageType::used, 0); }
 
     void set_type(PageType type) {
         u32 old = word0_.load();
         while (!word0_.compare_exchange(old, (old & ~kTypeField) | static_cast<u32>(type) << kTypeShift)) {
         }
     }
-    // The owner of the pool's lock: from no slot to one, and back. References may come and go at the same time.
-    void set_slot(u32 slot) { word0_.fetch_or(slot << kSlotShift); }
-    void clear_slot() { word0_.fetch_and(~(kSlotMask << kSlotShift)); }
+    // From no slot of kmap to this one; false if it has one. Others may try at the same time, and references come and go.
+    bool try_set_slot(u32 slot) {
+        for (;;) {
+            u32 old = word0_.load() & ~kSlotMask;
+            if (word0_.compare_exchange(old, old | slot)) [[likely]]
+                return true;
+            if ((old & kSlotMask) != kNoSlot) return false;
+        }
+    }
+    // The owner of the pool's lock.
+    void clear_slot() { word0_.fetch_and(~kSlotMask); }
     // One reference more; saturates.
     void get() {
         u32 old = word0_.load();
         do {
-            if ((old & kRefMask) == kMaxRefs) return;
-        } while (!word0_.compare_exchange(old, old + 1));
+            if ((old & kRefField) == kRefField) return;
+        } while (!word0_.compare_exchange(old, old + kOneRef));
     }
     // One less. True if it was the last one; a saturated count stays.
     bool put() {
         u32 old = word0_.load();
         do {
-            if ((old & kRefMask) == kMaxRefs) return false;
-            if ((old & kRefMask) == 0) panic("page: reference count of frame below zero");
-        } while (!word0_.compare_exchange(old, old - 1));
-        return (old & kRefMask) == 1;
+            if ((old & kRefField) == kRefField) return false;
+            if ((old & kRefField) == 0) panic("page: reference count of frame below zero");
+        } while (!word0_.compare_exchange(old, old - kOneRef));
+        return (old & kRefField) == kOneRef;
     }
 
     // Free frames: the owner of the zone's lock (buddy) or of the CPU's list (cached).
@@ -95,7 +97,12 @@ class Page {
 
   private:
     static constexpr u32 kTypeShift = 26, kTypeField = 0x3fu << kTypeShift;
-    static constexpr u32 kSlotShift = 16, kSlotMask = 0x3ff, kRefMask = 0xffff;
+    static constexpr u32 used_word(PageType type, u32 refs) {
+        return static_cast<u32>(type) << kTypeShift | refs << kRefShift;
+    }
+
+    static constexpr u32 kRefShift = 10, kOneRef = 1u << kRefShift, kRefField = kMaxRefs << kRefShift;
+    static constexpr u32 kSlotMask = kOneRef - 1;
     static constexpr u32 kLinkMask = 0xff'ffff, kOrderShift = 28;
 
     hal::Atomic<u32> word0_;

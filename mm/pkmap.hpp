@@ -9,20 +9,31 @@
 //     0      free: no entry, and no CPU has a stale translation. The whole word is 0
 //     1      idle: nobody uses it, its entry still shows its page, and the next kmap of that page is a hit
 //     n      n-1 users
-//     kOwed  nobody uses it and its entry is gone, but a CPU may still have the translation: a flush is owed
+//     making it was free and somebody has taken it for this page; nobody else may use it yet
+//     kOwed  nobody uses it and its entry is gone, or just going, but a CPU may still have the translation: a flush is owed
+//
+// A page whose slot is s has the word of s, and the other way round, unless somebody is just at work there:
+//
+//     word counts users or is idle   =>   the page's slot field says s
+//     the page's slot field says s   =>   the word is of this page (making, too), or just taken away under the lock
 //
 // kmap, page has a slot    its word with count c >= 1 -> c+1 by compare-and-swap; the first guess is that nobody else has
 //                          it. It fails if the slot went to another page in between. No lock and no flush.
 // kunmap                   c -> c-1, never below 1. No flush: the next user of the page may come soon.
-// kmap, page has no slot   under the lock, the hand moves to the next slot that is free.
+// kmap, page has no slot   The hand gives numbers. Number s: word of s from free to making by compare-and-swap; its entry;
+//                          the page's slot field from none to s by compare-and-swap; word from making to one user, by
+//                          compare-and-swap again. No lock.
+//                          Under the lock: the half has no number left, or the slot with that number is not free: the hand
+//                          moves on to the next one that is. It says where to look and proves nothing: a number may be old.
+//                          Or the field has been set meanwhile: s is given back, and the other slot used. Or the field is
+//                          set, and the word still making: its maker may sleep, so the last step is done for it.
 //
 // The pool has two halves, and the debts of one age while the hand is in the other. When the hand enters a half, the idle
-// slots of the OTHER half are taken away (the word becomes 0, which stops the lock-free path; the page's slot field is
-// cleared; the entry is taken by an atomic exchange; then the count is kOwed: whoever gives slots away holds the lock and
-// sees nothing in between) and the time of that debt is noted. Then the debt of THIS half is paid: CPUs that
-// have flushed since its time owe nothing, idle CPUs look at the clock themselves, the others are interrupted, once for all
-// slots. After that kOwed -> 0. As a flush pays for the half that was just taken away too, a CPU that never flushes by
-// itself is interrupted at most once each time round the pool.
+// slots of the OTHER half are taken away (the word becomes kOwed, which stops the lock-free paths; the page's slot field is
+// cleared; the entry is taken by an atomic exchange) and the time of that debt is noted. Then the debt of THIS half is paid:
+// CPUs that have flushed since its time owe nothing, idle CPUs look at the clock themselves, the others are interrupted, once
+// for all slots. After that kOwed -> 0. As a flush pays for the half that was just taken away too, a CPU that never flushes
+// by itself is interrupted at most once each time round the pool.
 //
 // A slot whose entry had the accessed bit clear was never used: no TLB can hold it (SDM vol. 3, 4.8 and 4.10.2.3), so it
 // is free at once.
@@ -56,7 +67,7 @@ class GlobalAddr {
     VirtAddr va_{};
 };
 
-// Context: preemptible only, checked in every build. The same address for every caller of the page until all have called
+// The caller has a reference to the page. Context: preemptible only, checked in every build. The same address for every caller of the page until all have called
 // kunmap. Sleeps while too many threads hold mappings. A page of lowmem is arithmetic.
 // Inline while the page is mapped. Cost: none for a page that is mapped; at most one flush on each CPU once round the pool.
 // Source: Linux kmap(); FreeBSD sf_buf for the accessed bit; Xen for the clock.
@@ -69,7 +80,7 @@ template <typename Addr>
 void kunmap(Addr) = delete; // kunmap takes the page
 
 struct PkmapStats {
-    u32 maps = 0;      // slow path: a slot was given to a page
+    u32 maps = 0;      // a slot was given to a page; while others are at work, about so many
     u32 wraps = 0;     // times round the pool
     u32 reclaimed = 0; // idle slots taken away
     u32 unused = 0;    // of these, those whose accessed bit was clear
@@ -77,10 +88,10 @@ struct PkmapStats {
     u32 waits = 0;     // callers that slept
     u32 thirds = 0;    // mappings beyond a thread's second
 };
-PkmapStats pkmap_stats();
+PkmapStats pkmap_stats(); // any context; O(slots)
 
 struct PkmapUse {
-    u32 free = 0, idle = 0, used = 0; // idle: kOwed too
+    u32 free = 0, idle = 0, used = 0; // idle: kOwed too; used: making too
 };
 PkmapUse pkmap_use();
 
@@ -98,7 +109,8 @@ void pkmap_forget(Page* page);
 bool pkmap_accessed_bit_works();
 void pkmap_trust_accessed_bit(bool trust);
 
-// Makes the pool smaller: `slots` usable ones, 2 to kPkmapSlots-1. For tests; nothing may be mapped.
+// Makes the pool smaller: `slots` usable ones, 2 to kPkmapSlots-1. For tests; nothing may be mapped, and nobody be inside
+// kmap.
 void pkmap_set_slots(u32 slots);
 u32 pkmap_slots();
 
@@ -108,7 +120,7 @@ void pkmap_init(); // boot
 namespace detail {
 
 namespace slot_count {
-inline constexpr u32 mask = 0xff, idle = 1, one_user = 2, owed = 0xff, most = 0xfe;
+inline constexpr u32 mask = 0xff, idle = 1, one_user = 2, most = 0xfd, making = 0xfe, owed = 0xff;
 } // namespace slot_count
 
 struct PkmapHot {
@@ -120,27 +132,25 @@ extern PkmapHot pkmap_hot;
 // Descriptors are 8 bytes long and lie within 128 MiB: 24 bits of their address tell them apart.
 inline u32 slot_tag(const Page* page) { return static_cast<u32>(reinterpret_cast<std::uintptr_t>(page)) << 5; }
 
-GlobalAddr kmap_without_slot(Page* page); // lowmem, or the slow path
-GlobalAddr kmap_shared(Page* page);       // the guess was wrong
+LOFT_REGPARM GlobalAddr kmap_without_slot(Page* page); // lowmem, or it gets one
+LOFT_REGPARM GlobalAddr kmap_shared(Page* page, u32 slot, u32 word); // the guess was wrong: the word was this one
 void kmap_again();                        // this thread holds one already
-void kmap_waited();
+void kmap_waits();
 void kunmap_without_slot(const Page* page);
-void kunmap_shared(Page* page); // the guess was wrong
+LOFT_REGPARM void kunmap_shared(const Page* page, u32 slot, u32 word); // the guess was wrong
 void kunmap_again(Page* page);  // this thread holds others
 void kunmap_debug(u32 slot);
 
 inline void account_map() {
-    context.add<&Context::kmaps>(1);
-    if (!context.equals<&Context::kmaps>(1)) [[unlikely]]
+    if (!context.decrement_from_zero<&Context::minus_kmaps>()) [[unlikely]]
         kmap_again();
-    else if (pkmap_hot.credits.acquire()) [[unlikely]]
-        kmap_waited();
+    else if (!pkmap_hot.credits.take()) [[unlikely]]
+        kmap_waits();
 }
-inline void give_back(Page* page) {
-    const u32 slot = page->slot();
-    u32 guess = slot_tag(page) | slot_count::one_user;
-    if (!pkmap_hot.slot[slot].compare_exchange(guess, guess - 1)) [[unlikely]]
-        kunmap_shared(page);
+inline void give_back(Page* page, u32 slot) {
+    u32 word = slot_tag(page) | slot_count::one_user;
+    if (!pkmap_hot.slot[slot].compare_exchange(word, word - 1)) [[unlikely]]
+        kunmap_shared(page, slot, word);
     else if constexpr (config::kDebug)
         kunmap_debug(slot);
 }
@@ -152,18 +162,19 @@ inline void give_back(Page* page) {
     const u32 slot = page->slot();
     if (slot == Page::kNoSlot) return detail::kmap_without_slot(page);
     detail::account_map();
-    u32 guess = detail::slot_tag(page) | detail::slot_count::idle;
-    if (!detail::pkmap_hot.slot[slot].compare_exchange(guess, guess + 1)) [[unlikely]]
-        return detail::kmap_shared(page);
-    return GlobalAddr{layout::pkmap_addr(slot)};
+    u32 word = detail::slot_tag(page) | detail::slot_count::idle;
+    if (detail::pkmap_hot.slot[slot].compare_exchange(word, word + 1)) [[likely]]
+        return GlobalAddr{layout::pkmap_addr(hal::opaque(slot))}; // not before the exchange is over: it answers in flags
+    return detail::kmap_shared(page, slot, word);
 }
 
 [[gnu::always_inline]] inline void kunmap(Page* page) {
-    if (page->slot() == Page::kNoSlot) return detail::kunmap_without_slot(page);
+    const u32 slot = page->slot();
+    if (slot == Page::kNoSlot) return detail::kunmap_without_slot(page);
     // First the account: a thread that has nothing mapped changes nothing. Last the credit: it stands for slots.
-    if (!context.decrement_to_zero<&Context::kmaps>()) [[unlikely]]
+    if (!context.increment_to_zero<&Context::minus_kmaps>()) [[unlikely]]
         return detail::kunmap_again(page);
-    detail::give_back(page);
+    detail::give_back(page, slot);
     detail::pkmap_hot.credits.release();
 }
 

@@ -13,7 +13,7 @@ bool Credits::try_acquire() {
     return true;
 }
 
-bool Credits::wait() {
+void Credits::wait() {
     might_sleep("waiting for a credit");
     Waiter me;
     me.thread = hal::current_thread();
@@ -21,13 +21,12 @@ bool Credits::wait() {
         SpinGuard guard{lock_};
         if (granted_ != 0) {
             --granted_; // released between our fetch_sub and now
-            return true;
+            return;
         }
         (last_ != nullptr ? last_->next : first_) = &me;
         last_ = &me;
     }
     while (me.granted.load() == 0) hal::park();
-    return true;
 }
 
 void Credits::hand_over() {

@@ -22,10 +22,13 @@ class Credits {
     explicit constexpr Credits(u32 n) : value_{n} {}
 
     // Preemptible context. Cost: one locked instruction while there are credits. Returns true if it had to wait.
-    bool acquire() { return static_cast<int>(value_.fetch_sub(1) - 1) < 0 && wait(); }
+    bool acquire() { return !take() && (wait(), true); }
+    // The same in two: wait() if take() says that there was none. Then it must be called.
+    bool take() { return static_cast<int>(value_.fetch_sub(1) - 1) >= 0; }
+    [[gnu::cold]] void wait();
     // Any context.
     void release() {
-        if (static_cast<int>(value_.fetch_add(1) + 1) <= 0) [[unlikely]]
+        if (!value_.increment_is_positive()) [[unlikely]]
             hand_over();
     }
     // Takes one if there is one.
@@ -41,7 +44,6 @@ class Credits {
         hal::Atomic<u32> granted;
     };
 
-    [[gnu::cold]] bool wait(); // true
     [[gnu::cold]] void hand_over();
 
     hal::Atomic<u32> value_; // signed

@@ -33,6 +33,7 @@
 //                 load_root current_root          CR3; a load has the effect of flush_non_global
 // hal/cpu.hpp     PerCpu<T>, LOFT_PERCPU          a variable per CPU; one-instruction access to its fields.
 //                                                 of(cpu) needs that CPU's area, not that it is online
+//                 LOFT_REGPARM                    arguments in registers: for what is called from short paths
 //                 this_cpu                        stays true only while the caller cannot migrate
 //                 irq_save irq_restore irqs_enabled
 //                 irq_off kIrqsOn                 irq_save and its result where they are known to be on
@@ -40,9 +41,11 @@
 //                                                 up-call remote_answer, so that a CPU which waits with
 //                                                 interrupts off still does what others ask of it
 //                 cpu_features
+//                 opaque(value)                   the value, of which the compiler forgets what it knows
 //                 return_address                  of the function it is inlined into, for messages
 // hal/atomic.hpp  Atomic<T>                       at most 32 bits; sequentially consistent but for load and
 //                                                 store (acquire, release)
+//                 increment_is_positive           adds 1 in one instruction: is the signed sum above 0?
 // hal/plain.hpp   Plain<T>                        at most 32 bits; read and written by several CPUs, each
 //                                                 time by one plain instruction: no tearing, no order but
 //                                                 the machine's own (TSO)

@@ -163,17 +163,17 @@ SELFTEST(interrupts, tick_allocates_while_the_main_context_allocates) {
 
 // What an interrupt raises it lowers, at every depth.
 SELFTEST(interrupts, nest) {
-    CHECK_EQ(context.mine().irq_depth, 0u);
+    CHECK_EQ(irq_depth(), 0u);
     u32 outer = 0, inner = 0, after = 0;
     in_interrupt_do([&] {
-        outer = context.mine().irq_depth;
-        in_interrupt_do<test_vector::inner>([&] { inner = context.mine().irq_depth; });
-        after = context.mine().irq_depth;
+        outer = irq_depth();
+        in_interrupt_do<test_vector::inner>([&] { inner = irq_depth(); });
+        after = irq_depth();
     });
     CHECK_EQ(outer, 1u);
     CHECK_EQ(inner, 2u);
     CHECK_EQ(after, 1u);
-    CHECK_EQ(context.mine().irq_depth, 0u);
+    CHECK_EQ(irq_depth(), 0u);
 }
 
 // The interrupted registers and flags come back.

@@ -142,7 +142,7 @@ SELFTEST(kmap_atomic, works_in_interrupts) {
     const AtomicMap mine{pages[0]};
     in_interrupt_do([&] {
         const AtomicMap map{pages[1]};
-        wrong += now().preempt_count != 2;
+        wrong += now().preempt_depth() != 2;
         wrong += !marks_hold(map.addr(), pages.pfn(1), 2);
     });
     CHECK_EQ(wrong, 0u);

@@ -136,7 +136,7 @@ template <typename F> Outcome step_among_others(bool pool, F&& body) {
         was_held = local_held();
         outcome.bound_steps += was_held;
         last = here;
-        const bool may_leave = step_may_wake() && context.load<&Context::preempt_count>() == 0;
+        const bool may_leave = step_may_wake() && context.mine().preempt_depth() == 0;
         outcome.free_steps += may_leave;
         outcome.loose_steps += may_leave && !was_held;
         if (step_may_wake()) companions[here.value()].wake();
@@ -178,6 +178,7 @@ void judge(const Outcome& outcome, u32 least_steps) {
         outcome.rounds);
     CHECK(outcome.complete);
     CHECK_GT(outcome.steps, least_steps);
+    CHECK_GT(outcome.free_steps, outcome.steps / 10);
     CHECK_GT(outcome.switches, outcome.free_steps / 2);
     if (hal::online_cpus().count() > 1) CHECK_GT(outcome.migrations, outcome.loose_steps / 4);
     CHECK_EQ(outcome.unbound, 0u);

@@ -574,7 +574,7 @@ bool run_round(u32 operations, u64 microseconds, u32 slots) {
     CHECK_EQ(stress.totals.misplaced.load(), 0u);
     CHECK_EQ(thread_leaks(), leaks);
     CHECK_EQ(local_depth(), 0u);
-    CHECK_EQ(context.load<&Context::kmaps>(), 0u);
+    CHECK_EQ(context.load<&Context::minus_kmaps>(), 0u);
     u32 spoilt = 0, held = 0;
     for (u32 i = 0; i < kShared; ++i) {
         const LocalMap map{pages[i]};

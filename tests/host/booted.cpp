@@ -39,7 +39,7 @@ Books books() {
     sim::machine().online().for_each([&](CpuId cpu) {
         sim::on_cpu(cpu, [&] { now.held_maps += local_depth(); });
         const Context& counts = context.of(cpu);
-        now.atomic_counts += counts.preempt_count + counts.irq_depth + counts.pagefaults_off;
+        now.atomic_counts += counts.preempt_count + counts.pagefaults_off;
     });
     return now;
 }

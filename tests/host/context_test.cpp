@@ -84,7 +84,7 @@ TEST_CASE("context: interrupts nest, and leave everything as they found it", "[c
     const Books before = books();
     as_interrupt([] {
         CHECK(in_interrupt());
-        as_interrupt([] { CHECK(context.load<&Context::irq_depth>() == 2); });
+        as_interrupt([] { CHECK(irq_depth() == 2); });
         CHECK(in_interrupt());
     });
     CHECK_FALSE(in_interrupt());

@@ -98,6 +98,47 @@ TEST_CASE("explorer: two CPUs map the same page at once", "[.explorer][explorer-
     s.explore(sim::reduced(schedules(10'000)));
 }
 
+TEST_CASE("explorer: two CPUs that map the same page at once get the same address", "[.explorer][explorer-pkmap]") {
+    ONLY_WITH(kHigh);
+    Scene s{2, 4};
+    hal::Atomic<u32> addr[2];
+    for (u32 cpu = 0; cpu < 2; ++cpu)
+        s.thread(cpu, [&s, &addr, cpu] {
+            addr[cpu].store(kmap(s.pages[0]).value());
+            s.done.fetch_add(1);
+            while (s.done.load() != 2)
+                hal::cpu_relax();
+            sim::expect(addr[0].load() == addr[1].load(), "one page, one address");
+            use(VirtAddr{addr[cpu].load()}, s.pages[0]);
+            kunmap(s.pages[0]);
+        });
+    s.explore(sim::reduced(schedules(10'000)));
+}
+
+TEST_CASE("explorer: a slot that one of two CPUs took in vain is used again", "[.explorer][explorer-pkmap]") {
+    ONLY_WITH(kHigh);
+    Scene s{2, 4, 5};
+    s.thread(0, [&s] { map_use_unmap(s.pages[0]); });
+    s.thread(1, [&s] {
+        map_use_unmap(s.pages[0]);
+        for (u32 i = 1; i < 5; ++i) // each slot is needed
+            map_use_unmap(s.pages[i]);
+    });
+    s.explore(sim::reduced(schedules(20'000), 2));
+}
+
+TEST_CASE("explorer: a thread sleeps with a number while the pool goes round", "[.explorer][explorer-pkmap]") {
+    ONLY_WITH(kHigh);
+    Scene s{2, 4, 5};
+    s.thread(0, [&s] { map_use_unmap(s.pages[0]); });
+    s.thread(1, [&s] {
+        for (const u32 i : {1, 2, 3, 4, 0})
+            map_use_unmap(s.pages[i]);
+    });
+    s.explore(sim::reduced(schedules(20'000), 2));
+    s.explore(sim::random(schedules(20'000)));
+}
+
 TEST_CASE("explorer: the path without a lock against the reclaim of the same slot", "[.explorer][explorer-pkmap]") {
     ONLY_WITH(kHigh);
     // All slots are idle. The next page gets that of the third one, and the first two are taken away with it.

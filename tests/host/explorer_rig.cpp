@@ -45,7 +45,7 @@ void SmallKernel::switch_out(u32 thread) {
     if (saved_.size() <= thread) saved_.resize(thread + 1);
     Context& mine = context.mine();
     saved_[thread].context = mine;
-    mine.kmaps = mine.preempt_count = mine.pagefaults_off = 0;
+    mine.minus_kmaps = mine.preempt_count = mine.pagefaults_off = 0;
     mine.reschedule = 0;
     local_switch_out(saved_[thread].local);
     space_switch(nullptr); // whoever comes next says what it wants
@@ -54,7 +54,7 @@ void SmallKernel::switch_out(u32 thread) {
 void SmallKernel::switch_in(u32 thread) {
     if (saved_.size() <= thread) saved_.resize(thread + 1); // its first time
     Context& mine = context.mine();
-    mine.kmaps = saved_[thread].context.kmaps;
+    mine.minus_kmaps = saved_[thread].context.minus_kmaps;
     mine.preempt_count = saved_[thread].context.preempt_count;
     mine.pagefaults_off = saved_[thread].context.pagefaults_off;
     local_switch_in(saved_[thread].local);

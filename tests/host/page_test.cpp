@@ -24,13 +24,13 @@ TEST_CASE("page: a used frame has type, count, slot and payload, each by itself"
             for (const u32 slot : {kLastSlot, 1u, 0x155u, Page::kNoSlot}) {
                 page.clear_slot();
                 CHECK(page.slot() == Page::kNoSlot);
-                page.set_slot(slot);
+                CHECK(page.try_set_slot(slot));
                 CHECK(page.slot() == slot);
                 CHECK(page.type() == type);
                 CHECK(page.refs() == refs);
                 CHECK(page.payload() == 0xdead'beef);
             }
-            page.set_slot(kLastSlot);
+            CHECK(page.try_set_slot(kLastSlot));
             page.set_type(PageType::slab);
             CHECK(page.type() == PageType::slab);
             CHECK(page.slot() == kLastSlot);
@@ -39,13 +39,23 @@ TEST_CASE("page: a used frame has type, count, slot and payload, each by itself"
     }
 }
 
-TEST_CASE("page: the word that the allocator compares is the word of a used frame", "[page]") {
+TEST_CASE("page: a plain page is used, on its own, and without a slot", "[page]") {
     Page page{};
-    page.make_used(PageType::used, 1);
-    CHECK(page.word() == Page::used_word(PageType::used, 1));
-    page.set_slot(1);
-    CHECK(page.word() != Page::used_word(PageType::used, 1));
-    CHECK(page.word() >> 16 != Page::used_word(PageType::used, 0) >> 16);
+    for (const u32 refs : {0u, 1u, 0x7fffu, Page::kMaxRefs}) {
+        page.make_used(PageType::used, refs);
+        CHECK(page.is_plain());
+        for (const u32 slot : {1u, kLastSlot}) {
+            CHECK(page.try_set_slot(slot));
+            CHECK_FALSE(page.is_plain());
+            page.clear_slot();
+            CHECK(page.is_plain());
+        }
+        for (const PageType type : {PageType::none, PageType::buddy, PageType::cached, PageType::tail, PageType::slab,
+                                    PageType::table}) {
+            page.make_used(type, refs);
+            CHECK_FALSE(page.is_plain());
+        }
+    }
 }
 
 TEST_CASE("page: making a frame used forgets what it was linked to", "[page]") {
@@ -97,7 +107,7 @@ TEST_CASE("page: only the last put says so, and no count goes below zero", "[pag
 TEST_CASE("page: a saturated count stays for ever", "[page]") {
     Page page{};
     page.make_used(PageType::used, Page::kMaxRefs - 1);
-    page.set_slot(kLastSlot);
+    CHECK(page.try_set_slot(kLastSlot));
     page.get();
     CHECK(page.refs() == Page::kMaxRefs);
     page.get();
@@ -105,6 +115,19 @@ TEST_CASE("page: a saturated count stays for ever", "[page]") {
     CHECK(page.slot() == kLastSlot);
     CHECK_FALSE(page.put());
     CHECK(page.refs() == Page::kMaxRefs);
+}
+
+TEST_CASE("page: a page that has a slot gets no other", "[page]") {
+    Page page{};
+    page.make_used(PageType::used, 5);
+    CHECK(page.try_set_slot(1));
+    CHECK_FALSE(page.try_set_slot(2));
+    CHECK_FALSE(page.try_set_slot(1));
+    CHECK(page.slot() == 1);
+    CHECK(page.refs() == 5);
+    page.clear_slot();
+    CHECK(page.try_set_slot(2));
+    CHECK(page.slot() == 2);
 }
 
 // The first word is shared by CPUs: what another one writes between the load and the store of this one must survive.
@@ -120,20 +143,30 @@ TEST_CASE("page: changes of two CPUs at the same time are both kept", "[page]") 
     };
     SECTION("clear_slot and get") {
         u32 gets = 0;
-        race([&] { page.set_slot(7), page.clear_slot(); }, [&] { page.get(), ++gets; },
+        race([&] { CHECK(page.try_set_slot(7)); page.clear_slot(); }, [&] { page.get(), ++gets; },
              [&] {
                  CHECK(page.slot() == Page::kNoSlot);
                  CHECK(page.refs() == 5 + gets);
                  gets = 0;
              });
     }
-    SECTION("set_slot and get") {
+    SECTION("try_set_slot and get") {
         u32 gets = 0;
-        race([&] { page.set_slot(7); }, [&] { page.get(), ++gets; },
+        race([&] { CHECK(page.try_set_slot(7)); }, [&] { page.get(), ++gets; },
              [&] {
                  CHECK(page.slot() == 7);
                  CHECK(page.refs() == 5 + gets);
                  gets = 0;
+             });
+    }
+    SECTION("try_set_slot and try_set_slot") {
+        bool first = false, second = false;
+        race([&] { first = page.try_set_slot(7); }, [&] { second = page.try_set_slot(8); },
+             [&] {
+                 CHECK(first != second);
+                 CHECK(page.slot() == (first ? 7 : 8));
+                 CHECK(page.refs() == 5);
+                 first = second = false;
              });
     }
     SECTION("get and put") {
@@ -144,18 +177,18 @@ TEST_CASE("page: changes of two CPUs at the same time are both kept", "[page]") 
                  puts = 0;
              });
     }
-    SECTION("set_type and set_slot") {
+    SECTION("set_type and try_set_slot") {
         u32 slots = 0;
-        race([&] { page.set_type(PageType::slab); }, [&] { page.set_slot(3), ++slots; },
+        race([&] { page.set_type(PageType::slab); }, [&] { slots += page.try_set_slot(3); },
              [&] {
                  CHECK(page.type() == PageType::slab);
                  CHECK(page.slot() == (slots ? 3 : Page::kNoSlot));
                  slots = 0;
              });
     }
-    SECTION("put and set_slot") {
+    SECTION("put and try_set_slot") {
         u32 slots = 0;
-        race([&] { CHECK_FALSE(page.put()); }, [&] { page.set_slot(9), ++slots; },
+        race([&] { CHECK_FALSE(page.put()); }, [&] { slots += page.try_set_slot(9); },
              [&] {
                  CHECK(page.refs() == 4);
                  CHECK(page.slot() == (slots ? 9 : Page::kNoSlot));

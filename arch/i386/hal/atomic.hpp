@@ -21,6 +21,11 @@ requires(sizeof(T) <= 4) class Atomic {
     // Returns true and stores `next` if the value was `expected`; else `expected` becomes what was found.
     bool compare_exchange(T& expected, T next) { return value_.compare_exchange_strong(expected, next); }
     T fetch_add(T n) { return value_.fetch_add(n); }
+    bool increment_is_positive() {
+        bool positive;
+        asm volatile("lock incl %0" : "+m"(value_), "=@ccg"(positive)::"memory");
+        return positive;
+    }
     T fetch_sub(T n) { return value_.fetch_sub(n); }
     T fetch_or(T n) { return value_.fetch_or(n); }
     T fetch_and(T n) { return value_.fetch_and(n); }

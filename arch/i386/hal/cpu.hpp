@@ -4,8 +4,8 @@
 // A per-CPU variable lives in section .percpu. The boot CPU uses the section as linked; every other CPU has a
 // copy, and the base of its %fs segment is the distance from the original to its copy. So `%fs:variable` is
 // this CPU's variable in one instruction, which no interrupt, preemption or migration can split. That
-// indivisibility is the contract of load, store, add, exchange_add, equals, at_most and decrement_to_zero. A kernel for one CPU (SMP=0) needs no
-// segment.
+// indivisibility is the contract of load, store, add, exchange_add, equals, at_most, decrement_from_zero and
+// increment_to_zero. A kernel for one CPU (SMP=0) needs no segment.
 #pragma once
 
 #include "arch/base/config.hpp"
@@ -13,6 +13,7 @@
 #include "arch/i386/control.hpp"
 
 #define LOFT_PERCPU [[gnu::section(".percpu")]] constinit
+#define LOFT_REGPARM [[gnu::regparm(3)]]
 
 #if LOFT_SMP
 #define LOFT_FS "%%fs:"
@@ -69,6 +70,12 @@ inline bool irqs_enabled() { return (read_eflags() & eflags::interrupt) != 0; }
     return reinterpret_cast<u32>(__builtin_return_address(0));
 }
 
+// The value, of which the compiler forgets what it knows.
+template <typename T> [[gnu::always_inline]] inline T opaque(T value) {
+    asm("" : "+r"(value));
+    return value;
+}
+
 // In every loop that waits for another CPU. With SMP=0 there is nobody to answer.
 inline void cpu_relax() {
     pause();
@@ -123,11 +130,17 @@ template <typename T> class PerCpu {
         asm volatile("cmpl %2, " LOFT_FS "%1" : "=@ccbe"(yes) : "m"(value_.*M), "ri"(value));
         return yes;
     }
-    // Takes one away; true if nothing is left.
-    template <auto M> bool decrement_to_zero() {
+    // One less, where there was 0; one more, and now there is 0.
+    template <auto M> bool decrement_from_zero() {
+        static_assert(sizeof(value_.*M) == 4);
+        bool borrows;
+        asm volatile("subl $1, " LOFT_FS "%0" : "+m"(value_.*M), "=@ccc"(borrows));
+        return borrows;
+    }
+    template <auto M> bool increment_to_zero() {
         static_assert(sizeof(value_.*M) == 4);
         bool zero;
-        asm volatile("decl " LOFT_FS "%0" : "+m"(value_.*M), "=@ccz"(zero));
+        asm volatile("addl $1, " LOFT_FS "%0" : "+m"(value_.*M), "=@ccz"(zero));
         return zero;
     }
 

@@ -40,6 +40,7 @@ requires(sizeof(T) <= 4) class Atomic {
     T fetch_add(T n) {
         return change([n](T v) { return static_cast<T>(v + n); });
     }
+    bool increment_is_positive() { return static_cast<int>(fetch_add(1) + 1) > 0; }
     T fetch_sub(T n) {
         return change([n](T v) { return static_cast<T>(v - n); });
     }

@@ -8,6 +8,7 @@
 #include "tests/sim/machine.hpp"
 
 #define LOFT_PERCPU constinit
+#define LOFT_REGPARM
 
 namespace loft {
 // Up-call, defined by mm (mm/remote): does what other CPUs have asked of this one since it last looked.
@@ -48,6 +49,8 @@ inline bool irqs_enabled() { return sim::machine().here().interrupts; }
 [[gnu::always_inline]] inline u32 return_address() {
     return static_cast<u32>(reinterpret_cast<std::uintptr_t>(__builtin_return_address(0)));
 }
+
+template <typename T> T opaque(T value) { return value; }
 
 inline void cpu_relax() {
     if constexpr (config::kSmp) remote_answer();
@@ -98,7 +101,8 @@ template <typename T> class PerCpu {
 
     template <auto M> bool equals(u32 value) const { return load<M>() == value; }
     template <auto M> bool at_most(u32 value) const { return load<M>() <= value; }
-    template <auto M> bool decrement_to_zero() { return exchange_add<M>(static_cast<u32>(-1)) == 1; }
+    template <auto M> bool decrement_from_zero() { return exchange_add<M>(~0u) == 0; }
+    template <auto M> bool increment_to_zero() { return exchange_add<M>(1) == ~0u; }
 
     T& mine() {
         sim::schedule_point(sim::Point::percpu);
