@@ -85,7 +85,7 @@ void Meter::report(std::string_view name, u64 ticks) {
 }
 
 void Meter::rounds(std::string_view name, std::string_view ending, u64 (*round)(const void*),
-                   const void* op) {
+                   const void* op, u32 operations) {
     ++lines_;
     if (only_names_) return;
     std::array<u64, kRounds> took;
@@ -100,10 +100,10 @@ void Meter::rounds(std::string_view name, std::string_view ending, u64 (*round)(
         after = count();
     }
     std::nth_element(took.begin(), took.begin() + kRounds / 2, took.end());
-    const Ratio ticks = ratio(took[kRounds / 2], kOperations);
+    const Ratio ticks = ratio(took[kRounds / 2], operations);
     print("bench {}{} {}.{:04} ticks", name, ending, ticks.whole, ticks.ten_thousandths);
     for (std::size_t i = 0; i != before.size(); ++i) {
-        const Ratio grown = ratio(after[i] - before[i], kRounds * kOperations);
+        const Ratio grown = ratio(after[i] - before[i], kRounds * operations);
         print("bench {}{}.{} {}.{:04} per_op", name, ending, kCounters[i].name, grown.whole,
               grown.ten_thousandths);
     }

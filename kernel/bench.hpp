@@ -1,7 +1,7 @@
 // Measuring what a path costs: time, and what it does to TLBs, other CPUs and locks.
 //
-// A line is the median of 21 rounds of 4096 operations, the loop around them included, divided by 4096; a round before
-// them is not counted. The unit is a tick of the TSC: under QEMU's `-icount shift=0` that is one instruction, and every
+// A line is the median of 21 rounds of 4096 operations (of fewer where one is the life of a process), the loop around them
+// included, divided by their number; a round before them is not counted. The unit is a tick of the TSC: under QEMU's `-icount shift=0` that is one instruction, and every
 // run says the same. No tick of the timer falls into a round, because the CPU has none while a line is measured
 // (TickPause), and the thread stays on that CPU.
 //
@@ -51,15 +51,16 @@ class Meter {
         return std::exchange(lines_, before) != before;
     }
 
-    // One line: op(i) for i from 0 to kOperations-1. With kAtOnce, op(i) is called for each kAtOnce-th i only, and does
+    // One line: op(i) for i from 0 to kCount-1. With kAtOnce, op(i) is called for each kAtOnce-th i only, and does
     // kAtOnce operations.
-    template <u32 kAtOnce = 1, typename Op> void measure(std::string_view name, const Op& op) {
-        measure_line<kAtOnce>(name, "", op);
+    template <u32 kAtOnce = 1, u32 kCount = kOperations, typename Op>
+    void measure(std::string_view name, const Op& op) {
+        measure_line<kAtOnce, kCount>(name, "", op);
     }
     // Two lines, NAME and NAME.touched: op(i, touch) maps, calls touch(address), and unmaps.
     template <typename Op> void mapping(std::string_view name, const Op& op) {
-        measure_line<1>(name, "", [op](u32 i) { op(i, [](auto) {}); });
-        measure_line<1>(name, ".touched", [op](u32 i) { op(i, Touch{}); });
+        measure_line<1, kOperations>(name, "", [op](u32 i) { op(i, [](auto) {}); });
+        measure_line<1, kOperations>(name, ".touched", [op](u32 i) { op(i, Touch{}); });
     }
     // A line that was measured elsewhere.
     void report(std::string_view name, u64 ticks);
@@ -71,21 +72,22 @@ class Meter {
         void operator()(const hal::PteCell* cell) const { (void)hal::pte_low(cell); }
     };
 
-    template <u32 kAtOnce, typename Op>
+    template <u32 kAtOnce, u32 kCount, typename Op>
     void measure_line(std::string_view name, std::string_view ending, const Op& op) {
         if (!wanted(name, ending)) return;
         const auto round = [](const void* object) {
             const Op mine =
                 *static_cast<const Op*>(object); // what it refers to is in registers, as far as it fits
             const u64 begin = read_tsc();
-            for (u32 i = 0; i < kOperations; i += kAtOnce)
+            for (u32 i = 0; i < kCount; i += kAtOnce)
                 mine(i);
             return read_tsc() - begin;
         };
-        rounds(name, ending, round, &op);
+        rounds(name, ending, round, &op, kCount);
     }
     bool wanted(std::string_view name, std::string_view ending) const;
-    void rounds(std::string_view name, std::string_view ending, u64 (*round)(const void*), const void* op);
+    void rounds(std::string_view name, std::string_view ending, u64 (*round)(const void*), const void* op,
+                u32 operations);
 
     std::string_view selection_;
     std::string_view group_;

@@ -35,7 +35,7 @@ void measure_local(Meter& meter, Page* const* pages) {
         touch(at);
         kunmap_local(at);
     });
-    const auto nested = [=](u32 first, auto touch) {
+    const auto nested = [=](u32 first, auto touch) __attribute__((always_inline)) {
         const LocalAddr a = kmap_local_page(pages[first]);
         touch(a);
         const LocalAddr b = kmap_local_page(pages[first + 1]);
@@ -66,7 +66,7 @@ void measure_local(Meter& meter, Page* const* pages) {
 
 // A table is a page like any other, reached from the entry that leads to it.
 void measure_tables(Meter& meter, Page* const* pages) {
-    const auto pair = [](Page* table, u32 i, auto touch) {
+    const auto pair = [](Page* table, u32 i, auto touch) __attribute__((always_inline)) {
         hal::PteCell* const entry =
             pte_offset_map(Pte{page_to_pfn(table), kernel_prot.data}, VirtAddr{i << kPageShift});
         touch(entry);
@@ -77,7 +77,7 @@ void measure_tables(Meter& meter, Page* const* pages) {
 }
 
 void measure_global(Meter& meter, Page* const* pages) {
-    const auto pair = [](Page* page, auto touch) {
+    const auto pair = [](Page* page, auto touch) __attribute__((always_inline)) {
         const GlobalAddr at = kmap(page);
         touch(at);
         kunmap(page);
