@@ -246,7 +246,7 @@ include tests/shim/shim.mk
 
 # ------------------------------------------------------------------------------------------------------------- the goals
 .PHONY: all help setup run run-iso gdb iso test test-host test-guest test-matrix test-flushes test-mutants bench \
-    bench-linux bench-cost bench-update format clean FORCE
+    bench-linux bench-cost bench-listing bench-update format clean FORCE
 
 all: $(KERNEL) build/loft.elf build/user/programs compile_commands.json
 
@@ -313,6 +313,10 @@ bench-cost: setup
 	$(Q)$(MAKE) $(COST_KERNELS)
 	$(Q)scripts/bench-cost $(BENCH_OPTIONS) $(COST_KERNELS)
 
+# What a path executes, instruction by instruction: BENCH="kmap.hot vmap16".
+bench-listing: $(KERNEL)
+	$(Q)scripts/bench-listing --kernel $(KERNEL) $(if $(call given,BENCH),$(BENCH),kmap_local.same kmap.hot)
+
 bench-update: build/loft.elf
 	$(Q)scripts/bench --update
 
@@ -339,6 +343,7 @@ make test-mutants   break mm and the kernel in one way after the other: the test
 make bench          what each path of high memory costs, in instructions: a table, and build/bench.json
 make bench-linux    the same of Debian's i386 kernel, side by side, and how either starts with much memory
 make bench-cost     the price of high memory: the same work on kernels with and without; a table and a plot
+make bench-listing  what a path executes, instruction by instruction: BENCH="kmap.hot vmap16"
 make bench-update   the figures of `make bench` are what `make test` compares with from now on
 make gdb            QEMU stopped at the first instruction, gdb attached with symbols and loft's commands
 make iso            an ISO with GRUB: build/loft.iso

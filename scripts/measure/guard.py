@@ -1,7 +1,10 @@
 """The committed table of what each path costs, and the comparison with it."""
+import re
+
 from . import lines, machine
 
 TABLE = 'tests/bench/expected.txt'
+PAGE = 'docs/paths.md'
 KERNEL = '64g-highpte-smp-preempt'
 ELF = f'build/{KERNEL}/loft.elf'
 LIMIT = 1.05  # a path may become 5 % dearer
@@ -34,6 +37,16 @@ def read(path=TABLE):
             elif words and words[0] != 'path':
                 table[words[0]] = dict(zip(COLUMNS, map(float, words[1:])))
     return made_by, table
+
+
+def page_differs(expected, path=PAGE):
+    """Figures in the headings of the page about the paths that are not those of the table."""
+    with open(path, encoding='utf-8') as file:
+        headings = [line for line in file if line.startswith('## ')]
+    said = re.findall(r'`([\w.]+)` (\d+(?:\.\d+)?)', ' '.join(headings))
+    problems = [f'{path} says {name} {figure}, {TABLE} has {expected[name]["ticks"] if name in expected else "no such path"}'
+                for name, figure in said if name not in expected or abs(expected[name]['ticks'] - float(figure)) > 0.05]
+    return problems if said else [f'{path} names no path in its headings']
 
 
 def write(found, made_by, path=TABLE):

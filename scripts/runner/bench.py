@@ -26,5 +26,12 @@ def compare():
     return result
 
 
+def page():
+    result = Result()
+    problems = guard.page_differs(guard.read()[1])
+    result.check(not problems, '; '.join(problems))
+    return result
+
+
 def tests():
-    return [Test('bench/instructions', compare, (guard.ELF,), slow=10)]
+    return [Test('bench/instructions', compare, (guard.ELF,), slow=10), Test('bench/page', page)]
