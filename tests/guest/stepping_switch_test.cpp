@@ -178,7 +178,7 @@ void judge(const Outcome& outcome, u32 least_steps) {
         outcome.rounds);
     CHECK(outcome.complete);
     CHECK_GT(outcome.steps, least_steps);
-    CHECK_GT(outcome.free_steps, outcome.steps / 10);
+    CHECK_GT(outcome.free_steps, outcome.steps / 20);
     CHECK_GT(outcome.switches, outcome.free_steps / 2);
     if (hal::online_cpus().count() > 1) CHECK_GT(outcome.migrations, outcome.loose_steps / 4);
     CHECK_EQ(outcome.unbound, 0u);
