@@ -52,6 +52,12 @@ def elements(array):
     return [array[i] for i in range(first, last + 1)]
 
 
+def print_line(title, values):
+    print(title)
+    for name, value in values.items():
+        print(f'    {name:<14} {value}')
+
+
 def print_fields(title, value):
     print(title)
     for field in value.type.strip_typedefs().fields():
@@ -109,19 +115,34 @@ class Counters(gdb.Command):
         super().__init__('loft-counters', gdb.COMMAND_USER)
 
     def invoke(self, argument, from_tty):
-        for title, name, file in (('tlb', 'loft::tlb_stats', ''), ('kmap_local', 'loft::local_maps', ''),
-                                  ('context', 'loft::context', '')):
-            value = variable(name, file)
+        for title, name in (('tlb', 'loft::tlb_stats'), ('kmap_local', 'loft::local_maps')):
+            value = variable(name)
             if value is not None:
                 print_fields(f'{title} (CPU 0)', value['value_'])
-        pool = variable('loft::(anonymous namespace)::pool', 'pkmap')
-        if pool is not None:
-            print_fields('pkmap', pool['stats'])
-        for title, name, file in (('vmap', 'loft::(anonymous namespace)::stats', 'vmap'),
-                                  ('pages', 'loft::(anonymous namespace)::stats', 'page_alloc')):
-            value = variable(name, file)
-            if value is not None:
-                print_fields(title, value)
+        context = variable('loft::context')
+        if context is not None:
+            context = context['value_']
+            count = number(context['preempt_count'])
+            print_line('context (CPU 0)', {'preempt_depth': count & 0xffff, 'irq_depth': count >> 16,
+                                           'pagefaults_off': number(context['pagefaults_off']),
+                                           'reschedule': number(context['reschedule']),
+                                           'kmaps': -number(context['minus_kmaps']) & 0xffff_ffff})
+        pool, hot = variable('loft::(anonymous namespace)::pool', 'pkmap'), variable('loft::detail::pkmap_hot')
+        if pool is not None and hot is not None:
+            counts = [number(word) & 0xff for word in elements(hot['slot'])[1:number(pool['end'])]]
+            owed, free, idle = counts.count(0xff), counts.count(0), counts.count(1)
+            said = {field.name: number(pool['stats'][field]) for field in pool['stats'].type.strip_typedefs().fields()}
+            said['maps'] = said['reclaimed'] + len(counts) - free - owed
+            for name in ('waits', 'thirds'):
+                said[name] = number(pool[name])
+            print_line('pkmap', {'hand': number(pool['hand']), 'free': free, 'idle': idle, 'owed': owed,
+                                 'used': len(counts) - free - idle - owed, **said})
+        vmap = variable('loft::(anonymous namespace)::state', 'vmap')
+        if vmap is not None:
+            print_line('vmap', {name: number(vmap[name]) for name in ('lazy_pages', 'flushes', 'rounds')})
+        pages = variable('loft::detail::cpu_pages')
+        if pages is not None:
+            print_fields('pages (CPU 0)', pages['value_']['stats'])
 
 
 def read_physical(address, size):

@@ -16,14 +16,6 @@ constexpr u32 kMiddle = 0x155; // an odd place: an error in the upper bits of an
 
 ZoneId zone_at(u32 i) { return static_cast<ZoneId>(i); }
 
-// The cache of vmap's areas keeps its last slab for good. It gets it here, before anything is counted.
-void make_lasting_allocations() {
-    static bool made = false;
-    if (made) return;
-    made = true;
-    if (const Result<VirtAddr> area = vmalloc(kPageSize)) vfree(*area);
-}
-
 } // namespace
 
 void drain_all_cpus() {
@@ -51,7 +43,6 @@ void warm_up_threads(u32 threads) {
 u32 free_frames(ZoneId zone) { return zone_info(zone).free; }
 
 KeepsFreeCounts::KeepsFreeCounts() {
-    make_lasting_allocations();
     vmap_flush();
     for (u32 i = 0; i < kZones; ++i)
         free_[i] = free_frames(zone_at(i));
