@@ -76,7 +76,8 @@ AddressSpace* new_program() {
             space->map(VirtAddr{part.begin}, part.pages << kPageShift, part.prot, MapKind::anonymous, true);
         LOFT_ASSERT(at);
         for (u32 i = 0; i != part.pages; ++i)
-            fault(*space, part.begin + (i << kPageShift), has(part.prot, Prot::write) ? FaultAccess::write : FaultAccess::read);
+            fault(*space, part.begin + (i << kPageShift),
+                  has(part.prot, Prot::write) ? FaultAccess::write : FaultAccess::read);
     }
     return space;
 }
@@ -153,7 +154,8 @@ void measure_walks(Meter& meter, const UserTables* tables) {
         const u32 begin = i / kEntries * paging::kLargeSize;
         u32 seen = 0;
         tables->each_table({begin, begin + paging::kLargeSize}, [&](hal::PteCell* pde, PageRange range) {
-            return each_entry(hal::pte_read(pde), range, [&](hal::PteCell*, Pte, VirtAddr) { return ++seen != 0; });
+            return each_entry(hal::pte_read(pde), range,
+                              [&](hal::PteCell*, Pte, VirtAddr) { return ++seen != 0; });
         });
     });
 }
@@ -207,6 +209,8 @@ bool measure_tables(Meter& meter) {
 
 } // namespace
 
-bool measure_cost(Meter& meter) { return measure_file_cache(meter) && measure_programs(meter) && measure_tables(meter); }
+bool measure_cost(Meter& meter) {
+    return measure_file_cache(meter) && measure_programs(meter) && measure_tables(meter);
+}
 
 } // namespace loft::bench

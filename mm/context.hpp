@@ -32,13 +32,12 @@ inline void preempt_enable() {
     context.add<&Context::preempt_count>(static_cast<u32>(-1));
     if constexpr (config::kPreempt) {
         // A reschedule that was asked for in between happens now.
-        if (!context.equals<&Context::reschedule>(0) && context.equals<&Context::preempt_count>(0)) [[unlikely]]
+        if (!context.equals<&Context::reschedule>(0) && context.equals<&Context::preempt_count>(0))
+            [[unlikely]]
             hal::reschedule();
     }
 }
-inline bool preemptible() {
-    return context.equals<&Context::preempt_count>(0) && hal::irqs_enabled();
-}
+inline bool preemptible() { return context.equals<&Context::preempt_count>(0) && hal::irqs_enabled(); }
 inline u32 irq_depth() { return context.load<&Context::preempt_count>() >> Context::kIrqShift; }
 inline bool in_interrupt() { return irq_depth() != 0; }
 

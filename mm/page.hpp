@@ -134,7 +134,8 @@ inline bool needs_slot(const Page* page) { return config::kHighMem && (config::k
 // The entry that shows the page: its place in the table, of 8 bytes a frame, shifted to where an entry has the frame. The
 // number of the frame is never computed.
 inline Pte::Halves page_halves(const Page* page, PteFlags flags) {
-    const u32 bytes = static_cast<u32>(reinterpret_cast<std::uintptr_t>(page) - reinterpret_cast<std::uintptr_t>(mem_map));
+    const u32 bytes =
+        static_cast<u32>(reinterpret_cast<std::uintptr_t>(page) - reinterpret_cast<std::uintptr_t>(mem_map));
     constexpr u32 kShift = kPageShift - std::countr_zero(sizeof(Page));
     const Pte::Halves flag = flags.halves();
     return {bytes << kShift | flag.low, (config::kPae ? bytes >> (32 - kShift) : 0) | flag.high};

@@ -28,17 +28,17 @@ constexpr u32 kFree = 0, kOwed = slot_count::owed;
 constexpr u32 kMostHolders = (slot_count::most - slot_count::idle) / 2;
 
 struct Pool {
-    hal::Atomic<u32> hand;         // the slot to be tried next
-    hal::Atomic<u32> stop;         // numbers from here on are no slots: the end of the hand's half, or 0 for a while
+    hal::Atomic<u32> hand; // the slot to be tried next
+    hal::Atomic<u32> stop; // numbers from here on are no slots: the end of the hand's half, or 0 for a while
     hal::PteCell* cells = nullptr; // of slot 0
     u32 first_tag = 0;             // that of the first descriptor
 
     // Not beside the hand: who waits for it writes to it.
     alignas(64) SpinLock lock{LockRank::pkmap}; // what follows, and who takes idle slots away
-    u32 end = kPkmapSlots;          // slots 1 to end-1 are used
-    u32 inside = 0;                 // the half that the hand is in
-    bool owes[2]{};                 // the half has slots in kOwed
-    FlushTime debt[2]{};            // since when
+    u32 end = kPkmapSlots;                      // slots 1 to end-1 are used
+    u32 inside = 0;                             // the half that the hand is in
+    bool owes[2]{};                             // the half has slots in kOwed
+    FlushTime debt[2]{};                        // since when
     PkmapStats stats;
 
     hal::Atomic<u32> waits;
@@ -65,7 +65,8 @@ inline bool claim(u32 slot, const Page* page, u32 word) {
     do {
         if (!is_of(word, page) || !(is_idle(word) || is_used(word))) return false;
         if (count_in(word) == slot_count::most)
-            panic("kmap: frame {} is mapped {} times already", page_to_pfn(page), slot_count::most - slot_count::idle);
+            panic("kmap: frame {} is mapped {} times already", page_to_pfn(page),
+                  slot_count::most - slot_count::idle);
     } while (!pkmap_hot.slot[slot].compare_exchange(word, word + 1));
     return true;
 }
@@ -158,7 +159,8 @@ inline bool give(u32 slot, Page* page) {
     hal::pte_set(cell_of(slot), page_halves(page, kernel_prot.pool));
     if (!page->try_set_slot(slot)) [[unlikely]]
         return false;
-    let_use(hal::opaque(slot), page); // or g++ keeps the address of the word, and has no register left for the entry
+    // Opaque, or g++ keeps the address of the word, and has no register left for the entry.
+    let_use(hal::opaque(slot), page);
     return true;
 }
 
@@ -197,7 +199,8 @@ u32 search(const Page* page) {
 }
 
 [[noreturn, gnu::cold, gnu::noinline]] void all_in_use() {
-    panic("kmap: all {} slots of the pool are in use; {} mappings were a thread's third or later, which nothing "
+    panic("kmap: all {} slots of the pool are in use; {} mappings were a thread's third or later, which "
+          "nothing "
           "reserves a slot for",
           pool.end - 1, pool.thirds.load());
 }
@@ -234,13 +237,14 @@ u32 search(const Page* page) {
 
 [[gnu::cold, gnu::noinline]] void report_third(u32 held) {
     if (pool.thirds.fetch_add(1) == 0)
-        log(LogLevel::warn, "kmap", "a thread that holds {} mappings makes another one: only two are sure to be there",
-            held);
+        log(LogLevel::warn, "kmap",
+            "a thread that holds {} mappings makes another one: only two are sure to be there", held);
 }
 
 [[noreturn, gnu::cold, gnu::noinline]] void not_mapped(const Page* page) {
     if (page->slot() == Page::kNoSlot) panic("kunmap: frame {} is not mapped", page_to_pfn(page));
-    panic("kunmap: frame {} is not mapped: nobody uses its slot {} any more", page_to_pfn(page), page->slot());
+    panic("kunmap: frame {} is not mapped: nobody uses its slot {} any more", page_to_pfn(page),
+          page->slot());
 }
 
 bool is_mapped(const Page* page, u32 slot) {
@@ -276,7 +280,8 @@ void kmap_waits() {
 
 void kmap_again() {
     // Of this thread, wherever it runs: one instruction reads it.
-    if (const u32 held = Context::kmaps_of(context.load<&Context::minus_kmaps>()) - 1; held >= 2) report_third(held);
+    if (const u32 held = Context::kmaps_of(context.load<&Context::minus_kmaps>()) - 1; held >= 2)
+        report_third(held);
 }
 
 void kunmap_without_slot(const Page* page) {
@@ -364,8 +369,8 @@ void pkmap_forget(Page* page) {
     if (slot == Page::kNoSlot) return;
     const Taken taken = take_alone(slot);
     if (taken == Taken::no)
-        panic("free of frame {}: kmap still shows it at {} to {} users", page_to_pfn(page), layout::pkmap_addr(slot),
-              users_in(pkmap_hot.slot[slot].load()));
+        panic("free of frame {}: kmap still shows it at {} to {} users", page_to_pfn(page),
+              layout::pkmap_addr(slot), users_in(pkmap_hot.slot[slot].load()));
     if (taken == Taken::owed) note_debt(half_of(slot));
 }
 

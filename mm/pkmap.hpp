@@ -130,15 +130,19 @@ struct PkmapHot {
 extern PkmapHot pkmap_hot;
 
 // Descriptors are 8 bytes long and lie within 128 MiB: 24 bits of their address tell them apart.
-inline u32 slot_tag(const Page* page) { return static_cast<u32>(reinterpret_cast<std::uintptr_t>(page)) << 5; }
+inline u32 slot_tag(const Page* page) {
+    return static_cast<u32>(reinterpret_cast<std::uintptr_t>(page)) << 5;
+}
 
-LOFT_REGPARM GlobalAddr kmap_without_slot(Page* page); // lowmem, or it gets one
-LOFT_REGPARM GlobalAddr kmap_shared(Page* page, u32 slot, u32 word); // the guess was wrong: the word was this one
-void kmap_again();                        // this thread holds one already
+// Lowmem, or it gets one.
+LOFT_REGPARM GlobalAddr kmap_without_slot(Page* page);
+// The guess was wrong: this was the word.
+LOFT_REGPARM GlobalAddr kmap_shared(Page* page, u32 slot, u32 word);
+LOFT_REGPARM void kunmap_shared(const Page* page, u32 slot, u32 word);
+void kmap_again();             // this thread holds one already
+void kunmap_again(Page* page); // this thread holds others
 void kmap_waits();
 void kunmap_without_slot(const Page* page);
-LOFT_REGPARM void kunmap_shared(const Page* page, u32 slot, u32 word); // the guess was wrong
-void kunmap_again(Page* page);  // this thread holds others
 void kunmap_debug(u32 slot);
 
 inline void account_map() {
@@ -163,8 +167,9 @@ inline void give_back(Page* page, u32 slot) {
     if (slot == Page::kNoSlot) return detail::kmap_without_slot(page);
     detail::account_map();
     u32 word = detail::slot_tag(page) | detail::slot_count::idle;
+    // The address is opaque, or g++ computes it between the exchange and the jump, whose flags are then gone.
     if (detail::pkmap_hot.slot[slot].compare_exchange(word, word + 1)) [[likely]]
-        return GlobalAddr{layout::pkmap_addr(hal::opaque(slot))}; // not before the exchange is over: it answers in flags
+        return GlobalAddr{layout::pkmap_addr(hal::opaque(slot))};
     return detail::kmap_shared(page, slot, word);
 }
 
