@@ -245,6 +245,20 @@ TEST_CASE("explorer: a slot that nobody touched is used again without a flush", 
     CHECK(ever);
 }
 
+TEST_CASE("explorer: three CPUs map the same page at once, twice", "[.explorer][explorer-many]") {
+    ONLY_WITH(kHigh);
+    Scene s{3, 6, 8};
+    for (u32 cpu = 0; cpu < 3; ++cpu)
+        s.thread(cpu, [&s, cpu] {
+            map_use_unmap(s.pages[0]);
+            map_use_unmap(s.pages[1 + cpu]); // the pool goes on
+            map_use_unmap(s.pages[4 + cpu]);
+            map_use_unmap(s.pages[0]);
+        });
+    s.explore(sim::reduced(schedules(10'000), 2));
+    s.explore(sim::random(schedules(10'000)));
+}
+
 TEST_CASE("explorer: three CPUs share four slots", "[.explorer][explorer-many]") {
     ONLY_WITH(kHigh);
     Scene s{3, 4, 6};
