@@ -118,8 +118,13 @@ sim::Report Scene::attempt(const sim::Plan& plan) {
 
 sim::Report Scene::explore(sim::Plan plan) {
     const auto begin = std::chrono::steady_clock::now();
-    const char* const wish = std::getenv("LOFT_EXPLORE");
-    if (wish != nullptr && std::string_view{wish} == "full" && plan.kind == sim::Plan::Kind::reduced) plan.limit = ~u64{0};
+    if (const char* const wish = std::getenv("LOFT_EXPLORE")) {
+        const bool full = std::string_view{wish} == "full";
+        if (full && plan.kind == sim::Plan::Kind::reduced)
+            plan.limit = ~u64{0};
+        else if (!full && plan.limit != ~u64{0})
+            plan.limit *= std::strtoull(wish, nullptr, 10);
+    }
     const sim::Report report = attempt(plan);
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     const std::string name = Catch::getResultCapture().getCurrentTestName();

@@ -44,7 +44,7 @@ struct Scene {
     explicit Scene(u32 cpus, u32 slots = 4, u32 pages = 4);
 
     // Runs it, prints how many schedules there were, and fails the test if one of them ends badly. With LOFT_EXPLORE=full in
-    // the environment an exploration that is not by chance has no limit.
+    // the environment an exploration that is not by chance has no limit; with LOFT_EXPLORE=N it has N times as many.
     sim::Report explore(sim::Plan plan);
     // For tests of the explorer: the same without a verdict.
     sim::Report attempt(const sim::Plan& plan);
