@@ -14,6 +14,7 @@
 #include "kernel/user_thread.hpp"
 #include "mm/address_space.hpp"
 #include "mm/context.hpp"
+#include "mm/counters.hpp"
 #include "mm/spinlock.hpp"
 #include "mm/tlb.hpp"
 
@@ -376,21 +377,7 @@ void interrupt_thread(const Thread& thread) {
 
 SchedulerStats scheduler_stats(CpuId cpu) { return run_queues.of(cpu).stats; }
 
-SchedulerStats scheduler_stats_sum() {
-    SchedulerStats sum;
-    hal::online_cpus().for_each([&](CpuId cpu) {
-        const SchedulerStats& one = run_queues.of(cpu).stats;
-        sum.ticks += one.ticks;
-        sum.switches += one.switches;
-        sum.preemptions += one.preemptions;
-        sum.pulled += one.pulled;
-        sum.wakes += one.wakes;
-        sum.kicks += one.kicks;
-        sum.kicked += one.kicked;
-        sum.idles += one.idles;
-    });
-    return sum;
-}
+SchedulerStats scheduler_stats_sum() { return sum_of_cpus(scheduler_stats); }
 
 u32 ready_threads(CpuId cpu) { return run_queues.of(cpu).length.load(); }
 CpuSet idle_cpus() { return CpuSet::from_bits(idle_bits.load()); }

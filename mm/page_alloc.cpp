@@ -2,6 +2,7 @@
 #include "mm/page_alloc.hpp"
 
 #include "mm/buddy.hpp"
+#include "mm/counters.hpp"
 #include "mm/debug.hpp"
 #include "mm/pkmap.hpp"
 
@@ -242,15 +243,7 @@ ZoneInfo zone_info(ZoneId id) {
 }
 
 AllocStats alloc_stats() {
-    AllocStats sum;
-    hal::online_cpus().for_each([&](CpuId cpu) {
-        const AllocStats& one = cpu_pages.of(cpu).stats;
-        sum.refills += one.refills;
-        sum.drains += one.drains;
-        sum.fallbacks += one.fallbacks;
-        sum.failures += one.failures;
-    });
-    return sum;
+    return sum_of_cpus([](CpuId cpu) { return cpu_pages.of(cpu).stats; });
 }
 
 void drain_local_pages() {

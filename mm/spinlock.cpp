@@ -1,6 +1,8 @@
 // The locks each CPU holds, and how many it has taken.
 #include "mm/spinlock.hpp"
 
+#include "mm/counters.hpp"
+
 namespace loft {
 
 LOFT_PERCPU hal::PerCpu<detail::HeldLocks> detail::held_locks;
@@ -14,13 +16,10 @@ void SpinLock::contend(u32 me) {
 }
 
 LockStats lock_stats_sum() {
-    LockStats sum;
-    hal::online_cpus().for_each([&](CpuId cpu) {
+    return sum_of_cpus([](CpuId cpu) {
         const detail::HeldLocks& one = detail::held_locks.of(cpu);
-        sum.taken += one.taken;
-        sum.waits += one.waits;
+        return LockStats{one.taken, one.waits};
     });
-    return sum;
 }
 
 } // namespace loft

@@ -1,6 +1,7 @@
 // TlbBatch: change, flush everywhere, only then free. And the clocks that say who need not be asked.
 #include "mm/tlb.hpp"
 
+#include "mm/counters.hpp"
 #include "mm/kmap_local.hpp"
 #include "mm/page_alloc.hpp"
 #include "mm/remote.hpp"
@@ -166,21 +167,7 @@ TlbStats tlb_stats_of(CpuId cpu) {
     return stats;
 }
 
-TlbStats tlb_stats_sum() {
-    TlbStats sum;
-    hal::online_cpus().for_each([&](CpuId cpu) {
-        const TlbStats one = tlb_stats_of(cpu);
-        sum.invlpg += one.invlpg;
-        sum.non_global += one.non_global;
-        sum.full += one.full;
-        sum.requests += one.requests;
-        sum.rounds += one.rounds;
-        sum.remote += one.remote;
-        sum.skipped_idle += one.skipped_idle;
-        sum.skipped_clean += one.skipped_clean;
-    });
-    return sum;
-}
+TlbStats tlb_stats_sum() { return sum_of_cpus(tlb_stats_of); }
 
 void tlb_init() { time.store(0); }
 
