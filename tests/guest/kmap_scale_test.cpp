@@ -32,18 +32,6 @@ template <typename F> bool yield_until(F&& holds) {
 }
 bool is_parked(const Thread* thread) { return thread->permit.load() == Thread::kAsleep; }
 
-// A smaller pool, for the length of a scope.
-class PoolOf {
-  public:
-    explicit PoolOf(u32 slots) : before_{pkmap_slots()} { pkmap_set_slots(slots); }
-    ~PoolOf() { pkmap_set_slots(before_); }
-    PoolOf(const PoolOf&) = delete;
-    PoolOf& operator=(const PoolOf&) = delete;
-
-  private:
-    u32 before_;
-};
-
 // A thread on every other CPU that keeps it busy, interrupts on, and does what it is told.
 class BusyOthers {
   public:

@@ -197,61 +197,51 @@ void prepare() {
 
 u32 rounds(u32 quick) { return selftest::full() ? quick * 10 : quick; }
 
-} // namespace
-
-SELFTEST(stepping_switch, kmap_local) {
+// body(mine, i) for i below n, stepped among others; `least` steps each. With a pool, in which nobody has to wait.
+template <typename Body> void step_rounds(bool pool, u32 n, u32 least, const Body& body) {
     if (const char* why = cannot_step()) SKIP(why);
     prepare();
     const KeepsFreeCounts counts;
-    const u32 n = rounds(6);
-    judge(step_among_others(false,
-                            [n](Mine& mine) {
-                                for (u32 i = 0; i < n; ++i) {
-                                    const LocalAddr at = kmap_local_page(mine.pages[i % kMine]);
-                                    mine.touch(at, i % kMine);
-                                    kunmap_local(at);
-                                }
+    const PoolOf small{pool ? 2 * hal::online_cpus().count() + 4 : pkmap_slots()};
+    judge(step_among_others(pool,
+                            [&](Mine& mine) {
+                                for (u32 i = 0; i < n; ++i)
+                                    body(mine, i);
                             }),
-          n * 20);
+          n * least);
+}
+
+} // namespace
+
+SELFTEST(stepping_switch, kmap_local) {
+    step_rounds(false, rounds(6), 20, [](Mine& mine, u32 i) {
+        const LocalAddr at = kmap_local_page(mine.pages[i % kMine]);
+        mine.touch(at, i % kMine);
+        kunmap_local(at);
+    });
 }
 
 // The slot shows the page already, unless somebody has used it since.
 SELFTEST(stepping_switch, kmap_local_same_page) {
-    if (const char* why = cannot_step()) SKIP(why);
-    prepare();
-    const KeepsFreeCounts counts;
-    const u32 n = rounds(3);
-    judge(step_among_others(false,
-                            [n](Mine& mine) {
-                                for (u32 i = 0; i < n; ++i) {
-                                    const LocalAddr at = kmap_local_page(mine.pages[0]);
-                                    mine.touch(at, 0);
-                                    kunmap_local(at);
-                                }
-                            }),
-          n * 15);
+    step_rounds(false, rounds(3), 15, [](Mine& mine, u32) {
+        const LocalAddr at = kmap_local_page(mine.pages[0]);
+        mine.touch(at, 0);
+        kunmap_local(at);
+    });
 }
 
 SELFTEST(stepping_switch, kmap_local_nested) {
-    if (const char* why = cannot_step()) SKIP(why);
-    prepare();
-    const KeepsFreeCounts counts;
-    const u32 n = rounds(3);
-    judge(step_among_others(false,
-                            [n](Mine& mine) {
-                                for (u32 i = 0; i < n; ++i) {
-                                    std::array<LocalAddr, 4> at;
-                                    for (u32 k = 0; k < 4; ++k) {
-                                        at[k] = kmap_local_page(mine.pages[(i + k) % kMine]);
-                                        mine.touch(at[k], (i + k) % kMine);
-                                    }
-                                    for (u32 k = 4; k-- > 0;) {
-                                        mine.touch(at[k], (i + k) % kMine);
-                                        kunmap_local(at[k]);
-                                    }
-                                }
-                            }),
-          n * 80);
+    step_rounds(false, rounds(3), 80, [](Mine& mine, u32 i) {
+        std::array<LocalAddr, 4> at;
+        for (u32 k = 0; k < 4; ++k) {
+            at[k] = kmap_local_page(mine.pages[(i + k) % kMine]);
+            mine.touch(at[k], (i + k) % kMine);
+        }
+        for (u32 k = 4; k-- > 0;) {
+            mine.touch(at[k], (i + k) % kMine);
+            kunmap_local(at[k]);
+        }
+    });
 }
 
 // Nothing moves between the two calls; as soon as preemption is on again, it does.
@@ -281,49 +271,29 @@ SELFTEST(stepping_switch, kmap_atomic) {
 
 // The pool is so small that slots are used again all the time.
 SELFTEST(stepping_switch, kmap_and_kunmap) {
-    if (const char* why = cannot_step()) SKIP(why);
-    prepare();
-    const KeepsFreeCounts counts;
-    const u32 before = pkmap_slots(), n = rounds(6);
-    pkmap_set_slots(2 * hal::online_cpus().count() + 4); // nobody waits
-    judge(step_among_others(true,
-                            [n](Mine& mine) {
-                                for (u32 i = 0; i < n; ++i) {
-                                    Page* page = mine.pages[i % kMine];
-                                    const GlobalAddr at = kmap(page);
-                                    mine.touch(at, i % kMine);
-                                    kunmap(page);
-                                }
-                            }),
-          n * 20);
-    pkmap_set_slots(before);
+    step_rounds(true, rounds(6), 20, [](Mine& mine, u32 i) {
+        Page* page = mine.pages[i % kMine];
+        const GlobalAddr at = kmap(page);
+        mine.touch(at, i % kMine);
+        kunmap(page);
+    });
 }
 
 // Two at once, with somebody else's pages in between, and a local mapping on top.
 SELFTEST(stepping_switch, kmap_of_two) {
-    if (const char* why = cannot_step()) SKIP(why);
-    prepare();
-    const KeepsFreeCounts counts;
-    const u32 before = pkmap_slots(), n = rounds(3);
-    pkmap_set_slots(2 * hal::online_cpus().count() + 4);
-    judge(step_among_others(true,
-                            [n](Mine& mine) {
-                                for (u32 i = 0; i < n; ++i) {
-                                    const u32 a = i % kMine, b = (i + 1) % kMine, c = (i + 2) % kMine;
-                                    const GlobalAddr first = kmap(mine.pages[a]);
-                                    const GlobalAddr second = kmap(mine.pages[b]);
-                                    const LocalAddr local = kmap_local_page(mine.pages[c]);
-                                    mine.touch(second, b);
-                                    mine.touch(local, c);
-                                    mine.touch(first, a);
-                                    kunmap_local(local);
-                                    kunmap(mine.pages[a]);
-                                    mine.touch(second, b);
-                                    kunmap(mine.pages[b]);
-                                }
-                            }),
-          n * 60);
-    pkmap_set_slots(before);
+    step_rounds(true, rounds(3), 60, [](Mine& mine, u32 i) {
+        const u32 a = i % kMine, b = (i + 1) % kMine, c = (i + 2) % kMine;
+        const GlobalAddr first = kmap(mine.pages[a]);
+        const GlobalAddr second = kmap(mine.pages[b]);
+        const LocalAddr local = kmap_local_page(mine.pages[c]);
+        mine.touch(second, b);
+        mine.touch(local, c);
+        mine.touch(first, a);
+        kunmap_local(local);
+        kunmap(mine.pages[a]);
+        mine.touch(second, b);
+        kunmap(mine.pages[b]);
+    });
 }
 
 // One credit, so that the thread also sleeps and is woken in the middle of being stepped.
@@ -331,8 +301,8 @@ SELFTEST(stepping_switch, kmap_that_waits) {
     if (const char* why = cannot_step()) SKIP(why);
     prepare();
     const KeepsFreeCounts counts;
-    const u32 before = pkmap_slots(), waits = pkmap_stats().waits, n = rounds(3);
-    pkmap_set_slots(2);
+    const u32 waits = pkmap_stats().waits, n = rounds(3);
+    const PoolOf pool{2};
     const Outcome outcome = step_among_others(true, [n](Mine& mine) {
         for (u32 i = 0; i < n; ++i) {
             Page* page = mine.pages[i % kMine];
@@ -342,7 +312,6 @@ SELFTEST(stepping_switch, kmap_that_waits) {
             kunmap(page);
         }
     });
-    pkmap_set_slots(before);
     selftest::note("{} instructions: {} switches, {} migrations, {} waits", outcome.steps, outcome.switches,
                    outcome.migrations, pkmap_stats().waits - waits);
     CHECK(outcome.complete);

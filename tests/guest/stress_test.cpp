@@ -493,25 +493,6 @@ std::array<Thread*, kThreadsAtMost> thread;
 
 u32 thread_count() { return 2 * hal::online_cpus().count() + 3; }
 
-// The size of the pool for the length of a scope.
-class PoolOf {
-  public:
-    explicit PoolOf(u32 slots) {
-        if constexpr (config::kHighMem) {
-            before_ = pkmap_slots();
-            pkmap_set_slots(std::clamp(slots, 2u, before_));
-        }
-    }
-    ~PoolOf() {
-        if constexpr (config::kHighMem) pkmap_set_slots(before_);
-    }
-    PoolOf(const PoolOf&) = delete;
-    PoolOf& operator=(const PoolOf&) = delete;
-
-  private:
-    u32 before_ = 0;
-};
-
 // The threads work until the operations are done, or until the time is over.
 void wait_for_workers(u32 threads, u64 microseconds) {
     const u64 start = now_us();

@@ -6,9 +6,12 @@
 #include "kernel/selftest.hpp"
 #include "mm/highmem.hpp"
 #include "mm/page_alloc.hpp"
+#include "mm/pkmap.hpp"
 #include "mm/tlb.hpp"
 
 #include <hal/hal.hpp>
+
+#include <algorithm>
 
 namespace loft::guest {
 
@@ -167,6 +170,27 @@ class FlushCounter {
 
   private:
     TlbStats start_;
+};
+
+// ---------------------------------------------------------------------------------------------- the pool
+
+// The pool of kmap has so many slots for the length of a scope (as far as it can). Nobody maps anything at its begin and end.
+class PoolOf {
+  public:
+    explicit PoolOf(u32 slots) {
+        if constexpr (config::kHighMem) {
+            before_ = pkmap_slots();
+            pkmap_set_slots(std::clamp(slots, 2u, before_));
+        }
+    }
+    ~PoolOf() {
+        if constexpr (config::kHighMem) pkmap_set_slots(before_);
+    }
+    PoolOf(const PoolOf&) = delete;
+    PoolOf& operator=(const PoolOf&) = delete;
+
+  private:
+    u32 before_ = 0;
 };
 
 // --------------------------------------------------------------------------------------------- interrupts
