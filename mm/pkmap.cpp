@@ -181,10 +181,10 @@ u32 turn() {
 // Under the lock: a slot is taken for the page. 0 if none was free in two rounds, in which every idle one has been taken away
 // and paid for, and a thread has more than its two.
 u32 search(const Page* page) {
-    // Who takes a number from here on comes to the lock: what is freed here is for us. Numbers that are out already cannot
-    // take all of it: a credit stands for the slot of each. But others go on with the pages that have slots, and in a pool of
-    // four the idle slot may be in the half that is not just left, again and again: with two mappings a thread it is looked
-    // for longer.
+    // Who takes a number from here on comes to the lock: what is freed here is for us. Threads that have their number already
+    // cannot take all of it: the credits of each stand for a slot. But pages that have slots go on being mapped, and in a pool
+    // of four the only idle slot may again and again be in the half that is not just left: where nobody has more than two
+    // mappings, there is one, and it is looked for longer.
     pool.stop.store(0);
     u32 slot = pool.hand.load();
     u32 found = 0;
@@ -199,9 +199,8 @@ u32 search(const Page* page) {
 }
 
 [[noreturn, gnu::cold, gnu::noinline]] void all_in_use() {
-    panic("kmap: all {} slots of the pool are in use; {} mappings were a thread's third or later, which "
-          "nothing "
-          "reserves a slot for",
+    panic("kmap: all {} slots of the pool are in use; {} mappings were a thread's third or later, "
+          "which nothing reserves a slot for",
           pool.end - 1, pool.thirds.load());
 }
 

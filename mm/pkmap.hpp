@@ -67,9 +67,10 @@ class GlobalAddr {
     VirtAddr va_{};
 };
 
-// The caller has a reference to the page. Context: preemptible only, checked in every build. The same address for every caller of the page until all have called
-// kunmap. Sleeps while too many threads hold mappings. A page of lowmem is arithmetic.
-// Inline while the page is mapped. Cost: none for a page that is mapped; at most one flush on each CPU once round the pool.
+// The same address for every caller of the page until all have called kunmap; the caller has a reference to the page.
+// Context: preemptible only, checked in every build. Sleeps while too many threads hold mappings. A page of lowmem is
+// arithmetic. Inline while the page has a slot. Cost: none for a page that has one; at most one flush on each CPU once round
+// the pool.
 // Source: Linux kmap(); FreeBSD sf_buf for the accessed bit; Xen for the clock.
 [[nodiscard]] GlobalAddr kmap(Page* page);
 // By the thread that called kmap. Panics if the page is not mapped, or if this thread has nothing mapped.
