@@ -496,6 +496,24 @@ TEST_CASE("kunmap: of a page that is not mapped is a panic", "[pkmap]") {
     kunmap(pages[0]);
 }
 
+TEST_CASE("kunmap: of a page whose slot is idle is a panic for who has others mapped, too", "[pkmap]") {
+    ONLY_WITH(kHigh);
+    Booted kernel;
+    auto pages = stamped(2);
+    (void)kmap(pages[1]);
+    kunmap(pages[1]);
+    const GlobalAddr held = kmap(pages[0]);
+    const PkmapUse before = pkmap_use();
+    CHECK_PANIC(kunmap(pages[1]), sim::text("kunmap: frame {} is not mapped", page_to_pfn(pages[1])));
+    CHECK(pkmap_use().idle == before.idle);
+    CHECK(pkmap_use().used == 1);
+    CHECK(shows(kmap(pages[1]), pages[1]));
+    kunmap(pages[1]);
+    CHECK(shows(held, pages[0]));
+    kunmap(pages[0]);
+    CHECK(pkmap_use().used == 0);
+}
+
 TEST_CASE("kmap: is caught in every context that must not sleep; kunmap is not", "[pkmap]") {
     Booted kernel;
     Page* page = stamped(1)[0];
