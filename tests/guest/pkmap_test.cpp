@@ -133,15 +133,18 @@ SELFTEST(pkmap, idle_slot_is_a_hit) {
 }
 
 SELFTEST(pkmap, kunmap_of_what_is_not_mapped_panics) {
-    if (const char* why = no_slots_for(1)) SKIP(why);
+    if (const char* why = no_slots_for(2)) SKIP(why);
     const KeepsFreeCounts counts;
-    const Pages<1> pages;
+    const Pages<2> pages;
     REQUIRE(pages.complete());
     CHECK(contains(selftest::catch_panic([&] { kunmap(pages[0]); }), "not mapped"));
     const GlobalAddr at = kmap(pages[0]);
     kunmap(pages[0]);
     CHECK(contains(selftest::catch_panic([&] { kunmap(pages[0]); }), "not mapped"));
     CHECK_EQ(pkmap_count(slot_of(at)), kReleased);
+    // Nor is it because the thread holds another one.
+    const KMap other{pages[1]};
+    CHECK(contains(selftest::catch_panic([&] { kunmap(pages[0]); }), "not mapped"));
 }
 
 SELFTEST(pkmap, freeing_a_mapped_page_panics) {

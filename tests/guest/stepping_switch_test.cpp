@@ -244,6 +244,51 @@ SELFTEST(stepping_switch, kmap_local_nested) {
     });
 }
 
+// One switch, after every instruction in turn, to a thread that maps the same page: what it finds in the slot it believes,
+// so an entry must not be there before the old translation is gone.
+SELFTEST(stepping_switch, a_hit_is_never_stale) {
+    if (const char* why = cannot_step()) SKIP(why);
+    prepare();
+    const KeepsFreeCounts counts;
+    const Pages<2> pages;
+    REQUIRE(pages.complete());
+    sign(pages[0], kSalt);
+    sign(pages[1], kSalt);
+    const CpuSet here = CpuSet::only(hal::this_cpu());
+    hal::Atomic<u32> stop;
+    u32 wrong = 0, looks = 0;
+    auto look = [&] {
+        for (; stop.load() == 0; hal::park()) {
+            const LocalMap map{pages[0]};
+            wrong += !marks_hold(map.addr(), pages.pfn(0), kSalt);
+            ++looks;
+        }
+    };
+    Thread* other = thread_create("other", look, here);
+    REQUIRE(other != nullptr);
+    const auto wake = [other] { hal::unpark(ThreadId{other->id.load()}); };
+    constexpr u32 kInstructions = 60; // more than a map has
+    auto stepped = [&] {
+        for (u32 at = 0; at < kInstructions; ++at) {
+            wrong += !signed_by(pages[1], kSalt); // the TLB has the slot
+            u32 step = 0;
+            step_through([&] { kunmap_local(kmap_local_page(pages[0])); },
+                         [&] {
+                             if (step++ != at || !step_may_wake()) return;
+                             wake();
+                             request_move(hal::this_cpu());
+                         });
+        }
+    };
+    Thread* thread = thread_create("stepped", stepped, here);
+    if (CHECK(thread != nullptr)) thread_join(thread);
+    stop.store(1);
+    wake();
+    thread_join(other);
+    CHECK_GT(looks, 10u);
+    CHECK_EQ(wrong, 0u);
+}
+
 // Nothing moves between the two calls; as soon as preemption is on again, it does.
 SELFTEST(stepping_switch, kmap_atomic) {
     if (const char* why = cannot_step()) SKIP(why);
