@@ -1,4 +1,4 @@
-"""What is checked without running loft: layers, and calls that must not compile."""
+"""What is checked without running loft: layers, calls that must not compile, and lists that have grown old."""
 import glob
 import os
 import re
@@ -72,7 +72,8 @@ def compile_file(compiler, path):
 
 def tests():
     found = [Test('static/layers', lambda: run_script('layers', 'scripts/check-layers')),
-             Test('static/self', lambda: run_script('self', 'scripts/test-runner'))]
+             Test('static/self', lambda: run_script('self', 'scripts/test-runner')),
+             Test('static/mutants', lambda: run_script('mutants', 'scripts/mutants', 'check'))]
     for path in sorted(glob.glob('tests/compile/*.cpp')):
         stem = os.path.basename(path).removesuffix('.cpp')
         for compiler in COMPILERS:
