@@ -1,8 +1,10 @@
 """What the paths of high memory cost, compared with the committed table: the emulator counts instructions, so each figure is
 exact and every run says the same."""
+import re
+
 from measure import guard, machine
 
-from .result import Result, Test
+from .result import Result, Test, read_log, run_program
 
 
 def compare():
@@ -33,5 +35,20 @@ def page():
     return result
 
 
+def listing():
+    """The instructions of a hit of kmap, in order, with the line of source of each."""
+    result = Result(log=f'{machine.LOGS}/bench-listing.log')
+    status = run_program(['scripts/bench-listing', 'kmap.hot'], result.log, 200)
+    result.check(status == 0, f'the status is {status}')
+    text = read_log(result.log)
+    said = re.search(r'^kmap\.hot: (\d+) instructions; ([\d.]+) in the mean', text, re.MULTILINE)
+    result.check(said and float(said[1]) == float(said[2]), 'it does not say how many instructions there are')
+    numbers = [int(number) for number in re.findall(r'^ *(\d+)  \w', text, re.MULTILINE)]
+    result.check(said and numbers == list(range(1, int(said[1]) + 1)), 'it does not list them')
+    result.check('lock cmpxchg' in text and re.search(r' kmap mm/pkmap\.hpp:\d+ .*compare_exchange', text),
+                 'it does not show the exchange with its line of source')
+    return result
+
+
 def tests():
-    return [Test('bench/instructions', compare, (guard.ELF,), slow=10), Test('bench/page', page)]
+    return [Test('bench/listing', listing, (guard.ELF,), slow=10), Test('bench/instructions', compare, (guard.ELF,), slow=10), Test('bench/page', page)]
