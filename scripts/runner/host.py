@@ -20,7 +20,7 @@ SUMMARY = re.compile(r'^test cases: +(\d+) \|(.*)$', re.MULTILINE)
 
 # The ways to break mm between CPUs that are tried each time; `make test-mutants` tries all.
 BROKEN = ('remote-no-wait', 'remote-no-interrupt', 'remote-waits-deaf', 'tlb-idle-left-by-a-store',
-          'tlb-frees-before-the-flush', 'pkmap-flush-after-the-reuse', 'pkmap-claims-whoever-it-is',
+          'tlb-frees-before-the-flush', 'pkmap-flush-after-the-reuse', 'pkmap-nobody-helps', 'pkmap-lost-slot-owes-nothing',
           'credits-woken-before-granted', 'credits-one-per-mapping', 'local-restored-without-flush',
           'space-unmap-does-not-flush', 'root-set-left-before-the-load')
 

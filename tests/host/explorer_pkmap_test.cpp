@@ -129,10 +129,10 @@ TEST_CASE("explorer: a slot that one of two CPUs took in vain is used again", "[
 
 TEST_CASE("explorer: a thread sleeps with a number while the pool goes round", "[.explorer][explorer-pkmap]") {
     ONLY_WITH(kHigh);
-    Scene s{2, 4, 5};
+    Scene s{2, 4, 6};
     s.thread(0, [&s] { map_use_unmap(s.pages[0]); });
     s.thread(1, [&s] {
-        for (const u32 i : {1, 2, 3, 4, 0})
+        for (const u32 i : {1, 2, 3, 4, 5, 0})
             map_use_unmap(s.pages[i]);
     });
     s.explore(sim::reduced(schedules(20'000), 2));
