@@ -1,9 +1,9 @@
 // Measuring what a path costs: time, and what it does to TLBs, other CPUs and locks.
 //
 // A line is the median of 21 rounds of 4096 operations (of fewer where one is the life of a process), the loop around them
-// included, divided by their number; a round before them is not counted. The unit is a tick of the TSC: under QEMU's `-icount shift=0` that is one instruction, and every
-// run says the same. No tick of the timer falls into a round, because the CPU has none while a line is measured
-// (TickPause), and the thread stays on that CPU.
+// included, divided by their number; a round before them is not counted. The unit is a tick of the TSC: under QEMU's
+// `-icount shift=0` that is one instruction, and every run says the same. No tick of the timer falls into a round, because
+// the CPU has none while a line is measured (TickPause), and the thread stays on that CPU.
 //
 // After the line come the counters: how much each has grown in all 21 rounds, on all CPUs, divided by the operations.
 //

@@ -142,7 +142,7 @@ class FullTables {
     u32 filled_ = 0;
 };
 
-// One entry somewhere, as a fault or a pin looks it up; and all entries of a table, as fork, exit and reclaim go through them.
+// One entry somewhere, as a fault or a pin looks it up; and all entries of a table, as fork and exit go through them.
 void measure_walks(Meter& meter, const UserTables* tables) {
     static_assert(kTables * kEntries <= 1u << 16);
     meter.measure("cost.walk_one", [=](u32 i) {
