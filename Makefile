@@ -245,7 +245,7 @@ build/iso-flags: FORCE
 include tests/shim/shim.mk
 
 # ------------------------------------------------------------------------------------------------------------- the goals
-.PHONY: all help setup run run-iso gdb iso test test-host test-guest test-matrix test-flushes test-mutants bench \
+.PHONY: all help setup run run-iso gdb iso test test-host test-guest test-matrix test-cpus test-flushes test-mutants bench \
     bench-linux bench-cost bench-listing bench-update format clean FORCE
 
 all: $(KERNEL) build/loft.elf build/user/programs compile_commands.json
@@ -286,6 +286,9 @@ test-guest: setup
 
 test-matrix: setup
 	$(Q)scripts/run-tests --accel '$(ACCEL)' $(if $(QEMU),--qemu '$(QEMU)') --matrix
+
+test-cpus: setup
+	$(Q)scripts/run-tests --only 'cpus/*'
 
 test-flushes: setup
 	$(Q)scripts/flush-mutants
@@ -337,6 +340,7 @@ make run            install what is missing, build, boot in QEMU; leave with Ctr
 make test           install what is missing, build, run every test; the last line is `N passed, N failed`
 make test-host      only mm over the simulated machine
 make test-guest     only the kernels booted in QEMU
+make test-cpus      a boot on each processor that QEMU knows
 make test-matrix    all 20 kernels, by g++ and by clang, booted and judged
 make test-flushes   leave out one flush of mm after the other: a host test has to fail each time
 make test-mutants   break mm and the kernel in one way after the other: the tests have to notice (hours)

@@ -140,16 +140,16 @@ text_magic:
         db      "Start loft.elf through GRUB's `multiboot` command or QEMU's `-kernel`.", 10, 0
 text_cpuid:
         db      "this CPU has no CPUID instruction.", 10
-        db      "Use a Pentium Pro or later; in QEMU leave out `-cpu` or say `-cpu max`.", 10, 0
+        db      "Use a Pentium Pro or later (in QEMU: `-cpu max`).", 10, 0
 text_lacks:
         db      "this CPU lacks", 0
 text_other_cpu:
         db      ".", 10
 %if LOFT_PAE
-        db      "Use another CPU (in QEMU leave out `-cpu` or say `-cpu max`);", 10
+        db      "Use another CPU (in QEMU: `-cpu max`);", 10
         db      "if it is only PAE that is missing, a kernel built with HIGHMEM=4g runs here.", 10, 0
 %else
-        db      "Use another CPU (in QEMU leave out `-cpu` or say `-cpu max`).", 10, 0
+        db      "Use another CPU (in QEMU: `-cpu max`).", 10, 0
 %endif
 
 section .text

@@ -19,6 +19,7 @@
 #include "kernel/multiboot.hpp"
 #include "kernel/process.hpp"
 #include "kernel/programs.hpp"
+#include "kernel/reach_probe.hpp"
 #include "kernel/report.hpp"
 #include "kernel/scheduler.hpp"
 #include "kernel/selftest.hpp"
@@ -119,6 +120,7 @@ extern "C" [[noreturn]] void kernel_main(u32 magic, u32 info) {
     say_hello();                                  // which kernel this is
     enable_features(options().nopse);             // NX and global pages, before the first entry that has them
     report_cpu();                                 // which processor this is
+    probe_reach();                                // how far its physical addresses go
     start_mm();                                   // own page tables, zones, object cache, all kinds of mapping
     report_address_map();                         // where everything is
     set_double_fault_root(kernel_root());         // the boot page tables are gone

@@ -32,7 +32,8 @@ Size exact_size(u64 bytes) {
 
 void report_cpu() {
     const CpuIdentity& cpu = identify_cpu();
-    log(LogLevel::info, "cpu", "{} {} ({} physical address bits)", cpu.vendor, cpu.brand, cpu.phys_bits);
+    log(LogLevel::info, "cpu", "{} {} ({} physical address bits{})", cpu.vendor, cpu.brand, cpu.phys_bits,
+        cpu.phys_bits_known ? "" : ", if it is as usual");
     const hal::CpuFeatures used = hal::cpu_features();
     log(LogLevel::info, "cpu", "paging: {}, lowmem in {} pages, {}, {}",
         config::kPae ? "PAE, 64-bit entries" : "two levels, 32-bit entries",

@@ -24,7 +24,7 @@ void fixmap_clear(layout::Fix slot) {
 
 BootWindow::BootWindow(PhysAddr phys, u32 bytes) {
     // As far as an entry can point: firmware leaves its tables above what HIGHMEM=off uses as memory, too.
-    const u64 reach = config::kPae ? 64 * GiB : 4 * GiB;
+    const u64 reach = u64{1} << hal::cpu_features().phys_bits;
     const u32 offset = phys.page_offset();
     const u64 wanted = std::min<u64>(u64{offset} + bytes, kPages * kPageSize);
     const u64 possible = phys.value() < reach ? reach - (phys.value() - offset) : 0;

@@ -38,7 +38,7 @@ void log_map(const BootInfo& info) {
     count(map.reserved_entries, "entries are not usable memory");
     count(map.overlapping_bytes, "bytes are in more than one entry");
     count(map.partial_bytes, "usable bytes ignored: not whole pages");
-    count(map.unreachable_frames, "usable pages ignored: beyond what this kernel reaches");
+    count(map.unreachable_frames, "usable pages ignored: beyond what this kernel reaches on this processor");
     count(map.dropped_ranges, "ranges ignored: too many of them");
     count(map.dropped_frames, "usable pages ignored with them");
 }
@@ -64,7 +64,8 @@ u32 frames_below(Pfn end) {
 }
 
 void understand_memory(const BootInfo& info) {
-    physmap_build(map, info.firmware, kMaxPfn);
+    const u32 reach = std::min(kMaxPfn, 1u << (hal::cpu_features().phys_bits - kPageShift));
+    physmap_build(map, info.firmware, reach);
     layout::boundaries = layout::decide(map.end(), info.highmem_bytes, info.vmalloc_bytes);
     (void)layout::regions(); // a debugger can show the map from here on
     u32 end = map.end().value();

@@ -11,11 +11,16 @@
 namespace loft {
 namespace {
 
+// A CPU without extended leaves answers with those of the highest basic leaf: anything.
+constexpr u32 kNoExtendedMax = 0x8001'0000;
+
 constinit CpuIdentity identity{};
 constinit bool identified = false;
 
 // What is switched on. The boot tables use large pages; the rest comes with enable_features.
-constinit hal::CpuFeatures enabled{.large_pages = true, .global = false, .no_execute = false};
+constexpr u32 kMostPhysBits = config::kPae ? 36 : 32; // what this kernel has use for
+constinit hal::CpuFeatures enabled{
+    .large_pages = true, .global = false, .no_execute = false, .phys_bits = kMostPhysBits};
 
 void put_register(char* to, u32 four_characters) { __builtin_memcpy(to, &four_characters, 4); }
 
@@ -43,6 +48,16 @@ void read_signature(CpuIdentity& id, u32 signature) {
     id.stepping = signature & 0xf;
 }
 
+// MAXPHYADDR (SDM vol. 3, 4.1.4). An answer that no processor can mean is none.
+void read_phys_bits(CpuIdentity& id, u32 extended_max) {
+    constexpr u32 kLeast = 32, kMost = 52;
+    if (extended_max >= cpuid_leaf::address_sizes && extended_max < kNoExtendedMax) {
+        id.phys_bits = cpuid(cpuid_leaf::address_sizes).eax & 0xff;
+        id.phys_bits_known = id.phys_bits >= kLeast && id.phys_bits <= kMost;
+    }
+    if (!id.phys_bits_known) id.phys_bits = id.pae ? 36 : 32;
+}
+
 CpuIdentity read_identity() {
     CpuIdentity id{};
     const u32 extended_max = cpuid(cpuid_leaf::extended_max).eax;
@@ -58,13 +73,9 @@ CpuIdentity read_identity() {
     id.cx8 = basic.edx & cpuid_edx::cx8;
     id.apic = basic.edx & cpuid_edx::apic;
     id.pge = basic.edx & cpuid_edx::pge;
-    // A CPU without extended leaves answers with those of the highest basic leaf: anything.
-    const bool extended = extended_max >= cpuid_leaf::extended_features && extended_max < 0x8001'0000;
+    const bool extended = extended_max >= cpuid_leaf::extended_features && extended_max < kNoExtendedMax;
     id.nx = extended && (cpuid(cpuid_leaf::extended_features).edx & cpuid_edx::nx);
-    id.phys_bits = extended && extended_max >= cpuid_leaf::address_sizes
-                       ? cpuid(cpuid_leaf::address_sizes).eax & 0xff
-                   : basic.edx & (cpuid_edx::pae | cpuid_edx::pse36) ? 36
-                                                                     : 32;
+    read_phys_bits(id, extended_max);
     return id;
 }
 
@@ -87,17 +98,23 @@ const CpuIdentity& identify_cpu() {
 void enable_features(bool nopse) {
     const CpuIdentity& cpu = identify_cpu();
     fpu_choose(cpu.features);
-    enabled = {.large_pages = !nopse, .global = cpu.pge, .no_execute = config::kPae && cpu.nx};
+    enabled = {.large_pages = !nopse,
+               .global = cpu.pge,
+               .no_execute = config::kPae && cpu.nx,
+               .phys_bits = cpu.phys_bits < kMostPhysBits ? cpu.phys_bits : kMostPhysBits};
     switch_on();
 }
 
 bool enable_features_like_boot_cpu() {
     const CpuIdentity here = read_identity();
-    if ((enabled.no_execute && !here.nx) || (enabled.global && !here.pge) || !fpu_suits(here.features))
+    if ((enabled.no_execute && !here.nx) || (enabled.global && !here.pge) ||
+        here.phys_bits < enabled.phys_bits || !fpu_suits(here.features))
         return false;
     switch_on();
     return true;
 }
+
+void limit_phys_bits(u32 bits) { enabled.phys_bits = bits; }
 
 hal::CpuFeatures hal::cpu_features() { return enabled; }
 

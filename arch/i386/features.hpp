@@ -15,7 +15,8 @@ struct CpuIdentity {
     u32 family, model, stepping;
     bool pae, pse, pge, tsc, msr, apic, nx, cx8;
     u32 features; // leaf 1, EDX, as it is: programs are told (AT_HWCAP)
-    u32 phys_bits; // width of physical addresses; a guess (36 or 32) where CPUID does not say
+    u32 phys_bits; // width of physical addresses (SDM vol. 3, 4.1.4): by leaf 8000'0008, or what is usual without it
+    bool phys_bits_known; // the leaf is there, and what it says is possible
 };
 
 // Reads CPUID once and keeps the answer. Any context.
@@ -27,7 +28,11 @@ const CpuIdentity& identify_cpu();
 // CPU. From here on hal::cpu_features() says what was switched on. Cost: one CR4 write (flushes the TLB).
 void enable_features(bool nopse);
 
-// The same on another CPU, which shows the boot CPU's choice in its control bits. False if that CPU lacks
+// This processor takes fewer bits of a physical address than CPUID let expect: hal::cpu_features() says so from here on.
+// Boot, before mm_init.
+void limit_phys_bits(u32 bits);
+
+// What enable_features does, on another CPU, which shows the boot CPU's choice in its control bits. False if that CPU lacks
 // something that the boot CPU uses: its kernel mappings would be wrong here.
 bool enable_features_like_boot_cpu();
 

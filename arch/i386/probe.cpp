@@ -16,7 +16,11 @@ const Fixup* find(const Fixup* begin, const Fixup* end, u32 eip) {
     return nullptr;
 }
 
+constinit u32 last_error = 0;
+
 } // namespace
+
+u32 probe_error() { return last_error; }
 
 const Fixup* find_user_copy_fixup(u32 eip) { return find(__extable_begin, __extable_end, eip); }
 const Fixup* find_probe_fixup(u32 eip) { return find(__probes_begin, __probes_end, eip); }
@@ -63,6 +67,7 @@ bool apply_fixup(TrapFrame& frame) {
     const bool fetch = frame.vector == vector::page_fault && read_cr2() == frame.eip;
     const Fixup* fixup = find_probe_fixup(fetch ? *reinterpret_cast<const u32*>(frame.esp()) : frame.eip);
     if (fixup == nullptr) return false;
+    last_error = frame.error;
     frame.eip = fixup->to;
     return true;
 }

@@ -16,6 +16,9 @@ struct TrapFrame;
 [[nodiscard]] bool probe_read32(VirtAddr address, u32& value);
 [[nodiscard]] bool probe_write32(VirtAddr address, u32 value);
 
+// The error code (SDM vol. 3, 4.7) of the fault that the last probe met. Boot CPU, before others run.
+u32 probe_error();
+
 // Calls `address`; the code there is a `ret` (0xC3), or a function without arguments. False if the very first
 // fetch faulted (not present, or NX); what the called code does is its own affair.
 [[nodiscard]] bool probe_exec(VirtAddr address);

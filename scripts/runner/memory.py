@@ -14,6 +14,8 @@ REACH = {'64g': 1 << 36, '4g': 1 << 32}
 FIRMWARE = re.compile(r'\] mm: firmware \[([0-9a-f]+)-([0-9a-f]+)\) type (\d+)')
 IN_USE = re.compile(r'\] mm: in use +\[([0-9a-f]+)-([0-9a-f]+)\)')
 ZONE = re.compile(r'\] mm: zone (\w+): (\d+) frames present, (\d+) managed')
+# What CPUID says of the processor, and what the processor itself takes, if that is less.
+PHYS_BITS = re.compile(r'\] cpu: .*(?:\(| have )(\d+) (?:physical address )?bits')
 DIRECT = re.compile(r'\] map: ([0-9a-f]{8})-([0-9a-f]{8}) .*\bdirect map')
 MEMINFO = re.compile(r'(\w+): +(\d+) kB$', re.MULTILINE)
 NAMES = ('MemTotal', 'MemFree', 'LowTotal', 'LowFree', 'HighTotal', 'HighFree', 'PageTables', 'Bounce')
@@ -78,9 +80,10 @@ def check(result, text, highmem, whole):
                         'the log lacks the firmware map, the address map, or lines of meminfo'):
         return
     pages = usable_pages(entries)
+    reach = min([REACH.get(highmem, LOWMEM)] + [1 << int(bits) for bits in PHYS_BITS.findall(text)])
     direct_end = int(direct.group(2), 16) + 1 - int(direct.group(1), 16)
     lowmem = min(LOWMEM, direct_end)
-    high = count_between(pages, lowmem, REACH[highmem]) if highmem in REACH else 0
+    high = count_between(pages, lowmem, reach) if highmem in REACH else 0
 
     zones = {name.lower(): (int(present), int(managed)) for name, present, managed in ZONE.findall(text)}
     expected = {'dma': count_between(pages, 0, min(DMA_END, lowmem)),
@@ -96,13 +99,13 @@ def check(result, text, highmem, whole):
         if 'highmem' in zones:
             result.check(zones['highmem'][0] == high,
                          f'zone HighMem: {zones["highmem"][0]} frames present, the firmware map has {high}')
-        used = count_in_use(text, pages, lowmem, REACH[highmem]) if highmem in REACH else 0
+        used = count_in_use(text, pages, lowmem, reach) if highmem in REACH else 0
         result.check(info['HighTotal'] * 1024 == (high - used) * PAGE,
                      f'HighTotal is {info["HighTotal"]} kB, the firmware map has {high * PAGE // 1024} kB above lowmem '
                      f'and {used} of these pages are in use')
         ram_end = max((last * PAGE for _, last in pages), default=0)
         if highmem in REACH:
-            ram_end = min(ram_end, REACH[highmem])
+            ram_end = min(ram_end, reach)
         result.check(direct_end == min(LOWMEM, ram_end),
                      f'the direct map is {direct_end:#x} bytes long, RAM ends at {ram_end:#x}')
     else:

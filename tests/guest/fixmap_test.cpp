@@ -9,7 +9,7 @@
 namespace loft::guest {
 namespace {
 
-constexpr u64 kReach = config::kPae ? 64 * GiB : 4 * GiB;
+u64 reach() { return u64{1} << hal::cpu_features().phys_bits; }
 
 // A page of high memory at or above `floor`, or null: blocks are taken until one comes that lies there.
 struct PageAbove {
@@ -94,13 +94,13 @@ SELFTEST(fixmap, window_spans_pages) {
 
 // As far as an entry can point, which is further than HIGHMEM=off uses memory: the firmware's tables lie there, too.
 SELFTEST(fixmap, window_ends_where_the_reach_ends) {
-    const BootWindow last{PhysAddr{kReach - 16}, 64};
+    const BootWindow last{PhysAddr{reach() - 16}, 64};
     CHECK_EQ(last.bytes(), 16u);
     CHECK(readable(last.at() + 12));
 }
 
 SELFTEST(fixmap, window_beyond_the_reach_is_empty) {
-    const BootWindow beyond{PhysAddr{kReach}, 64};
+    const BootWindow beyond{PhysAddr{reach()}, 64};
     CHECK_EQ(beyond.bytes(), 0u);
 }
 

@@ -83,7 +83,8 @@ SELFTEST(zones, account_for_every_usable_frame) {
 
 // RAM beyond what this kernel reaches is left out, and counted (bug 20).
 SELFTEST(zones, unreachable_memory_is_trimmed) {
-    const u32 reach = config::kPae ? 1u << 24 : config::kHighMem ? 1u << 20 : 896 * MiB / kPageSize;
+    const u32 kernel = config::kPae ? 1u << 24 : config::kHighMem ? 1u << 20 : 896 * MiB / kPageSize;
+    const u32 reach = std::min(kernel, 1u << (hal::cpu_features().phys_bits - kPageShift));
     CHECK_LE(physmap().end().value(), reach);
     CHECK_LE(physmap().end().value(), mem_map_count);
     // The frame table itself: it ends before anything that somebody else has, and none of it is free.

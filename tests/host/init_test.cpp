@@ -1,6 +1,7 @@
 // mm_init on machines of every size, with every option, and with maps that firmware should not write.
 #include "mm/init.hpp"
 #include "mm/bootmem.hpp"
+#include "mm/fixmap.hpp"
 #include "mm/highmem.hpp"
 #include "mm/pagetable.hpp"
 #include "mm/vmap.hpp"
@@ -114,6 +115,19 @@ TEST_CASE("init: 64 GiB, of which QEMU puts one behind 36 bits", "[init][64G]") 
     CHECK(kernel.machine.logged(sim::text("{} usable pages ignored: beyond what this kernel reaches", beyond)));
     // 8 bytes a frame: the table must leave lowmem usable.
     CHECK(meminfo().low_free >= 740 * KiB);
+}
+
+TEST_CASE("init: a processor that takes 32 bits has no memory above 4 GiB", "[init]") {
+    if (!config::kPae) return;
+    Setup setup = machine(8 * GiB);
+    setup.machine.features.phys_bits = 32;
+    Booted kernel{setup}; // an entry with more bits would be a fault of the simulated machine
+    const FrameCount count{kernel.info.firmware};
+    CHECK(physmap().end() <= Pfn{1u << 20});
+    CHECK(physmap().frames() == count.usable(0, 1u << 20));
+    CHECK(physmap().unreachable_frames == count.usable(1u << 20, FrameCount::kFrames));
+    CHECK(BootWindow{PhysAddr{4 * GiB}, 16}.bytes() == 0);
+    CHECK(BootWindow{PhysAddr{4 * GiB - 16}, 32}.bytes() == 16);
 }
 
 TEST_CASE("init: a map that is unsorted, overlapping, wrapping and full of nonsense", "[init]") {

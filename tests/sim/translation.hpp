@@ -56,6 +56,7 @@ struct Features {
     bool large_pages = true; // what hal::cpu_features() says; the walker itself always knows large pages
     bool global = true;      // CR4.PGE
     bool no_execute = config::kPae; // EFER.NXE
+    u32 phys_bits = config::kPae ? 36 : 32; // width of physical addresses (SDM vol. 3, 4.1.4)
 };
 
 // Who changed an entry.
@@ -84,10 +85,10 @@ inline RawCell* cell(u32 table, u32 index) {
     return reinterpret_cast<RawCell*>(ram_at((u64{table} << kPageShift) + index * kCellSize));
 }
 
-// Bits that make the walker fault (4.3 table 4-4, 4.4 tables 4-9 to 4-11): addresses above 36 bits, NX where
+// Bits that make the walker fault (4.3 table 4-4, 4.4 tables 4-9 to 4-11): addresses beyond the CPU's width, NX where
 // it is off, and the bits between the attributes of a large page and its frame.
 constexpr bool reserved(RawPte e, bool is_large, const Features& f) {
-    u64 bits = config::kPae ? ~kFrame & 0x7fff'ffff'ffff'f000ull : 0;
+    u64 bits = config::kPae ? ~((u64{1} << f.phys_bits) - 1) & 0x7fff'ffff'ffff'ffffull : 0;
     if (!f.no_execute && config::kPae) bits |= kNx;
     if (is_large) bits |= (paging::kLargeSize - 1) & 0xffff'e000u; // bit 12 is PAT
     return (u64{e} & bits) != 0;

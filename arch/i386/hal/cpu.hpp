@@ -87,6 +87,7 @@ struct CpuFeatures {
     bool large_pages; // PSE, or PAE, and not switched off by `nopse`
     bool global;      // PGE
     bool no_execute;  // NX, and EFER.NXE is set
+    u32 phys_bits;    // an entry may have addresses of so many bits: 36 (PAE) or 32 at most
 };
 CpuFeatures cpu_features(); // arch/i386/features.cpp; right from the first line of kernel_main on
 

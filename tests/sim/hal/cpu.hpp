@@ -64,10 +64,11 @@ struct CpuFeatures {
     bool large_pages;
     bool global;
     bool no_execute;
+    u32 phys_bits;
 };
 inline CpuFeatures cpu_features() {
     const sim::Features& f = sim::machine().features();
-    return {f.large_pages, f.global, f.no_execute};
+    return {f.large_pages, f.global, f.no_execute, f.phys_bits};
 }
 
 template <typename T> class PerCpu {
