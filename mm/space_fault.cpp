@@ -98,12 +98,15 @@ Page* AddressSpace::own(const UserArea& area, VirtAddr va, hal::PteCell* cell, P
     Page* copy = alloc_page(Gfp::user);
     if (copy == nullptr) return nullptr;
     copy_highpage(copy, page);
-    hal::pte_exchange(cell, user_entry(page_to_pfn(copy), area, true));
-    // The others may write to the old page as soon as it is put: by then nobody here sees it any more.
+    // The copy is shown only when no CPU has a translation of the old page. If it were shown before that, one CPU could
+    // store to the copy and raise a flag, and another one could see the flag and still read the old page: a program would
+    // see its stores out of order (SDM vol. 3, 8.2.2). A thread that finds no entry here faults, and waits for the mutex.
+    (void)hal::pte_take(cell);
     TlbBatch batch{root_};
     batch.add(va);
     batch.put_after(page);
     batch.flush();
+    hal::pte_set(cell, user_entry(page_to_pfn(copy), area, true));
     return copy;
 }
 

@@ -237,6 +237,13 @@ PROGRAM(threads, "threads")
 PROGRAM(thread_local_storage, "tls")
 PROGRAM(floating_point, "fpu")
 
+// Its three threads spin, each on a CPU of its own.
+SELFTEST(user, stores_are_seen_in_order) {
+    if (const char* why = needs_program("order")) SKIP(why);
+    if (hal::online_cpus().count() < 3) SKIP("this takes three CPUs");
+    expect_success("order", selftest::full() ? "20" : "1");
+}
+
 // A fork bomb without a bound but what the kernel has: threads for everybody, then an error, and everything back.
 SELFTEST(user, fork_bomb) {
     if (const char* why = needs_program("forks")) SKIP(why);

@@ -179,6 +179,31 @@ TEST_CASE("explorer: two sides of a fork write at the same time", "[.explorer][e
     w.s.explore(sim::random(schedules(6'000)));
 }
 
+// Message passing across a copy on write: one thread makes the copy, a second one stores to the page and raises a flag, a
+// third one had the old page in its TLB. x86 shows stores in order (SDM vol. 3, 8.2.2), whatever page they are in.
+TEST_CASE("explorer: stores are seen in order across a copy on write", "[.explorer][explorer-space]") {
+    World w{3};
+    run_in(w.space);
+    const Owned child = fork_of(*w.space);
+    user_store(page(1), 0); // the flag has a page of its own again
+    run_in(nullptr);
+    REQUIRE(w.space->protect(page(0), kPageSize, kRead));
+    REQUIRE(w.space->protect(page(0), kPageSize, kReadWrite));
+    w.program(0, [] { user_store(page(0) + 4, 1); });
+    w.program(1, [] {
+        user_store(page(0), 7);
+        user_store(page(1), 1);
+    });
+    w.program(2, [] {
+        static_cast<void>(user_load(page(0)));
+        if (user_load(page(1)) != 1) return;
+        sim::expect(user_load(page(0)) == 7, "the flag is seen, so the datum is");
+    });
+    w.s.loose_books = true;
+    w.s.explore(sim::reduced(schedules(4'000), 2));
+    w.s.explore(sim::random(schedules(30'000)));
+}
+
 TEST_CASE("explorer: a lazy CPU against the end of the space", "[.explorer][explorer-space]") {
     World w{2};
     // CPU 1 ran the program and goes on to another one, or to nothing; the last reference goes on CPU 0.

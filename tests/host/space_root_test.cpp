@@ -249,6 +249,28 @@ TEST_CASE("space root: a copy on write is seen by every CPU of the space", "[spa
     sim::on_cpu(k1, [&] { CHECK(user_load(t.page(0)) == 100); });
 }
 
+// A thread that finds the copy may store to it and raise a flag. A thread that sees the flag must not find the old page.
+TEST_CASE("space root: a copy on write appears when no CPU has the old page any more", "[space_root][fork]") {
+    Two t;
+    const Owned child = fork_of(*t);
+    sim::on_cpu(k1, [&] { CHECK(user_load(t.page(0)) == 1); });
+    const u64 old = t.phys(0);
+    u32 seen = 0;
+    Intruder other{[&] {
+        const auto now = oracle_walk(t->root().value(), t.page(0).value());
+        if (!now || now->phys == old) return;
+        ++seen;
+        sim::on_cpu(k1, [&] { REQUIRE(user_load(t.page(0)) == 1); }); // a stale translation throws
+    }};
+    {
+        const sim::ScopedHook hook{[&](sim::Point) { other(); }};
+        REQUIRE(t->handle_fault(t.page(0), FaultAccess::write) == FaultResult::resolved);
+    }
+    other.finish();
+    CHECK(seen > 0);
+    CHECK(t.phys(0) != old);
+}
+
 TEST_CASE("space root: fork takes the right to write from every CPU", "[space_root][fork]") {
     Two t;
     Owned child = fork_of(*t);
