@@ -12,32 +12,32 @@ LOFT_PERCPU hal::PerCpu<TlbStats> tlb_stats;
 
 namespace {
 
-hal::Atomic<u32> time;                       // of the youngest debt
-hal::Atomic<u32> clock_of[config::kMaxCpus]; // each CPU is clean up to here
-hal::Atomic<u32> idle_of[config::kMaxCpus];  // 1: idle, looks at the time before it runs anything
+hal::Counter time;                          // of the youngest debt
+hal::Counter clock_of[config::kMaxCpus];    // each CPU is clean up to here; only that CPU sets it
+hal::Atomic<u32> idle_of[config::kMaxCpus]; // 1: idle, looks at the time before it runs anything
 
-// Times wrap; no CPU stays 2^31 debts behind, because no CPU stays awake that long without an answer.
-bool is_before(FlushTime a, FlushTime b) { return static_cast<int>(a - b) < 0; }
+// DEBUG kernels reach a carry into the high half early: a time that is cut to 32 bits anywhere fails there.
+constexpr FlushTime kFirstTime = config::kDebug ? (FlushTime{1} << 32) - 256 : 0;
 
 } // namespace
 
-FlushTime tlb_new_debt() { return time.fetch_add(1) + 1; }
+FlushTime tlb_new_debt() { return time.increment(); }
 
 void tlb_flush_local_non_global(hal::Site site) {
     // Read before the flush: an entry that goes away in between is younger than what the clock will say.
     const FlushTime now = time.load();
     tlb_stats.add<&TlbStats::non_global>(1);
     hal::flush_non_global(site);
-    clock_of[hal::this_cpu().value()].store(now);
+    clock_of[hal::this_cpu().value()].set(now);
 }
 
 void tlb_load_root(PhysAddr root) {
     const FlushTime now = time.load();
     hal::load_root(root);
-    clock_of[hal::this_cpu().value()].store(now);
+    clock_of[hal::this_cpu().value()].set(now);
 }
 
-bool tlb_is_clean(CpuId cpu, FlushTime debt) { return !is_before(clock_of[cpu.value()].load(), debt); }
+bool tlb_is_clean(CpuId cpu, FlushTime debt) { return clock_of[cpu.value()].load() >= debt; }
 bool tlb_is_idle(CpuId cpu) { return idle_of[cpu.value()].load() != 0; }
 
 void tlb_enter_idle() { idle_of[hal::this_cpu().value()].exchange(1); }
@@ -91,7 +91,7 @@ void TlbBatch::add(VirtAddr va, u32 pages) {
 
 void TlbBatch::add_debt(FlushTime debt) {
     LOFT_ASSERT(kind_ == Kind::non_global);
-    if (!old_debt_ || is_before(debt_, debt)) debt_ = debt;
+    if (!old_debt_ || debt_ < debt) debt_ = debt;
     old_debt_ = true;
 }
 
@@ -169,12 +169,12 @@ TlbStats tlb_stats_of(CpuId cpu) {
 
 TlbStats tlb_stats_sum() { return sum_of_cpus(tlb_stats_of); }
 
-void tlb_init() { time.store(0); }
+void tlb_init() { time.set(kFirstTime); }
 
 void tlb_init_cpu(CpuId cpu) {
     tlb_stats.of(cpu) = TlbStats{};
     // A CPU that starts has an empty TLB.
-    clock_of[cpu.value()].store(time.load());
+    clock_of[cpu.value()].set(time.load());
     idle_of[cpu.value()].store(0);
 }
 

@@ -38,7 +38,10 @@ TlbStats tlb_stats_sum();         // of all online CPUs
 // which time it is known to be clean: it reads the time, flushes all that is not global, and then sets its clock to the
 // time that it read. An entry that was taken away before the time grew to t is therefore in no TLB of a CPU whose clock is t
 // or more. Nothing else is evidence: not who called kmap, because addresses travel.
-using FlushTime = u32;
+//
+// A CPU that runs one busy thread answers requests by invlpg, and an idle one may sleep: nothing bounds how far a clock falls
+// behind. So times have 64 bits and do not wrap.
+using FlushTime = u64;
 
 // The entries that the caller took away until now belong to the time returned. Any context.
 FlushTime tlb_new_debt();

@@ -46,6 +46,9 @@
 // hal/atomic.hpp  Atomic<T>                       at most 32 bits; sequentially consistent but for load and
 //                                                 store (acquire, release)
 //                 increment_is_positive           adds 1 in one instruction: is the signed sum above 0?
+//                 Counter                         64 bits that only grow and never wrap. increment (returns the
+//                                                 new value) and set are one atomic step each; set is for a
+//                                                 counter with one writer, or while nobody else uses it
 // hal/plain.hpp   Plain<T>                        at most 32 bits; read and written by several CPUs, each
 //                                                 time by one plain instruction: no tearing, no order but
 //                                                 the machine's own (TSO)
@@ -99,6 +102,13 @@ concept AtomicWord = requires(A word, u32 value) {
     { word.compare_exchange(value, value) } -> std::same_as<bool>;
     { word.fetch_add(value) } -> std::same_as<u32>;
     word.store(value);
+};
+
+template <typename C>
+concept GrowingCount = requires(C count, const C& shared, u64 value) {
+    { shared.load() } -> std::same_as<u64>;
+    { count.increment() } -> std::same_as<u64>;
+    count.set(value);
 };
 
 template <typename P>

@@ -1,6 +1,7 @@
 // hal/atomic: words that several CPUs change. Contract: arch/base/hal_contract.hpp.
 //
-// 32 bits at most: std::atomic<u64> would become an x87 load or a library call (house.md, "Traps seen").
+// Atomic has 32 bits at most: std::atomic<u64> would become an x87 load or a library call (house.md, "Traps seen"). What needs
+// 64 bits is a count that only grows, and for that plain loads are enough to read it.
 #pragma once
 
 #include "arch/base/types.hpp"
@@ -32,6 +33,45 @@ requires(sizeof(T) <= 4) class Atomic {
 
   private:
     std::atomic<T> value_{};
+};
+
+// 64 bits: at a billion counts a second it lasts for 584 years.
+class alignas(8) Counter {
+  public:
+    constexpr Counter() = default;
+
+    u64 load() const {
+        // As the number only grows, a high half that is the same before and after belongs to the low half in between.
+        for (;;) {
+            const u32 high = high_, low = low_;
+            if (high_ != high) continue;
+            asm volatile("" ::: "memory"); // an acquire, as Atomic's
+            return u64{high} << 32 | low;
+        }
+    }
+    u64 increment() {
+        u64 old = load();
+        while (!replace(old, old + 1)) {
+        }
+        return old + 1;
+    }
+    void set(u64 value) {
+        u64 old = load();
+        while (!replace(old, value)) {
+        }
+    }
+
+  private:
+    // An aligned 8-byte locked operation is atomic (SDM vol. 3, 8.1.1). `old` becomes what was found.
+    bool replace(u64& old, u64 value) {
+        bool done;
+        asm volatile("lock cmpxchg8b %1"
+                     : "+A"(old), "+m"(low_), "+m"(high_), "=@ccz"(done)
+                     : "b"(static_cast<u32>(value)), "c"(static_cast<u32>(value >> 32))
+                     : "memory");
+        return done;
+    }
+    volatile u32 low_ = 0, high_ = 0;
 };
 
 } // namespace loft::hal

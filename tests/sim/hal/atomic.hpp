@@ -62,4 +62,30 @@ requires(sizeof(T) <= 4) class Atomic {
     T value_{};
 };
 
+// The real one reads its halves one after the other; what it returns is the number at one of these moments.
+class Counter {
+  public:
+    constexpr Counter() = default;
+    Counter(const Counter&) = delete;
+    Counter& operator=(const Counter&) = delete;
+
+    u64 load() const {
+        sim::schedule_point(sim::Point::load);
+        return sim::read_variable(value_);
+    }
+    u64 increment() {
+        sim::schedule_point(sim::Point::atomic);
+        sim::touch(&value_, true);
+        return ++value_;
+    }
+    void set(u64 value) {
+        sim::schedule_point(sim::Point::atomic);
+        sim::touch(&value_, true);
+        value_ = value;
+    }
+
+  private:
+    u64 value_ = 0;
+};
+
 } // namespace loft::hal

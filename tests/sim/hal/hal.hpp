@@ -17,6 +17,7 @@ namespace loft::hal {
 static_assert(PteAccess<PteCell, Pte>);
 static_assert(TlbControl<Site>);
 static_assert(AtomicWord<Atomic<u32>>);
+static_assert(GrowingCount<Counter>);
 static_assert(PlainWord<Plain<u32>>);
 static_assert(BoundedWait<Deadline>);
 static_assert(std::same_as<decltype(user_copy_in), UserCopyIn> && std::same_as<decltype(user_copy_out), UserCopyOut>);
