@@ -36,14 +36,14 @@ struct Pipe {
     WaitQueue readable, writable;
     hal::Atomic<u32> ends{2}; // that are still open
 };
-Cache<Pipe> pipes{"pipe"};
+Cache<Pipe> pipes{"pipe", Gfp::user_low};
 
 } // namespace
 
 bool make_pipe(PipeEnds& ends) {
     Pipe* pipe = pipes.make();
     if (pipe == nullptr) return false;
-    pipe->page = alloc_page(Gfp::high);
+    pipe->page = alloc_page(Gfp::user);
     if (pipe->page == nullptr) {
         pipes.destroy(pipe);
         return false;

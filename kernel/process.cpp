@@ -15,8 +15,8 @@
 namespace loft {
 namespace {
 
-Cache<Process> process_cache{"process"};
-Cache<UserThread> user_thread_cache{"user_thread"};
+Cache<Process> process_cache{"process", Gfp::user_low};
+Cache<UserThread> user_thread_cache{"user_thread", Gfp::user_low};
 
 // Who is whose child, and which threads a process has. Short, and never held while anything is allocated.
 constinit SpinLock family;
@@ -113,7 +113,7 @@ void begin_program(void* argument) {
 // False: there is no memory for another one. What `thread` is made of stays the caller's then.
 bool run_thread(UserThread& thread) {
     link_thread(thread);
-    if (thread_create(thread.process->name_view(), begin_program, &thread) != nullptr) return true;
+    if (thread_create(thread.process->name_view(), begin_program, &thread, kEveryCpu, Gfp::user) != nullptr) return true;
     const SpinGuard guard{family};
     unlink_thread(thread);
     return false;

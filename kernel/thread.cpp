@@ -15,7 +15,8 @@
 namespace loft {
 namespace {
 
-Cache<Thread> thread_cache{"thread"};
+// Never more than kMaxThreads of them, and they stay: also for threads of programs they come from what the kernel has.
+Cache<Thread> thread_cache{"thread", Gfp::kernel};
 
 // A ThreadId is an index into the table, and above it how often the place was used: a thread that comes later has another.
 constexpr u32 kIndexBits = 10, kIndexMask = (1u << kIndexBits) - 1;
@@ -101,10 +102,10 @@ const char* thread_state_name(ThreadState state) {
     return "?";
 }
 
-Thread* thread_create(std::string_view name, ThreadFunction run, void* argument, CpuSet affinity) {
+Thread* thread_create(std::string_view name, ThreadFunction run, void* argument, CpuSet affinity, Gfp gfp) {
     might_sleep("thread_create");
     LOFT_ASSERT((affinity.bits() & hal::online_cpus().bits()) != 0);
-    const KernelStack stack = make_stack(kThreadStackBytes);
+    const KernelStack stack = make_stack(kThreadStackBytes, gfp);
     if (!stack.exists()) return nullptr;
     Thread* thread = take_descriptor(name);
     if (thread == nullptr) {
@@ -195,8 +196,8 @@ bool in_stack_guard(VirtAddr va) {
            (me != nullptr && below(me->stack_begin)) || below(VirtAddr{double_fault_stack.mine().begin});
 }
 
-KernelStack make_stack(u32 bytes) {
-    const Result<VirtAddr> memory = vmalloc(bytes);
+KernelStack make_stack(u32 bytes, Gfp gfp) {
+    const Result<VirtAddr> memory = vmalloc(bytes, gfp);
     if (!memory) return {};
     return {*memory, *memory + bytes};
 }

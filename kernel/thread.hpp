@@ -10,6 +10,7 @@
 #include "arch/base/cpu_set.hpp"
 #include "mm/context.hpp"
 #include "mm/kmap_local.hpp"
+#include "mm/page_alloc.hpp"
 
 #include <hal/hal.hpp>
 
@@ -82,10 +83,11 @@ inline constexpr u32 kThreadStackBytes = 16 * KiB;
 inline constexpr u32 kMaxThreads = 1023;
 
 // A thread that runs run(argument), on a CPU of `affinity` that is online (at least one), and ends when it returns. The
-// name is cut to what fits. Null when there is no memory for it. Every thread must be joined. Preemptible context.
+// name is cut to what fits. `gfp`: where the frames of its stack come from; Gfp::user for a thread of a program, which leaves
+// the kernel's reserve alone. Null when there is no memory for it. Every thread must be joined. Preemptible context.
 inline constexpr CpuSet kEveryCpu = CpuSet::from_bits(~u32{0});
 [[nodiscard]] Thread* thread_create(std::string_view name, ThreadFunction run, void* argument,
-                                    CpuSet affinity = kEveryCpu);
+                                    CpuSet affinity = kEveryCpu, Gfp gfp = Gfp::high);
 // With something callable, which the caller keeps until it has joined the thread.
 template <typename F>
 [[nodiscard]] Thread* thread_create(std::string_view name, F& body, CpuSet affinity = kEveryCpu) {
@@ -119,7 +121,7 @@ struct KernelStack {
     VirtAddr end{};
     bool exists() const { return end != VirtAddr{}; }
 };
-KernelStack make_stack(u32 bytes);
+KernelStack make_stack(u32 bytes, Gfp gfp = Gfp::high);
 void give_back_stack(KernelStack stack);
 void set_double_fault_stack(CpuId cpu, KernelStack stack); // for in_stack_guard
 

@@ -8,7 +8,7 @@
 namespace loft {
 namespace {
 
-Cache<AddressSpace> space_cache{"address_space"};
+Cache<AddressSpace> space_cache{"address_space", Gfp::user_low};
 
 struct Active {
     AddressSpace* space = nullptr; // of the thread that runs

@@ -9,7 +9,7 @@
 namespace loft {
 namespace {
 
-Cache<UserArea> area_cache{"area"};
+Cache<UserArea> area_cache{"area", Gfp::user_low};
 
 // Do two neighbours say the same? Those of one object were cut from one area, so their pages follow each other too.
 bool can_join(const UserArea& a, const UserArea& b) {

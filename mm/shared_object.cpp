@@ -7,7 +7,7 @@
 namespace loft {
 namespace {
 
-Cache<SharedObject> object_cache{"shared_object"};
+Cache<SharedObject> object_cache{"shared_object", Gfp::user_low};
 
 } // namespace
 

@@ -22,7 +22,7 @@ void ObjectCache::reset() {
 }
 
 ObjectCache::Slab* ObjectCache::grow() {
-    Page* page = alloc_page(Gfp::kernel);
+    Page* page = alloc_page(gfp_);
     if (page == nullptr) return nullptr;
     page->set_type(PageType::slab);
     auto* memory = hal::lowmem_ptr<std::byte>(direct_addr(page_to_pfn(page)));

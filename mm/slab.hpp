@@ -1,5 +1,8 @@
 // The object cache: everything small that mm and the kernel need, in lowmem, one size a cache.
 //
+// A cache says for whom its objects are: Gfp::kernel, or Gfp::user_low for what a program makes the kernel take by its calls
+// (an area for each mmap, a process for each fork). Programs leave the kernel's reserve alone, however many calls they make.
+//
 // A slab is one lowmem frame: a header, then objects; free objects are linked through their own first word.
 // The header lies at the start of the frame, so freeing needs the object's address only.
 #pragma once
@@ -37,12 +40,14 @@ struct CacheStats {
 
 class ObjectCache {
   public:
-    // size at least 1, at most kMaxSize; align a power of two up to 64. At most kMaxObjects fit a slab.
+    // size at least 1, at most kMaxSize; align a power of two up to 64. At most kMaxObjects fit a slab. `gfp`: where the
+    // frames of the slabs come from, and what they leave there; kernel or user_low.
     static constexpr u32 kMaxSize = 1024;
     static constexpr u32 kMaxObjects = 512;
-    constexpr ObjectCache(const char* name, u32 size, u32 align) : name_{name}, size_{size}, align_{align} {}
+    constexpr ObjectCache(const char* name, u32 size, u32 align, Gfp gfp)
+        : name_{name}, size_{size}, align_{align}, gfp_{gfp} {}
 
-    // Null when lowmem is out. Context: any.
+    // Null when lowmem is out, or what is left of it is not for this cache. Context: any.
     [[nodiscard]] void* alloc();
     // Panics on an address that is not an object of this cache, or that is free already. Context: any.
     void free(void* object);
@@ -67,6 +72,7 @@ class ObjectCache {
     const char* name_;
     u32 size_;
     u32 align_;
+    Gfp gfp_;
     SpinLock lock_{LockRank::cache};
     SlabLink partial_; // slabs with at least one object free; full ones are in no list
     CacheStats stats_;
@@ -75,7 +81,7 @@ class ObjectCache {
 // A cache of T.
 template <typename T> class Cache {
   public:
-    explicit constexpr Cache(const char* name) : cache_{name, sizeof(T), alignof(T)} {}
+    constexpr Cache(const char* name, Gfp gfp) : cache_{name, sizeof(T), alignof(T), gfp} {}
 
     template <typename... Args> [[nodiscard]] T* make(Args&&... args) {
         void* memory = cache_.alloc();

@@ -17,7 +17,7 @@ constexpr u32 kKernelEntry = layout::kPageOffset >> paging::kLargeShift; // of t
 struct alignas(32) Pdpt {
     RawPte entry[4];
 };
-ObjectCache pdpt_cache{"pdpt", 32, 32};
+ObjectCache pdpt_cache{"pdpt", 32, 32, Gfp::user_low};
 static_assert(!config::kPae || sizeof(Pdpt) == 32);
 
 hal::PteCell* cells_at(PhysAddr phys) {

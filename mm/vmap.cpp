@@ -255,7 +255,7 @@ void vunmap(VirtAddr addr) {
     });
 }
 
-Result<VirtAddr> vmalloc(u32 bytes) {
+Result<VirtAddr> vmalloc(u32 bytes, Gfp gfp) {
     might_sleep("vmalloc");
     const u32 pages = pages_for(bytes);
     const u32 area = with_lock(state.lock, [pages] { return has_room(pages) ? take(pages, Kind::vmalloc) : 0; });
@@ -263,11 +263,11 @@ Result<VirtAddr> vmalloc(u32 bytes) {
     const VirtAddr begin = addr_of(area);
     hal::PteCell* cell = kernel_pte(begin);
     for (u32 i = 0; i < pages; ++i) {
-        Page* page = alloc_page(Gfp::high);
+        Page* page = alloc_page(gfp);
         if (page == nullptr) {
             // Frames of areas that were freed may wait for their flush.
             vmap_flush();
-            page = alloc_page(Gfp::high);
+            page = alloc_page(gfp);
         }
         if (page == nullptr) {
             vfree(begin);

@@ -14,7 +14,7 @@
 #pragma once
 
 #include "arch/base/error.hpp"
-#include "mm/page.hpp"
+#include "mm/page_alloc.hpp"
 #include "mm/tlb.hpp"
 
 #include <span>
@@ -32,9 +32,9 @@ Result<VirtAddr> vmap(Page* const* pages, u32 n, VmapProt prot);
 // flush.
 void vunmap(VirtAddr addr);
 
-// `bytes` of zero-filled memory at contiguous addresses, from high frames where there are some. Context:
-// preemptible.
-Result<VirtAddr> vmalloc(u32 bytes);
+// `bytes` of zero-filled memory at contiguous addresses, from high frames where there are some. `gfp` is high, or user for
+// what a program makes the kernel take. Context: preemptible.
+Result<VirtAddr> vmalloc(u32 bytes, Gfp gfp = Gfp::high);
 void vfree(VirtAddr addr);
 
 // Ends all deferred work now: entries flushed everywhere, frames freed, addresses usable. Context:

@@ -9,8 +9,9 @@ namespace {
 
 using selftest::contains;
 
-constinit ObjectCache tiny{"tiny", 1, 1}, odd{"odd", 24, 8}, lines{"lines", 64, 64}, large{"large", 1000, 32},
-    largest{"largest", ObjectCache::kMaxSize, 16};
+constinit ObjectCache tiny{"tiny", 1, 1, Gfp::kernel}, odd{"odd", 24, 8, Gfp::kernel},
+    lines{"lines", 64, 64, Gfp::kernel}, large{"large", 1000, 32, Gfp::kernel},
+    largest{"largest", ObjectCache::kMaxSize, 16, Gfp::kernel};
 
 struct Kind {
     ObjectCache* cache;
@@ -116,7 +117,7 @@ SELFTEST(slab, typed_objects_are_constructed_and_destroyed) {
         explicit Counted(u32 v) : value{v} { ++alive; }
         ~Counted() { --alive; }
     };
-    static constinit Cache<Counted> cache{"counted"};
+    static constinit Cache<Counted> cache{"counted", Gfp::kernel};
     if (Counted* warm = cache.make(0u)) cache.destroy(warm);
     const KeepsFreeCounts counts;
     Counted* a = cache.make(17u);

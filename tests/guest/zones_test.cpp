@@ -163,7 +163,7 @@ SELFTEST(zones, reserves_are_computed) {
 // breaks while there is nothing left, and all of it comes back.
 SELFTEST(zones, exhaustion_is_clean) {
     if (const char* why = too_long_to_take_everything()) SKIP(why);
-    static constinit ObjectCache objects{"exhaustion", 512, 16};
+    static constinit ObjectCache objects{"exhaustion", 512, 16, Gfp::kernel};
     if (void* warm = objects.alloc()) objects.free(warm); // a cache keeps its last slab
     drain_all_cpus();
     const KeepsFreeCounts counts;

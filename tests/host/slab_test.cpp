@@ -36,7 +36,7 @@ TEST_CASE("slab: objects are distinct, aligned, in the direct map, and keep what
     for (const u32 size : {1u, 4u, 8u, 24u, 100u, 1000u, ObjectCache::kMaxSize}) {
         for (const u32 align : {1u, 8u, 64u}) {
             INFO("size " << size << ", align " << align);
-            ObjectCache cache{"test", size, align};
+            ObjectCache cache{"test", size, align, Gfp::kernel};
             std::vector<u8*> objects;
             for (u32 i = 0; i < 700; ++i) {
                 u8* object = static_cast<u8*>(cache.alloc());
@@ -65,7 +65,7 @@ TEST_CASE("slab: objects are distinct, aligned, in the direct map, and keep what
 
 TEST_CASE("slab: no two objects of a slab overlap, and a slab is used to its end", "[slab]") {
     Booted kernel;
-    ObjectCache cache{"test", 24, 8};
+    ObjectCache cache{"test", 24, 8, Gfp::kernel};
     std::vector<u32> offsets;
     while (cache.stats().slabs < 2) {
         void* object = cache.alloc();
@@ -80,7 +80,7 @@ TEST_CASE("slab: no two objects of a slab overlap, and a slab is used to its end
 
 TEST_CASE("slab: a freed object is used before the cache grows, the youngest first", "[slab]") {
     Booted kernel;
-    ObjectCache cache{"test", 32, 8};
+    ObjectCache cache{"test", 32, 8, Gfp::kernel};
     void* one = cache.alloc();
     void* two = cache.alloc();
     cache.free(one);
@@ -92,7 +92,7 @@ TEST_CASE("slab: a freed object is used before the cache grows, the youngest fir
 
 TEST_CASE("slab: a full slab is used again as soon as it has room", "[slab]") {
     Booted kernel;
-    ObjectCache cache{"test", 512, 8};
+    ObjectCache cache{"test", 512, 8, Gfp::kernel};
     std::vector<void*> objects;
     for (u32 i = 0; i < 21; ++i)
         objects.push_back(cache.alloc());
@@ -110,7 +110,7 @@ TEST_CASE("slab: a full slab is used again as soon as it has room", "[slab]") {
 TEST_CASE("slab: empty slabs go back to the allocator, the last one stays", "[slab]") {
     Booted kernel;
     const u32 free = zone_info(ZoneId::normal).free;
-    ObjectCache cache{"test", 512, 8};
+    ObjectCache cache{"test", 512, 8, Gfp::kernel};
     std::vector<void*> objects;
     for (u32 i = 0; i < 70; ++i)
         objects.push_back(cache.alloc());
@@ -127,7 +127,7 @@ TEST_CASE("slab: empty slabs go back to the allocator, the last one stays", "[sl
 
 TEST_CASE("slab: without memory the answer is null and nothing changes", "[slab]") {
     Booted kernel;
-    ObjectCache cache{"test", 1024, 8};
+    ObjectCache cache{"test", 1024, 8, Gfp::kernel};
     Shortage shortage{1, 0};
     u32 objects = 0;
     while (cache.alloc() != nullptr)
@@ -141,8 +141,8 @@ TEST_CASE("slab: without memory the answer is null and nothing changes", "[slab]
 
 TEST_CASE("slab: what is not an object of the cache cannot be freed", "[slab]") {
     Booted kernel;
-    ObjectCache cache{"mine", 40, 8};
-    ObjectCache other{"other", 40, 8};
+    ObjectCache cache{"mine", 40, 8, Gfp::kernel};
+    ObjectCache other{"other", 40, 8, Gfp::kernel};
     auto* object = static_cast<std::byte*>(cache.alloc());
     auto* second = static_cast<std::byte*>(cache.alloc());
     CHECK_PANIC(other.free(object), "is not an object of this cache");
@@ -160,7 +160,7 @@ TEST_CASE("slab: what is not an object of the cache cannot be freed", "[slab]") 
 
 TEST_CASE("slab: an object that was never handed out cannot be freed", "[slab]") {
     Booted kernel;
-    ObjectCache cache{"mine", 64, 8};
+    ObjectCache cache{"mine", 64, 8, Gfp::kernel};
     auto* object = static_cast<std::byte*>(cache.alloc());
     CHECK_PANIC(cache.free(object + 64), "is free already (double free)");
     CHECK(cache.stats().objects == 1);
@@ -168,20 +168,20 @@ TEST_CASE("slab: an object that was never handed out cannot be freed", "[slab]")
 
 TEST_CASE("slab: a cache refuses sizes and alignments that it cannot keep", "[slab]") {
     Booted kernel;
-    ObjectCache large{"large", ObjectCache::kMaxSize + 1, 8};
+    ObjectCache large{"large", ObjectCache::kMaxSize + 1, 8, Gfp::kernel};
     CHECK_THROWS_AS((void)large.alloc(), sim::Panic);
-    ObjectCache wide{"wide", 8, 128};
+    ObjectCache wide{"wide", 8, 128, Gfp::kernel};
     CHECK_THROWS_AS((void)wide.alloc(), sim::Panic);
 }
 
 TEST_CASE("slab: a typed cache constructs and destroys", "[slab]") {
     Booted kernel;
-    Cache<Small> cache{"small"};
+    Cache<Small> cache{"small", Gfp::kernel};
     Small* object = cache.make(3u, 4u);
     REQUIRE(object != nullptr);
     CHECK(object->a == 3);
     CHECK(object->b == 4);
-    Cache<Wide> wide{"wide"};
+    Cache<Wide> wide{"wide", Gfp::kernel};
     CHECK(hal::lowmem_addr(wide.make()).value() % 64 == 0);
     CHECK(cache.stats().objects == 1);
     cache.destroy(object);
@@ -193,7 +193,7 @@ TEST_CASE("slab: a typed cache constructs and destroys", "[slab]") {
 }
 
 TEST_CASE("slab: reset forgets the slabs of a machine that is gone", "[slab]") {
-    ObjectCache cache{"test", 64, 8};
+    ObjectCache cache{"test", 64, 8, Gfp::kernel};
     {
         Booted kernel;
         CHECK(cache.alloc() != nullptr);
@@ -212,7 +212,7 @@ TEST_CASE("slab: random use against a map of what each object holds", "[slab][ra
         Random random{seed};
         Booted kernel;
         const u32 size = 1 + below(random, 700);
-        ObjectCache cache{"test", size, 8};
+        ObjectCache cache{"test", size, 8, Gfp::kernel};
         std::map<u8*, u8> objects;
         for (u32 step = 0; step < 3000; ++step) {
             if (below(random, 9) < (step / 500 % 2 ? 3u : 6u) || objects.empty()) {

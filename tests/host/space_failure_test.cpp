@@ -215,3 +215,40 @@ TEST_CASE("no memory: really none", "[address_space][failure]") {
         REQUIRE(books() == before);
     }
 }
+
+// What programs make the kernel take by calls alone: areas, spaces, shared objects, page tables and their roots.
+TEST_CASE("no memory: a program's calls leave the kernel its reserve", "[address_space][failure]") {
+    Booted kernel;
+    const Owned space;
+    warm_up();
+    const u32 reserve = zone_info(ZoneId::normal).user_reserve;
+    REQUIRE(reserve != 0);
+    const Shortage shortage{reserve + 200, config::kHighMem ? 64 : 0};
+    const auto lowmem_is_left = [reserve] {
+        CHECK(zone_info(ZoneId::normal).free >= reserve);
+        Page* page = alloc_page(Gfp::kernel);
+        CHECK(page != nullptr);
+        if (page != nullptr) free_page(page);
+    };
+    SECTION("areas that cannot be joined") {
+        for (u32 i = 0;; ++i) {
+            const Result<VirtAddr> at =
+                space->map(VirtAddr{}, kPageSize, i % 2 != 0 ? kRead : kReadWrite, MapKind::anonymous, false);
+            if (at) continue;
+            CHECK(at.error() == Error::no_memory);
+            break;
+        }
+        lowmem_is_left();
+    }
+    SECTION("shared objects") {
+        while (space->map(VirtAddr{}, kPageSize, kReadWrite, MapKind::shared, false)) {
+        }
+        lowmem_is_left();
+    }
+    SECTION("spaces") {
+        std::vector<Owned> spaces;
+        for (AddressSpace* space = AddressSpace::create(); space != nullptr; space = AddressSpace::create())
+            spaces.emplace_back(space);
+        lowmem_is_left();
+    }
+}
