@@ -1,8 +1,8 @@
 ; Refusing to start, before there is anything to refuse with: no paging, no interrupts, no C++.
 ;
 ; The message goes to COM1, to the VGA text screen and to port 0xE9; then the status "refused" goes to QEMU's
-; isa-debug-exit, and where there is none the CPU halts with the message on the screen. Only a stack is
-; needed.
+; isa-debug-exit, Bochs is told to end, and where there is neither the CPU halts with the message on the screen. Only a
+; stack is needed.
 
 bits 32
 %include "boot/layout.inc"
@@ -13,6 +13,7 @@ LSR_READY       equ 1 << 5
 POLLS           equ 20000                   ; a UART that is not ready by then is not there
 DEBUG_PORT      equ 0xE9
 EXIT_PORT       equ 0xF4
+BOCHS_PORT      equ 0x8900                  ; takes the word "Shutdown"
 REFUSED         equ 0x13
 
 SCREEN          equ 0xB8000
@@ -37,6 +38,12 @@ global  refuse_end
 refuse_end:
         mov     al, REFUSED
         out     EXIT_PORT, al
+        mov     esi, bochs_shutdown
+        mov     ecx, bochs_shutdown_end - bochs_shutdown
+        mov     edx, BOCHS_PORT
+.next:  lodsb
+        out     dx, al
+        loop    .next
 .halt:  cli
         hlt
         jmp     .halt
@@ -109,6 +116,10 @@ send:
 uart_setup:
         db      1, 0x00,  3, 0x80,  0, 0x01,  1, 0x00,  3, 0x03,  2, 0x07,  4, 0x03
 uart_setup_end:
+
+bochs_shutdown:
+        db      "Shutdown"
+bochs_shutdown_end:
 
 text_begin:
         db      "loft: cannot start: ", 0

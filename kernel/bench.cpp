@@ -70,18 +70,21 @@ Ratio ratio(u64 value, u32 by) {
 
 } // namespace
 
-bool Meter::wanted(std::string_view name, std::string_view ending) const {
+bool Meter::wanted(std::string_view name, std::string_view ending) {
     BufferSink<64> whole;
     format(whole, "{}{}", name, ending);
-    return any_item(selection_, [&](std::string_view item) {
+    if (closest_ != nullptr) closest_->offer(whole.view());
+    const bool is = any_item(selection_, [&](std::string_view item) {
         return item == group_ || matches_glob(item, whole.view());
     });
+    any_ |= is;
+    return is;
 }
 
 void Meter::report(std::string_view name, u64 ticks) {
     if (!wanted(name, "")) return;
     ++lines_;
-    print("bench {} {} ticks", name, ticks);
+    if (!only_names_) print("bench {} {} ticks", name, ticks);
 }
 
 void Meter::rounds(std::string_view name, std::string_view ending, u64 (*round)(const void*),
@@ -117,8 +120,24 @@ bool run(std::string_view selection) {
         print("bench: {}: not enough memory", group.name);
         return false;
     }
-    if (meter.lines() == 0) print("bench: nothing has a name like {}", selection);
     return meter.lines() != 0;
+}
+
+void check_selection(std::string_view selection) {
+    any_item(selection, [](std::string_view item) {
+        Closest closest{item};
+        Meter names{item, closest};
+        for (const Group& group : kGroups) {
+            closest.offer(group.name);
+            names.group(group.name);
+            static_cast<void>(group.measure(names));
+        }
+        if (names.any()) return false;
+        print("{}bench={}: no line of the benchmark has this name", kCannotDo, item);
+        if (!closest.name().empty()) print("Did you mean bench={}?", closest.name());
+        print("The groups are boot, paths and cost; `bench` alone measures boot,paths and so shows the names.");
+        refuse_request();
+    });
 }
 
 } // namespace loft::bench

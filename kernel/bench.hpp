@@ -13,6 +13,7 @@
 
 #include "arch/i386/control.hpp"
 #include "kernel/cmdline.hpp"
+#include "kernel/names.hpp"
 
 #include <hal/mem.hpp>
 #include <hal/pte.hpp>
@@ -27,9 +28,11 @@ namespace loft::bench {
 //     boot     when the kernel began and when it had come to this point, since the counter was 0
 //     paths    every path of high memory                                               (bench_paths.cpp)
 //     cost     the same work on any kernel: what high memory costs in comparison       (bench_cost.cpp)
-// False if nothing has such a name, or there is not enough memory: then a line says so. Context: the boot thread,
-// interrupts on.
+// False if there is not enough memory: then a line says so. Context: the boot thread, interrupts on.
 bool run(std::string_view selection);
+
+// Refuses the boot if an item of `selection` names no line and no group, and prints what comes closest.
+void check_selection(std::string_view selection);
 
 inline constexpr u32 kRounds = 21;
 inline constexpr u32 kOperations = 4096;
@@ -37,9 +40,13 @@ inline constexpr u32 kOperations = 4096;
 class Meter {
   public:
     explicit Meter(std::string_view selection) : selection_{selection} {}
+    // Only to see which names there are: shows them to `closest`, and measures nothing.
+    Meter(std::string_view selection, Closest& closest)
+        : selection_{selection}, closest_{&closest}, only_names_{true} {}
 
     void group(std::string_view name) { group_ = name; } // lines that follow belong to it
     u32 lines() const { return lines_; }                 // measured so far
+    bool any() const { return any_; }                    // whether a line was wanted
 
     // Whether any line of those that measure_all() measures is wanted; nothing is measured, so none of what the operations
     // need has to be there.
@@ -47,8 +54,8 @@ class Meter {
         const u32 before = lines_;
         only_names_ = true;
         measure_all();
-        only_names_ = false;
-        return std::exchange(lines_, before) != before;
+        only_names_ = closest_ != nullptr;
+        return std::exchange(lines_, before) != before && !only_names_;
     }
 
     // One line: op(i) for i from 0 to kCount-1. With kAtOnce, op(i) is called for each kAtOnce-th i only, and does
@@ -85,13 +92,15 @@ class Meter {
         };
         rounds(name, ending, round, &op, kCount);
     }
-    bool wanted(std::string_view name, std::string_view ending) const;
+    bool wanted(std::string_view name, std::string_view ending);
     void rounds(std::string_view name, std::string_view ending, u64 (*round)(const void*), const void* op,
                 u32 operations);
 
     std::string_view selection_;
     std::string_view group_;
+    Closest* closest_ = nullptr;
     u32 lines_ = 0;
+    bool any_ = false;
     bool only_names_ = false;
 };
 

@@ -3,6 +3,7 @@
 
 #include "arch/base/panic.hpp"
 #include "kernel/log.hpp"
+#include "kernel/names.hpp"
 
 #include <array>
 
@@ -15,6 +16,7 @@ std::array<char, kMaxLine> line_copy{};
 std::size_t line_size = 0;
 bool known = false;
 constinit Options values;
+constinit BufferSink<256> ignored;
 
 // Each setter returns false if the value is malformed; the option then keeps its default.
 struct Option {
@@ -39,7 +41,7 @@ template <typename T> bool set_size(T& field, std::string_view text, u64 most) {
 }
 
 bool set_text(std::string_view& field, std::string_view text) {
-    if (text.empty()) return false;
+    if (text.find_first_not_of(',') == std::string_view::npos) return false;
     field = text;
     return true;
 }
@@ -70,13 +72,20 @@ constexpr Option kOptions[] = {
     {"crash", kNeeded, "the name of a misuse", [](std::string_view v) { return set_text(values.crash, v); }},
 };
 
+void ignore(std::string_view word) {
+    if (!ignored.view().empty()) ignored.write(" ");
+    ignored.write(word);
+}
+
 void apply(std::string_view word) {
     const std::size_t equals = word.find('=');
     const std::string_view name = word.substr(0, equals);
     const bool has_value = equals != std::string_view::npos;
     const std::string_view value = has_value ? word.substr(equals + 1) : std::string_view{};
 
+    Closest closest{name};
     for (const Option& option : kOptions) {
+        closest.offer(option.name);
         if (option.name != name) continue;
         if (option.value == kNeeded && !has_value) {
             log(LogLevel::warn, "cmdline", "{} needs a value ({}); the default is used", name, option.form);
@@ -85,10 +94,17 @@ void apply(std::string_view word) {
         } else if (!option.set(value)) {
             log(LogLevel::warn, "cmdline", "{} is malformed ({} is {}); the default is used", word, name,
                 option.form);
+        } else {
+            return;
         }
+        ignore(word);
         return;
     }
-    log(LogLevel::warn, "cmdline", "unknown option {}", word);
+    if (closest.name().empty())
+        log(LogLevel::warn, "cmdline", "unknown option {}", word);
+    else
+        log(LogLevel::warn, "cmdline", "unknown option {}; did you mean {}?", word, closest.name());
+    ignore(word);
 }
 
 bool is_blank(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
@@ -128,6 +144,7 @@ void parse_command_line(std::string_view text) {
 
 const Options& options() { return values; }
 bool command_line_known() { return known; }
+std::string_view ignored_words() { return ignored.view(); }
 std::string_view command_line() { return {line_copy.data(), line_size}; }
 
 std::optional<u64> parse_number(std::string_view text) {

@@ -38,6 +38,9 @@ const Options& options();
 // QEMU.
 bool command_line_known();
 
+// The words that were not understood, or not as they were meant, as one text; "" if there are none.
+std::string_view ignored_words();
+
 // The line as it was given (printable characters only), for the log.
 std::string_view command_line();
 

@@ -7,6 +7,7 @@
 #include "arch/i386/traps.hpp"
 #include "kernel/exit.hpp"
 #include "kernel/log.hpp"
+#include "kernel/names.hpp"
 #include "kernel/process.hpp"
 #include "kernel/scheduler.hpp"
 #include "kernel/sync.hpp"
@@ -18,6 +19,7 @@
 #include "mm/pagetable.hpp"
 #include "mm/user_copy.hpp"
 
+#include <array>
 #include <cstring>
 
 namespace loft {
@@ -247,8 +249,8 @@ void commit_misuse(std::string_view name) {
     for (const Misuse& misuse : kMisuses) {
         if (misuse.name != name) continue;
         if (const char* missing = misuse.need()) {
-            print("crash: {} skipped: needs {}", name, missing);
-            end_of_boot(ExitStatus::passed);
+            print("{}crash={} needs {}", kCannotDo, name, missing);
+            refuse_request();
         }
         print("crash: {}", name);
         const u32 leaks = thread_leaks();
@@ -260,10 +262,12 @@ void commit_misuse(std::string_view name) {
         print("crash: {} was not caught", name);
         end_of_boot(ExitStatus::failed);
     }
-    print("crash: {} is no misuse that this kernel knows; it knows", name);
-    for (const Misuse& misuse : kMisuses)
-        print("crash:     {}", misuse.name);
-    end_of_boot(ExitStatus::failed);
+    std::array<std::string_view, std::size(kMisuses)> names;
+    for (std::size_t i = 0; i != names.size(); ++i)
+        names[i] = kMisuses[i].name;
+    print("{}crash={}: no misuse has this name", kCannotDo, name);
+    offer_names("crash=", name, "There are", names);
+    refuse_request();
 }
 
 } // namespace loft

@@ -7,6 +7,7 @@
 #include "kernel/catch.hpp"
 #include "kernel/cmdline.hpp"
 #include "kernel/log.hpp"
+#include "kernel/names.hpp"
 #include "mm/context.hpp"
 #include "mm/kmap_local.hpp"
 
@@ -64,8 +65,15 @@ bool glob_names(std::string_view glob, const Test& test) {
     return matches_glob(glob, name.view());
 }
 
+// A soak that was asked for runs whatever else does.
+bool is_wanted_soak(const Test& test) {
+    return options().soak != 0 && test.suite == std::string_view{"stress"} && test.name == std::string_view{"soak"};
+}
+
 // "quick" and "full" alone select everything; beside globs they only say how thorough the tests are.
 bool selected(const Test& test) {
+    if (is_wanted_soak(test)) return true;
+    if (selection_text == "off") return false;
     const bool has_glob = any_item(selection_text, [](std::string_view item) { return !is_mode(item); });
     if (!has_glob) return true;
     return any_item(selection_text,
@@ -82,14 +90,29 @@ bool first_of_suite(u32 index) {
     return true;
 }
 
-void warn_about_useless_globs() {
-    any_item(selection_text, [](std::string_view item) {
-        if (is_mode(item)) return false;
-        for (const Test* test : all_tests())
-            if (glob_names(item, *test)) return false;
-        print("# no self-test matches {}", item);
-        return false;
-    });
+// An item without a dot is meant for a suite, one with a dot for a test of the suite in front of it.
+[[noreturn]] void refuse_item(std::string_view item) {
+    static std::array<std::string_view, kMaxTests> names;
+    u32 count = 0;
+    const std::span<const Test* const> tests = all_tests();
+    for (u32 i = 0; i != tests.size(); ++i)
+        if (i == 0 || !same_suite(*tests[i], *tests[i - 1])) names[count++] = tests[i]->suite;
+    const std::size_t dot = item.find('.');
+    print("{}selftest={}: no self-test has this name", kCannotDo, item);
+    const std::string_view suite = item.substr(0, dot);
+    const bool is_suite = std::find(names.begin(), names.begin() + count, suite) != names.begin() + count;
+    if (dot == std::string_view::npos || !is_suite) {
+        offer_names("selftest=", suite, "The suites", {names.data(), count});
+    } else {
+        count = 0;
+        for (const Test* test : tests)
+            if (suite == test->suite) names[count++] = test->name;
+        BufferSink<64> prefix;
+        format(prefix, "selftest={}.", suite);
+        offer_names(prefix.view(), item.substr(dot + 1), "The tests of this suite", {names.data(), count});
+    }
+    print("A name may have * and ?, several are separated by commas; quick, full and off are no names of tests.");
+    refuse_request();
 }
 
 // FNV-1a: the random numbers of a test depend on the seed and its name, not on what ran before it.
@@ -182,9 +205,19 @@ void run_suite(u32 first, u32 number, Totals& totals) {
 
 } // namespace
 
+void check_selection(std::string_view selection) {
+    if (selection == "off") return;
+    any_item(selection, [](std::string_view item) {
+        if (is_mode(item)) return false;
+        for (const Test* test : all_tests())
+            if (glob_names(item, *test)) return false;
+        refuse_item(item);
+    });
+}
+
 Totals run(std::string_view selection) {
     Totals totals;
-    if (selection == "off") return totals;
+    if (selection == "off" && options().soak == 0) return totals;
     selection_text = selection;
     full_run = any_item(selection, [](std::string_view item) { return item == "full"; });
 
@@ -195,7 +228,6 @@ Totals run(std::string_view selection) {
 
     print("KTAP version 1");
     print("1..{}", suites);
-    warn_about_useless_globs();
     u32 number = 0;
     for (u32 i = 0; i != tests.size(); ++i)
         if (selected(*tests[i]) && first_of_suite(i)) run_suite(i, ++number, totals);

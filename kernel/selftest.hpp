@@ -41,8 +41,12 @@ struct Totals {
 };
 
 // Runs what `selection` names: "quick", "full", or globs ("*" and "?") separated by commas, each matched
-// against the suite's name and against "suite.test". "off" runs nothing. Prints KTAP and the closing line.
+// against the suite's name and against "suite.test". "off" runs nothing. `soak=SECONDS` adds stress.soak to any of them.
+// Prints KTAP and the closing line.
 Totals run(std::string_view selection);
+
+// Refuses the boot if an item of `selection` names no self-test, and prints which names there are, the closest first.
+void check_selection(std::string_view selection);
 
 // True for `selftest=full`: tests that can, check everything instead of a sample.
 bool full();

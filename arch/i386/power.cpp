@@ -21,7 +21,6 @@ void exit_qemu(u8 status) {
     out8(kQemuExitPort, status);
     for (char c : kBochsShutdown)
         out8(kBochsShutdownPort, static_cast<u8>(c));
-    halt_forever();
 }
 
 } // namespace loft

@@ -13,9 +13,8 @@ inline constexpr u8 passed = 0x10, failed = 0x11, panicked = 0x12, refused = 0x1
 // Interrupts off, then hlt in a loop: only an NMI or a reset gets through. Any context.
 [[noreturn]] void halt_forever();
 
-// Leaves the emulator: QEMU through isa-debug-exit at port 0xF4, Bochs through port 0x8900. Where neither
-// listens, on a real machine, both writes do nothing and the CPU halts with what is on the screen. Any
-// context.
-[[noreturn]] void exit_qemu(u8 status);
+// Leaves the emulator: QEMU through isa-debug-exit at port 0xF4, Bochs through port 0x8900. Returns where neither
+// listens, as on a real machine: both writes do nothing there. Any context.
+void exit_qemu(u8 status);
 
 } // namespace loft

@@ -2,12 +2,12 @@
 import json
 import os
 import resource
-import signal
 import subprocess
 import sys
 import time
 
-from runner.result import read_log, run_program
+from runner import result, verdict
+from runner.result import Hung, read_log, run_program
 
 from . import lines
 
@@ -31,13 +31,16 @@ def boot(log, kernel, append, where, mem=MEM, timeout=300, initrd=None, smp='1',
     if initrd:
         command += ['--module', initrd]  # Linux finds its initramfs where multiboot modules are
     path = f'{LOGS}/{log}.log'
-    status = run_program([*command, kernel], path, timeout, env=NO_OPTIONS)
-    if status is None:
-        raise Failed(f'{kernel} was still running after {timeout} s: see {path}')
+    status = run_program([*command, kernel], path, timeout, env=NO_OPTIONS, processors=int(smp))
+    if isinstance(status, Hung):
+        raise Failed(f'{kernel} hangs: {status}; see {path}')
+    text = read_log(path)
     # loft ends QEMU with 33, Linux switches the machine off.
-    if status != (0 if initrd else 33):
-        raise Failed(f'{kernel} ended with status {status}: see {path}')
-    return read_log(path)
+    good, sentences = (status == 0, [verdict.STATUS.get(status, f'QEMU ended with status {status}')]) if initrd else \
+        verdict.judge(status, text, wants_exit=True)
+    if not good:
+        raise Failed(f'{kernel}: {"; ".join(sentences)}; see {path}')
+    return text
 
 
 def loft(log, kernel, what, where, selftest='off', **machine):
@@ -105,11 +108,11 @@ def where(chosen):
 
 def main(function):
     """Runs a script's main; whatever ends it also ends the QEMU that it has started."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        return function()
-    except Failed as failure:
-        print(f'{os.path.basename(sys.argv[0])}: {failure}', file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+    def unless_failed():
+        try:
+            return function()
+        except Failed as failure:
+            print(f'{os.path.basename(sys.argv[0])}: {failure}', file=sys.stderr)
+            return 1
+
+    return result.main(unless_failed)

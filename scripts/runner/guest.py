@@ -7,8 +7,8 @@ import os
 import re
 import subprocess
 
-from . import ktap, memory
-from .result import Result, Test, read_log, run_program
+from . import ktap, memory, verdict
+from .result import Hung, Result, Test, read_log, run_program
 
 MATRIX = 'tests/guest/matrix.cfg'
 LOGS = 'build/logs'
@@ -57,6 +57,10 @@ class Machine:
     def elf(self):
         return f'build/{self.kernel}/loft.elf'
 
+    def processors(self):
+        """How many processors of the host the machine can keep busy."""
+        return 1 if self.icount else int(self.smp.split(',')[0])
+
     def goals(self):
         return (self.elf, SHIM) if self.boot == 'shim' else (self.elf, PROGRAMS)
 
@@ -104,16 +108,19 @@ def boot_command(machine, where):
     raise ValueError(f'{machine.name}: boot = {machine.boot}')
 
 
-STATUS = {33: 'passed', 35: 'failed', 37: 'panic', 39: 'refused'}
+def name_of(status):
+    return verdict.STATUS.get(status) or (f'signal {status - 128}' if status > 128 else 'QEMU ended by itself')
 
 
 def judge(machine, status, text):
     result = Result(log=machine.log())
-    if status is None:
-        result.fail(f'hung: still running after {machine.timeout:g} s')
+    if isinstance(status, Hung):
+        result.fail(f'hung: {status}')
     else:
-        result.check(status == machine.status, f'the status is {status} ({STATUS.get(status, "QEMU ended by itself")}), '
-                                               f'expected was {machine.status} ({STATUS.get(machine.status)})')
+        result.check(status == machine.status, f'the status is {status} ({name_of(status)}), '
+                                               f'expected was {machine.status} ({name_of(machine.status)})')
+        if problem := verdict.disagrees(status, text):
+            result.fail(problem)
     for pattern in machine.expect:
         result.check(re.search(pattern, text, re.MULTILINE), f'the log has nothing like {pattern!r}')
     for pattern in machine.forbid:
@@ -122,7 +129,7 @@ def judge(machine, status, text):
             result.fail(f'the log has {found.group(0)!r}')
 
     # A misuse that this kernel cannot show says so.
-    result.skipped += len(re.findall(r'^crash: \S+ skipped: ', text, re.MULTILINE))
+    result.skipped += len(re.findall(r'^loft: cannot do what was asked: crash=\S+ needs ', text, re.MULTILINE))
     if machine.ktap:
         report = ktap.parse(text)
         result.passed += report.passed
@@ -147,10 +154,11 @@ def judge(machine, status, text):
 
 def boot(machine, where):
     os.makedirs(LOGS, exist_ok=True)
-    status = run_program(boot_command(machine, where), machine.log(), machine.timeout)
+    limits = machine.timeout, machine.processors()
+    status = run_program(boot_command(machine, where), machine.log(), limits[0], processors=limits[1])
     result = judge(machine, status, read_log(machine.log()))
     if machine.repeat:
-        again = run_program(boot_command(machine, where), machine.log('again.log'), machine.timeout)
+        again = run_program(boot_command(machine, where), machine.log('again.log'), limits[0], processors=limits[1])
         result.check(again == status and read_log(machine.log('again.log')) == read_log(machine.log()),
                      f'a second run said something else: compare {machine.log()} and {machine.log("again.log")}')
     return result

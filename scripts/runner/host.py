@@ -3,7 +3,7 @@ import glob
 import os
 import re
 
-from .result import Result, Test, read_log, run_program
+from .result import Hung, Result, Test, read_log, run_program
 
 LOGS = 'build/logs'
 EXPLORED = ('64g', '64g-debug', '4g')
@@ -50,8 +50,8 @@ def run_catch(config, log, timeout, *selection):
                          {'ASAN_OPTIONS': 'detect_stack_use_after_return=0', 'UBSAN_OPTIONS': 'print_stacktrace=1'})
     text = read_log(result.log)
     cases = count_cases(text)
-    if status is None:
-        result.fail(f'hung: still running after {timeout} s')
+    if isinstance(status, Hung):
+        result.fail(f'hung: {status}')
     elif cases is None or cases == (0, 0):
         result.fail(f'ended with status {status} without a result')
     else:
@@ -111,7 +111,8 @@ def run_coverage():
 def run_flush_mutants():
     """Each flush of mm left out, in the configurations that are tested anyway; scripts/flush-mutants judges."""
     result = Result(log=f'{LOGS}/flush-mutants.log')
-    status = run_program(['scripts/flush-mutants', '--no-build', *PLAIN], result.log, 2 * TIMEOUT)
+    status = run_program(['scripts/flush-mutants', '--no-build', *PLAIN], result.log, 2 * TIMEOUT,
+                         processors=2)
     text = read_log(result.log)
     if sums := re.search(r'^(\d+) passed, (\d+) failed$', text, re.MULTILINE):
         result.passed, result.failed = int(sums.group(1)), int(sums.group(2))

@@ -3,7 +3,12 @@ import dataclasses
 import os
 import signal
 import subprocess
+import sys
+import tempfile
+import threading
 import time
+
+from .progress import Hung, Watch, tree  # noqa: F401 (Hung is what run_program may return)
 
 
 @dataclasses.dataclass
@@ -15,7 +20,8 @@ class Result:
     problems: list = dataclasses.field(default_factory=list)
     notes: list = dataclasses.field(default_factory=list)
     log: str = ''  # a file whose end is shown if something failed
-    seconds: float = 0.0
+    seconds: float = 0.0    # on the wall
+    processor: float = 0.0  # of processor time, of the programs that were run
 
     def check(self, holds, problem):
         """Counts one scripted check."""
@@ -42,23 +48,21 @@ class Test:
 
 running = set()  # processes to end when the runner is interrupted
 stopping = False
+spent = threading.local()  # processor time of the programs that this thread has run: spent.seconds
 
 
-def run_program(command, log, timeout, env=None, append=False):
-    """Runs a program with its output in the file `log`. Returns its status, or None if it was still running after
-    `timeout` seconds: then it, and all it started, has been killed."""
-    os.makedirs(os.path.dirname(log), exist_ok=True)
+def run_program(command, log, limit, env=None, append=False, processors=1, cwd=None, errors=subprocess.STDOUT):
+    """Runs a program with its output in the file `log`. Returns its status; or, if it hangs (progress.py: `limit` seconds of
+    processor time on each of `processors`), a Hung: then it, and all it started, has been killed."""
+    os.makedirs(os.path.dirname(os.path.abspath(log)), exist_ok=True)
     with open(log, 'ab' if append else 'wb') as out:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=errors, cwd=cwd,
                                    start_new_session=True, env={**os.environ, **(env or {})})
         running.add(process)
         if stopping:
             kill(process)
         try:
-            return process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            kill(process)
-            return None
+            return wait(process, Watch(process.pid, limit, processors))
         except KeyboardInterrupt:
             kill(process)
             raise
@@ -66,11 +70,41 @@ def run_program(command, log, timeout, env=None, append=False):
             running.discard(process)
 
 
+def run_captured(command, limit, **options):
+    """As run_program; returns the status and what was printed."""
+    with tempfile.TemporaryDirectory() as folder:
+        status = run_program(command, f'{folder}/log', limit, **options)
+        return status, read_log(f'{folder}/log')
+
+
+def wait(process, watch):
+    """The status of a process, or a Hung."""
+    pause = 0.002
+    while process.returncode is None:
+        try:
+            pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+        except ChildProcessError:  # kill() was faster
+            break
+        if pid:
+            process.returncode = os.waitstatus_to_exitcode(status)
+            spent.seconds = getattr(spent, 'seconds', 0.0) + usage.ru_utime + usage.ru_stime
+            break
+        if hung := watch.hung():
+            kill(process)
+            spent.seconds = getattr(spent, 'seconds', 0.0) + watch.used
+            return hung
+        time.sleep(pause)
+        pause = min(2 * pause, 0.05)
+    return process.returncode
+
+
 def kill(process):
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
+    """Ends a process and everything that it has started, in whatever session that runs."""
+    for pid in tree(process.pid):
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
     process.wait()
 
 
@@ -95,11 +129,24 @@ def tail(path, lines=25):
 
 
 def timed(test):
-    start = time.monotonic()
+    start, spent.seconds = time.monotonic(), 0.0
     try:
         result = test.run()
     except Exception as error:  # a mistake in the runner is a failure of that test, not of the run
         result = Result()
         result.fail(f'the runner failed: {error!r}')
-    result.seconds = time.monotonic() - start
+    result.seconds, result.processor = time.monotonic() - start, spent.seconds
     return result
+
+
+def main(function):
+    """Runs a script's main; Ctrl-C or SIGTERM ends it and what it has started, without a traceback."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return function()
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # once is enough
+        kill_all()
+        print(f'{os.path.basename(sys.argv[0])}: interrupted', file=sys.stderr)
+        sys.stderr.flush()
+        os._exit(130)  # no thread is waited for

@@ -6,6 +6,7 @@ import subprocess
 import time
 
 from .guest import DEFAULT_KERNEL, LOGS
+from .progress import Watch
 from .result import Result, Test, kill, read_log, running
 
 ELF = f'build/{DEFAULT_KERNEL}/loft.elf'
@@ -54,8 +55,8 @@ def read_screen(name, where):
     running.add(process)
     result = Result(log=f'{LOGS}/screen-{name}.log')
     try:
-        limit = time.monotonic() + TIMEOUT
-        while complete not in read_log(serial) and time.monotonic() < limit:
+        watch = Watch(process.pid, TIMEOUT)
+        while complete not in read_log(serial) and process.poll() is None and not watch.hung():
             time.sleep(0.05)
         time.sleep(0.2)  # the rest of the line
         rows = rows_shown(process)

@@ -234,6 +234,13 @@ void garbage_ram(Forged& f) {
     }
 }
 
+// Not a word of loft: an exception without a table of handlers resets the machine.
+void triple_fault(Forged&) {
+    say("shim: triple-fault\n");
+    const u8 nothing[6]{};
+    asm volatile("lidt %0; int3" ::"m"(nothing));
+}
+
 struct Scenario {
     const char* name;
     void (*forge)(Forged&);
@@ -251,6 +258,7 @@ constexpr Scenario kScenarios[] = {
     {"bad-info", bad_info},
     {"garbage-command-line", garbage_command_line},
     {"garbage-ram", garbage_ram},
+    {"triple-fault", triple_fault},
 };
 
 // The truth, as QEMU told it, with a small module of the shim's own.
