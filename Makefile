@@ -22,11 +22,51 @@ BENCH   ?= boot,paths
 ifneq ($(origin CXX),command line)
 CXX := i686-linux-gnu-g++
 endif
+ifeq ($(origin CXX)$(filter i686-linux-gnu-g++ clang++,$(CXX)),command line)
+# One that setup does not install: is it there, and whom does it compile for? clang compiles for any processor.
+ifeq ($(shell command -v '$(firstword $(CXX))'),)
+$(error CXX=$(CXX): there is no such program; give i686-linux-gnu-g++ or clang++)
+endif
+ifeq ($(findstring clang,$(CXX)),)
+ifeq ($(filter i386-% i486-% i586-% i686-%,$(shell $(CXX) -dumpmachine 2>/dev/null)),)
+$(error CXX=$(CXX) compiles for $(or $(shell $(CXX) -dumpmachine 2>/dev/null),an unknown machine), and loft runs on i386: give i686-linux-gnu-g++ or clang++)
+endif
+endif
+endif
 GCC      := $(if $(findstring clang,$(CXX)),i686-linux-gnu-g++,$(CXX))
 CLANG    := $(if $(findstring clang,$(CXX)),$(CXX),clang++)
 HOST_CXX := g++
 NASM     := nasm
 
+# What is typed wrongly is said before anything is built. A goal: folders have the names of some, and make would call those up
+# to date. A variable: make would set it, and nothing would read it.
+GOALS     := all help setup run run-iso gdb iso test test-host test-guest test-matrix test-cpus test-flushes test-mutants bench \
+    bench-linux bench-cost bench-listing bench-update format clean
+VARIABLES := HIGHMEM HIGHPTE SMP PREEMPT DEBUG CXX MEM APPEND ACCEL QEMU CPU ICOUNT ISO BENCH V
+UNKNOWN   := $(filter-out $(GOALS) build/% print-compiler-% compile_commands.json Makefile FORCE,$(MAKECMDGOALS))
+ifneq ($(UNKNOWN),)
+$(error $(or $(shell scripts/closest goal '$(firstword $(UNKNOWN))' $(GOALS)),make $(firstword $(UNKNOWN)): there is no such goal))
+endif
+UNKNOWN   := $(filter-out $(VARIABLES),$(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name))))
+ifneq ($(UNKNOWN),)
+# Whatever else the Makefile sets may be given, too, by those who have read it.
+UNKNOWN   := $(filter-out $(shell sed -nE 's/^([A-Za-z_-]+) *[?:+]*=.*/\1/p' Makefile),$(UNKNOWN))
+endif
+ifneq ($(UNKNOWN),)
+$(error $(or $(shell scripts/closest variable '$(firstword $(UNKNOWN))' $(VARIABLES)),$(firstword $(UNKNOWN))=: nothing here reads it))
+endif
+# Goals that write, and where nobody may.
+ifneq ($(filter-out help clean format,$(or $(MAKECMDGOALS),all)),)
+ifeq ($(shell mkdir -p build 2>/dev/null && test -w build && echo yes),)
+$(error $(CURDIR)/build cannot be written, and everything is built there: work in a copy of this folder that is yours)
+endif
+endif
+
+without-digits = $(subst 0,,$(subst 1,,$(subst 2,,$(subst 3,,$(subst 4,,$(subst 5,,$(subst 6,,$(subst 7,,$(subst \
+    8,,$(subst 9,,$(1)))))))))))
+ifneq ($(if $(SMP),$(call without-digits,$(SMP)),x),)
+$(error SMP=$(SMP): 0 is a kernel for one processor, any other number one for many; `make run` starts that many)
+endif
 ifeq ($(filter $(HIGHMEM),off 4g 64g),)
 $(error HIGHMEM=$(HIGHMEM): choose off, 4g or 64g)
 endif
@@ -143,7 +183,7 @@ build/$(1)/loft.elf: $$(objects-$(1)) build/$(1)/link-flags linker.ld scripts/ge
 
 build/$(1)/loft.iso: build/$(1)/loft.elf build/user/programs build/iso-flags scripts/make-iso
 	@echo '  ISO    $$@'
-	$$(Q)scripts/make-iso $$(MODULES) --append '$$(APPEND)' $$< $$@
+	$$(Q)scripts/make-iso $$(MODULES) --append $$(call quoted,$$(APPEND)) $$< $$@
 
 -include $$(wildcard $$(objects-$(1):.o=.d))
 endef
@@ -221,6 +261,13 @@ endef
 # Rules for the kernel that is chosen, the default one, and whatever else is named as a goal.
 GOAL_NAMES := $(sort $(foreach goal,$(filter build/%,$(MAKECMDGOALS)),$(word 2,$(subst /, ,$(goal)))))
 KERNELS    := $(sort $(NAME) $(DEFAULT) $(foreach name,$(GOAL_NAMES),$(if $(call has,up smp,$(name)),$(name))))
+# A name with a word that does not exist would be built as another kernel.
+ALL_NAMES  := $(foreach memory,off 4g 4g-highpte 64g 64g-highpte,$(foreach smp,up smp,$(foreach preempt,- -preempt,$(foreach \
+    debug,- -debug,$(foreach clang,- -clang,$(memory)-$(smp)$(preempt:-=)$(debug:-=)$(clang:-=))))))
+ifneq ($(filter-out $(ALL_NAMES),$(KERNELS)),)
+$(error build/$(firstword $(filter-out $(ALL_NAMES),$(KERNELS))): a kernel is called \
+    <off|4g|64g>[-highpte]-<up|smp>[-preempt][-debug][-clang], in this order, and off has no -highpte)
+endif
 HOSTS      := $(sort $(patsubst host-%,%,$(filter host-%,$(GOAL_NAMES))))
 $(foreach name,$(KERNELS),$(eval $(call kernel-rules,$(name))))
 $(foreach name,$(HOSTS),$(eval $(call host-rules,$(name))))
@@ -235,18 +282,17 @@ build/loft.elf: build/$(DEFAULT)/loft.elf
 
 build/loft.iso: build/loft.elf build/user/programs build/iso-flags scripts/make-iso
 	@echo '  ISO    $@'
-	$(Q)scripts/make-iso $(MODULES) --append '$(APPEND)' $< $@
+	$(Q)scripts/make-iso $(MODULES) --append $(call quoted,$(APPEND)) $< $@
 
 build/iso-flags: FORCE
 	@mkdir -p build
-	@echo '$(APPEND)' | scripts/update-file $@
+	@echo $(call quoted,$(APPEND)) | scripts/update-file $@
 
 # The shim enters loft with forged registers and a forged memory map: tests/shim/README.md.
 include tests/shim/shim.mk
 
 # ------------------------------------------------------------------------------------------------------------- the goals
-.PHONY: all help setup run run-iso gdb iso test test-host test-guest test-matrix test-cpus test-flushes test-mutants bench \
-    bench-linux bench-cost bench-listing bench-update format clean FORCE
+.PHONY: $(GOALS) FORCE
 
 all: $(KERNEL) build/loft.elf build/user/programs compile_commands.json
 
@@ -256,15 +302,25 @@ setup:
 compile_commands.json: Makefile scripts/compile-commands build/$(DEFAULT)/flags
 	@scripts/compile-commands --kernel '$(call kernel-cxx,$(DEFAULT))' --host '$(call host-cxx,64g)' >$@
 
+# A text for the shell, quotes and all.
+quoted = '$(subst ','\'',$(1))'
+
 RUN_OPTIONS = --mem '$(MEM)' --smp '$(if $(filter 0,$(SMP)),1,$(SMP))' --accel '$(ACCEL)' \
     $(if $(QEMU),--qemu '$(QEMU)') $(if $(ICOUNT),--icount '$(ICOUNT)')
+
+ifneq ($(filter run run-iso gdb,$(MAKECMDGOALS)),)
+WRONG_OPTIONS := $(shell scripts/run-qemu $(RUN_OPTIONS) --print kernel 2>&1 >/dev/null)
+ifneq ($(WRONG_OPTIONS),)
+$(error $(WRONG_OPTIONS))
+endif
+endif
 
 # Programs come along as multiboot modules.
 MODULES = $(addprefix --module ,$(USER_PROGRAMS))
 
 # QEMU's own status is not make's: 33 is what loft says when everything passed (interface: exit status).
 run: $(KERNEL) build/user/programs
-	$(Q)scripts/run-qemu $(RUN_OPTIONS) $(MODULES) --append '$(APPEND)' --judge $(KERNEL)
+	$(Q)scripts/run-qemu $(RUN_OPTIONS) $(MODULES) --append $(call quoted,$(APPEND)) --judge $(KERNEL)
 
 iso: $(ISO)
 
@@ -272,7 +328,7 @@ run-iso: $(ISO)
 	$(Q)scripts/run-qemu $(RUN_OPTIONS) --judge --iso $(ISO)
 
 gdb: $(KERNEL) build/user/programs
-	$(Q)scripts/gdb $(RUN_OPTIONS) $(MODULES) --append '$(APPEND)' $(KERNEL)
+	$(Q)scripts/gdb $(RUN_OPTIONS) $(MODULES) --append $(call quoted,$(APPEND)) $(KERNEL)
 
 # The runner builds what its tests need, by the names above.
 test: setup
@@ -349,7 +405,7 @@ make bench-linux    the same of Debian's i386 kernel, side by side, and how eith
 make bench-cost     the price of high memory: the same work on kernels with and without; a table and a plot
 make bench-listing  what a path executes, instruction by instruction: BENCH="kmap.hot vmap16"
 make bench-update   the figures of `make bench` are what `make test` compares with from now on
-make gdb            QEMU stopped at the first instruction, gdb attached with symbols and loft's commands
+make gdb            gdb attached, with symbols and loft's commands; the machine stands at kernel_main
 make iso            an ISO with GRUB: build/loft.iso
 make run-iso        boot it, through the BIOS
 make format         clang-format every C++ file
