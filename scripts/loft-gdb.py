@@ -1,11 +1,16 @@
 """loft's commands for gdb: what the kernel knows about its memory, read from a stopped machine.
 
 Everything is read out of the kernel's own variables by their names in the debug information; nothing is called in the
-kernel, so this works at any instruction, in a panic and before paging is on.
+kernel, so this works at any instruction and in a panic. Before paging is on there is nothing of the kernel to be read at
+its addresses: then each command says what to do.
+
+A stack is followed through interrupts, exceptions, system calls and the double-fault task: Unwinder, below.
 """
+import os
 import re
 
 import gdb
+from gdb.unwinder import Unwinder, register_unwinder
 
 PAGE_OFFSET = 0xC000_0000
 PRESENT, WRITE, USER, ACCESSED, DIRTY, LARGE, GLOBAL = 1, 2, 4, 0x20, 0x40, 0x80, 0x100
@@ -69,32 +74,53 @@ def print_fields(title, value):
                 pass
 
 
-class Map(gdb.Command):
-    """loft-map: the address map of the kernel, as it is printed at boot."""
+def paging_is_on():
+    return int(gdb.parse_and_eval('$cr0')) >> 31 & 1 == 1
+
+
+class Command(gdb.Command):
+    """A command of loft: its name is the first word of its description. `show` does the work."""
 
     def __init__(self):
-        super().__init__('loft-map', gdb.COMMAND_USER)
+        super().__init__(self.__doc__.split(':')[0].split()[0], gdb.COMMAND_USER)
 
     def invoke(self, argument, from_tty):
+        try:
+            on = paging_is_on()
+        except gdb.error as error:
+            raise gdb.GdbError(f'no machine stands here ({error}): `make gdb` starts one') from None
+        if not on:
+            raise gdb.GdbError('paging is not on yet, so nothing of the kernel is at its addresses: '
+                               '`hbreak kernel_main` and `continue` go to where it is')
+        try:
+            self.show(argument)
+        except gdb.MemoryError as error:
+            raise gdb.GdbError(f'{error}: not mapped at this moment') from None
+
+
+class Map(Command):
+    """loft-map: the address map of the kernel, as it is printed at boot."""
+
+    def show(self, argument):
         table = local_static('loft::layout::regions', 'table') or variable('loft::layout::table', 'layout')
         rows = [row for row in elements(table) if int(row['name']) != 0] if table is not None else []
         if not rows:
-            print('the address map is not made yet: the boot has not come to mm_init')
+            print('the address map is not made yet: the boot has not come to mm_init; `hbreak loft::process_init` is after it')
         for row in rows:
             begin, last = number(row['begin']), number(row['last'])
             print(f'{begin:08x}-{last:08x} {(last - begin + 1) // 1024:8} KiB  {row["name"].string()}')
 
 
-class Zones(gdb.Command):
+class Zones(Command):
     """loft-zones: frames of each zone, and the free blocks of each order."""
 
-    def __init__(self):
-        super().__init__('loft-zones', gdb.COMMAND_USER)
-
-    def invoke(self, argument, from_tty):
+    def show(self, argument):
         zones = variable('loft::(anonymous namespace)::zones', 'page_alloc')
         if zones is None:
             print('this kernel has no zones')
+            return
+        if int(variable('loft::mem_map_count') or 0) == 0:
+            print('there are no zones yet: the boot has not come to mm_init; `hbreak loft::process_init` is after it')
             return
         for name, zone in zip(('DMA', 'Normal', 'HighMem'), elements(zones)):
             counts = [(field.name, zone[field]) for field in zone.type.fields() if hasattr(field, 'bitpos')]
@@ -108,22 +134,20 @@ class Zones(gdb.Command):
             print('    free blocks by order: ' + ' '.join(str(count) for count in blocks))
 
 
-class Counters(gdb.Command):
-    """loft-counters: what mapping, flushing and allocating has cost so far, on the boot CPU."""
+class Counters(Command):
+    """loft-counters: what mapping, flushing and allocating has cost so far, on the CPU that gdb looks at (`thread N`)."""
 
-    def __init__(self):
-        super().__init__('loft-counters', gdb.COMMAND_USER)
-
-    def invoke(self, argument, from_tty):
+    def show(self, argument):
+        cpu, offset = selected_cpu()
         for title, name in (('tlb', 'loft::tlb_stats'), ('kmap_local', 'loft::local_maps')):
             value = variable(name)
             if value is not None:
-                print_fields(f'{title} (CPU 0)', value['value_'])
+                print_fields(f'{title} (CPU {cpu})', of_cpu(value, offset))
         context = variable('loft::context')
         if context is not None:
-            context = context['value_']
+            context = of_cpu(context, offset)
             count = number(context['preempt_count'])
-            print_line('context (CPU 0)', {'preempt_depth': count & 0xffff, 'irq_depth': count >> 16,
+            print_line(f'context (CPU {cpu})', {'preempt_depth': count & 0xffff, 'irq_depth': count >> 16,
                                            'pagefaults_off': number(context['pagefaults_off']),
                                            'reschedule': number(context['reschedule']),
                                            'kmaps': -number(context['minus_kmaps']) & 0xffff_ffff})
@@ -142,19 +166,29 @@ class Counters(gdb.Command):
             print_line('vmap', {name: number(vmap[name]) for name in ('lazy_pages', 'flushes', 'rounds')})
         pages = variable('loft::detail::cpu_pages')
         if pages is not None:
-            print_fields('pages (CPU 0)', pages['value_']['stats'])
+            print_fields(f'pages (CPU {cpu})', of_cpu(pages, offset)['stats'])
+
+
+def selected_cpu():
+    """The CPU that gdb looks at, and how far its per-CPU variables are from those of CPU 0."""
+    cpu = gdb.selected_thread().ptid[1] - 1  # QEMU counts from 1
+    offsets = "((unsigned int *) &'loft_percpu_offset')"  # by its ELF symbol: gdb knows two names for it
+    return cpu, int(gdb.parse_and_eval(f'{offsets}[{cpu}]'))
+
+
+def of_cpu(variable_, offset):
+    """What a hal::PerCpu variable holds on the CPU with this offset."""
+    value = variable_['value_']
+    at = int(value.address) + offset & 0xFFFF_FFFF
+    return gdb.Value(at).cast(value.type.pointer()).dereference()
 
 
 def read_physical(address, size):
-    """Lowmem through the direct map, the rest through QEMU's monitor: gdb itself sees virtual addresses only."""
-    boundaries = variable('loft::layout::boundaries')
-    lowmem = number(boundaries['lowmem_bytes']) if boundaries is not None else 0
-    paging = int(gdb.parse_and_eval('$cr0')) >> 31 & 1
-    if paging and address + size <= lowmem:
-        memory = gdb.selected_inferior().read_memory(PAGE_OFFSET + address, size)
-        return int.from_bytes(bytes(memory), 'little')
+    """Through QEMU's monitor: gdb itself sees virtual addresses only."""
     said = gdb.execute(f'monitor xp /{size // 4}xw {address:#x}', to_string=True)
     words = [int(word, 16) for word in re.findall(r'0x([0-9a-f]{8})\b', said)]
+    if len(words) != size // 4:
+        raise gdb.GdbError(f'physical memory at {address:#x} cannot be read: {said.strip()}')
     return sum(word << 32 * i for i, word in enumerate(words))
 
 
@@ -165,20 +199,14 @@ def flags_of(entry):
                     [name for bit, name in names if entry & PRESENT and entry & bit])
 
 
-class Walk(gdb.Command):
+class Walk(Command):
     """loft-walk ADDRESS: the page-table entries that translate ADDRESS (SDM vol. 3, 4.3 and 4.4)."""
 
-    def __init__(self):
-        super().__init__('loft-walk', gdb.COMMAND_USER)
-
-    def invoke(self, argument, from_tty):
+    def show(self, argument):
         if not argument:
             raise gdb.GdbError('loft-walk: which address?')
         address = int(gdb.parse_and_eval(argument)) & 0xFFFF_FFFF
-        cr0, cr3, cr4 = (int(gdb.parse_and_eval(f'${name}')) for name in ('cr0', 'cr3', 'cr4'))
-        if not cr0 >> 31 & 1:
-            print('paging is off: the address is physical')
-            return
+        cr3, cr4 = (int(gdb.parse_and_eval(f'${name}')) for name in ('cr3', 'cr4'))
         if cr4 >> 5 & 1:
             levels, size, table = (('PDPTE', 30, 2), ('PDE', 21, 9), ('PTE', 12, 9)), 8, cr3 & ~0x1F
         else:
@@ -186,7 +214,9 @@ class Walk(gdb.Command):
         for name, shift, bits in levels:
             index = address >> shift & (1 << bits) - 1
             entry = read_physical(table + index * size, size)
-            print(f'{name:<5} {index:4} at {table + index * size:010x}: {entry:0{size * 2}x} {flags_of(entry)}')
+            # With PAE, an entry of the top table has no rights and no accessed bit (SDM vol. 3, table 4-8).
+            said = flags_of(entry & PRESENT if name == 'PDPTE' else entry)
+            print(f'{name:<5} {index:4} at {table + index * size:010x}: {entry:0{size * 2}x} {said}')
             if not entry & PRESENT:
                 return
             table = entry & FRAME
@@ -196,7 +226,130 @@ class Walk(gdb.Command):
                 return
 
 
+class Program(Command):
+    """loft-program NAME: symbols of the program build/user/NAME, to look at it in ring 3. All programs are linked to the same
+    address: those of another one are forgotten."""
+
+    loaded = ''
+
+    def show(self, argument):
+        path = argument if '/' in argument else f'build/user/{argument}'
+        if not argument or not os.path.exists(path):
+            raise gdb.GdbError(f'loft-program: which program? There is no file {path}; build/user has them')
+        if Program.loaded:
+            gdb.execute(f'remove-symbol-file {Program.loaded}', to_string=True)
+            Program.loaded = ''
+        gdb.execute(f'add-symbol-file {path}', to_string=True)
+        Program.loaded = path
+        print(f'symbols of {path}')
+
+
+# ------------------------------------------------------------------------------------------------------------- the stack
+
+def symbol_address(name):
+    return int(gdb.parse_and_eval(f"(unsigned long) &'{name}'"))
+
+
+class FrameId:
+    def __init__(self, sp, pc):
+        self.sp, self.pc = sp, pc
+
+
+class TrapUnwinder(Unwinder):
+    """Goes on where the CPU was interrupted. arch/i386/trap_entry.asm has no unwind information, and the registers of what it
+    interrupted are in a TrapFrame (arch/i386/traps.hpp), or for a double fault in the TSS that the CPU left."""
+
+    # Offsets of what pushad and the CPU have stored, from where EIP is.
+    PUSHED = {'edi': -40, 'esi': -36, 'ebp': -32, 'ebx': -24, 'edx': -20, 'ecx': -16, 'eax': -12}
+    PUSHAD_ENDS = 40
+    WITH_ERROR_CODE = {8, 10, 11, 12, 13, 14, 17, 21, 29, 30}
+
+    def __init__(self):
+        super().__init__('loft traps')
+        self.distances = None
+
+    def learn(self):
+        """How far above ESP the interrupted EIP is, for each instruction of trap_entry.asm: pushes and pops, counted."""
+        distances = {}
+        arch = gdb.selected_inferior().architecture()
+        entries = [symbol_address(f'entry_{vector}') for vector in range(256)]
+        begin, end = symbol_address('common_entry'), symbol_address('enter_user')
+        for vector, address in enumerate(entries):
+            depth = 4 if vector in self.WITH_ERROR_CODE else 0
+            for line in arch.disassemble(address, (entries + [begin])[vector + 1] - 1):
+                distances[line['addr']] = depth
+                depth += 4 if line['asm'].startswith('push') else 0
+        depth = 8
+        for line in arch.disassemble(begin, end - 1):
+            distances[line['addr']] = depth
+            words = line['asm'].split()
+            if words[0] in ('pushad', 'pusha', 'popad', 'popa'):
+                depth += 32 if words[0].startswith('push') else -32
+            elif words[0] in ('push', 'pop'):
+                depth += 4 if words[0] == 'push' else -4
+            elif words[0] == 'add' and words[1].startswith('esp,'):
+                depth -= int(words[1].split(',')[1], 0)
+        self.distances = distances  # all, or nothing of it could be read
+
+    @staticmethod
+    def word(address):
+        return int.from_bytes(bytes(gdb.selected_inferior().read_memory(address & 0xFFFF_FFFF, 4)), 'little')
+
+    def __call__(self, pending):
+        try:
+            if self.distances is None:
+                self.learn()
+            return self.unwind(pending)
+        except gdb.error:
+            return None  # nothing is mapped, or another kernel: gdb's own ways
+
+    def unwind(self, pending):
+        pc = int(pending.read_register('eip')) & 0xFFFF_FFFF
+        sp = int(pending.read_register('esp')) & 0xFFFF_FFFF
+        if (distance := self.distances.get(pc)) is not None:
+            return self.from_trap(pending, pc, sp, sp + distance, distance)
+        if pc < PAGE_OFFSET:
+            return self.in_program(pending, pc, sp)
+        for place in (pc, pc - 1):  # the call never comes back: PC may be behind the function
+            block = gdb.block_for_pc(place)
+            if block is not None and block.function is not None and 'double_fault_task' in block.function.name:
+                return self.from_double_fault(pending, pc, sp)
+        return None
+
+    def saved(self, pending, pc, sp, registers):
+        info = pending.create_unwind_info(FrameId(gdb.Value(sp), gdb.Value(pc)))
+        for name, value in registers.items():
+            kind = pending.read_register(name).type
+            info.add_saved_register(name, gdb.Value(value.to_bytes(4, 'little'), kind))
+        return info
+
+    def from_trap(self, pending, pc, sp, at, distance):
+        registers = {'eip': self.word(at), 'cs': self.word(at + 4), 'eflags': self.word(at + 8)}
+        outside = registers['cs'] & 3 != 0
+        registers['esp'] = self.word(at + 12) if outside else at + 12
+        if outside:
+            registers['ss'] = self.word(at + 16)
+        for name, offset in self.PUSHED.items():
+            registers[name] = self.word(at + offset) if distance >= self.PUSHAD_ENDS else \
+                int(pending.read_register(name)) & 0xFFFF_FFFF
+        return self.saved(pending, pc, at, registers)
+
+    def in_program(self, pending, pc, sp):
+        """Of a program whose symbols gdb has not, one frame: what its stack means nobody knows."""
+        if gdb.block_for_pc(pc) is not None:
+            return None
+        return self.saved(pending, pc, sp, {'eip': 0, 'esp': sp, 'ebp': 0})
+
+    def from_double_fault(self, pending, pc, sp):
+        descriptors = variable('loft::(anonymous namespace)::descriptors', 'descriptors')
+        tss = of_cpu(descriptors, selected_cpu()[1])['tss']
+        names = ('eip', 'esp', 'ebp', 'ebx', 'esi', 'edi', 'eax', 'ecx', 'edx', 'eflags', 'cs', 'ss')
+        return self.saved(pending, pc, sp, {name: number(tss[name]) & 0xFFFF_FFFF for name in names})
+
+
 Map()
 Zones()
 Counters()
 Walk()
+Program()
+register_unwinder(None, TrapUnwinder(), replace=True)
