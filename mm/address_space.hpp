@@ -54,23 +54,36 @@ class AddressSpace {
     // New memory of `bytes` (rounded up to pages), none of it present. Fixed: at `where` (page-aligned), in place of
     // what is there. Else `where` is a hint, taken if that range is free (0: none); or as high as possible below what
     // is there. MapKind::stack: `bytes` is the limit; the area begins with its topmost page and grows down by faults.
-    // Errors: invalid (size or alignment), no_access (below layout::kUserBegin), no_space, no_memory.
+    // MapKind::grows: all of it is there, and it grows as a stack, to kGrowth below its end at most.
+    // Errors: invalid (size or alignment), no_access (below layout::kUserBegin), busy (fixed, and nothing may be
+    // replaced, but something is there), no_space, no_memory.
     // Preemptible context. Cost: none; fixed in place of something: as unmap. Source: mmap(2).
-    Result<VirtAddr> map(VirtAddr where, u32 bytes, Prot prot, MapKind kind, bool fixed);
+    Result<VirtAddr> map(VirtAddr where, u32 bytes, Prot prot, MapKind kind, bool fixed, bool replace = true);
     // Whatever is in the range goes; holes are no error. Errors: invalid, no_memory (an area had to be split).
     // Preemptible context. Cost: one flush on the CPUs of the space (more if over 64 shared pages go). Source:
     // munmap(2).
     Status unmap(VirtAddr begin, u32 bytes);
     // Every page of the range belongs to an area that is no guard, else not_found or no_access and nothing is changed.
     // Errors: also invalid, no_memory. Preemptible context. Cost: one flush if rights were taken away. Source:
-    // mprotect(2).
-    Status protect(VirtAddr begin, u32 bytes, Prot prot);
+    // mprotect(2). `down`: from the beginning of the area on in which `begin` lies, which must be one that grows down;
+    // else invalid.
+    Status protect(VirtAddr begin, u32 bytes, Prot prot, bool down = false);
 
     // The heap begins at this address, rounded up to a page, and is empty. Before others use the space.
-    void set_brk_start(VirtAddr begin);
+    void set_brk_start(VirtAddr begin, Prot prot = Prot::read | Prot::write);
     // Moves the end of the heap. An address below its begin (0, say) only asks. Returns the end as it is now.
     // Errors: no_space (something is in the way), no_memory: the end stays. Preemptible context. Source: brk(2).
     Result<VirtAddr> brk(VirtAddr wanted);
+
+    // What a word of memory is to other spaces. In a shared area: which page of which object, counted once more for the
+    // caller. Elsewhere nothing: no other space has it.
+    struct WordPlace {
+        SharedObject* object = nullptr;
+        u32 page = 0;
+    };
+    // Errors: bad_address, no_access: an area that may not be read, or a private one that may not be written.
+    // Preemptible context. Source: futex(2).
+    Result<WordPlace> place_of(VirtAddr va);
 
     // A copy of the whole space, reference count 1: private pages are shared until one side writes, shared areas are
     // the same memory. Pages that somebody has pinned are copied at once, so that a pin stays a pin of this space's
@@ -119,6 +132,7 @@ class AddressSpace {
     SpaceRoot root_;
     u32 resident_ = 0;
     u32 brk_begin_ = 0, brk_end_ = 0;
+    Prot brk_prot_ = Prot::none;
 };
 
 // This CPU runs `next` from now on; null: a kernel thread, which keeps whatever root is loaded (lazily), because it has

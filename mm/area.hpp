@@ -21,6 +21,7 @@ enum class MapKind : u8 {
     anonymous, // private: zeros at first; copied on write after fork
     shared,    // zeros at first; the same memory in every space that has it by fork
     stack,     // private, and grows down to its limit
+    grows,     // only asked for: a stack that is there as a whole at first
     guard,     // nothing, ever: an access is a bad address
 };
 
@@ -44,6 +45,9 @@ struct UserArea
     bool is_private() const { return kind == MapKind::anonymous || kind == MapKind::stack; }
     u32 page_of(VirtAddr va) const { return first + ((va.value() - begin) >> kPageShift); }
 };
+
+// As far below its end an area of MapKind::grows reaches at most, as the stack of a program does.
+inline constexpr u32 kGrowth = 8 * MiB;
 
 // A stack stays this far from what lies below it when it grows.
 inline constexpr u32 kStackGap = 16 * kPageSize;

@@ -29,6 +29,7 @@ Result<AddressSpace*> AddressSpace::fork() {
 
 // Nobody else knows the child yet.
 bool AddressSpace::copy_to(AddressSpace& child, TlbBatch& batch) {
+    child.brk_prot_ = brk_prot_;
     child.brk_begin_ = brk_begin_;
     child.brk_end_ = brk_end_;
     return areas_.each({0, layout::kUserEnd}, [&](const UserArea& area) {

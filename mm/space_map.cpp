@@ -26,6 +26,10 @@ UserArea* new_area(PageRange range, Prot prot, MapKind kind) {
         what.limit = range.begin;
         what.begin = range.end - kPageSize;
     }
+    if (kind == MapKind::grows) {
+        what.kind = MapKind::stack;
+        what.limit = std::min(range.begin, std::max(range.end, layout::kUserBegin + kGrowth) - kGrowth);
+    }
     if (kind == MapKind::shared) {
         what.object = SharedObject::create(range.pages());
         if (what.object == nullptr) return nullptr;
@@ -37,7 +41,8 @@ UserArea* new_area(PageRange range, Prot prot, MapKind kind) {
 
 } // namespace
 
-Result<VirtAddr> AddressSpace::map(VirtAddr where, u32 bytes, Prot prot, MapKind kind, bool fixed) {
+Result<VirtAddr> AddressSpace::map(VirtAddr where, u32 bytes, Prot prot, MapKind kind, bool fixed,
+                                   bool replace) {
     might_sleep("map");
     if (bytes == 0 || bytes > layout::kUserEnd) return Error::invalid;
     bytes = round_up(bytes, kPageSize);
@@ -48,6 +53,7 @@ Result<VirtAddr> AddressSpace::map(VirtAddr where, u32 bytes, Prot prot, MapKind
         if (!wish) return wish.error();
         if (wish->begin < layout::kUserBegin) return Error::no_access;
         range = *wish;
+        if (!replace && !areas_.each(range, [](const UserArea&) { return false; })) return Error::busy;
     } else if (wish && wish->begin >= layout::kUserBegin && areas_.is_free(*wish)) {
         range = *wish;
     } else {
@@ -78,19 +84,26 @@ Status AddressSpace::unmap(VirtAddr begin, u32 bytes) {
     return {};
 }
 
-Status AddressSpace::protect(VirtAddr begin, u32 bytes, Prot prot) {
+Status AddressSpace::protect(VirtAddr begin, u32 bytes, Prot prot, bool down) {
     might_sleep("protect");
-    const Result<PageRange> range = pages_of(begin, bytes);
-    if (!range) return range.error();
+    const Result<PageRange> pages = pages_of(begin, bytes);
+    if (!pages) return pages.error();
+    PageRange range = *pages;
     MutexGuard guard{mutex_};
+    if (down) {
+        const UserArea* const area = areas_.reach(begin);
+        if (area == nullptr) return Error::not_found;
+        if (area->kind != MapKind::stack) return Error::invalid;
+        range.begin = area->begin;
+    }
     bool has_guard = false;
-    if (!areas_.is_mapped(*range, has_guard)) return Error::not_found;
+    if (!areas_.is_mapped(range, has_guard)) return Error::not_found;
     if (has_guard) return Error::no_access;
-    if (!areas_.isolate(*range)) return Error::no_memory;
-    areas_.set_prot(*range, prot);
+    if (!areas_.isolate(range)) return Error::no_memory;
+    areas_.set_prot(range, prot);
     TlbBatch batch{root_};
-    areas_.each(*range, [&](UserArea& area) {
-        const PageRange part{std::max(area.begin, range->begin), std::min(area.end, range->end)};
+    areas_.each(range, [&](UserArea& area) {
+        const PageRange part{std::max(area.begin, range.begin), std::min(area.end, range.end)};
         return tables_.each_table(part, [&](hal::PteCell* pde, PageRange here) {
             return each_entry(hal::pte_read(pde), here, [&](hal::PteCell* cell, Pte old, VirtAddr va) {
                 const Pte now = user_entry(old.pfn(), area, old.has(user_pte::owned));
@@ -110,7 +123,20 @@ Status AddressSpace::protect(VirtAddr begin, u32 bytes, Prot prot) {
     return {};
 }
 
-void AddressSpace::set_brk_start(VirtAddr begin) {
+Result<AddressSpace::WordPlace> AddressSpace::place_of(VirtAddr va) {
+    might_sleep("place_of");
+    MutexGuard guard{mutex_};
+    UserArea* const area = va.value() < layout::kUserEnd ? areas_.reach(va) : nullptr;
+    if (area == nullptr || area->kind == MapKind::guard) return Error::bad_address;
+    if (!has(area->prot, area->is_private() ? Prot::write : Prot::read | Prot::write | Prot::exec))
+        return Error::no_access;
+    if (area->is_private()) return WordPlace{};
+    area->object->get();
+    return WordPlace{area->object, area->page_of(va)};
+}
+
+void AddressSpace::set_brk_start(VirtAddr begin, Prot prot) {
+    brk_prot_ = prot;
     brk_begin_ = brk_end_ = round_up(begin.value(), kPageSize);
 }
 
@@ -123,7 +149,7 @@ Result<VirtAddr> AddressSpace::brk(VirtAddr wanted) {
     if (new_end > old_end) {
         const PageRange more{old_end, new_end};
         if (!areas_.is_free(more)) return Error::no_space;
-        UserArea* area = new_area(more, Prot::read | Prot::write, MapKind::anonymous);
+        UserArea* area = new_area(more, brk_prot_, MapKind::anonymous);
         if (area == nullptr) return Error::no_memory;
         areas_.add(*area);
     } else if (new_end < old_end) {

@@ -242,6 +242,89 @@ TEST_CASE("space: without an address it goes below what is there; a hint is take
     CHECK(null->value() == first - 4 * kPageSize);
 }
 
+TEST_CASE("space: a fixed range that must be free replaces nothing", "[address_space][map]") {
+    Program p;
+    const auto map = [&](u32 where, u32 pages, bool replace) {
+        return p->map(VirtAddr{where}, pages * kPageSize, kReadWrite, MapKind::anonymous, true, replace);
+    };
+    REQUIRE(map(kBase, 3, false));
+    user_store(VirtAddr{kBase + kPageSize}, 7);
+    CHECK(map(kBase + kPageSize, 1, false).error() == Error::busy);
+    CHECK(map(kBase + 2 * kPageSize, 8, false).error() == Error::busy);
+    CHECK(map(kBase - 8 * kPageSize, 64, false).error() == Error::busy);
+    CHECK(p->stats().areas == 1);
+    CHECK(user_load(VirtAddr{kBase + kPageSize}) == 7);
+    REQUIRE(p->unmap(VirtAddr{kBase + kPageSize}, kPageSize));
+    REQUIRE(map(kBase + kPageSize, 1, false));
+    CHECK(user_load(VirtAddr{kBase + kPageSize}) == 0);
+    REQUIRE(map(kBase, 1, true));
+}
+
+TEST_CASE("space: an area that grows is there as a whole, and has a limit", "[address_space][map]") {
+    Program p;
+    const u32 end = kBase + 2 * kPageSize, limit = end - kGrowth;
+    REQUIRE(p->map(VirtAddr{kBase}, 2 * kPageSize, kReadWrite, MapKind::grows, true));
+    user_store(VirtAddr{kBase + kPageSize}, 1);
+    user_store(VirtAddr{kBase}, 2);
+    user_store(VirtAddr{kBase - 3 * kPageSize}, 3);
+    CHECK(user_load(VirtAddr{kBase - kPageSize}) == 0);
+    user_store(VirtAddr{limit}, 4);
+    CHECK_THROWS_AS(user_store(VirtAddr{limit - kPageSize}, 5), Killed);
+    CHECK(p->stats().areas == 1);
+    // Below it there may be less room than that.
+    REQUIRE(p->map(VirtAddr{layout::kUserBegin + kPageSize}, kPageSize, kReadWrite, MapKind::grows, true));
+    user_store(VirtAddr{layout::kUserBegin}, 6);
+    // Memory that is larger than the limit just does not grow.
+    REQUIRE(p->map(VirtAddr{2 * kBase}, kGrowth + kPageSize, kReadWrite, MapKind::grows, true));
+    user_store(VirtAddr{2 * kBase}, 7);
+    CHECK_THROWS_AS(user_store(VirtAddr{2 * kBase - kPageSize}, 8), Killed);
+}
+
+TEST_CASE("space: rights from the lower end of what grows down", "[address_space][protect]") {
+    Program p;
+    REQUIRE(p->map(VirtAddr{kBase}, 64 * kPageSize, kReadWrite, MapKind::stack, true));
+    const u32 top = kBase + 63 * kPageSize;
+    user_store(VirtAddr{top - 5 * kPageSize}, 1);
+    map_pages(*p, 2 * kBase, 1);
+    CHECK(p->protect(VirtAddr{2 * kBase}, kPageSize, kRead, true).error() == Error::invalid);
+    CHECK(p->protect(VirtAddr{3 * kBase}, kPageSize, kRead, true).error() == Error::not_found);
+    user_store(VirtAddr{2 * kBase}, 2);
+    REQUIRE(p->protect(VirtAddr{top}, kPageSize, kRead, true));
+    CHECK(user_load(VirtAddr{top - 5 * kPageSize}) == 1);
+    CHECK_THROWS_AS(user_store(VirtAddr{top - 5 * kPageSize}, 3), Killed);
+    CHECK_THROWS_AS(user_store(VirtAddr{top}, 3), Killed);
+}
+
+TEST_CASE("space: where a word is", "[address_space][shared]") {
+    Program p;
+    map_pages(*p, kBase, 2);
+    map_pages(*p, 2 * kBase, 4, kReadWrite, MapKind::shared);
+    const auto own = p->place_of(VirtAddr{kBase + 8});
+    REQUIRE(own);
+    CHECK(own->object == nullptr);
+    REQUIRE(p->protect(VirtAddr{kBase}, kPageSize, kRead));
+    CHECK(p->place_of(VirtAddr{kBase + 8}).error() == Error::no_access);
+    for (const u32 nowhere : {0u, kBase - 1, kBase + 2 * kPageSize, layout::kUserEnd, 0xffff'fffcu})
+        CHECK(p->place_of(VirtAddr{nowhere}).error() == Error::bad_address);
+    // Shared memory: the same page of the same object, whatever the rights are, and nothing has to be there yet.
+    REQUIRE(p->protect(VirtAddr{2 * kBase + kPageSize}, kPageSize, kRead));
+    const Result<AddressSpace*> child = p->fork();
+    REQUIRE(child);
+    const auto here = p->place_of(VirtAddr{2 * kBase + kPageSize + 12});
+    const auto there = (*child)->place_of(VirtAddr{2 * kBase + kPageSize});
+    REQUIRE((here && there));
+    CHECK(here->object != nullptr);
+    CHECK(here->object == there->object);
+    CHECK(here->page == 1);
+    CHECK(there->page == 1);
+    here->object->put();
+    there->object->put();
+    REQUIRE(p->protect(VirtAddr{2 * kBase}, kPageSize, Prot::none));
+    CHECK(p->place_of(VirtAddr{2 * kBase}).error() == Error::no_access);
+    CHECK(p->stats().resident == 0);
+    (*child)->put();
+}
+
 TEST_CASE("space: holes are found again, the highest that is large enough first", "[address_space][map]") {
     Program p;
     const u32 top = layout::kUserEnd;
