@@ -11,6 +11,7 @@
 #include "arch/i386/smp.hpp"
 #include "arch/i386/timer.hpp"
 #include "kernel/bench.hpp"
+#include "kernel/clock.hpp"
 #include "kernel/cmdline.hpp"
 #include "kernel/crash.hpp"
 #include "kernel/exit.hpp"
@@ -133,6 +134,7 @@ extern "C" [[noreturn]] void kernel_main(u32 magic, u32 info) {
     start_lapic();                                // its registers through fixmap
     read_topology();                              // which CPUs there are; interrupts through the I/O APIC
     timer_init();                                 // the log has times from here on
+    clock_init();                                 // and programs a date
     hal::irq_restore(eflags::interrupt);          // the machine ticks
     scheduler_init();                             // this context is a thread from here on
     start_other_cpus(trampoline);                 // all of them, or as many as maxcpus= says
