@@ -41,7 +41,7 @@ NASM     := nasm
 # What is typed wrongly is said before anything is built. A goal: folders have the names of some, and make would call those up
 # to date. A variable: make would set it, and nothing would read it.
 GOALS     := all help setup run run-iso gdb iso test test-host test-guest test-matrix test-cpus test-flushes test-mutants bench \
-    bench-linux bench-cost bench-listing bench-update format clean
+    bench-linux bench-cost linux-answers bench-listing bench-update format clean
 VARIABLES := HIGHMEM HIGHPTE SMP PREEMPT DEBUG CXX MEM APPEND ACCEL QEMU CPU ICOUNT ISO BENCH V
 UNKNOWN   := $(filter-out $(GOALS) build/% print-compiler-% compile_commands.json Makefile FORCE,$(MAKECMDGOALS))
 ifneq ($(UNKNOWN),)
@@ -217,6 +217,9 @@ $(addprefix build/user/,$(basename $(USER_LIBC))): build/user/%: tests/user/libc
 .SECONDARY: $(USER_CXX:%=build/user/%.o) $(USER_ASM:%=build/user/%.o) $(USER_PARTS:%=build/user/%.o)
 -include $(wildcard build/user/*.d)
 
+# What Linux answers is part of the program that asks (tests/user/answers).
+build/user/arguments.cpp.o: $(wildcard tests/user/answers/*.txt)
+
 # One name for all of them, for the runner.
 build/user/programs: $(USER_PROGRAMS)
 	@echo '$(USER_PROGRAMS)' | scripts/update-file $@
@@ -367,6 +370,12 @@ bench-linux: build/loft.elf
 	$(Q)scripts/make-linux
 	$(Q)scripts/bench-linux $(BENCH_OPTIONS)
 
+# What Debian's i386 kernel answers to the system calls of build/user/arguments becomes what the self-test expects.
+linux-answers: build/user/programs
+	$(Q)scripts/setup --linux
+	$(Q)scripts/make-linux
+	$(Q)scripts/linux-answers --update
+
 COST_KERNELS := $(foreach memory,off 4g 4g-highpte 64g 64g-highpte,build/$(memory)-smp-preempt/loft.elf)
 bench-cost: setup
 	$(Q)$(MAKE) $(COST_KERNELS)
@@ -402,6 +411,7 @@ make test-flushes   leave out one flush of mm after the other: a host test has t
 make test-mutants   break mm and the kernel in one way after the other: the tests have to notice (hours)
 make bench          what each path of high memory costs, in instructions: a table, and build/bench.json
 make bench-linux    the same of Debian's i386 kernel, side by side, and how either starts with much memory
+make linux-answers  what Debian's i386 kernel answers to each system call: recorded again for the self-tests
 make bench-cost     the price of high memory: the same work on kernels with and without; a table and a plot
 make bench-listing  what a path executes, instruction by instruction: BENCH="kmap.hot vmap16"
 make bench-update   the figures of `make bench` are what `make test` compares with from now on

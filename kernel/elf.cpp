@@ -25,21 +25,22 @@ struct ProgramHeader {
 static_assert(sizeof(ProgramHeader) == 32);
 
 constexpr u8 kMagic[]{0x7f, 'E', 'L', 'F'};
-constexpr u8 kClass32 = 1, kLittleEndian = 1, kCurrentVersion = 1;
-constexpr u16 kExecutable = 2, kI386 = 3;
-constexpr u32 kLoad = 1, kDynamic = 2, kInterpreter = 3;
+constexpr u8 kClass64 = 2, kBigEndian = 2;
+constexpr u16 kExecutable = 2, kI386 = 3, kI486 = 6; // the second one was never used, and means the first
+constexpr u32 kLoad = 1, kInterpreter = 3, kGnuStack = 0x6474'e551;
 constexpr u32 kFlagExec = 1, kFlagWrite = 2, kFlagRead = 4;
-constexpr u32 kMaxHeaders = 64;
+constexpr u32 kMaxHeaders = kPageSize / sizeof(ProgramHeader); // as Linux
 
 const char* check_header(const ProgramImage& image, Header& header) {
     if (image.size() < sizeof header) return "it is shorter than an ELF header";
     if (!image.read(0, &header, sizeof header)) return "it cannot be read";
     if (!std::equal(std::begin(kMagic), std::end(kMagic), header.ident)) return "it is not an ELF file";
-    if (header.ident[4] != kClass32) return "it is not a 32-bit ELF file";
-    if (header.ident[5] != kLittleEndian) return "it is a big-endian ELF file";
-    if (header.ident[6] != kCurrentVersion || header.version != kCurrentVersion)
-        return "its ELF version is unknown";
-    if (header.machine != kI386) return "it is for another processor than the i386";
+    // The machine decides: class, byte order, versions and OS ABI say nothing more, and Linux looks at none of them.
+    if (header.machine != kI386 && header.machine != kI486) {
+        if (header.ident[4] == kClass64) return "it is not a 32-bit ELF file";
+        if (header.ident[5] == kBigEndian) return "it is a big-endian ELF file";
+        return "it is for another processor than the i386";
+    }
     if (header.type != kExecutable)
         return "it is not an executable for fixed addresses (link it with -static -no-pie)";
     if (header.program_header_bytes != sizeof(ProgramHeader)) return "its program headers have a wrong size";
@@ -124,8 +125,11 @@ const char* elf_examine(const ProgramImage& image, ElfPlan& plan) {
         ProgramHeader program{};
         if (!image.read(header.program_headers + i * u32{sizeof program}, &program, sizeof program))
             return "it cannot be read";
-        if (program.type == kInterpreter || program.type == kDynamic)
-            return "it is linked dynamically (link it with -static -no-pie)";
+        if (program.type == kInterpreter) return "it is linked dynamically (link it with -static -no-pie)";
+        if (program.type == kGnuStack) {
+            plan.stack_exec = (program.flags & kFlagExec) != 0;
+            plan.read_exec = false;
+        }
         if (program.type != kLoad) continue;
         if (const char* problem = add_segment(image, program, plan)) return problem;
     }
@@ -149,11 +153,13 @@ const char* elf_load(const ProgramImage& image, const ElfPlan& plan, AddressSpac
         if (const char* problem = fill(image, segment, space)) return problem;
         Prot prot = Prot::none;
         if (segment.read) prot = prot | Prot::read;
+        if (segment.read && plan.read_exec) prot = prot | Prot::exec;
         if (segment.write) prot = prot | Prot::write;
         if (segment.exec) prot = prot | Prot::exec;
         if (!space.protect(segment.first_page(), bytes, prot)) return "there is not enough memory for it";
     }
-    space.set_brk_start(plan.end);
+    const Prot data = Prot::read | Prot::write;
+    space.set_brk_start(plan.end, plan.read_exec ? data | Prot::exec : data);
     return nullptr;
 }
 

@@ -18,11 +18,16 @@ enum class Errno : int {
     fault = 14,
     exist = 17,
     nodev = 19,
+    notdir = 20,
     inval = 22,
     mfile = 24,
     notty = 25,
     pipe = 32,
+    nametoolong = 36,
     nosys = 38,
+    nopkg = 65,
+    overflow = 75,
+    notsup = 95,
     timedout = 110,
 };
 

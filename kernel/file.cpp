@@ -14,24 +14,25 @@ class ConsoleFile final : public File {
   public:
     SysResult read(UserAddr, u32) override { return 0u; } // always at its end
 
-    SysResult write(UserAddr from, u32 bytes) override {
+    SysResult write(UserSource& from) override {
         Process& me = *current_process();
         std::array<char, 128> text;
         u32 done = 0;
-        while (done < bytes) {
-            const u32 step = std::min<u32>(bytes - done, text.size());
-            const u32 got = step - copy_from_user(text.data(), from + done, step);
-            me.output.write({text.data(), got});
-            done += got;
-            if (got != step) break;
+        while (from.left() != 0 && !must_stop()) {
+            const u32 step = std::min<u32>(from.left(), text.size());
+            if (!from.copy_to(text.data(), step))
+                return done != 0 ? SysResult{done} : SysResult{Errno::fault};
+            me.output.write({text.data(), step});
+            done += step;
         }
-        if (done == 0 && bytes != 0) return Errno::fault;
         return done;
     }
 
     void share() override {}
     void release() override {}
     bool is_console() const override { return true; }
+    bool may_read() const override { return true; }
+    bool may_write() const override { return true; }
 };
 constinit ConsoleFile console;
 

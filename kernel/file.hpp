@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernel/errno.hpp"
+#include "kernel/user_source.hpp"
 #include "mm/spinlock.hpp"
 
 namespace loft {
@@ -11,13 +12,21 @@ struct Process;
 // One end that is open somewhere. Counted: each number in each program is one user.
 class File {
   public:
-    // Bytes that went to, or came from, the program that runs; short where its memory or the file's end says so.
-    // Preemptible context; may sleep until there is something to do, and returns Errno::intr if the program is to end.
+    // Bytes that went to, or came from, the program that runs; fewer where the file's end says so, or where its memory
+    // ends after some have been moved. Preemptible context; may sleep until there is something to do (again, if
+    // nonblocking), and returns Errno::intr if the program is to end.
     virtual SysResult read(UserAddr to, u32 bytes) = 0;
-    virtual SysResult write(UserAddr from, u32 bytes) = 0;
+    virtual SysResult write(UserSource& from) = 0;
     virtual void share() = 0;   // one user more
     virtual void release() = 0; // one less; preemptible context
+
     virtual bool is_console() const { return false; }
+    virtual bool may_read() const = 0;
+    virtual bool may_write() const = 0;
+    // A pipe: how many bytes can be read. Errno::notty elsewhere.
+    virtual SysResult readable_bytes() const { return Errno::notty; }
+    // O_NONBLOCK, of all who have this end.
+    virtual void set_nonblocking(bool) {}
 
   protected:
     ~File() = default;
@@ -25,6 +34,9 @@ class File {
 
 // Numbers 0, 1 and 2: nothing to read, and what is written becomes lines of the log, each marked with who wrote it.
 File* console_file();
+
+// pipe(7): a write of so many bytes or fewer is not mixed with those of others.
+inline constexpr u32 kPipeAtomic = 4096;
 
 // Two ends of a new pipe; false if there is no memory. Preemptible context.
 struct PipeEnds {

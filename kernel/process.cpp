@@ -17,9 +17,12 @@ namespace {
 
 Cache<Process> process_cache{"process", Gfp::user_low};
 Cache<UserThread> user_thread_cache{"user_thread", Gfp::user_low};
+Cache<SignalActions> actions_cache{"signal_actions", Gfp::user_low};
 
-// Who is whose child, and which threads a process has. Short, and never held while anything is allocated.
+// Which process is whose child, which threads a process has, and their signals. Short, and never held while anything is
+// allocated.
 constinit SpinLock family;
+constinit Process* newest = nullptr; // of all processes
 
 constinit hal::Atomic<u32> last_id{0}; // processes and threads are counted together
 constinit hal::Atomic<u32> count{0};   // processes that have not been taken
@@ -34,8 +37,8 @@ struct Reaper {
 constinit Reaper reaper;
 
 constexpr u32 kStackBytes = 8 * MiB; // as far as it may grow
-constexpr VirtAddr kStackTop{layout::kUserEnd -
-                             kPageSize}; // the page above is nobody's: a copy that runs over ends there
+// The page above it is a guard: what runs over the end of the stack, and a copy of it, ends there.
+constexpr VirtAddr kStackTop{layout::kUserEnd - kPageSize};
 static_assert(kStackTop.value() - kStackBytes >= ElfPlan::kHighestEnd);
 
 u32 new_id() { return last_id.fetch_add(1) + 1; }
@@ -49,12 +52,23 @@ Process* make_process(std::string_view name) {
     const std::size_t size = std::min<std::size_t>(name.size(), Process::kNameBytes - 1);
     std::copy_n(name.begin(), size, process->name);
     count.fetch_add(1);
+    const SpinGuard guard{family};
+    process->older = newest;
+    if (newest != nullptr) newest->newer = process;
+    newest = process;
     return process;
 }
 
 // Nothing of it runs any more.
 void destroy_process(Process& process) {
     LOFT_ASSERT(process.threads == nullptr && process.space == nullptr);
+    {
+        const SpinGuard guard{family};
+        if (process.older != nullptr) process.older->newer = process.newer;
+        (process.newer != nullptr ? process.newer->older : newest) = process.older;
+    }
+    for (SignalActions* actions : process.actions)
+        if (actions != nullptr) actions_cache.destroy(actions);
     process_cache.destroy(&process);
     count.fetch_sub(1);
     count_changed.wake_all();
@@ -73,14 +87,6 @@ void link_thread(UserThread& thread) {
     const SpinGuard guard{family};
     thread.next = thread.process->threads;
     thread.process->threads = &thread;
-}
-
-// `family` is held.
-void unlink_thread(UserThread& thread) {
-    UserThread** at = &thread.process->threads;
-    while (*at != &thread)
-        at = &(*at)->next;
-    *at = thread.next;
 }
 
 template <typename T> void unlink(T*& list, T& one) {
@@ -115,7 +121,7 @@ bool run_thread(UserThread& thread) {
     link_thread(thread);
     if (thread_create(thread.process->name_view(), begin_program, &thread, kEveryCpu, Gfp::user) != nullptr) return true;
     const SpinGuard guard{family};
-    unlink_thread(thread);
+    unlink(thread.process->threads, thread);
     return false;
 }
 
@@ -125,6 +131,60 @@ bool run_thread(UserThread& thread) {
 void wake_threads(const Process& process) {
     for (const UserThread* thread = process.threads; thread != nullptr; thread = thread->next)
         if (const Thread* its = thread->thread.load()) interrupt_thread(*its);
+}
+
+// `family` is held, here and in all that follows about signals.
+void end_process(Process& process, WaitStatus status) {
+    if (process.dying.load() != 0) return;
+    process.status = status;
+    process.dying.store(1);
+    wake_threads(process);
+}
+
+constexpr u64 bit_of(u32 signal) { return u64{1} << (signal - 1); }
+constexpr u64 bits_of(std::initializer_list<u32> signals) {
+    u64 set = 0;
+    for (const u32 signal : signals)
+        set |= bit_of(signal);
+    return set;
+}
+constexpr u32 kSigKill = 9, kSigStop = 19;
+// By default nothing comes of these (SIGCHLD, SIGCONT, SIGURG, SIGWINCH), and these stop the process (SIGSTOP, SIGTSTP,
+// SIGTTIN, SIGTTOU): signal(7). All others end it.
+constexpr u64 kIgnored = bits_of({17, 18, 23, 28}), kStopping = bits_of({kSigStop, 20, 21, 22});
+constexpr u64 kNeverBlocked = bits_of({kSigKill, kSigStop});
+
+SignalAction action_of(const Process& process, u32 signal) {
+    const SignalActions* const actions = process.actions[(signal - 1) / 32];
+    return actions != nullptr ? actions->action[(signal - 1) % 32] : SignalAction{};
+}
+
+enum class Effect : u8 { none, ends, unknown };
+Effect effect_of(const Process& process, u32 signal) {
+    const u32 handler = action_of(process, signal).handler;
+    if (handler == SignalAction::kIgnore) return Effect::none;
+    if (handler != SignalAction::kDefault) return Effect::unknown;
+    if (kIgnored & bit_of(signal)) return Effect::none;
+    return kStopping & bit_of(signal) ? Effect::unknown : Effect::ends;
+}
+
+// To one thread, or to any of the process (null). What cannot be done is left out.
+void send(Process& process, UserThread* thread, u32 signal) {
+    if (effect_of(process, signal) != Effect::ends) return;
+    bool blocked = true;
+    for (const UserThread* one = process.threads; one != nullptr; one = one->next)
+        if (thread == nullptr || one == thread) blocked = blocked && (one->blocked & bit_of(signal)) != 0;
+    if (!blocked)
+        end_process(process, WaitStatus::killed(static_cast<Signal>(signal)));
+    else
+        (thread != nullptr ? thread->pending : process.pending) |= bit_of(signal);
+}
+
+// wait(2), notes: whoever ignores SIGCHLD gets no zombies.
+bool takes_no_children(const Process& parent) {
+    constexpr u32 kNoChildWait = 2; // SA_NOCLDWAIT
+    const SignalAction action = action_of(parent, static_cast<u32>(Signal::child));
+    return action.handler == SignalAction::kIgnore || (action.flags & kNoChildWait) != 0;
 }
 
 // A thread that has left its program, and is about to leave its stack. One that left later takes it away, so that a
@@ -175,8 +235,16 @@ void become_zombie(Process& process) {
             for_reaper = true;
         }
         process.zombie = true;
-        if (process.parent != nullptr) {
-            wake_threads(*process.parent);
+        if (Process* const parent = process.parent) {
+            const bool child = process.exit_signal == static_cast<u32>(Signal::child);
+            if (process.exit_signal - 1 < kSignals) send(*parent, nullptr, process.exit_signal);
+            if (child && takes_no_children(*parent)) {
+                unlink(parent->children, process);
+                process.parent = nullptr;
+                give_to_reaper(process);
+                for_reaper = true;
+            }
+            wake_threads(*parent);
         } else if (process.orphan) {
             give_to_reaper(process);
             for_reaper = true;
@@ -229,6 +297,16 @@ void process_wait_for_all() {
     count_changed.wait([] { return count.load() == 0; });
 }
 
+namespace {
+
+bool map_stack(AddressSpace& space, const ElfPlan& plan) {
+    const Prot prot = plan.stack_exec ? Prot::read | Prot::write | Prot::exec : Prot::read | Prot::write;
+    return space.map(kStackTop, kPageSize, Prot::none, MapKind::guard, true) &&
+           space.map(kStackTop - kStackBytes, kStackBytes, prot, MapKind::stack, true);
+}
+
+} // namespace
+
 Started process_start(const Launch& launch, const ProgramImage& image) {
     might_sleep("process_start");
     constexpr const char* kNoMemory = "there is not enough memory for it";
@@ -239,9 +317,7 @@ Started process_start(const Launch& launch, const ProgramImage& image) {
     process->space = AddressSpace::create();
     UserThread* thread = process->space != nullptr ? make_thread(*process, process->pid) : nullptr;
     const char* problem = thread != nullptr ? elf_load(image, plan, *process->space) : kNoMemory;
-    if (problem == nullptr && !process->space->map(kStackTop - kStackBytes, kStackBytes,
-                                                   Prot::read | Prot::write, MapKind::stack, true))
-        problem = kNoMemory;
+    if (problem == nullptr && !map_stack(*process->space, plan)) problem = kNoMemory;
     u32 stack = 0;
     if (problem == nullptr) {
         stack = build_initial_stack(*process->space, kStackTop, launch, plan);
@@ -249,6 +325,7 @@ Started process_start(const Launch& launch, const ProgramImage& image) {
     }
     if (problem == nullptr) {
         process->watch = launch.watch;
+        process->read_exec = plan.read_exec;
         process->output.name(*process, launch.watch.output);
         process->files.open_console();
         thread->first = first_user_frame(plan.entry.value(), stack);
@@ -277,10 +354,7 @@ WaitStatus process_wait(Process* process) {
 
 void process_kill(Process& process, WaitStatus status) {
     const SpinGuard guard{family};
-    if (process.dying.load() != 0) return;
-    process.status = status;
-    process.dying.store(1);
-    wake_threads(process);
+    end_process(process, status);
 }
 
 void process_end(WaitStatus status) { process_kill(*current_process(), status); }
@@ -300,7 +374,7 @@ void thread_leave(WaitStatus status) {
     UserThread* before;
     {
         const SpinGuard guard{family};
-        unlink_thread(me);
+        unlink(process.threads, me);
         last = process.threads == nullptr;
         before = process.left;
         process.left = &me;
@@ -316,6 +390,30 @@ void thread_leave(WaitStatus status) {
     }
     thread_exit();
 }
+
+namespace {
+
+// A descriptor that clone is told for the new thread. 0: it worked.
+SysResult set_tls(UserThread& thread, UserAddr from) {
+    UserDescriptor wanted{};
+    if (copy_from_user(&wanted, from, sizeof wanted) != 0) return Errno::fault;
+    const u32 place = wanted.entry - TlsDescriptors::kFirstEntry;
+    if (place >= TlsDescriptors::kCount || !thread.tls.set(place, wanted)) return Errno::inval;
+    return 0u;
+}
+
+bool copy_actions(const Process& from, Process& to) {
+    for (u32 i = 0; i < std::size(from.actions); ++i) {
+        if (from.actions[i] == nullptr) continue; // once there they stay, and only this program can add one
+        to.actions[i] = actions_cache.make();
+        if (to.actions[i] == nullptr) return false;
+        const SpinGuard guard{family};
+        *to.actions[i] = *from.actions[i];
+    }
+    return true;
+}
+
+} // namespace
 
 SysResult process_fork(const TrapFrame& frame, const CloneArguments& arguments) {
     UserThread& me = *current_user_thread();
@@ -334,6 +432,9 @@ SysResult process_fork(const TrapFrame& frame, const CloneArguments& arguments) 
     };
     if (!space) return give_up(Errno::nomem);
     child->space = *space;
+    if (!copy_actions(parent, *child)) return give_up(Errno::nomem);
+    child->exit_signal = arguments.exit_signal;
+    child->read_exec = parent.read_exec;
     child->watch = parent.watch;
     child->watch.at_start = nullptr; // that is for the first one
     child->output.name(*child, parent.watch.output);
@@ -347,11 +448,15 @@ SysResult process_fork(const TrapFrame& frame, const CloneArguments& arguments) 
         const IrqGuard same_cpu; // the registers are ours for the moment
         fpu_save(&thread->fpu);
     }
-    if (arguments.parent_tid.value() != 0 && !put_user(arguments.parent_tid, pid))
-        return give_up(Errno::fault);
-    if (arguments.child_tid.value() != 0 &&
-        write_space(*child->space, arguments.child_tid, &pid, sizeof pid) != 0)
-        return give_up(Errno::fault);
+    if (arguments.tls) {
+        const SysResult result = set_tls(*thread, *arguments.tls);
+        if (result.failed()) return give_up(static_cast<Errno>(-result.value()));
+    }
+    // As on Linux, an address where there is no memory is no error.
+    if (arguments.parent_tid.value() != 0) static_cast<void>(put_user(arguments.parent_tid, pid));
+    if (arguments.child_tid.value() != 0)
+        static_cast<void>(write_space(*child->space, arguments.child_tid, &pid, sizeof pid));
+    thread->blocked = me.blocked;
     thread->clear_tid = arguments.clear_tid;
     child->files.share_all(parent.files);
     {
@@ -387,20 +492,19 @@ SysResult process_clone_thread(const TrapFrame& frame, const CloneArguments& arg
         user_thread_cache.destroy(thread);
         return why;
     };
-    if (arguments.tls.value() != 0) {
-        UserDescriptor wanted{};
-        if (copy_from_user(&wanted, arguments.tls, sizeof wanted) != 0) return give_up(Errno::fault);
-        const u32 place = wanted.entry - TlsDescriptors::kFirstEntry;
-        if (place >= TlsDescriptors::kCount || !thread->tls.set(place, wanted)) return give_up(Errno::inval);
+    if (arguments.tls) {
+        const SysResult result = set_tls(*thread, *arguments.tls);
+        if (result.failed()) return give_up(static_cast<Errno>(-result.value()));
     }
-    if (arguments.parent_tid.value() != 0 && !put_user(arguments.parent_tid, tid))
-        return give_up(Errno::fault);
-    if (arguments.child_tid.value() != 0 && !put_user(arguments.child_tid, tid)) return give_up(Errno::fault);
+    // As on Linux, an address where there is no memory is no error.
+    if (arguments.parent_tid.value() != 0) static_cast<void>(put_user(arguments.parent_tid, tid));
+    if (arguments.child_tid.value() != 0) static_cast<void>(put_user(arguments.child_tid, tid));
+    thread->blocked = me.blocked;
     if (!run_thread(*thread)) return give_up(Errno::again);
     return tid;
 }
 
-WaitResult process_wait_child(int pid, bool may_sleep) {
+WaitResult process_wait_child(int pid, WaitFor what, bool may_sleep) {
     Process& me = *current_process();
     for (;;) {
         bool any = false;
@@ -409,6 +513,8 @@ WaitResult process_wait_child(int pid, bool may_sleep) {
             const SpinGuard guard{family};
             for (Process* child = me.children; child != nullptr && found == nullptr; child = child->next) {
                 if (pid != -1 && static_cast<u32>(pid) != child->pid) continue;
+                const bool clone = child->exit_signal != static_cast<u32>(Signal::child);
+                if (what != WaitFor::all && clone != (what == WaitFor::clones)) continue;
                 any = true;
                 if (child->zombie) found = child;
             }
@@ -423,6 +529,70 @@ WaitResult process_wait_child(int pid, bool may_sleep) {
         if (!may_sleep) return {0u};
         if (must_stop()) return {Errno::intr};
         hal::park(); // a child that ends wakes all our threads
+    }
+}
+
+// --- Signals.
+
+SysResult signal_thread(u32 pid, u32 tid, u32 signal) {
+    const SpinGuard guard{family};
+    Process* process = newest;
+    while (process != nullptr && process->pid != pid)
+        process = process->older;
+    if (process == nullptr) return Errno::srch;
+    UserThread* thread = process->threads;
+    while (thread != nullptr && thread->tid != tid)
+        thread = thread->next;
+    // What has ended and was not waited for is there, and nothing happens to it.
+    if (thread == nullptr && !(process->zombie && tid == pid)) return Errno::srch;
+    if (signal > kSignals) return Errno::inval;
+    if (signal == 0 || thread == nullptr) return 0u;
+    if (effect_of(*process, signal) == Effect::unknown) return Errno::nosys;
+    send(*process, thread, signal);
+    return 0u;
+}
+
+void signal_self(Signal signal) {
+    UserThread& me = *current_user_thread();
+    const SpinGuard guard{family};
+    send(*me.process, &me, static_cast<u32>(signal));
+}
+
+SysResult signal_set_action(u32 signal, const SignalAction* next, SignalAction& before) {
+    Process& me = *current_process();
+    if (signal - 1 >= kSignals || (next != nullptr && (kNeverBlocked & bit_of(signal)))) return Errno::inval;
+    SignalActions*& place = me.actions[(signal - 1) / 32];
+    SignalActions* fresh = nullptr;
+    if (next != nullptr && (fresh = actions_cache.make()) == nullptr) return Errno::nomem;
+    {
+        const SpinGuard guard{family};
+        before = action_of(me, signal);
+        if (next != nullptr) {
+            if (place == nullptr) std::swap(place, fresh);
+            place->action[(signal - 1) % 32] = *next;
+            if (effect_of(me, signal) == Effect::none) { // sigaction(2): what is pending is forgotten
+                me.pending &= ~bit_of(signal);
+                for (UserThread* thread = me.threads; thread != nullptr; thread = thread->next)
+                    thread->pending &= ~bit_of(signal);
+            }
+        }
+    }
+    if (fresh != nullptr) actions_cache.destroy(fresh);
+    return 0u;
+}
+
+u64 signal_blocked() { return current_user_thread()->blocked; }
+
+void signal_set_blocked(u64 set) {
+    UserThread& me = *current_user_thread();
+    const SpinGuard guard{family};
+    me.blocked = set & ~kNeverBlocked;
+    for (u32 signal = 1; signal <= kSignals; ++signal) {
+        const u64 bit = bit_of(signal);
+        if (!((me.pending | me.process->pending) & bit & ~me.blocked)) continue;
+        me.pending &= ~bit;
+        me.process->pending &= ~bit;
+        send(*me.process, &me, signal);
     }
 }
 

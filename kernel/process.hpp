@@ -13,13 +13,39 @@
 #include "kernel/user_thread.hpp"
 #include "mm/address_space.hpp"
 
+#include <optional>
 #include <span>
 #include <string_view>
 
 namespace loft {
 
-// The numbers of signals: nothing is delivered to a program, but a status says by which one it would have been killed.
-enum class Signal : u8 { ill = 4, trap = 5, abort = 6, bus = 7, fpe = 8, kill = 9, segv = 11 };
+// The numbers of signals. No handler of a program ever runs: a signal ends the program, or nothing happens, as signal(7)
+// and the program's own actions (rt_sigaction) say. One that would have to run a handler, or to stop the program, cannot
+// be sent.
+enum class Signal : u8 {
+    ill = 4,
+    trap = 5,
+    abort = 6,
+    bus = 7,
+    fpe = 8,
+    kill = 9,
+    segv = 11,
+    pipe = 13,
+    child = 17
+};
+
+// What a program has said about a signal: the kernel's struct sigaction of i386.
+struct SignalAction {
+    static constexpr u32 kDefault = 0, kIgnore = 1; // as handlers
+    u32 handler = kDefault;
+    u32 flags = 0;
+    u32 restorer = 0;
+    u32 mask[2]{};
+};
+inline constexpr u32 kSignals = 64; // numbered from 1
+struct SignalActions {
+    SignalAction action[kSignals / 2];
+};
 
 // A status as waitpid hands it out: the exit code in bits 8 to 15, or the signal in bits 0 to 6.
 class WaitStatus {
@@ -67,6 +93,7 @@ struct Process {
     u32 pid = 0;
     char name[kNameBytes]{};
     AddressSpace* space = nullptr; // until its last thread leaves
+    bool read_exec = false;        // ElfPlan::read_exec
     FileTable files;
     ProgramOutput output;
     ProcessWatch watch;
@@ -77,9 +104,14 @@ struct Process {
     Process* next = nullptr;       // among the children of `parent`, or in the reaper's list
     UserThread* threads = nullptr; // those that have not begun to leave
     UserThread* left = nullptr;    // the last one that did
+    Process* newer = nullptr;      // of all there are
+    Process* older = nullptr;      //
     bool orphan = false;           // its parent has ended
     bool zombie = false;
     WaitStatus status{};
+    u32 exit_signal = 0;         // sent to its parent when it ends; 0: none
+    SignalActions* actions[2]{}; // of signals 1 to 32 and 33 to 64; null: all by default
+    u64 pending = 0;             // signals to any of its threads that all of them have blocked
 
     hal::Atomic<u32> dying;  // its threads leave as soon as they notice
     Completion ended;        // for the kernel
@@ -123,11 +155,11 @@ bool must_stop();
 u32 parent_pid(); // 0: the kernel
 
 struct CloneArguments {
-    u32 flags = 0;
+    u32 exit_signal = 0;                // of a process
     u32 stack = 0;                      // 0: the same
     UserAddr parent_tid{}, child_tid{}; // where the new id is written; 0: nowhere
     UserAddr clear_tid{};               // as UserThread::clear_tid
-    UserAddr tls{};                     // a UserDescriptor; 0: the same as before
+    std::optional<UserAddr> tls{};      // a UserDescriptor; none: the same as before
 };
 // A new process with a copy of everything; returns its pid. `frame` is that of the system call.
 SysResult process_fork(const TrapFrame& frame, const CloneArguments& arguments);
@@ -140,12 +172,26 @@ SysResult process_clone_thread(const TrapFrame& frame, const CloneArguments& arg
 void process_end(WaitStatus status);
 
 // Takes a child that has ended: the one with that pid, or any (-1). Sleeps until there is one, unless told not to:
-// then 0.
+// then 0. A child that sends another signal than SIGCHLD when it ends is a clone: wait4(2).
+enum class WaitFor : u8 { children, clones, all };
 struct WaitResult {
     SysResult pid;
     WaitStatus status{};
 };
-WaitResult process_wait_child(int pid, bool may_sleep);
+WaitResult process_wait_child(int pid, WaitFor what, bool may_sleep);
+
+// --- Signals (signal(7)). A set has a bit for each signal, from bit 0 for signal 1 on.
+
+// To a thread of a process (tgkill); 0 only asks whether it exists. Errors: srch, inval, nosys: a handler would have to
+// run, or the process to stop.
+SysResult signal_thread(u32 pid, u32 tid, u32 signal);
+// To the thread that calls, by the kernel: nothing happens if there is a handler.
+void signal_self(Signal signal);
+// Signal 1 to kSignals; `next` null: only asks. Errors: inval, nomem.
+SysResult signal_set_action(u32 signal, const SignalAction* next, SignalAction& before);
+// The signals that the thread that calls has blocked. What is pending and not blocked any more takes effect.
+u64 signal_blocked();
+void signal_set_blocked(u64 set);
 
 void process_init(); // boot; after scheduler_init
 

@@ -19,6 +19,8 @@ struct UserThread {
     hal::Atomic<Thread*> thread; // null: it has not begun
     u32 tid = 0;                 // 0: not counted yet
     UserAddr clear_tid{};        // set to 0, and woken, when it ends (set_tid_address)
+    u64 blocked = 0;             // signals; under the lock in process.cpp
+    u64 pending = 0;             //
 };
 
 // The scheduler: what belongs to the program goes into its place, and comes back. Interrupts are off.

@@ -3,8 +3,10 @@
 // They are multiboot modules (make run and make test bring them along). A boot without them skips what needs one;
 // what can be shown with a few bytes of code is shown with those.
 #include "arch/i386/control.hpp"
+#include "arch/i386/rtc.hpp"
 #include "arch/i386/timer.hpp"
 #include "arch/i386/traps.hpp"
+#include "kernel/clock.hpp"
 #include "kernel/process.hpp"
 #include "kernel/programs.hpp"
 #include "kernel/scheduler.hpp"
@@ -15,9 +17,9 @@
 #include "tests/guest/support.hpp"
 
 #include <algorithm>
-#include <initializer_list>
 #include <array>
 #include <cstring>
+#include <initializer_list>
 
 namespace loft::guest {
 namespace {
@@ -216,6 +218,48 @@ SELFTEST(user, hello_from_a_c_library) {
     CHECK(contains(text.view(), "hello from the C library: printf, 42, 0.333333, argc 2\n"));
 }
 
+// Dates as POSIX counts them (Base Definitions, 4.16), and the one that programs are told.
+SELFTEST(user, the_date) {
+    CHECK_EQ(seconds_of_date(1970, 1, 1, 0, 0, 0), 0u);
+    CHECK_EQ(seconds_of_date(1970, 12, 31, 23, 59, 59), 31'535'999u);
+    CHECK_EQ(seconds_of_date(2000, 2, 28, 12, 0, 0), 951'739'200u);
+    CHECK_EQ(seconds_of_date(2000, 2, 29, 0, 0, 0), 951'782'400u);
+    CHECK_EQ(seconds_of_date(2000, 3, 1, 0, 0, 0), 951'868'800u);
+    CHECK_EQ(seconds_of_date(2020, 1, 1, 0, 0, 0), 1'577'836'800u);
+    CHECK_EQ(seconds_of_date(2038, 1, 19, 3, 14, 8), 0x8000'0000u);
+    CHECK_EQ(seconds_of_date(2099, 12, 31, 23, 59, 59), 4'102'444'799u);
+    const u64 board = rtc_read();
+    if (board == 0 || boot_date_us() == 0) SKIP("the board has no clock that shows a date");
+    // How fast either goes is the machine's business; no boot lasts a day.
+    const u64 at_boot = boot_date_us() / 1'000'000;
+    CHECK_GE(board + 1, at_boot);
+    CHECK_LE(board, at_boot + 86'400);
+}
+
+// Its clocks, its sleeps, and its threads.
+SELFTEST(user, time_by_a_c_library) {
+    if (const char* why = needs_program("libc_time")) SKIP(why);
+    const NothingIsLeft nothing;
+    const KeepsFreeCounts counts;
+    Text text;
+    const Outcome outcome =
+        selftest::full() ? run("libc_time", {.output = &text}, "long") : run("libc_time", {.output = &text});
+    CHECK(outcome.started);
+    CHECK_EQ(outcome.status.value(), 0u);
+    if (boot_date_us() != 0) CHECK(contains(text.view(), "libc_time: the year is 2020 or later\n"));
+}
+
+SELFTEST(user, threads_by_a_c_library) {
+    if (const char* why = needs_program("libc_threads")) SKIP(why);
+    const NothingIsLeft nothing;
+    const KeepsFreeCounts counts;
+    Text text;
+    const Outcome outcome = run("libc_threads", {.output = &text});
+    CHECK(outcome.started);
+    CHECK_EQ(outcome.status.value(), WaitStatus::killed(Signal::abort).value()); // it ends with abort()
+    CHECK(contains(text.view(), "libc_threads: 50 rounds, 1 once, bad 0\n"));
+}
+
 #define PROGRAM(test, name, ...)                                                                             \
     SELFTEST(user, test) {                                                                                   \
         if (const char* why = needs_program(name)) SKIP(why);                                                \
@@ -227,6 +271,8 @@ PROGRAM(heap, "heap")
 PROGRAM(rights, "protect")
 PROGRAM(stack_growth, "stack")
 PROGRAM(bad_pointers, "pointers")
+PROGRAM(every_argument_as_linux, "arguments")
+PROGRAM(an_end_while_threads_sleep, "blocked")
 PROGRAM(fork_bomb_with_a_bound, "forks", "3", selftest::full() ? "4" : "3")
 PROGRAM(copy_on_write, "cow", "6", total_free_mib() > 64 ? "64" : "16")
 PROGRAM(shared_memory, "shared")
@@ -371,10 +417,8 @@ SELFTEST(user, bad_files_are_refused_in_words) {
     refused("program headers", [](Image i) { i.cut(52); });
     refused("cut off", [](Image i) { i.cut(MadeImage::kBytes - 1); });
     refused("not an ELF file", [](Image i) { i[0] = 'M'; });
-    refused("32-bit", [](Image i) { i[at::klass] = 2; });
-    refused("big-endian", [](Image i) { i[at::data] = 2; });
-    refused("version", [](Image i) { i[at::ident_version] = 0; });
-    refused("version", [](Image i) { i.put<u32>(at::version, 7); });
+    refused("32-bit", [](Image i) { i[at::klass] = 2, i.put<u16>(at::machine, 62); });
+    refused("big-endian", [](Image i) { i[at::data] = 2, i.put<u16>(at::machine, 0x300); });
     refused("processor", [](Image i) { i.put<u16>(at::machine, 62); });
     refused("-no-pie", [](Image i) { i.put<u16>(at::type, 3); });
     refused("executable", [](Image i) { i.put<u16>(at::type, 1); });
@@ -384,7 +428,6 @@ SELFTEST(user, bad_files_are_refused_in_words) {
     refused("beyond", [](Image i) { i.put<u32>(at::headers, 0xffff'fff0); });
     refused("beyond", [](Image i) { i.put<u32>(at::headers, MadeImage::kBytes - 63); });
     refused("dynamically", [](Image i) { i.put<u32>(at::second, 3); });
-    refused("dynamically", [](Image i) { i.put<u32>(at::second, 2); });
     refused("nothing to load", [](Image i) { i.put<u32>(at::first, 0), i.put<u32>(at::second, 0); });
     refused("longer in the file", [](Image i) { i.put<u32>(at::first + at::bytes, 0x3ff); });
     refused("end of the file", [](Image i) { i.put<u32>(at::first + at::offset, 0x1000); });
@@ -420,6 +463,83 @@ SELFTEST(user, bad_files_are_refused_in_words) {
             CHECK_EQ(wait_for(started.process).value(), WaitStatus::exited(42).value());
     }
     process_wait_for_all();
+}
+
+// What Linux does not look at may be anything.
+SELFTEST(user, fields_without_a_meaning_are_not_checked) {
+    const NothingIsLeft nothing;
+    const auto runs = [](const char* what, auto&& change) {
+        MadeImage image = make_image(kExit42);
+        change(image);
+        const Started started = process_start({.name = "odd"}, image);
+        if (!CHECK(started.process != nullptr)) {
+            selftest::note("{}: {}", what, started.problem);
+            return;
+        }
+        CHECK_EQ(wait_for(started.process).value(), WaitStatus::exited(42).value());
+    };
+    using Image = MadeImage&;
+    runs("class", [](Image i) { i[at::klass] = 2; });
+    runs("byte order", [](Image i) { i[at::data] = 2; });
+    runs("versions", [](Image i) { i[at::ident_version] = 0, i.put<u32>(at::version, 7); });
+    runs("OS ABI", [](Image i) { i[7] = 99, i[8] = 99; });
+    runs("padding", [](Image i) { i.put<u32>(9, ~0u), i.put<u16>(13, 0xffff), i[15] = 0xff; });
+    runs("80486", [](Image i) { i.put<u16>(at::machine, 6); });
+    runs("flags", [](Image i) { i.put<u32>(36, ~0u); });
+    runs("size of the header", [](Image i) { i.put<u16>(40, 1); });
+    runs("section headers",
+         [](Image i) { i.put<u32>(32, ~0u), i.put<u32>(46, ~0u), i.put<u16>(50, 0xffff); });
+    runs("alignment",
+         [](Image i) { i.put<u32>(at::first + 28, 3), i.put<u32>(at::second + 28, 0xffff'ffff); });
+    runs("physical address", [](Image i) { i.put<u32>(at::first + 12, ~0u); });
+    runs("flags of a segment", [](Image i) { i.put<u32>(at::second + at::flags, 0xffff'fff6); });
+    runs("PT_DYNAMIC", [](Image i) { i.put<u32>(at::second, 2); });
+    runs("PT_NOTE at nowhere",
+         [](Image i) { i.put<u32>(at::second, 4), i.put<u32>(at::second + at::offset, ~0u); });
+}
+
+// elf(5): PT_GNU_STACK says whether the stack may be executed. A file without it is an old one, which may execute all
+// that it may read.
+SELFTEST(user, the_file_decides_about_the_stack) {
+    if (!hal::cpu_features().no_execute) SKIP("two levels cannot forbid execution");
+    const NothingIsLeft nothing;
+    // exit_group(42) is copied to the stack, and called there.
+    constexpr u8 kOnStack[]{0x83,        0xec,
+                            0x20, // sub $32, %esp
+                            0xbe,        (kCode + 32) & 0xff,
+                            kCode >> 8,  0,
+                            kBase >> 24,       // mov $code + 32, %esi
+                            0x89,        0xe7, // mov %esp, %edi
+                            0xb9,        sizeof kExit42,
+                            0,           0,
+                            0,                 // mov $12, %ecx
+                            0xf3,        0xa4, // rep movsb
+                            0xff,        0xd4, // call *%esp
+                            0x90,        0x90,
+                            0x90,        0x90,
+                            0x90,        0x90,
+                            0x90,        0x90,
+                            0x90,        0x90,
+                            0x90,        0x90,
+                            0x90,        0xb8,
+                            252,         0,
+                            0,           0,
+                            0xbb,        42,
+                            0,           0,
+                            0,           0xcd,
+                            0x80};
+    static_assert(sizeof kOnStack == 32 + sizeof kExit42);
+    const auto status = [&](u32 stack_flags) {
+        MadeImage image = make_image(kOnStack);
+        image.put<u16>(at::header_count, stack_flags != 0 ? 3 : 2);
+        image.put<u32>(at::second + 32 + at::segment_type, 0x6474'e551);
+        image.put<u32>(at::second + 32 + at::flags, stack_flags);
+        const Started started = process_start({.name = "stack"}, image);
+        return CHECK(started.process != nullptr) ? wait_for(started.process).value() : 0;
+    };
+    CHECK_EQ(status(7), WaitStatus::exited(42).value());
+    CHECK_EQ(status(6), WaitStatus::killed(Signal::segv).value());
+    CHECK_EQ(status(0), WaitStatus::exited(42).value());
 }
 
 // Anything: what is loaded must be loadable, and whatever came of it is given back.
@@ -523,6 +643,40 @@ SELFTEST(user, programs_are_preempted) {
         process_kill(*process, WaitStatus::killed(Signal::kill));
         CHECK_EQ(wait_for(process).value(), WaitStatus::killed(Signal::kill).value());
     }
+}
+
+// One that is ended while a call of it has much to do leaves that call soon: here, a megabyte of lines for the console.
+SELFTEST(user, a_killed_program_writes_no_more) {
+    const NothingIsLeft nothing;
+    // writev(1, list, 1024), of 1024 times the first KiB. The list is made in the second segment.
+    constexpr u8 kWrites[]{0xbf, 0,    0x20, 0,   kBase >> 24, // mov $list, %edi
+                           0xb9, 0,    4,    0,   0,           // mov $1024, %ecx
+                           0xb8, 0,    0,    0,   kBase >> 24, // again: mov $base, %eax
+                           0xab,                               // stosl
+                           0xb8, 0,    4,    0,   0,           // mov $1024, %eax
+                           0xab,                               // stosl
+                           0xe2, 0xf2,                         // loop again
+                           0xb8, 146,  0,    0,   0,           // mov $146, %eax
+                           0xbb, 1,    0,    0,   0,           // mov $1, %ebx
+                           0xb9, 0,    0x20, 0,   kBase >> 24, // mov $list, %ecx
+                           0xba, 0,    4,    0,   0,           // mov $1024, %edx
+                           0xcd, 0x80, 0xeb, 0xfe};            // int $0x80; forever: jmp forever
+    class Count final : public Sink {
+      public:
+        void write(std::string_view text) override { bytes.fetch_add(static_cast<u32>(text.size())); }
+        hal::Atomic<u32> bytes;
+    };
+    Count count;
+    const Started started =
+        process_start({.name = "writes", .watch = {.output = &count}}, make_image(kWrites));
+    REQUIRE(started.process != nullptr);
+    for (u32 i = 0; i < 10'000 && count.bytes.load() == 0; ++i)
+        sleep_ms(1);
+    process_kill(*started.process, WaitStatus::killed(Signal::kill));
+    const u32 before = count.bytes.load();
+    CHECK_GT(before, 0u);
+    CHECK_EQ(wait_for(started.process).value(), WaitStatus::killed(Signal::kill).value());
+    CHECK_LE(count.bytes.load() - before, 1024u); // what was under way
 }
 
 // A context that goes back to its program with something held is reported, and the program does not suffer.

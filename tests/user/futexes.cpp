@@ -2,6 +2,8 @@
 // changed.
 #include "tests/user/user.hpp"
 
+#include <initializer_list>
+
 namespace {
 
 constexpr u32 kWait = sys::kFutexWait | sys::kFutexPrivate, kWake = sys::kFutexWake | sys::kFutexPrivate;
@@ -45,6 +47,135 @@ class Lock {
 Lock lock;
 volatile u32 inside = 0, counter = 0, gate = 0;
 
+constexpr u32 kRequeue = 3, kCmpRequeue = 4, kWakeOp = 5, kWaitBits = 9, kWakeBits = 10, kRealtime = 256;
+int futex(volatile u32* at, u32 operation, u32 value, u32 fourth = 0, volatile u32* second = nullptr,
+          u32 third = 0) {
+    return sys::call6(240, sys::word(at), operation, value, fourth, sys::word(second), third);
+}
+
+// A reader of shared memory that may not write it waits, and is woken by the one that may.
+void read_only() {
+    auto* shared = reinterpret_cast<volatile u32*>(new_memory(kPage, sys::kShared | sys::kAnonymous));
+    shared[0] = 1;
+    const int pid = sys::fork();
+    if (pid == 0) {
+        CHECK_EQ(sys::mprotect(const_cast<u32*>(shared), kPage, sys::kRead), 0);
+        CHECK_EQ(sys::futex(shared, sys::kFutexWait, 2), -kEagain);
+        const sys::TimeSpec limit{20, 0};
+        const int result = sys::futex(shared, sys::kFutexWait, 1, &limit);
+        CHECK(result == 0 || result == -kEagain);
+        CHECK_EQ(shared[0], 2);
+        sys::exit(failures != 0);
+    }
+    sys::sleep_ms(30);
+    shared[0] = 2;
+    int woken = sys::futex(shared, sys::kFutexWake, 1), status = -1;
+    CHECK(woken == 0 || woken == 1);
+    CHECK_EQ(sys::waitpid(pid, &status), pid);
+    CHECK_EQ(status, 0);
+    CHECK_EQ(sys::mprotect(const_cast<u32*>(shared), kPage, sys::kRead), 0);
+    CHECK_EQ(sys::futex(shared, sys::kFutexWake, 1), 0);
+}
+
+volatile u32 station[4], arrived = 0, away = 0;
+
+// Waits until so many are asleep at the word, as far as one can see: each has said that it is about to be.
+void wait_until(volatile u32& count, u32 value) {
+    while (count != value)
+        sys::yield();
+    sys::sleep_ms(20);
+}
+
+void chosen_by_bits() {
+    static u32 bits[3]{1, 2, 6};
+    arrived = 0;
+    away = 0;
+    station[0] = 0;
+    static auto wait = [](u32 mine) {
+        add(arrived, 1);
+        CHECK_EQ(futex(&station[0], kWaitBits | sys::kFutexPrivate, 0, 0, nullptr, mine), 0);
+        add(away, 1);
+    };
+    Thread threads[3];
+    for (u32 i = 0; i < 3; ++i)
+        REQUIRE(threads[i].start([](void* at) { wait(*static_cast<u32*>(at)); }, &bits[i]));
+    wait_until(arrived, 3);
+    CHECK_EQ(futex(&station[0], kWakeBits | sys::kFutexPrivate, 10, 0, nullptr, 8), 0);
+    CHECK_EQ(futex(&station[0], kWakeBits, 10, 0, nullptr, ~0u), 0); // those that are not private are others
+    CHECK_EQ(futex(&station[0], kWakeBits | sys::kFutexPrivate, 10, 0, nullptr, 4), 1);
+    wait_until(away, 1);
+    CHECK_EQ(futex(&station[0], kWake, 10), 2);
+    for (Thread& thread : threads)
+        thread.join();
+    // Limits are times of a clock here, and not times from now on.
+    struct {
+        u64 seconds;
+        u32 nanoseconds, padding;
+    } now{};
+    for (const u32 clock : {0u, 1u}) {
+        REQUIRE(sys::call(403, clock, sys::word(&now)) == 0);
+        now.nanoseconds += 30'000'000;
+        now.seconds += now.nanoseconds / 1'000'000'000;
+        now.nanoseconds %= 1'000'000'000;
+        const u32 date = clock == 0 ? kRealtime : 0;
+        CHECK_EQ(sys::call6(422, sys::word(&station[0]), kWaitBits | date, 0, sys::word(&now), 0, 1),
+                 -kEtimedout);
+        auto later = now;
+        REQUIRE(sys::call(403, clock, sys::word(&later)) == 0);
+        CHECK(later.seconds > now.seconds || later.nanoseconds >= now.nanoseconds);
+    }
+}
+
+// Sleepers that are moved to another word are woken there, and time out there.
+void moved() {
+    for (const u32 flag : {sys::kFutexPrivate, 0u}) {
+        arrived = 0;
+        away = 0;
+        static u32 kind;
+        kind = flag;
+        auto wait = [] {
+            add(arrived, 1);
+            CHECK_EQ(futex(&station[1], sys::kFutexWait | kind, 0), 0);
+            add(away, 1);
+        };
+        Thread threads[6];
+        for (Thread& thread : threads)
+            REQUIRE(start(thread, wait));
+        wait_until(arrived, 6);
+        CHECK_EQ(futex(&station[1], kCmpRequeue | flag, 1, 3, &station[2], 1), -kEagain);
+        CHECK_EQ(futex(&station[1], kCmpRequeue | flag, 1, 3, &station[2], 0), 4);
+        wait_until(away, 1);
+        CHECK_EQ(futex(&station[1], kRequeue | flag, 0, 1, &station[3]), 1);
+        CHECK_EQ(futex(&station[2], sys::kFutexWake | flag, 1), 1);
+        wait_until(away, 2);
+        // One more at 1, two at 2, one at 3. The second word changes from 0 to 5, and was less than 1.
+        const u32 add_5_if_less_than_1 = 1u << 28 | 2u << 24 | 5u << 12 | 1;
+        CHECK_EQ(futex(&station[1], kWakeOp | flag, 8, 8, &station[2], add_5_if_less_than_1), 3);
+        CHECK_EQ(station[2], 5);
+        wait_until(away, 5);
+        CHECK_EQ(futex(&station[1], kWakeOp | flag, 8, 8, &station[2], add_5_if_less_than_1), 0);
+        CHECK_EQ(station[2], 10);
+        station[2] = 0;
+        CHECK_EQ(futex(&station[3], sys::kFutexWake | flag, 8), 1);
+        for (Thread& thread : threads)
+            thread.join();
+    }
+    auto wait_shortly = [] {
+        const sys::TimeSpec limit{0, 150'000'000};
+        add(arrived, 1);
+        CHECK_EQ(futex(&station[1], kWait, 0, sys::word(&limit)), -kEtimedout);
+    };
+    Thread thread;
+    arrived = 0;
+    REQUIRE(start(thread, wait_shortly));
+    while (arrived != 1)
+        sys::yield();
+    sys::sleep_ms(30);
+    CHECK(futex(&station[1], kRequeue | sys::kFutexPrivate, 0, 1, &station[2]) <= 1);
+    thread.join();
+    CHECK_EQ(futex(&station[2], kWake, 1), 0);
+}
+
 } // namespace
 
 int main(int, char**) {
@@ -81,7 +212,6 @@ int main(int, char**) {
     };
     for (Thread& thread : threads)
         REQUIRE(start(thread, wait_at_gate));
-    CHECK_EQ(sys::futex(&gate, kWake, 0), 0);
     gate = 1;
     u32 woken = 0;
     for (u32 i = 0; i < 3; ++i)
@@ -98,5 +228,8 @@ int main(int, char**) {
     CHECK_EQ(sys::futex(&word, kWait, 5, &wrong), -kEinval);
     CHECK_EQ(sys::futex(&word, kWake, 10), 0);
     CHECK_EQ(sys::futex(&word, 77, 0), -kEnosys);
+    read_only();
+    chosen_by_bits();
+    moved();
     return 0;
 }

@@ -34,9 +34,53 @@ void receive(u32 in) {
     CHECK_EQ(wrong, 0);
 }
 
+// pipe(7): a write of at most PIPE_BUF bytes, 4096, is not mixed with those of others. Four programs write records, some
+// by one piece and some by two (writev); each record begins with a small letter.
+void records(u32 bytes, u32 each) {
+    constexpr u32 kWriters = 4;
+    int files[2];
+    REQUIRE(sys::pipe(files) == 0);
+    for (u32 writer = 0; writer < kWriters; ++writer) {
+        if (sys::fork() != 0) continue;
+        sys::close(static_cast<u32>(files[0]));
+        u8* text = new_memory(kPage);
+        for (u32 i = 0; i < bytes; ++i)
+            text[i] = static_cast<u8>((i == 0 ? 'a' : 'A') + writer);
+        const u32 pieces[]{reinterpret_cast<u32>(text), 1, reinterpret_cast<u32>(text + 1), bytes - 1};
+        for (u32 n = 0; n < each; ++n) {
+            const int put = n % 2 == 0 ? sys::write(static_cast<u32>(files[1]), text, bytes)
+                                       : sys::call(146, static_cast<u32>(files[1]), sys::word(pieces), 2);
+            CHECK_EQ(put, bytes);
+        }
+        sys::exit(failures != 0);
+    }
+    sys::close(static_cast<u32>(files[1]));
+    u8 buffer[333];
+    u32 total = 0, torn = 0, at = 0;
+    u8 now = 0;
+    for (int got; (got = sys::read(static_cast<u32>(files[0]), buffer, sizeof buffer)) > 0;) {
+        for (int i = 0; i < got; ++i, ++total) {
+            const u8 seen = buffer[i];
+            if (at == 0) now = static_cast<u8>(seen - 'a');
+            torn += at == 0 ? now >= kWriters : seen != 'A' + now;
+            at = (at + 1) % bytes;
+        }
+    }
+    CHECK_EQ(total, kWriters * each * bytes);
+    CHECK_EQ(torn, 0);
+    for (u32 writer = 0; writer < kWriters; ++writer) {
+        int status = -1;
+        CHECK(sys::waitpid(-1, &status) > 0);
+        CHECK_EQ(status, 0);
+    }
+    sys::close(static_cast<u32>(files[0]));
+}
+
 } // namespace
 
 int main(int, char**) {
+    records(100, 400);
+    records(kPage, 40);
     int files[2];
     REQUIRE(sys::pipe(files) == 0);
     const auto in = static_cast<u32>(files[0]), out = static_cast<u32>(files[1]);
@@ -58,6 +102,10 @@ int main(int, char**) {
 
     REQUIRE(sys::pipe(files) == 0);
     sys::close(static_cast<u32>(files[0]));
+    constexpr int kSigPipe = 13;
+    CHECK_EQ(in_child([&] { sys::write(static_cast<u32>(files[1]), "x", 1); }), kSigPipe);
+    const u32 ignore[5]{1};
+    CHECK_EQ(sys::call(174, kSigPipe, sys::word(ignore), 0, 8), 0); // rt_sigaction
     CHECK_EQ(sys::write(static_cast<u32>(files[1]), "x", 1), -kEpipe);
     sys::close(static_cast<u32>(files[1]));
     // All numbers, and all of them back.

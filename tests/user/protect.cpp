@@ -51,7 +51,7 @@ int main(int, char**) {
     constexpr u32 kMine = sys::kPrivate | sys::kAnonymous;
     CHECK_EQ(map(0, 0, kMine), -kEinval);
     CHECK_EQ(map(0, kPage, sys::kAnonymous), -kEinval);
-    CHECK_EQ(map(0, kPage, sys::kPrivate), -kEnodev);
+    CHECK_EQ(map(0, kPage, sys::kPrivate), -kEbadf);
     CHECK_EQ(map(0, 0xc000'0000, kMine), -kEnomem);
     CHECK_EQ(map(0, 0xffff'ffff, kMine), -kEnomem);
     CHECK_EQ(map(0x1000'0001, kPage, kMine | sys::kFixed), -kEinval);

@@ -25,6 +25,11 @@ int main(int, char**) {
     CHECK_EQ(load<u32>(here - 6 * 1024 * 1024 - 512 * 1024), 0);
     CHECK_EQ(in_child([&] { store<u32>(here - kLimit - kPage, 1); }), kSegv);
     CHECK_EQ(in_child([] { deep(100'000); }), kSegv);
+    // What runs over its upper end: no memory is ever put there unasked.
+    for (u32 i = 0; i < 4; ++i)
+        CHECK(reinterpret_cast<u32>(new_memory(kPage)) < here);
+    CHECK_EQ(in_child([] { store<u32>(kUserEnd - kPage, 1); }), kSegv);
+    CHECK_EQ(in_child([] { static_cast<void>(load<u32>(kUserEnd - kPage)); }), kSegv);
     // The kernel, too, may be the one who makes it grow.
     const int status = in_child([&] {
         CHECK_EQ(sys::getrandom(reinterpret_cast<void*>(here - 7 * 1024 * 1024 - 3 * kPage), 2 * kPage),

@@ -101,7 +101,6 @@ int main(int, char**) {
     CHECK_EQ(refused(kFirstEntry, 0xfffff, 0), -kEinval);               // 16 bits
     CHECK_EQ(refused(kFirstEntry, 0xfffff, k32Bit | 2 << 1), -kEinval); // code
     CHECK_EQ(refused(kFirstEntry, 0xfffff, k32Bit | kNotPresent), -kEinval);
-    CHECK_EQ(refused(kFirstEntry, 0x100000, k32Bit), -kEinval);
 
     constexpr u32 kThreads = 5;
     Thread threads[kThreads];

@@ -99,6 +99,22 @@ inline void* mmap(void* where, u32 bytes, u32 prot, u32 flags) {
 }
 inline bool failed(const void* address) { return failed(static_cast<int>(reinterpret_cast<u32>(address))); }
 
+// With all six arguments; what call has no room for goes through memory.
+inline int call6(u32 number, u32 a, u32 b, u32 c, u32 d, u32 e, u32 f) {
+    const u32 arguments[] = {number, a, b, c, d, e, f};
+    const u32* at = arguments;
+    asm volatile(
+        "push %%ebx\n\tpush %%esi\n\tpush %%edi\n\tpush %%ebp\n\t"
+        "mov 4(%%eax), %%ebx\n\tmov 8(%%eax), %%ecx\n\tmov 12(%%eax), %%edx\n\t"
+        "mov 16(%%eax), %%esi\n\tmov 20(%%eax), %%edi\n\tmov 24(%%eax), %%ebp\n\tmov (%%eax), %%eax\n\t"
+        "int $0x80\n\t"
+        "pop %%ebp\n\tpop %%edi\n\tpop %%esi\n\tpop %%ebx"
+        : "+a"(at)
+        :
+        : "ecx", "edx", "memory");
+    return static_cast<int>(reinterpret_cast<u32>(at));
+}
+
 inline constexpr u32 kFutexWait = 0, kFutexWake = 1, kFutexPrivate = 128;
 inline int futex(volatile u32* address, u32 operation, u32 value, const TimeSpec* limit = nullptr) {
     return call(240, word(address), operation, value, word(limit));
