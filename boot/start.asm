@@ -24,6 +24,11 @@ CPUID_PAE       equ 1 << 6
 CPUID_CX8       equ 1 << 8                  ; an entry of 64 bits is changed by cmpxchg8b
 CPUID_APIC      equ 1 << 9
 CPUID_CMOV      equ 1 << 15                 ; the compiler uses it: -march=i686
+CPUID_SYSCALL   equ 1 << 11                 ; of leaf 8000'0001: any of these three comes with EFER
+CPUID_NX        equ 1 << 20
+CPUID_LM        equ 1 << 29
+EFER            equ 0xC0000080
+DR7_NOTHING     equ 1 << 10                 ; no breakpoint; the bit is always 1 (SDM vol. 3, 17.2.4)
 CPUID_REQUIRED  equ CPUID_PSE | CPUID_TSC | CPUID_MSR | CPUID_CX8 | CPUID_APIC | CPUID_CMOV | \
                       CPUID_PAE * LOFT_PAE
 
@@ -46,6 +51,8 @@ global  start
 start:
         cli
         cld
+        mov     esp, DR7_NOTHING            ; a breakpoint of the kernel before would be a triple fault
+        mov     dr7, esp
         mov     esp, phys(__boot_stack_top)
         push    dword 0                     ; no single step, no nested task, no alignment checks, IOPL 0
         popfd
@@ -70,6 +77,7 @@ start:
         mov     [phys(boot_tsc)], eax
         mov     [phys(boot_tsc) + 4], edx
 
+        call    clear_efer
         call    build_boot_tables
         mov     eax, CR4_VALUE
         mov     cr4, eax
@@ -97,6 +105,25 @@ has_cpuid:
         pop     ebx
         test    eax, eax
 .done:  ret
+
+; With EFER.LME set, paging would be long mode's (SDM vol. 3, 9.8.5). Changes EAX, ECX, EDX.
+clear_efer:
+        push    ebx
+        mov     eax, 0x80000000
+        cpuid                               ; the highest extended leaf; without any, anything
+        sub     eax, 0x80000001
+        cmp     eax, 0xFFFF
+        ja      .done
+        mov     eax, 0x80000001
+        cpuid
+        test    edx, CPUID_SYSCALL | CPUID_NX | CPUID_LM
+        jz      .done
+        mov     ecx, EFER
+        xor     eax, eax
+        xor     edx, edx
+        wrmsr
+.done:  pop     ebx
+        ret
 
 ; EDX: the required features that the CPU lacks. Names each of them.
 refuse_cpu:
@@ -139,7 +166,7 @@ text_magic:
         db      "EAX does not hold the multiboot magic 2BADB002: the loader does not speak multiboot 1.", 10
         db      "Start loft.elf through GRUB's `multiboot` command or QEMU's `-kernel`.", 10, 0
 text_cpuid:
-        db      "this CPU has no CPUID instruction.", 10
+        db      "this CPU has no CPUID instruction, or none that lists features.", 10
         db      "Use a Pentium Pro or later (in QEMU: `-cpu max`).", 10, 0
 text_lacks:
         db      "this CPU lacks", 0

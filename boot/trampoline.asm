@@ -53,14 +53,14 @@ protected:
         mov     ebp, eax
 
         ; The control bits of the boot CPU, all but global pages: those come when paging is on (2.5, "PGE").
-        ; EFER is written before an entry with NX in it is used, and only where there are such entries.
+        ; EFER is written whole before paging, and so before an entry with NX in it is used.
         mov     eax, [ebx + at(wanted_cr4)]
         mov     cr4, eax
         mov     eax, [ebx + at(wanted_root)]
         mov     cr3, eax
+        cmp     dword [ebx + at(has_efer)], 0
+        je      .no_efer
         mov     eax, [ebx + at(wanted_efer)]
-        test    eax, eax
-        jz      .no_efer
         mov     ecx, EFER
         xor     edx, edx
         wrmsr
@@ -91,7 +91,8 @@ ticket:         dd 0                        ; the address of a CpuBirth, or 0
 wanted_cr0:     dd 0
 wanted_cr4:     dd 0
 wanted_root:    dd 0
-wanted_efer:    dd 0                        ; 0: there is none, or nothing in it is needed
+has_efer:       dd 0
+wanted_efer:    dd 0
 trampoline_end:
 
 extern  ap_entry

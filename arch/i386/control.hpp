@@ -15,8 +15,10 @@ namespace eflags {
 inline constexpr u32 carry = 1u << 0, trap = 1u << 8, interrupt = 1u << 9;
 }
 namespace msr {
-inline constexpr u32 apic_base = 0x1b, efer = 0xc000'0080;
+inline constexpr u32 apic_base = 0x1b, sysenter_cs = 0x174, debug_control = 0x1d9, pat = 0x277,
+                     efer = 0xc000'0080;
 inline constexpr u64 efer_nxe = 1ull << 11;
+inline constexpr u64 pat_at_reset = 0x0007'0406'0007'0406; // SDM vol. 3, table 12-12
 } // namespace msr
 
 inline u32 read_cr0() {
@@ -42,6 +44,24 @@ inline u32 read_cr4() {
     return v;
 }
 inline void write_cr4(u32 v) { asm volatile("mov %0, %%cr4" ::"r"(v) : "memory"); }
+// What DR7 and DR6 are after a reset: no breakpoint, none met (SDM vol. 3, 17.2.3 and 17.2.4).
+inline constexpr u32 kDr7Nothing = 1u << 10, kDr6Nothing = 0xffff'0ff0;
+inline u32 read_dr7() {
+    u32 v;
+    asm volatile("mov %%dr7, %0" : "=r"(v));
+    return v;
+}
+inline void reset_breakpoints() {
+    asm volatile("mov %0, %%dr7\n\t"
+                 "mov %1, %%dr6" ::"r"(kDr7Nothing),
+                 "r"(kDr6Nothing));
+}
+inline u16 read_ldtr() {
+    u16 v;
+    asm volatile("sldt %0" : "=r"(v));
+    return v;
+}
+inline void write_back_caches() { asm volatile("wbinvd" ::: "memory"); }
 inline u32 read_eflags() {
     u32 v;
     asm volatile("pushf; pop %0" : "=r"(v));

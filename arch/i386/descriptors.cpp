@@ -120,10 +120,11 @@ void load(const CpuDescriptors& cpu) {
                  "movl %2, %%gs\n\t"
                  "movl %3, %%fs\n\t"
                  "lidt %4\n\t"
+                 "lldt %w6\n\t" // the loader's table may still be there, and ring 3 could use its gates
                  "ltr %w5"
                  :
                  : "m"(gdt_pointer), "i"(selector::kernel_code), "r"(u32{selector::kernel_data}),
-                   "r"(u32{selector::per_cpu}), "m"(idt_pointer), "r"(u32{selector::tss})
+                   "r"(u32{selector::per_cpu}), "m"(idt_pointer), "r"(u32{selector::tss}), "r"(0u)
                  : "memory");
 }
 

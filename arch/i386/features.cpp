@@ -5,6 +5,7 @@
 #include "arch/i386/control.hpp"
 #include "arch/i386/cpuid.hpp"
 #include "arch/i386/fpu.hpp"
+#include "arch/i386/probe.hpp"
 
 #include <hal/cpu.hpp>
 
@@ -79,8 +80,29 @@ CpuIdentity read_identity() {
     return id;
 }
 
+// Which memory type a page has by PWT and PCD is up to PAT; loft's entries mean what they do after a reset. A change needs the
+// caches and the TLB empty (SDM vol. 3, 12.12.4, and 12.11.8 for the order).
+void reset_memory_types() {
+    u64 pat = 0;
+    if (!probe_read_msr(msr::pat, pat) || pat == msr::pat_at_reset) return;
+    write_back_caches();
+    static_cast<void>(probe_write_msr(msr::pat, msr::pat_at_reset));
+    write_back_caches();
+    write_cr3(read_cr3());
+}
+
+// What a CPU keeps of the kernel that it ran before, after a kexec: written whole, never changed bit by bit. EFER.SCE and
+// SYSENTER_CS would let a program into ring 0 at that kernel's entry; BTF would step by branches.
+void forget_what_ran_before() {
+    reset_breakpoints();
+    static_cast<void>(probe_write_msr(msr::efer, enabled.no_execute ? msr::efer_nxe : 0));
+    static_cast<void>(probe_write_msr(msr::sysenter_cs, 0));
+    static_cast<void>(probe_write_msr(msr::debug_control, 0));
+    reset_memory_types();
+}
+
 void switch_on() {
-    if (enabled.no_execute) write_msr(msr::efer, read_msr(msr::efer) | msr::efer_nxe);
+    forget_what_ran_before();
     if (enabled.global) write_cr4(read_cr4() | cr4_bit::pge);
     fpu_init_cpu();
 }

@@ -22,7 +22,8 @@ struct CpuIdentity {
 // Reads CPUID once and keeps the answer. Any context.
 const CpuIdentity& identify_cpu();
 
-// Switches on what this CPU offers: EFER.NXE (PAE only: the two-level format has no NX bit, SDM vol. 3, 4.6)
+// Puts back what whoever ran before may have left in this CPU (EFER, the ways of sysenter and of breakpoints, PAT), and switches
+// on what it offers: EFER.NXE (PAE only: the two-level format has no NX bit, SDM vol. 3, 4.6)
 // and CR4.PGE. Both must be on before mm builds its tables; the boot tables are not global, so nothing stays
 // behind. Also lets programs use the FPU (fpu.hpp). `nopse`: mm shall map with 4 KiB pages although the CPU can do better. Boot, before mm_init; once a
 // CPU. From here on hal::cpu_features() says what was switched on. Cost: one CR4 write (flushes the TLB).

@@ -67,8 +67,9 @@ void fpu_load(const FpuState* state) {
     asm volatile("clts");
     if (method == Method::fxsave)
         asm volatile("fxrstor %0" ::"m"(*state));
-    else
-        asm volatile("frstor %0" ::"m"(*state));
+    else // FRSTOR would take an exception that is pending in what it replaces for one of the kernel (SDM vol. 2, "FRSTOR")
+        asm volatile("fnclex\n\t"
+                     "frstor %0" ::"m"(*state));
 }
 
 void fpu_off() {

@@ -1,11 +1,14 @@
 // The local APIC. Contract: lapic.hpp.
 #include "arch/i386/lapic.hpp"
 
+#include "arch/base/panic.hpp"
 #include "arch/i386/control.hpp"
 #include "arch/i386/traps.hpp"
 
 #include <hal/atomic.hpp>
 #include <hal/clock.hpp>
+
+#include <initializer_list>
 
 namespace loft {
 namespace {
@@ -13,13 +16,18 @@ namespace {
 // Offsets of the registers (SDM vol. 3, table 10-1).
 enum class Register : u32 {
     id = 0x20,
+    version = 0x30,
     task_priority = 0x80,
     end_of_interrupt = 0xb0,
     spurious = 0xf0,
+    in_service = 0x100, // eight registers of 32 vectors each
     error_status = 0x280,
+    lvt_machine_check = 0x2f0,
     command_low = 0x300,
     command_high = 0x310,
     lvt_timer = 0x320,
+    lvt_thermal = 0x330,
+    lvt_counters = 0x340,
     lvt_lint0 = 0x350,
     lvt_lint1 = 0x360,
     lvt_error = 0x370,
@@ -35,24 +43,52 @@ constexpr u32 kActiveLow = 1 << 13;                          //
 constexpr u32 kDeliveryPending = 1 << 12, kAssert = 1 << 14; // 10.6.1
 constexpr u32 kSendMs = 100;
 constexpr u32 kDivideBy16 = 0x3;                             // 10.5.4
-constexpr u64 kBaseEnabled = 1 << 11, kBaseX2Apic = 1 << 10; // APIC base MSR, 10.4.4
+constexpr u64 kBaseEnabled = 1 << 11, kBaseX2Apic = 1 << 10, kBaseBootCpu = 1 << 8; // APIC base MSR, 10.4.4
 constexpr u64 kBaseAddress = 0x000f'ffff'ffff'f000;
+constexpr PhysAddr kAddress{u64{0xfee0'0000}}; // after a reset
+constexpr u32 kVectors = 256;
+constexpr u32 kStraysShown = 4;
 
 constinit VirtAddr registers{};
-constinit hal::Atomic<u32> errors{};
+constinit hal::Atomic<u32> errors{}, strays{};
 
 volatile u32& reg(Register r) {
     return *reinterpret_cast<volatile u32*>(registers.value() + static_cast<u32>(r));
 }
 
-// From x2APIC mode, where there are no registers in memory, the only way leads through "disabled" (10.12.5).
+// In xAPIC mode, at the address of a reset, wherever it was: all CPUs have to find their registers at the same one. From
+// x2APIC mode, where there are no registers in memory, the only way leads through "disabled" (10.12.5).
 void enable_xapic() {
-    u64 base = read_msr(msr::apic_base);
-    if (base & kBaseX2Apic) {
-        base &= ~(kBaseX2Apic | kBaseEnabled);
-        write_msr(msr::apic_base, base);
-    }
-    write_msr(msr::apic_base, base | kBaseEnabled);
+    const u64 base = read_msr(msr::apic_base), wanted = kAddress.value() | (base & kBaseBootCpu);
+    if (base & kBaseX2Apic) write_msr(msr::apic_base, wanted);
+    write_msr(msr::apic_base, wanted | kBaseEnabled);
+}
+
+u32 in_service(u32 group) {
+    return reg(static_cast<Register>(static_cast<u32>(Register::in_service) + 0x10 * group));
+}
+
+// Whatever could interrupt is silent; how many entries there are beyond the first four, the version says (10.4.8).
+void mask_all_sources() {
+    const u32 last = reg(Register::version) >> 16 & 0xff;
+    for (const Register entry : {Register::lvt_timer, Register::lvt_lint0, Register::lvt_lint1, Register::lvt_error})
+        reg(entry) = kMasked;
+    if (last >= 4) reg(Register::lvt_counters) = kMasked;
+    if (last >= 5) reg(Register::lvt_thermal) = kMasked;
+    if (last >= 6) reg(Register::lvt_machine_check) = kMasked;
+    reg(Register::timer_initial) = 0; // stops it
+}
+
+// Ends what was never ended: each end of interrupt takes the highest one out of service.
+void end_all_in_service() {
+    const auto any = [] {
+        u32 bits = 0;
+        for (u32 group = 0; group < kVectors / 32; ++group)
+            bits |= in_service(group);
+        return bits != 0;
+    };
+    for (u32 i = 0; i < kVectors && any(); ++i)
+        lapic_eoi();
 }
 
 // A spurious interrupt has no bit in service and takes no end of interrupt (10.9).
@@ -67,26 +103,28 @@ void on_error(TrapFrame&) {
 
 } // namespace
 
-PhysAddr lapic_phys_base() { return PhysAddr{read_msr(msr::apic_base) & kBaseAddress}; }
+PhysAddr lapic_phys_base() { return kAddress; }
 
 void lapic_init(VirtAddr mapped) {
     registers = mapped;
     trap_set_handler(vector::lapic_spurious, on_spurious);
     trap_set_handler(vector::lapic_error, on_error);
+    const PhysAddr found{read_msr(msr::apic_base) & kBaseAddress};
     lapic_init_cpu();
+    if (found != kAddress) log(LogLevel::notice, "irq", "the local APIC was at {}: it is put back to {}", found, kAddress);
     // "Virtual wire": the 8259 goes on working through LINT0 (MultiProcessor Specification 1.4, 3.6.2.2).
     reg(Register::lvt_lint0) = kDeliverExtInt;
 }
 
 void lapic_init_cpu() {
     enable_xapic();
+    mask_all_sources();
     reg(Register::task_priority) = 0; // let everything through
     reg(Register::spurious) = kSoftwareEnable | vector::lapic_spurious;
-    reg(Register::lvt_lint0) = kMasked;
+    end_all_in_service();
+    reg(Register::error_status) = 0;
     reg(Register::lvt_lint1) = kDeliverNmi;
-    reg(Register::lvt_timer) = kMasked;
     reg(Register::lvt_error) = vector::lapic_error;
-    lapic_eoi(); // of an interrupt that the firmware may have left in service
 }
 
 void lapic_leave_virtual_wire(const CpuTopology& topology) {
@@ -120,6 +158,15 @@ bool lapic_send(u32 lapic_id, IpiKind kind, u8 vector) {
     }
     reg(Register::command_high) = lapic_id << 24;
     reg(Register::command_low) = kAssert | static_cast<u32>(kind) | vector; // this write sends
+    return true;
+}
+
+bool lapic_end_stray(u32 vector) {
+    if (!lapic_ready() || !(in_service(vector / 32) >> vector % 32 & 1)) return false;
+    lapic_eoi();
+    if (strays.fetch_add(1) < kStraysShown)
+        log(LogLevel::notice, "irq", "interrupt {:02x} has no handler and is dropped: of a device that whoever ran before has left on",
+            vector);
     return true;
 }
 

@@ -9,11 +9,14 @@
 
 namespace loft {
 
-// Where the registers are, from the APIC base MSR (10.4.4). Any context.
+// Where the registers will be: the address that they have after a reset, wherever the APIC base MSR (10.4.4) has them now. Any
+// context.
 PhysAddr lapic_phys_base();
 
 // Enables the local APIC of the boot CPU at its mapped registers: spurious vector, virtual wire (the 8259 on
-// LINT0, NMI on LINT1), all else masked. Boot, needs descriptors_init; once.
+// LINT0, NMI on LINT1), all else masked. What whoever ran before has left in service is ended, and all
+// its sources are silent; what has arrived already is dropped when interrupts are let in (lapic_end_stray). Boot, needs
+// descriptors_init; once.
 void lapic_init(VirtAddr registers);
 
 // The same on another CPU, without the virtual wire: each CPU finds its own registers at the same address.
@@ -27,6 +30,10 @@ void lapic_leave_virtual_wire(const CpuTopology& topology);
 
 // End of interrupt: every handler of a vector from the local APIC but the spurious one. Any context.
 void lapic_eoi();
+
+// For the trap dispatcher, of a vector without a handler: true if the local APIC has delivered it, and then it is ended and
+// counted; false if it came by an instruction.
+bool lapic_end_stray(u32 vector);
 
 // The timer, at the bus clock divided by 16 (10.5.4). One-shot without an interrupt, for calibration; the
 // count left; periodic with vector::lapic_timer.

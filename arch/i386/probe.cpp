@@ -48,6 +48,29 @@ const Fixup* find_probe_fixup(u32 eip) { return find(__probes_begin, __probes_en
     return done;
 }
 
+[[gnu::noinline]] bool probe_read_msr(u32 reg, u64& value) {
+    u32 done = 0;
+    u64 found = 0;
+    asm volatile("1:\trdmsr\n\t"
+                 "movl $1, %0\n"
+                 "2:\n\t" LOFT_EXTABLE_PROBE("1b", "2b")
+                 : "+r"(done), "+A"(found)
+                 : "c"(reg));
+    if (done) value = found;
+    return done;
+}
+
+[[gnu::noinline]] bool probe_write_msr(u32 reg, u64 value) {
+    u32 done = 0;
+    asm volatile("1:\twrmsr\n\t"
+                 "movl $1, %0\n"
+                 "2:\n\t" LOFT_EXTABLE_PROBE("1b", "2b")
+                 : "+r"(done)
+                 : "c"(reg), "A"(value)
+                 : "memory");
+    return done;
+}
+
 // The instruction that faults is the one at `address`, which no table knows. But the return address on the
 // stack is ours: apply_fixup looks that one up.
 [[gnu::noinline]] bool probe_exec(VirtAddr address) {

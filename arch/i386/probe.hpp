@@ -16,6 +16,11 @@ struct TrapFrame;
 [[nodiscard]] bool probe_read32(VirtAddr address, u32& value);
 [[nodiscard]] bool probe_write32(VirtAddr address, u32 value);
 
+// The same for a model-specific register: false where the processor has none of this number, or refuses the value (a general
+// protection fault).
+[[nodiscard]] bool probe_read_msr(u32 reg, u64& value);
+[[nodiscard]] bool probe_write_msr(u32 reg, u64 value);
+
 // The error code (SDM vol. 3, 4.7) of the fault that the last probe met. Boot CPU, before others run.
 u32 probe_error();
 

@@ -9,6 +9,7 @@
 #include "arch/i386/lapic.hpp"
 #include "arch/i386/percpu.hpp"
 #include "arch/i386/power.hpp"
+#include "arch/i386/probe.hpp"
 #include "arch/i386/timer.hpp"
 #include "arch/i386/topology.hpp"
 
@@ -41,7 +42,7 @@ constinit Ticket tickets[config::kMaxCpus]{};
 // The end of the trampoline.
 struct TrampolineData {
     hal::Atomic<u32> ticket; // the address of a Ticket, or 0
-    u32 cr0, cr4, root, efer;
+    u32 cr0, cr4, root, has_efer, efer;
 };
 extern "C" {
 extern const char trampoline[], trampoline_end[];
@@ -76,7 +77,9 @@ void copy_trampoline(PhysAddr page) {
     trampoline_data->cr0 = read_cr0();
     trampoline_data->cr4 = read_cr4() & ~cr4_bit::pge;
     trampoline_data->root = static_cast<u32>(trampoline_root().value());
-    trampoline_data->efer = hal::cpu_features().no_execute ? static_cast<u32>(msr::efer_nxe) : 0;
+    u64 efer = 0;
+    trampoline_data->has_efer = probe_read_msr(msr::efer, efer);
+    trampoline_data->efer = static_cast<u32>(efer);
     start_vector = static_cast<u8>(page.pfn().value());
 }
 

@@ -4,6 +4,7 @@
 #include "arch/i386/control.hpp"
 #include "arch/i386/extable.hpp"
 #include "arch/i386/image.hpp"
+#include "arch/i386/lapic.hpp"
 #include "arch/i386/probe.hpp"
 #include "arch/i386/smp.hpp"
 
@@ -47,8 +48,10 @@ constexpr const char* kExceptionNames[]{
 void call_handler(TrapFrame& frame) {
     if (const TrapHandler handler = handlers[frame.vector & 0xff])
         handler(frame);
-    else
+    else if (frame.vector < vector::first_interrupt || !lapic_end_stray(frame.vector))
         unhandled_trap(frame);
+    else
+        note_spurious_interrupt();
 }
 
 void handle_interrupt(TrapFrame& frame) {

@@ -61,8 +61,8 @@ void trap_set_hooks(const TrapHooks& hooks);
 // "page fault", "general protection", ...; "interrupt" for the vectors above 31.
 const char* trap_name(u32 vector);
 
-// Interrupts that had no cause: the 8259's IRQ 7 and 15, and the local APIC's spurious vector. Counted and
-// dropped.
+// Interrupts that had no cause (the 8259's IRQ 7 and 15, the local APIC's spurious vector), and those of a device that loft did
+// not ask. Counted and dropped.
 u32 spurious_interrupts();
 void note_spurious_interrupt();
 

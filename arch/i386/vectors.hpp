@@ -12,6 +12,7 @@ inline constexpr u8 divide_error = 0, debug = 1, nmi = 2, breakpoint = 3, overfl
                     general_protection = 13, page_fault = 14, x87_error = 16, alignment_check = 17,
                     machine_check = 18, simd_error = 19;
 inline constexpr u8 last_exception = 31;
+inline constexpr u8 first_interrupt = 16; // that a local APIC can be asked for (SDM vol. 3, 10.5.2)
 
 // The sixteen inputs of the two 8259s.
 inline constexpr u8 pic_base = 0x20;

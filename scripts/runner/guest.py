@@ -104,7 +104,8 @@ def boot_command(machine, where):
                        check=True)
         return command + ['--iso', iso]
     if machine.boot == 'shim':
-        return command + ['--append', machine.scenario, '--module', f'{machine.elf} {machine.append}', SHIM]
+        return command + ['--append', machine.scenario, '--module', f'{machine.elf} {machine.append}',
+                          *(module_options(machine) if machine.modules is not None else []), SHIM]
     raise ValueError(f'{machine.name}: boot = {machine.boot}')
 
 

@@ -77,6 +77,39 @@ SELFTEST(smp, control_bits_are_the_same_everywhere) {
     CHECK_EQ(bits.wrong.load(), 0u);
 }
 
+// Whoever ran before on these CPUs has left nothing that loft or its programs could meet (tests/shim: `used-machine`).
+SELFTEST(smp, nothing_is_left_of_what_ran_before) {
+    struct Seen {
+        u32 wrong = 0; // a bit for each register
+        static bool is(u32 reg, u64 wanted) {
+            u64 value = wanted; // a processor that has no such register has nothing left in it
+            static_cast<void>(probe_read_msr(reg, value));
+            return value == wanted;
+        }
+        void look() {
+            const bool as_wanted[]{
+                is(msr::efer, hal::cpu_features().no_execute ? msr::efer_nxe : 0),
+                is(msr::sysenter_cs, 0),
+                is(msr::debug_control, 0),
+                is(msr::pat, msr::pat_at_reset),
+                read_dr7() == kDr7Nothing,
+                read_ldtr() == 0,
+                (read_msr(msr::apic_base) & 0xffff'ffff'ffff'fe00) == 0xfee0'0800, // on, xAPIC, where it always is
+            };
+            for (u32 i = 0; i < std::size(as_wanted); ++i)
+                wrong |= !as_wanted[i] ? 1u << i : 0;
+        }
+    };
+    const MigrateGuard here;
+    std::array<Seen, config::kMaxCpus> seen;
+    seen[hal::this_cpu().value()].look();
+    run_on(
+        others(), [](void* all) { (*static_cast<decltype(seen)*>(all))[hal::this_cpu().value()].look(); }, &seen);
+    hal::online_cpus().for_each([&](CpuId cpu) {
+        if (!CHECK_EQ(seen[cpu.value()].wrong, 0u)) selftest::note("CPU {}: registers {:x}", cpu, seen[cpu.value()].wrong);
+    });
+}
+
 SELFTEST(smp, every_cpu_ticks) {
     std::array<u32, config::kMaxCpus> before{};
     hal::online_cpus().for_each([&](CpuId cpu) { before[cpu.value()] = scheduler_stats(cpu).ticks; });

@@ -318,7 +318,8 @@ SELFTEST(user, faults_end_the_program_only) {
         {"double-fault", Signal::segv}, {"cr3", Signal::segv},          {"load-cr0", Signal::segv},
         {"msr", Signal::segv},          {"segment", Signal::segv},      {"per-cpu", Signal::segv},
         {"task", Signal::segv},         {"gate", Signal::segv},         {"iret", Signal::segv},
-        {"overflow", Signal::segv},     {"nested", Signal::segv},
+        {"overflow", Signal::segv},     {"nested", Signal::segv},       {"syscall", Signal::ill},
+        {"nmi", Signal::segv},          {"local-gate", Signal::segv},   {"local-segment", Signal::segv},
     };
     for (const auto& one : cases) {
         const Outcome outcome = run("die", {}, one.how);

@@ -54,6 +54,10 @@ enter_loft:
         std                         ; string instructions run backwards
         jmp     [target]
 
+global  return_at_once
+return_at_once:
+        iretd
+
 section .data
 align 8
         times 4 dq 0                ; so that the selectors are not those that loft will use

@@ -3,6 +3,7 @@
 // the scenarios.
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <multiboot/multiboot.h>
 
 extern "C" {
@@ -114,7 +115,7 @@ Loaded load(const multiboot_module_t& module) {
 // ------------------------------------------------------------------------------------------------ the forged
 // world
 
-constexpr u32 kMaxEntries = 64;
+constexpr u32 kMaxEntries = 64, kMaxModules = 32;
 
 struct Forged {
     u32 magic = MULTIBOOT_BOOTLOADER_MAGIC;
@@ -124,7 +125,8 @@ struct Forged {
     u32 entries = 0;
     char command[16 * KiB]{};
     u32 command_bytes = 0; // the closing NUL included
-    multiboot_module_t module{};
+    multiboot_module_t module[kMaxModules]{}; // the shim's own, and those that came with loft
+    u32 modules = 1;
     char module_command[32] = "forged.module of-the-shim";
     Loaded loft{};
     u32 shim_used_end = 0; // behind the shim and loft.elf
@@ -241,6 +243,99 @@ void triple_fault(Forged&) {
     asm volatile("lidt %0; int3" ::"m"(nothing));
 }
 
+// ---------------------------------------------------------------------------------------- a machine that was used before
+
+u64 read_msr(u32 reg) {
+    u64 value;
+    asm volatile("rdmsr" : "=A"(value) : "c"(reg));
+    return value;
+}
+void write_msr(u32 reg, u64 value) { asm volatile("wrmsr" ::"c"(reg), "A"(value)); }
+u32 cpuid_edx(u32 leaf) {
+    u32 eax = leaf, ebx, ecx = 0, edx;
+    asm volatile("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
+    return edx;
+}
+
+struct [[gnu::packed]] TablePointer {
+    u16 limit;
+    u32 base;
+};
+struct Gate {
+    u32 low, high;
+};
+alignas(8) Gate idt[256];
+alignas(8) Gate gdt[4] = {
+    {0, 0}, {0x0000ffff, 0x00cf9a00}, {0x0000ffff, 0x00cf9200}, {0, 0}}; // flat code, flat data, the LDT
+constexpr u32 kLocalTable = 0x7000, kDirectMap = 0xc0000000;            // where both the shim and loft see it
+
+extern "C" const char return_at_once[]; // entry.asm: iretd
+
+void use_own_tables() {
+    const u32 handler = address_of(return_at_once);
+    for (Gate& gate : idt)
+        gate = {8u << 16 | (handler & 0xffff), (handler & 0xffff0000) | 0x8e00};
+    // A local table with a call gate of ring 3 into ring 0, and a segment of ring 0's for ring 3.
+    Gate* const local = at<Gate>(kLocalTable);
+    local[0] = {8u << 16 | 0x0000, 0xc0100000 | 0xec00};
+    local[1] = {0x0000ffff, 0x00cff200};
+    gdt[3] = {((kDirectMap + kLocalTable) & 0xffff) << 16 | 15,
+              ((kDirectMap + kLocalTable) & 0xff000000) | 0x8200 | ((kDirectMap + kLocalTable) >> 16 & 0xff)};
+    const TablePointer gdt_pointer{sizeof gdt - 1, address_of(gdt)}, idt_pointer{sizeof idt - 1, address_of(idt)};
+    asm volatile("lgdt %0\n\tlidt %1\n\tljmp $8, $1f\n1:\tmov %2, %%ds\n\tmov %2, %%es\n\tmov %2, %%ss\n\tlldt %w3"
+                 :
+                 : "m"(gdt_pointer), "m"(idt_pointer), "r"(16u), "r"(24u)
+                 : "memory");
+}
+
+volatile u32& lapic(u32 offset) { return *at<volatile u32>(0xfee00000 + offset); }
+void let_one_interrupt_in() { asm volatile("sti; nop; nop; cli" ::: "memory"); }
+
+// What a kernel leaves that hands the machine over by kexec, and more: ways into ring 0 at its old entries, long mode half
+// switched on, breakpoints where loft writes, memory types of its own, a local table, flags; a local APIC that is elsewhere by
+// its MSR, lets nothing through, has two interrupts in service and two that wait, and whose timer runs.
+void used_machine(Forged&) {
+    constexpr u32 kSyscall = 1 << 11, kLong = 1 << 29, kSysenter = 1 << 11, kPat = 1 << 16;
+    constexpr u32 kKernelText = 0xc0100000;
+    const u32 extended = cpuid_edx(0x80000001), basic = cpuid_edx(1);
+    use_own_tables();
+    if (extended & (kSyscall | kLong)) {
+        write_msr(0xc0000081, 8ull << 32 | kKernelText);                               // STAR
+        write_msr(0xc0000080, 1u | (extended & kLong ? 1u << 8 : 0));                  // EFER: SCE, LME
+    }
+    if (basic & kSysenter) {
+        write_msr(0x174, 8);
+        write_msr(0x175, 0xc0008000);
+        write_msr(0x176, kKernelText);
+    }
+    if (basic & kPat) write_msr(0x277, 0x0606060606060600);
+
+    constexpr u32 kEnable = 1 << 8, kToSelf = 1 << 18, kPeriodic = 1 << 17;
+    lapic(0xf0) = kEnable | 0xff;
+    lapic(0x80) = 0;
+    for (const u32 vector : {0x42u, 0xf5u}) { // taken, and never ended
+        lapic(0x300) = kToSelf | vector;
+        let_one_interrupt_in();
+    }
+    lapic(0x3e0) = 3;
+    lapic(0x320) = kPeriodic | 0xa1; // waits below the one that is in service
+    lapic(0x380) = 1000;
+    while (!(lapic(0x200 + 0x10 * (0xa1 / 32)) >> 0xa1 % 32 & 1)) {
+    }
+    lapic(0x300) = kToSelf | 0x1f; // the lowest that there are look like exceptions
+    lapic(0x80) = 0xf0;
+    write_msr(0x1b, (read_msr(0x1b) & 0xfff) | 0x10000000);
+
+    // CR0: AM, TS, MP. CR4: TSD, DE. No FPU exception is masked. Breakpoints where loft has its screen.
+    u32 cr0, cr4;
+    asm volatile("fninit\n\tmov %%cr0, %0\n\tmov %%cr4, %1" : "=r"(cr0), "=r"(cr4));
+    const u16 control = 0x0340;
+    asm volatile("fldcw %0" ::"m"(control));
+    asm volatile("mov %0, %%cr0\n\tmov %1, %%cr4" ::"r"(cr0 | 1u << 18 | 1u << 3 | 1u << 1), "r"(cr4 | 1u << 2 | 1u << 3));
+    asm volatile("mov %0, %%dr0\n\tmov %1, %%dr1\n\tmov %2, %%dr7" ::"r"(0xc00b8000), "r"(0xb8000), "r"(0x00ff000f));
+    asm volatile("push %0; popf" ::"r"(0x00047002u) : "cc"); // AC, NT, IOPL 3
+}
+
 struct Scenario {
     const char* name;
     void (*forge)(Forged&);
@@ -259,6 +354,7 @@ constexpr Scenario kScenarios[] = {
     {"garbage-command-line", garbage_command_line},
     {"garbage-ram", garbage_ram},
     {"triple-fault", triple_fault},
+    {"used-machine", used_machine},
 };
 
 // The truth, as QEMU told it, with a small module of the shim's own.
@@ -276,6 +372,9 @@ void copy_truth(const multiboot_info_t& real, const multiboot_module_t& module) 
     forged.command_bytes = length(command) + 1;
     if (forged.command_bytes > sizeof forged.command / 4) give_up("the command line is too long");
     memcpy(forged.command, command, forged.command_bytes);
+    if (real.mods_count > kMaxModules) give_up("too many modules");
+    for (u32 i = 1; i != real.mods_count; ++i) // its own comes first
+        forged.module[forged.modules++] = at<multiboot_module_t>(real.mods_addr)[i];
 }
 
 // Puts the pieces one behind the other from `to` on, each on a border of 16 bytes.
@@ -301,12 +400,12 @@ u32 place() {
     const u32 page = forged.info_address;
     if (page != 0) memset(at<char>(page), 0x42, 0x1000);
     static const char module_bytes[0x1000] = "a module";
-    forged.module.mod_start = page != 0 ? page : address_of(module_bytes);
-    forged.module.mod_end = forged.module.mod_start + 0x1000;
+    forged.module[0].mod_start = page != 0 ? page : address_of(module_bytes);
+    forged.module[0].mod_end = forged.module[0].mod_start + 0x1000;
     Placer placer{page != 0 ? page + 0x1004 : 0};
-    forged.module.cmdline = placer.put(forged.module_command, sizeof forged.module_command);
-    forged.info.mods_count = 1;
-    forged.info.mods_addr = placer.put(&forged.module, sizeof forged.module);
+    forged.module[0].cmdline = placer.put(forged.module_command, sizeof forged.module_command);
+    forged.info.mods_count = forged.modules;
+    forged.info.mods_addr = placer.put(&forged.module, forged.modules * sizeof forged.module[0]);
     forged.info.cmdline = placer.put(forged.command, forged.command_bytes);
     forged.info.mmap_length = forged.entries * sizeof forged.map[0];
     forged.info.mmap_addr = placer.put(forged.map, forged.info.mmap_length);
@@ -316,9 +415,10 @@ u32 place() {
 } // namespace
 
 extern "C" [[noreturn]] void shim_main(u32 magic, const multiboot_info_t* real) {
-    if (magic != MULTIBOOT_BOOTLOADER_MAGIC || real->mods_count != 1)
-        give_up("start it with loft.elf as its only module");
+    if (magic != MULTIBOOT_BOOTLOADER_MAGIC || real->mods_count == 0)
+        give_up("start it with loft.elf as its first module");
     const auto& module = *at<multiboot_module_t>(real->mods_addr);
+    const auto& last = at<multiboot_module_t>(real->mods_addr)[real->mods_count - 1];
     const char* wanted = after_first_word(at<const char>(real->cmdline));
     for (const Scenario& scenario : kScenarios) {
         if (!equal(scenario.name, wanted)) continue;
@@ -326,7 +426,7 @@ extern "C" [[noreturn]] void shim_main(u32 magic, const multiboot_info_t* real) 
         forged.loft = load(module);
         // QEMU's information lies with the module, behind it.
         forged.shim_used_end =
-            (module.mod_end > address_of(shim_end) ? module.mod_end : address_of(shim_end)) + MiB;
+            (last.mod_end > address_of(shim_end) ? last.mod_end : address_of(shim_end)) + MiB;
         scenario.forge(forged);
         const u32 info = place();
         say("shim: ");

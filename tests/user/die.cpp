@@ -42,6 +42,10 @@ int main(int argc, char** argv) {
     if (is(how, "per-cpu")) asm volatile("mov %0, %%fs" ::"r"(0x28));
     if (is(how, "task")) asm volatile("ljmp $0x50, $0");
     if (is(how, "sysenter")) asm volatile("sysenter");
+    if (is(how, "syscall")) asm volatile("syscall" ::: "ecx", "memory", "cc");
+    if (is(how, "nmi")) asm volatile("int $2");
+    if (is(how, "local-gate")) asm volatile("lcall $0x07, $0"); // a gate of the local descriptor table
+    if (is(how, "local-segment")) asm volatile("mov %0, %%es" ::"r"(0x0f));
     if (is(how, "gate")) asm volatile("lcall $0x08, $0xc0100000");
     if (is(how, "iret")) {
         // Back to ring 0, if anybody let it.
