@@ -65,6 +65,7 @@ constexpr Option kOptions[] = {
     {"vmalloc", kNeeded, "a size such as 256M",
      [](std::string_view v) { return set_size(values.vmalloc, v, kMost32); }},
     {"nopse", kNone, "", [](std::string_view) { return values.nopse = true; }},
+    {"nmi", kNeeded, "panic", [](std::string_view v) { return values.nmi_panics = v == "panic"; }},
     {"loglevel", kNeeded, "a number from 0 to 8",
      [](std::string_view v) { return set_number(values.loglevel, v, 0, 8); }},
     {"bench", kOptional, "GLOB[,GLOB...]",

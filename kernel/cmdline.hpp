@@ -23,6 +23,7 @@ struct Options {
     bool user_tables_low = false;        // userpte=nohigh: page tables of programs stay in lowmem
     u32 vmalloc = 0;                     // vmalloc=SIZE of the vmap area; 0: the default
     bool nopse = false;                  // nopse: map lowmem with 4 KiB pages
+    bool nmi_panics = false;             // nmi=panic: an NMI that nobody expects ends in a panic
     u32 loglevel = 7;                    // loglevel=N: lines with a level below N are printed
     std::string_view crash;              // crash=NAME: commit this misuse
     std::string_view bench;              // bench[=GLOB,...]: measure these (kernel/bench.hpp); empty: nothing

@@ -9,6 +9,7 @@
 #include "arch/i386/descriptors.hpp"
 #include "arch/i386/image.hpp"
 #include "arch/i386/traps.hpp"
+#include "kernel/nmi.hpp"
 #include "kernel/panic.hpp"
 #include "kernel/process.hpp"
 #include "kernel/scheduler.hpp"
@@ -187,9 +188,6 @@ Signal signal_of(u32 vector) {
     }
 }
 
-// Nobody sends NMIs in normal operation, so one is the way to ask a kernel that hangs where it is.
-void nmi(TrapFrame& frame) { panic_in_nmi(frame, "NMI"); }
-
 void enter_context(TrapFrame&, TrapCookie& cookie) {
     static_assert(sizeof(InterruptCookie) <= sizeof(TrapCookie));
     *reinterpret_cast<InterruptCookie*>(&cookie) = interrupt_enter();
@@ -204,7 +202,7 @@ void leave_context(TrapFrame& frame, const TrapCookie& cookie) {
 void faults_init() {
     trap_set_hooks({enter_context, leave_context});
     trap_set_handler(vector::page_fault, page_fault);
-    trap_set_handler(vector::nmi, nmi);
+    nmi_init();
 }
 
 void program_trap(TrapFrame& frame) {

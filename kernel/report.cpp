@@ -4,6 +4,7 @@
 #include "arch/base/panic.hpp"
 #include "arch/i386/features.hpp"
 #include "kernel/log.hpp"
+#include "kernel/nmi.hpp"
 #include "kernel/scheduler.hpp"
 #include "mm/init.hpp"
 #include "mm/kmap_local.hpp"
@@ -105,6 +106,7 @@ void report_cpus() {
             "remote: {} calls, {} interrupts, {} answers",
             cpu, s.ticks, s.switches, s.preemptions, s.pulled, s.wakes, s.kicks, s.kicked, s.idles, r.calls,
             r.interrupts, r.answers);
+        if (const u32 nmis = nmi_count(cpu)) log(LogLevel::info, "cpu", "CPU {}: {} NMIs that nobody expects", cpu, nmis);
     });
 }
 

@@ -9,6 +9,7 @@
 #include "arch/i386/switch.hpp"
 #include "arch/i386/timer.hpp"
 #include "arch/i386/traps.hpp"
+#include "kernel/nmi.hpp"
 #include "kernel/run_queue.hpp"
 #include "kernel/sleep.hpp"
 #include "kernel/user_thread.hpp"
@@ -97,6 +98,7 @@ bool pull(u32 least) {
 }
 
 void on_tick(TrapFrame&) {
+    nmi_report();
     RunQueue& mine = run_queues.mine();
     if (mine.current == nullptr) return;
     const u32 tick = ++mine.stats.ticks;

@@ -32,6 +32,7 @@ inline u32 read_cr2() {
     asm volatile("mov %%cr2, %0" : "=r"(v));
     return v;
 }
+inline void write_cr2(u32 v) { asm volatile("mov %0, %%cr2" ::"r"(v)); }
 inline u32 read_cr3() {
     u32 v;
     asm volatile("mov %%cr3, %0" : "=r"(v));

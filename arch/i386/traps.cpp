@@ -63,7 +63,9 @@ void handle_interrupt(TrapFrame& frame) {
 
 void handle_nmi(TrapFrame& frame) {
     if constexpr (config::kSmp) smp_stop_if_asked(frame);
+    const u32 touched = read_cr2(); // of a page fault whose handler has not come so far yet
     call_handler(frame);
+    write_cr2(touched);
 }
 
 // What loading a segment register, or touching memory, can end in.

@@ -1,0 +1,138 @@
+// NMIs that nobody expects: counted and survived, at any instruction, and no state is left behind by one.
+#include "arch/i386/lapic.hpp"
+#include "arch/i386/smp.hpp"
+#include "kernel/nmi.hpp"
+#include "kernel/process.hpp"
+#include "kernel/programs.hpp"
+#include "kernel/scheduler.hpp"
+#include "kernel/thread.hpp"
+#include "tests/guest/support.hpp"
+
+#include <array>
+#include <bit>
+
+namespace loft::guest {
+namespace {
+
+const char* needs_two_cpus() { return hal::online_cpus().count() < 2 ? "one CPU" : nullptr; }
+
+CpuId last_cpu() { return CpuId{31 - static_cast<u32>(std::countl_zero(hal::online_cpus().bits()))}; }
+
+void send_nmi(CpuId cpu) {
+    const IrqGuard off;
+    if (!lapic_send(cpu_lapic_id(cpu), IpiKind::nmi, 0)) selftest::note("the local APIC does not send");
+}
+
+template <typename F> bool comes_true(F&& condition) {
+    const hal::Deadline patience = hal::deadline(10'000);
+    while (!condition()) {
+        if (patience.expired()) return false;
+        hal::cpu_relax();
+    }
+    return true;
+}
+
+// The last CPU sends NMIs to all others, at times that differ, while this exists.
+class Storm {
+  public:
+    Storm() {
+        auto run = [](void* argument) {
+            Storm& storm = *static_cast<Storm*>(argument);
+            selftest::Rng random{7};
+            const CpuSet targets = hal::online_cpus().without(last_cpu());
+            while (storm.stop_.load() == 0) {
+                targets.for_each([](CpuId cpu) { send_nmi(cpu); });
+                for (u32 i = random.below(3000); i != 0; --i)
+                    hal::cpu_relax();
+            }
+        };
+        thread_ = thread_create("nmi storm", run, this, CpuSet::only(last_cpu()));
+    }
+    ~Storm() {
+        stop_.store(1);
+        if (thread_ != nullptr) thread_join(thread_);
+    }
+    Storm(const Storm&) = delete;
+    Storm& operator=(const Storm&) = delete;
+    bool blows() const { return thread_ != nullptr; }
+
+  private:
+    hal::Atomic<u32> stop_;
+    Thread* thread_ = nullptr;
+};
+
+} // namespace
+
+// To this CPU from itself, interrupts on and off.
+SELFTEST(nmi, is_counted_and_survived) {
+    if (!lapic_ready()) SKIP("no local APIC to send it");
+    const MigrateGuard here;
+    const CpuId me = hal::this_cpu();
+    const u32 before = nmi_count(me);
+    send_nmi(me);
+    CHECK(comes_true([&] { return nmi_count(me) == before + 1; }));
+    {
+        const IrqGuard off;
+        send_nmi(me);
+        CHECK(comes_true([&] { return nmi_count(me) == before + 2; }));
+        CHECK(!hal::irqs_enabled());
+    }
+    CHECK(!in_interrupt());
+    CHECK(preemptible());
+}
+
+// While maps are made and taken away, through every kind of them, and while threads take turns.
+SELFTEST(nmi, storm_over_the_maps) {
+    if (const char* why = needs_two_cpus()) SKIP(why);
+    if (const char* why = no_slots_for(4)) SKIP(why);
+    warm_up_threads(4);
+    const KeepsFreeCounts counts;
+    const Pages<4> pages;
+    REQUIRE(pages.complete());
+    for (Page* page : pages)
+        sign(page, 3);
+    const MigrateGuard here;
+    const CpuId me = hal::this_cpu();
+    const u32 before = nmi_count(me), wanted = selftest::full() ? 20'000 : 300;
+    u32 wrong = 0, rounds = 0;
+    {
+        const Storm storm;
+        REQUIRE(storm.blows());
+        CHECK(comes_true([&] {
+            const u32 a = rounds % 4, b = ++rounds % 4;
+            {
+                const LocalMap first{pages[a]};
+                const AtomicMap second{pages[b]};
+                wrong += !marks_hold(first.addr(), pages.pfn(a), 3) || !marks_hold(second.addr(), pages.pfn(b), 3);
+            }
+            {
+                const KMap map{pages[a]};
+                wrong += !marks_hold(map.addr(), pages.pfn(a), 3);
+            }
+            u32 ignored = 0;
+            wrong += probe_read32(VirtAddr{0u}, ignored); // a fault, with an NMI in its handler now and then
+            if (rounds % 8 == 0) yield();
+            return nmi_count(me) - before >= wanted;
+        }));
+    }
+    CHECK_EQ(wrong, 0u);
+    CHECK_EQ(local_depth(), 0u);
+    selftest::note("{} NMIs in {} rounds", nmi_count(me) - before, rounds);
+}
+
+// While programs run: in ring 3, in system calls, in faults of theirs and of copies for them, on the way back.
+SELFTEST(nmi, storm_over_programs) {
+    if (const char* why = needs_two_cpus()) SKIP(why);
+    const Storm storm;
+    REQUIRE(storm.blows());
+    for (const std::string_view name : {"cow", "tls", "fpu", "pointers"}) {
+        if (find_program(name) == nullptr) SKIP("the programs did not come along");
+        const Started started = process_start({.name = name});
+        REQUIRE(started.process != nullptr);
+        const u32 status = process_wait(started.process).value();
+        if (!CHECK_EQ(status, 0u)) selftest::note("this was {}", name);
+        process_wait_for_all();
+    }
+}
+
+} // namespace loft::guest
