@@ -120,6 +120,9 @@ void on_tick(TrapFrame&) {
             // From here to the hlt nothing is touched whose translation can change; what wakes us looks at the clock first.
             tlb_enter_idle();
             wait_for_interrupt();
+            // That was the interrupt, if one came; an NMI or a system management interrupt also ends a hlt (SDM vol. 2, "HLT").
+            disable_interrupts();
+            tlb_leave_idle();
         }
     }
 }

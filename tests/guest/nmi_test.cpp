@@ -135,4 +135,48 @@ SELFTEST(nmi, storm_over_programs) {
     }
 }
 
+// A hlt that an NMI ends: the CPU may take a thread from another one right then, and must not run it while it counts as idle,
+// because nobody tells an idle CPU which translations it has to forget.
+SELFTEST(nmi, wakes_an_idle_cpu_for_good) {
+    if (const char* why = needs_two_cpus()) SKIP(why);
+    warm_up_threads(4);
+    const KeepsFreeCounts counts;
+    const CpuId target = last_cpu(), me = hal::this_cpu();
+    const MigrateGuard here;
+    hal::Atomic<u32> go, came, idle;
+    // Two of them want this CPU, which is busy with the test; the first NMI lets the target pull one.
+    auto body = [&] {
+        while (go.load() == 0)
+            yield();
+        set_affinity(CpuSet::only(me).with(target));
+        for (u32 i = 0; i < 1000; ++i) {
+            {
+                const IrqGuard stay;
+                if (hal::this_cpu() == target) {
+                    came.fetch_add(1);
+                    idle.fetch_add(tlb_is_idle(target));
+                }
+            }
+            yield();
+        }
+    };
+    u32 pulled = 0;
+    for (u32 round = 0; round < (selftest::full() ? 200u : 20u); ++round) {
+        go.store(0);
+        const u32 before = scheduler_stats(target).pulled;
+        Thread* const first = thread_create("one", body, CpuSet::only(me));
+        Thread* const second = thread_create("other", body, CpuSet::only(me));
+        go.store(1);
+        for (u32 i = 0; i < 50; ++i) {
+            send_nmi(target);
+            yield();
+        }
+        for (Thread* thread : {first, second})
+            if (CHECK(thread != nullptr)) thread_join(thread);
+        pulled += scheduler_stats(target).pulled - before;
+    }
+    CHECK_EQ(idle.load(), 0u);
+    selftest::note("{} threads pulled, {} looks on the CPU that was idle", pulled, came.load());
+}
+
 } // namespace loft::guest
