@@ -2,6 +2,7 @@
 #include "arch/i386/timer.hpp"
 
 #include "arch/base/panic.hpp"
+#include "arch/i386/clocks.hpp"
 #include "arch/i386/control.hpp"
 #include "arch/i386/image.hpp"
 #include "arch/i386/irq.hpp"
@@ -20,10 +21,12 @@
 namespace loft {
 namespace {
 
-constexpr u32 kMeasuredPitClocks = kPitHz / 200; // 5 ms
+constexpr u32 kMeasuredMs = 5;
 constexpr u32 kAssumedKhz = 1'000'000;
 constexpr u32 kFastestKhz = 6'000'000; // before it is measured: a wait is not shorter than asked for
-constexpr u32 kMostReads = 300'000; // of the PIT, three port accesses each: a second or so on a real machine
+constexpr u32 kMostReads = 300'000;    // of a clock; the PIT takes three port accesses each: a second or so on a real machine
+constexpr u32 kFirstReads = 1000;      // by then it has moved, or it stands still
+constexpr u32 kMostRtcMs = 2500;       // two of its seconds and some more
 constexpr u32 kTickIrq = 0;
 
 constinit u32 khz = 0;
@@ -37,17 +40,6 @@ struct TickCount {
 };
 LOFT_PERCPU hal::PerCpu<TickCount> tick_count;
 
-// high:low / divisor, for a quotient that fits (SDM vol. 2, "DIV"): one instruction where C++ calls a
-// library.
-u32 divide(u64 dividend, u32 divisor) {
-    u32 quotient, remainder;
-    asm("divl %4"
-        : "=a"(quotient), "=d"(remainder)
-        : "a"(static_cast<u32>(dividend)), "d"(static_cast<u32>(dividend >> 32)), "rm"(divisor)
-        : "cc");
-    return quotient;
-}
-
 // In kHz; 0 is "does not run".
 struct Rates {
     u32 tsc = 0;
@@ -55,39 +47,90 @@ struct Rates {
 };
 
 // Under -icount an instruction is a nanosecond and a port access costs the emulator a thousand times more:
-// look at the PIT now and then only.
+// look at the clock now and then only.
 void wait_a_little() {
     for (u32 i = 0; i < 500; ++i)
         asm volatile("");
 }
 
-u32 rate(u32 clocks, u32 pit_clocks) { return divide(u64{clocks} * (kPitHz / 1000), pit_clocks); }
+// Where the two counters stand.
+struct Counters {
+    u64 tsc;
+    u32 lapic;
+};
+Counters counters() { return {read_tsc(), lapic_ready() ? lapic_timer_left() : 0}; }
 
-Rates measure() {
-    pit_start_counter();
+// From `begin` to now, in which `passed` of a clock of `khz` have gone by.
+Rates rates_since(const Counters& begin, u32 passed, u32 khz) {
+    const Counters now = counters();
+    const auto rate = [&](u64 count) { return divide(count * khz, passed); };
+    return {rate(now.tsc - begin.tsc), rate(begin.lapic - now.lapic)};
+}
+
+Rates measure(const Clock& clock) {
     if (lapic_ready()) lapic_timer_count_down();
-    const u16 pit_begin = pit_read_counter();
-    const u64 tsc_begin = read_tsc();
-    const u32 lapic_begin = lapic_ready() ? lapic_timer_left() : 0;
+    const u32 first = clock.read();
+    const Counters begin = counters();
     for (u32 reads = 0; reads < kMostReads; ++reads) {
         wait_a_little();
-        const u32 pit = static_cast<u16>(pit_begin - pit_read_counter()); // it counts down, modulo 65536
-        const u32 tsc = static_cast<u32>(read_tsc() - tsc_begin);
-        const u32 lapic = lapic_ready() ? lapic_begin - lapic_timer_left() : 0;
-        if (pit >= kMeasuredPitClocks) return {rate(tsc, pit), rate(lapic, pit)};
+        const u32 passed = (clock.read() - first) & clock.mask;
+        if (passed >= clock.khz * kMeasuredMs) return rates_since(begin, passed, clock.khz);
+        if (passed == 0 && reads == kFirstReads) break;
     }
     return {};
 }
 
 // The middle one of three: an emulator that is not scheduled for a while, or a visit of the firmware, between
 // two of the reads above makes a single measurement too high or too low.
-Rates measure_well() {
-    Rates a = measure();
+Rates measure_well(const Clock& clock) {
+    Rates a = measure(clock);
     if (a.tsc == 0) return a;
-    Rates b = measure(), c = measure();
+    Rates b = measure(clock), c = measure(clock);
     if (a.tsc > b.tsc) std::swap(a, b);
     if (b.tsc > c.tsc) std::swap(b, c);
     return a.tsc > b.tsc ? a : b;
+}
+
+// One second of the real-time clock, from one move of its hand to the next.
+Rates measure_by_rtc() {
+    const u32 first = rtc_second();
+    if (first > 59) return {};
+    const hal::Deadline patience = hal::deadline(kMostRtcMs);
+    const auto wait_for_move = [&](u32 second) {
+        u32 now = second;
+        while (now == second && !patience.expired())
+            now = rtc_second();
+        return now;
+    };
+    const u32 second = wait_for_move(first);
+    if (lapic_ready()) lapic_timer_count_down();
+    const Counters begin = counters();
+    return wait_for_move(second) != second ? rates_since(begin, 1000, 1) : Rates{};
+}
+
+bool is_a_processor(u32 tsc_khz) { return tsc_khz > 1000; } // less is none
+
+// The local APIC's timer against the TSC, where that one's frequency is known otherwise.
+Rates with_lapic_measured(u32 tsc_khz) {
+    const Clock tsc{"the TSC", tsc_khz, ~0u, [] { return static_cast<u32>(read_tsc()); }};
+    return {tsc_khz, measure(tsc).lapic};
+}
+
+// By the best clock that there is; says in `source` which.
+Rates find_rates(const char*& by) {
+    const Clock pit = pit_clock();
+    by = pit.name;
+    if (const Rates rates = measure_well(pit); is_a_processor(rates.tsc)) return rates;
+    by = "CPUID";
+    if (const u32 khz = tsc_khz_by_cpuid(); is_a_processor(khz)) return with_lapic_measured(khz);
+    by = "the real-time clock";
+    if (const Rates rates = measure_by_rtc(); is_a_processor(rates.tsc)) return rates;
+    by = "the processor's name plate";
+    if (const u32 khz = base_khz_by_cpuid(); is_a_processor(khz)) return with_lapic_measured(khz);
+    by = "assumption";
+    log(LogLevel::warn, "timer", "no clock counts (PIT, real-time clock) and CPUID knows no frequency: assuming a TSC of {} kHz",
+        kAssumedKhz);
+    return with_lapic_measured(kAssumedKhz);
 }
 
 void count_tick(TrapFrame& frame) {
@@ -113,6 +156,9 @@ void start_tick() {
         source = "lapic";
         lapic_timer_start_periodic(lapic_clocks_per_tick);
     } else {
+        if (measure(pit_clock()).tsc == 0)
+            refuse("nothing can tick here: the local APIC's timer does not count, and neither does the PIT (8254). Switch one of "
+                   "them on");
         source = "pit";
         trap_set_handler(irq_vector(kTickIrq), on_pit_tick);
         pit_start_tick(kPitHz / kTicksPerSecond);
@@ -123,16 +169,13 @@ void start_tick() {
 } // namespace
 
 void timer_init() {
-    Rates rates = measure_well();
-    if (rates.tsc <= 1000) { // less is not a processor
-        log(LogLevel::warn, "timer", "the PIT does not count: assuming a TSC of {} kHz", kAssumedKhz);
-        rates = {kAssumedKhz, 0};
-    }
+    const char* by = nullptr;
+    const Rates rates = find_rates(by);
     khz = rates.tsc;
     us_per_cycle = divide(u64{1000} << 32, khz);
     lapic_clocks_per_tick = rates.lapic * (1000 / kTicksPerSecond);
     start_tick();
-    log(LogLevel::info, "timer", "TSC {}.{:03} MHz, {} ticks a second from the {}", khz / 1000, khz % 1000,
+    log(LogLevel::info, "timer", "TSC {}.{:03} MHz by {}, {} ticks a second from the {}", khz / 1000, khz % 1000, by,
         kTicksPerSecond, source);
 }
 
