@@ -1,7 +1,9 @@
 // The clock, and real interrupts that use memory while the main context does.
 #include "arch/i386/control.hpp"
+#include "arch/i386/lapic.hpp"
 #include "arch/i386/timer.hpp"
 #include "arch/i386/traps.hpp"
+#include "kernel/scheduler.hpp"
 #include "tests/guest/support.hpp"
 
 namespace loft::guest {
@@ -159,6 +161,23 @@ SELFTEST(interrupts, tick_allocates_while_the_main_context_allocates) {
     CHECK_EQ(mistakes, 0u);
     drain_local_pages();
     page_alloc_verify();
+}
+
+// A device that loft did not ask, and that whoever ran before has left on: its interrupt is ended, or nothing of its priority or
+// below would ever come again. What comes by an instruction is a bug of the kernel.
+SELFTEST(interrupts, one_without_a_handler_is_dropped) {
+    if (!lapic_ready()) SKIP("no local APIC to send it");
+    constexpr u8 kNobodys = 0xe8; // above the devices' vectors
+    const MigrateGuard here;
+    const u32 before = spurious_interrupts();
+    {
+        const IrqGuard off;
+        CHECK(lapic_send(lapic_id(), IpiKind::fixed, kNobodys));
+    }
+    CHECK(during_ticks(2, [] {}));
+    CHECK_EQ(spurious_interrupts(), before + 1);
+    CHECK(selftest::contains(selftest::catch_panic([] { asm volatile("int %0" ::"i"(kNobodys)); }), "unhandled interrupt (vector 232"));
+    CHECK_EQ(spurious_interrupts(), before + 1);
 }
 
 // What an interrupt raises it lowers, at every depth.
