@@ -4,7 +4,8 @@ Everything is read out of the kernel's own variables by their names in the debug
 kernel, so this works at any instruction and in a panic. Before paging is on there is nothing of the kernel to be read at
 its addresses: then each command says what to do.
 
-A stack is followed through interrupts, exceptions, system calls and the double-fault task: Unwinder, below.
+A stack is followed through interrupts, exceptions and system calls by the unwind information of arch/i386/trap_entry.asm,
+and out of the double-fault task by EdgeUnwinder, below.
 """
 import os
 import re
@@ -143,6 +144,10 @@ class Counters(Command):
             value = variable(name)
             if value is not None:
                 print_fields(f'{title} (CPU {cpu})', of_cpu(value, offset))
+        maps = variable('loft::local_maps')
+        if maps is not None:
+            held = of_cpu(maps, offset)
+            print(f'    {"held_pages":<14} {(number(held["top"]) - number(held["base"])) // 4096}')
         context = variable('loft::context')
         if context is not None:
             context = of_cpu(context, offset)
@@ -246,59 +251,19 @@ class Program(Command):
 
 # ------------------------------------------------------------------------------------------------------------- the stack
 
-def symbol_address(name):
-    return int(gdb.parse_and_eval(f"(unsigned long) &'{name}'"))
-
-
 class FrameId:
     def __init__(self, sp, pc):
         self.sp, self.pc = sp, pc
 
 
-class TrapUnwinder(Unwinder):
-    """Goes on where the CPU was interrupted. arch/i386/trap_entry.asm has no unwind information, and the registers of what it
-    interrupted are in a TrapFrame (arch/i386/traps.hpp), or for a double fault in the TSS that the CPU left."""
-
-    # Offsets of what pushad and the CPU have stored, from where EIP is.
-    PUSHED = {'edi': -40, 'esi': -36, 'ebp': -32, 'ebx': -24, 'edx': -20, 'ecx': -16, 'eax': -12}
-    PUSHAD_ENDS = 40
-    WITH_ERROR_CODE = {8, 10, 11, 12, 13, 14, 17, 21, 29, 30}
+class EdgeUnwinder(Unwinder):
+    """Where a stack goes on that gdb cannot follow by itself. Traps it can: arch/i386/trap_entry.asm says how."""
 
     def __init__(self):
-        super().__init__('loft traps')
-        self.distances = None
-
-    def learn(self):
-        """How far above ESP the interrupted EIP is, for each instruction of trap_entry.asm: pushes and pops, counted."""
-        distances = {}
-        arch = gdb.selected_inferior().architecture()
-        entries = [symbol_address(f'entry_{vector}') for vector in range(256)]
-        begin, end = symbol_address('common_entry'), symbol_address('enter_user')
-        for vector, address in enumerate(entries):
-            depth = 4 if vector in self.WITH_ERROR_CODE else 0
-            for line in arch.disassemble(address, (entries + [begin])[vector + 1] - 1):
-                distances[line['addr']] = depth
-                depth += 4 if line['asm'].startswith('push') else 0
-        depth = 8
-        for line in arch.disassemble(begin, end - 1):
-            distances[line['addr']] = depth
-            words = line['asm'].split()
-            if words[0] in ('pushad', 'pusha', 'popad', 'popa'):
-                depth += 32 if words[0].startswith('push') else -32
-            elif words[0] in ('push', 'pop'):
-                depth += 4 if words[0] == 'push' else -4
-            elif words[0] == 'add' and words[1].startswith('esp,'):
-                depth -= int(words[1].split(',')[1], 0)
-        self.distances = distances  # all, or nothing of it could be read
-
-    @staticmethod
-    def word(address):
-        return int.from_bytes(bytes(gdb.selected_inferior().read_memory(address & 0xFFFF_FFFF, 4)), 'little')
+        super().__init__('loft')
 
     def __call__(self, pending):
         try:
-            if self.distances is None:
-                self.learn()
             return self.unwind(pending)
         except gdb.error:
             return None  # nothing is mapped, or another kernel: gdb's own ways
@@ -306,8 +271,6 @@ class TrapUnwinder(Unwinder):
     def unwind(self, pending):
         pc = int(pending.read_register('eip')) & 0xFFFF_FFFF
         sp = int(pending.read_register('esp')) & 0xFFFF_FFFF
-        if (distance := self.distances.get(pc)) is not None:
-            return self.from_trap(pending, pc, sp, sp + distance, distance)
         if pc < PAGE_OFFSET:
             return self.in_program(pending, pc, sp)
         for place in (pc, pc - 1):  # the call never comes back: PC may be behind the function
@@ -323,22 +286,11 @@ class TrapUnwinder(Unwinder):
             info.add_saved_register(name, gdb.Value(value.to_bytes(4, 'little'), kind))
         return info
 
-    def from_trap(self, pending, pc, sp, at, distance):
-        registers = {'eip': self.word(at), 'cs': self.word(at + 4), 'eflags': self.word(at + 8)}
-        outside = registers['cs'] & 3 != 0
-        registers['esp'] = self.word(at + 12) if outside else at + 12
-        if outside:
-            registers['ss'] = self.word(at + 16)
-        for name, offset in self.PUSHED.items():
-            registers[name] = self.word(at + offset) if distance >= self.PUSHAD_ENDS else \
-                int(pending.read_register(name)) & 0xFFFF_FFFF
-        return self.saved(pending, pc, at, registers)
-
     def in_program(self, pending, pc, sp):
-        """Of a program whose symbols gdb has not, one frame: what its stack means nobody knows."""
-        if gdb.block_for_pc(pc) is not None:
+        """Of a program whose symbols gdb has not, one frame: what its stack means is not known. PC and EBP of 0 end a stack."""
+        if pc == 0 or not paging_is_on() or gdb.block_for_pc(pc) is not None:
             return None
-        return self.saved(pending, pc, sp, {'eip': 0, 'esp': sp, 'ebp': 0})
+        return self.saved(pending, pc, sp, {'eip': 0, 'esp': sp + 4, 'ebp': 0})
 
     def from_double_fault(self, pending, pc, sp):
         descriptors = variable('loft::(anonymous namespace)::descriptors', 'descriptors')
@@ -352,4 +304,4 @@ Zones()
 Counters()
 Walk()
 Program()
-register_unwinder(None, TrapUnwinder(), replace=True)
+register_unwinder(None, EdgeUnwinder(), replace=True)

@@ -7,6 +7,9 @@
 ;
 ; A program chooses its segment registers, and may take the descriptor behind one away while it is in the kernel: then
 ; the instruction that loads it on the way back faults. Each of those has an entry in the table of probes (extable.hpp).
+;
+; A debugger follows a stack through here by the unwind information in .debug_frame (DWARF 4, 6.4), which NASM does not make:
+; EIP_AT says beside each push and pop how far above ESP the interrupted EIP lies. gdb calls such a frame a signal handler.
 
 bits 32
 
@@ -22,8 +25,53 @@ extern  trap_dispatch
         dd      %1, %2
         __?SECT?__
 %endmacro
-%macro POP_SEGMENT 1
+; The canonical frame address (CFA) of everything here is where the interrupted EIP lies.
+[section .debug_frame progbits noalloc noexec nowrite align=4]
+cie:    dd      .end - .begin
+.begin: dd      0xffffffff                  ; a CIE
+        db      4, "zS", 0                  ; version; S: what called was interrupted anywhere, not after a call
+        db      4, 0                        ; bytes of an address, of a segment selector
+        db      1, 0x7c, 8                  ; factor of code, factor of data (-4), where to go back: EIP
+        db      0                           ; bytes of augmentation data
+        db      0x0c, 4, 0                  ; def_cfa: ESP + 0
+        db      0x80 | 8, 0                 ; EIP at CFA
+        db      0x11, 41, 0x7f              ; offset_extended_sf: CS at CFA + 4
+        db      0x11, 9, 0x7e               ; EFLAGS at CFA + 8
+        db      0x16, 4, .after - .before   ; val_expression: ESP is CFA + 12, or what lies there if CS is of ring 3
+.before:db      0x12, 0x23, 4, 0x06         ; CFA: dup, plus_uconst 4, deref
+        db      0x33, 0x1a                  ; lit3, and
+        db      0x16, 0x23, 12, 0x16        ; swap, plus_uconst 12, swap
+        db      0x28, 3, 0                  ; bra to the deref
+        db      0x2f, 1, 0                  ; skip it
+        db      0x06                        ; deref
+.after:
+        align   4, db 0
+.end:
+fde:    dd      .end - .begin
+.begin: dd      cie
+        dd      entry_0, enter_user - entry_0
+        db      0                           ; bytes of augmentation data; the instructions follow
+%macro EIP_AT 1                             ; from here on: the distance in bytes (below 128: one byte of LEB128)
+%%here:
+        [section .debug_frame]
+        db      0x01                        ; set_loc
+        dd      %%here
+        db      0x0e, %1                    ; def_cfa_offset
+        __?SECT?__
+%endmacro
+%macro REGISTERS_AT 1                       ; 0x80: PUSHAD has stored them below the vector; 0xc0: they are what they were
+        [section .debug_frame]
+    %if %1 == 0x80                          ; offset, in words below CFA
+        db      %1 | 0, 3, %1 | 1, 4, %1 | 2, 5, %1 | 3, 6, %1 | 5, 8, %1 | 6, 9, %1 | 7, 10
+    %else                                   ; restore
+        db      %1 | 0, %1 | 1, %1 | 2, %1 | 3, %1 | 5, %1 | 6, %1 | 7
+    %endif
+        __?SECT?__
+%endmacro
+
+%macro POP_SEGMENT 2                        ; register, distance before
 %%load: pop     %1
+        EIP_AT  %2 - 4
         MAY_FAULT %%load, %%null
         [section .text.fixup progbits alloc exec nowrite align=4]
 %%null: mov     dword [esp], 0              ; the null selector always loads; using it is the program's fault
@@ -41,9 +89,12 @@ section .text
 %macro ENTRY_POINT 1
 entry_%1:
     %if !HAS_ERROR_CODE(%1)
+        EIP_AT  0
         push    dword 0
     %endif
+        EIP_AT  4
         push    dword %1
+        EIP_AT  8
         jmp     common_entry
 %endmacro
 
@@ -55,10 +106,16 @@ entry_%1:
 
 common_entry:
         pushad
+        EIP_AT  40
+        REGISTERS_AT 0x80
         push    ds
+        EIP_AT  44
         push    es
+        EIP_AT  48
         push    fs
+        EIP_AT  52
         push    gs
+        EIP_AT  56
         cld
         mov     eax, KERNEL_DATA
         mov     ds, eax
@@ -69,24 +126,33 @@ common_entry:
         mov     gs, eax
         mov     eax, esp                    ; the frame
         push    dword [eax + FRAME_EIP]     ; a link as if the interrupted code had called us: the walk over
+        EIP_AT  60
         push    ebp                         ; frame pointers finds it (stacktrace.hpp)
+        EIP_AT  64
         mov     ebp, esp
         push    eax
+        EIP_AT  68
         call    trap_dispatch
         add     esp, 3 * 4
-leave:  POP_SEGMENT gs
-        POP_SEGMENT fs
-        POP_SEGMENT es
-        POP_SEGMENT ds
+        EIP_AT  56
+leave:  POP_SEGMENT gs, 56
+        POP_SEGMENT fs, 52
+        POP_SEGMENT es, 48
+        POP_SEGMENT ds, 44
         popad
+        EIP_AT  8
+        REGISTERS_AT 0xc0
         add     esp, 2 * 4                  ; vector, error code
+        EIP_AT  0
 .iret:  iretd
         MAY_FAULT .iret, .cannot
         ; SS, or EIP beyond what CS allows. What should have been loaded is still on the stack, as a trap would have left it:
         ; it becomes a fault of the program.
 .cannot:
         push    dword 0
+        EIP_AT  4
         push    dword GENERAL_PROTECTION
+        EIP_AT  8
         jmp     common_entry
 
 ; void enter_user(const TrapFrame* frame)
@@ -96,6 +162,9 @@ enter_user:
         xor     ebp, ebp
         jmp     leave
 
+        [section .debug_frame]
+        align   4, db 0                     ; DW_CFA_nop
+fde.end:
 section .rodata align=4
 global  trap_entries
 trap_entries:                               ; for the IDT (descriptors.cpp)
