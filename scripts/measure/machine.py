@@ -38,6 +38,8 @@ def boot(log, kernel, append, where, mem=MEM, timeout=300, initrd=None, smp='1',
     # loft ends QEMU with 33, Linux switches the machine off.
     good, sentences = (status == 0, [verdict.STATUS.get(status, f'QEMU ended with status {status}')]) if initrd else \
         verdict.judge(status, text, wants_exit=True)
+    if status == 2:  # run-qemu has said what is wrong
+        raise Failed(text.strip().splitlines()[-1])
     if not good:
         raise Failed(f'{kernel}: {"; ".join(sentences)}; see {path}')
     return text

@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 
-from . import ktap, memory, verdict
+from . import ktap, memory, readme, verdict
 from .result import Hung, Result, Test, read_log, run_program
 
 MATRIX = 'tests/guest/matrix.cfg'
@@ -16,7 +16,7 @@ SHIM = 'build/shim/shim.elf'
 PROGRAMS = 'build/user/programs'  # a file that names them
 DEFAULT_KERNEL = '64g-highpte-smp-preempt'
 KEYS = {'kernel', 'mem', 'smp', 'cpu', 'append', 'icount', 'boot', 'scenario', 'status', 'expect', 'forbid', 'ktap',
-        'memory', 'require', 'timeout', 'console', 'repeat', 'qemu', 'modules', 'program'}
+        'memory', 'require', 'timeout', 'console', 'repeat', 'qemu', 'modules', 'program', 'shown'}
 CONDITION = re.compile(r'(\w+) *(==|>=|<=) *(\d+)$')
 
 
@@ -48,6 +48,7 @@ class Machine:
         self.require = lines(keys.get('require', ''))
         self.timeout = float(keys.get('timeout', '120'))
         self.console = keys.get('console', 'no') == 'yes'
+        self.shown = keys.get('shown', 'no') == 'yes'
         self.repeat = keys.get('repeat', '') == 'identical'
         self.qemu = keys.get('qemu', '').split()
         self.program = keys.get('program', '')
@@ -158,6 +159,11 @@ def boot(machine, where):
     limits = machine.timeout, machine.processors()
     status = run_program(boot_command(machine, where), machine.log(), limits[0], processors=limits[1])
     result = judge(machine, status, read_log(machine.log()))
+    if machine.shown:
+        # The last line is what run-qemu says about it.
+        text = read_log(machine.log()) + '\n'.join(f'loft: {said}' for said in verdict.judge(status, read_log(machine.log()))[1])
+        problem = readme.differs(text)
+        result.check(not problem, problem)
     if machine.repeat:
         again = run_program(boot_command(machine, where), machine.log('again.log'), limits[0], processors=limits[1])
         result.check(again == status and read_log(machine.log('again.log')) == read_log(machine.log()),
