@@ -6,27 +6,10 @@
 #include "arch/i386/pit.hpp"
 
 namespace loft {
-namespace {
-
-constexpr u16 kRtcIndex = 0x70, kRtcData = 0x71;
-constexpr u8 kSeconds = 0x00, kStatusB = 0x0b; // with bit 7 of the index clear NMIs come through
-constexpr u8 kBinary = 1 << 2;
-
-u8 read_rtc(u8 reg) {
-    out8(kRtcIndex, reg);
-    return in8(kRtcData);
-}
-
-} // namespace
 
 Clock pit_clock() {
     pit_start_counter();
     return {"the PIT", kPitHz / 1000, 0xffff, [] { return u32{0} - pit_read_counter(); }}; // it counts down
-}
-
-u32 rtc_second() {
-    const u8 value = read_rtc(kSeconds);
-    return read_rtc(kStatusB) & kBinary ? value : value / 16 * 10 + value % 16;
 }
 
 u32 tsc_khz_by_cpuid() {
@@ -37,7 +20,8 @@ u32 tsc_khz_by_cpuid() {
     }
     if (cpuid(cpuid_leaf::vendor).eax < cpuid_leaf::tsc_ratio) return 0;
     const CpuidResult ratio = cpuid(cpuid_leaf::tsc_ratio); // EBX / EAX of a crystal of ECX Hz
-    return ratio.eax != 0 ? divide(u64{ratio.ecx / 1000} * ratio.ebx, ratio.eax) : 0;
+    const u64 product = u64{ratio.ecx / 1000} * ratio.ebx;
+    return product >> 32 < ratio.eax ? divide(product, ratio.eax) : 0; // else no processor is so fast
 }
 
 u32 base_khz_by_cpuid() {

@@ -18,9 +18,6 @@ struct Clock {
 // The 8254's channel 2. Starts it.
 Clock pit_clock();
 
-// The second hand of the real-time clock (Motorola MC146818A data sheet), 0 to 59; more if there is none.
-u32 rtc_second();
-
 // Frequency of the time-stamp counter by CPUID: the processor's own leaf 15h, or what a hypervisor says in leaf 4000'0010h. 0:
 // it is not said. And the frequency that is printed on the processor (leaf 16h), which is close to it.
 u32 tsc_khz_by_cpuid();

@@ -30,6 +30,10 @@ bool settled() {
     return false; // where there is no clock every bit is set
 }
 
+u32 number_of(u8 value, u8 status) {
+    return status & kBinary ? value : (value >> 4) * 10u + (value & 15u);
+}
+
 } // namespace
 
 u64 seconds_of_date(u32 year, u32 month, u32 day, u32 hour, u32 minute, u32 second) {
@@ -40,6 +44,8 @@ u64 seconds_of_date(u32 year, u32 month, u32 day, u32 hour, u32 minute, u32 seco
     constexpr u32 kDays1970 = 719'468; // the same sum for 1970-01-01
     return u64{days - kDays1970} * 86'400 + hour * 3600 + minute * 60 + second;
 }
+
+u32 rtc_second() { return settled() ? number_of(read(0), read(kStatusB)) : ~0u; }
 
 u64 rtc_read() {
     // Two equal readings have no update between them.
@@ -54,9 +60,7 @@ u64 rtc_read() {
     }
     if (!same) return 0;
     const u8 status = read(kStatusB);
-    const auto number = [&](u8 value) {
-        return status & kBinary ? value : (value >> 4) * 10u + (value & 15u);
-    };
+    const auto number = [&](u8 value) { return number_of(value, status); };
     u32 hour = number(now[2] & ~(status & kHours24 ? 0 : kAfternoon));
     if (!(status & kHours24)) hour = hour % 12 + (now[2] & kAfternoon ? 12 : 0);
     const u32 second = number(now[0]), minute = number(now[1]), day = number(now[3]), month = number(now[4]),

@@ -13,4 +13,7 @@ u64 rtc_read();
 // The same of a date: for rtc_read and its test. Months and days from 1.
 u64 seconds_of_date(u32 year, u32 month, u32 day, u32 hour, u32 minute, u32 second);
 
+// Its second hand: 0 to 59, or more where there is no clock. Waits for the end of an update, as above. Boot, one CPU.
+u32 rtc_second();
+
 } // namespace loft

@@ -8,6 +8,7 @@
 #include "arch/i386/irq.hpp"
 #include "arch/i386/lapic.hpp"
 #include "arch/i386/pit.hpp"
+#include "arch/i386/rtc.hpp"
 #include "arch/i386/smp.hpp"
 #include "arch/i386/traps.hpp"
 
