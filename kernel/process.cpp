@@ -4,6 +4,7 @@
 #include "arch/base/panic.hpp"
 #include "arch/i386/features.hpp"
 #include "kernel/futex.hpp"
+#include "kernel/ids.hpp"
 #include "kernel/initial_stack.hpp"
 #include "kernel/programs.hpp"
 #include "kernel/scheduler.hpp"
@@ -24,7 +25,8 @@ Cache<SignalActions> actions_cache{"signal_actions", Gfp::user_low};
 constinit SpinLock family;
 constinit Process* newest = nullptr; // of all processes
 
-constinit hal::Atomic<u32> last_id{0}; // processes and threads are counted together
+// Of processes and threads together. DEBUG kernels come to the end of the count soon.
+constinit IdPool ids{config::kDebug ? IdPool::kEnd - 200 : 0};
 constinit hal::Atomic<u32> count{0};   // processes that have not been taken
 constinit WaitQueue count_changed;
 
@@ -41,14 +43,16 @@ constexpr u32 kStackBytes = 8 * MiB; // as far as it may grow
 constexpr VirtAddr kStackTop{layout::kUserEnd - kPageSize};
 static_assert(kStackTop.value() - kStackBytes >= ElfPlan::kHighestEnd);
 
-u32 new_id() { return last_id.fetch_add(1) + 1; }
-
 // --- Making.
 
 Process* make_process(std::string_view name) {
     Process* process = process_cache.make();
     if (process == nullptr) return nullptr;
-    process->pid = new_id();
+    process->pid = ids.take();
+    if (process->pid == 0) {
+        process_cache.destroy(process);
+        return nullptr;
+    }
     const std::size_t size = std::min<std::size_t>(name.size(), Process::kNameBytes - 1);
     std::copy_n(name.begin(), size, process->name);
     count.fetch_add(1);
@@ -69,6 +73,7 @@ void destroy_process(Process& process) {
     }
     for (SignalActions* actions : process.actions)
         if (actions != nullptr) actions_cache.destroy(actions);
+    ids.give_back(process.pid);
     process_cache.destroy(&process);
     count.fetch_sub(1);
     count_changed.wake_all();
@@ -81,6 +86,12 @@ UserThread* make_thread(Process& process, u32 tid) {
     thread->tid = tid;
     fpu_reset(thread->fpu);
     return thread;
+}
+
+// It runs no more, or has never run. The first thread's id is that of its process, and lasts as long.
+void destroy_thread(UserThread& thread) {
+    if (thread.tid != thread.process->pid) ids.give_back(thread.tid);
+    user_thread_cache.destroy(&thread);
 }
 
 void link_thread(UserThread& thread) {
@@ -191,7 +202,7 @@ bool takes_no_children(const Process& parent) {
 // program with many short threads does not collect their stacks.
 void take_thread(UserThread& thread) {
     thread_join(thread.thread.load());
-    user_thread_cache.destroy(&thread);
+    destroy_thread(thread);
 }
 
 void take_process(Process& process) {
@@ -332,7 +343,7 @@ Started process_start(const Launch& launch, const ProgramImage& image) {
         if (!run_thread(*thread)) problem = kNoMemory;
     }
     if (problem == nullptr) return {process, nullptr};
-    if (thread != nullptr) user_thread_cache.destroy(thread);
+    if (thread != nullptr) destroy_thread(*thread);
     if (process->space != nullptr) process->space->put();
     process->space = nullptr;
     destroy_process(*process);
@@ -426,7 +437,7 @@ SysResult process_fork(const TrapFrame& frame, const CloneArguments& arguments) 
     const auto give_up = [&](Errno why) -> SysResult {
         if (child->space != nullptr) child->space->put();
         child->space = nullptr;
-        if (thread != nullptr) user_thread_cache.destroy(thread);
+        if (thread != nullptr) destroy_thread(*thread);
         destroy_process(*child);
         return why;
     };
@@ -476,9 +487,13 @@ SysResult process_fork(const TrapFrame& frame, const CloneArguments& arguments) 
 
 SysResult process_clone_thread(const TrapFrame& frame, const CloneArguments& arguments) {
     UserThread& me = *current_user_thread();
-    UserThread* thread = make_thread(*me.process, new_id());
-    if (thread == nullptr) return Errno::again;
-    const u32 tid = thread->tid;
+    const u32 tid = ids.take();
+    if (tid == 0) return Errno::again;
+    UserThread* thread = make_thread(*me.process, tid);
+    if (thread == nullptr) {
+        ids.give_back(tid);
+        return Errno::again;
+    }
     thread->first = frame;
     thread->first.eax = 0;
     if (arguments.stack != 0) thread->first.user_esp = arguments.stack;
@@ -489,7 +504,7 @@ SysResult process_clone_thread(const TrapFrame& frame, const CloneArguments& arg
         fpu_save(&thread->fpu);
     }
     const auto give_up = [&](Errno why) -> SysResult {
-        user_thread_cache.destroy(thread);
+        destroy_thread(*thread);
         return why;
     };
     if (arguments.tls) {

@@ -7,6 +7,7 @@
 #include "arch/i386/timer.hpp"
 #include "arch/i386/traps.hpp"
 #include "kernel/clock.hpp"
+#include "kernel/ids.hpp"
 #include "kernel/process.hpp"
 #include "kernel/programs.hpp"
 #include "kernel/scheduler.hpp"
@@ -298,6 +299,41 @@ SELFTEST(user, fork_bomb) {
     constexpr std::string_view kDepth = config::kDebug ? "1" : "2", kWidth = config::kDebug ? "80" : "1200";
     static_cast<void>(run("forks", {}, kDepth, kWidth)); // descriptors of threads stay
     expect_success("forks", kDepth, kWidth);
+}
+
+// A number stands for one process or thread at a time, also when the count has come to its end and begins again.
+SELFTEST(user, ids_begin_again_and_are_never_two_things) {
+    static constinit IdPool pool{IdPool::kEnd - 3};
+    static u32 seen[IdPool::kEnd / 32];
+    CHECK_EQ(pool.take(), IdPool::kEnd - 2);
+    CHECK_EQ(pool.take(), IdPool::kEnd - 1);
+    CHECK_EQ(pool.take(), IdPool::kFirstAgain);
+    CHECK_EQ(pool.take(), IdPool::kFirstAgain + 1);
+    // What was just given back is not the next one.
+    pool.give_back(IdPool::kFirstAgain + 1);
+    CHECK_EQ(pool.take(), IdPool::kFirstAgain + 2);
+    u32 count = pool.in_use(), twice = 0, outside = 0;
+    CHECK_EQ(count, 4u);
+    std::fill(std::begin(seen), std::end(seen), 0);
+    for (const u32 id : {IdPool::kEnd - 2, IdPool::kEnd - 1, IdPool::kFirstAgain, IdPool::kFirstAgain + 2})
+        seen[id / 32] |= 1u << id % 32;
+    for (u32 id = pool.take(); id != 0 && count < IdPool::kEnd; id = pool.take(), ++count) {
+        outside += id < IdPool::kFirstAgain || id >= IdPool::kEnd;
+        twice += seen[id / 32 % std::size(seen)] >> id % 32 & 1;
+        seen[id / 32 % std::size(seen)] |= 1u << id % 32;
+    }
+    CHECK_EQ(count, IdPool::kEnd - IdPool::kFirstAgain);
+    CHECK_EQ(twice, 0u);
+    CHECK_EQ(outside, 0u);
+    // There is none left, until one is given back.
+    CHECK_EQ(pool.take(), 0u);
+    pool.give_back(4711);
+    CHECK_EQ(pool.take(), 4711u);
+    for (const u32 none : {0u, 1u, IdPool::kEnd})
+        CHECK(contains(selftest::catch_panic([&] { pool.give_back(none); }), "nothing has it"));
+    for (u32 id = IdPool::kFirstAgain; id < IdPool::kEnd; ++id)
+        pool.give_back(id);
+    CHECK_EQ(pool.in_use(), 0u);
 }
 
 // --------------------------------------------------------------------------------------------- what must not be done
