@@ -10,6 +10,7 @@ bits 32
 COM1            equ 0x3F8
 LSR             equ COM1 + 5                ; line status; bit 5: the transmitter takes another byte
 LSR_READY       equ 1 << 5
+LSR_ALL_SENT    equ 1 << 6
 POLLS           equ 20000                   ; a UART that is not ready by then is not there
 DEBUG_PORT      equ 0xE9
 EXIT_PORT       equ 0xF4
@@ -36,6 +37,8 @@ refuse:
 ; Ends with the status "refused".
 global  refuse_end
 refuse_end:
+        mov     ah, LSR_ALL_SENT            ; an emulator that ends takes what is still on its way with it
+        call    wait_for_uart
         mov     al, REFUSED
         out     EXIT_PORT, al
         mov     esi, bochs_shutdown
@@ -99,18 +102,24 @@ refuse_print:
 
 ; AL: a byte for COM1. Changes ECX, EDX, AH.
 send:
-        mov     ah, al
+        push    eax
+        mov     ah, LSR_READY
+        call    wait_for_uart
+        pop     eax
+        mov     edx, COM1
+        out     dx, al
+        ret
+
+; AH: a bit of the line status. Changes AL, ECX, EDX.
+wait_for_uart:
         mov     ecx, POLLS
         mov     edx, LSR
 .wait:  in      al, dx
-        test    al, LSR_READY
-        jnz     .ready
+        test    al, ah
+        jnz     .done
         dec     ecx
         jnz     .wait
-.ready: mov     edx, COM1
-        mov     al, ah
-        out     dx, al
-        ret
+.done:  ret
 
 ; Register and value: no interrupts, divisor 1 (115200 baud), 8N1, FIFOs on and empty, DTR and RTS.
 uart_setup:

@@ -24,6 +24,7 @@ void console_write(std::string_view text) {
     vga::write(text);
 }
 
+void console_flush() { serial::flush(); }
 int console_getc() { return serial::get(); }
 
 } // namespace loft

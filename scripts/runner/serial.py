@@ -1,0 +1,71 @@
+"""What arrives at the other end of the serial line when its reader sleeps: port 0xE9, which never waits, tells what was said."""
+import fcntl
+import os
+import re
+import subprocess
+import time
+
+from .guest import DEFAULT_KERNEL, LOGS
+from .result import Result, Test, kill, read_log, running
+
+ELF = f'build/{DEFAULT_KERNEL}/loft.elf'
+SMALLEST_PIPE = 4096
+TIMEOUT = 120
+LOST = re.compile(rb'\r\n\[serial: (\d+) bytes are lost here: [^\n]*\]\r\n')
+
+
+def boot(name, where, sleep):
+    """Boots with a pipe of the smallest size, reads it only after sleep(path of what port 0xE9 got). Returns the status, what
+    was read, and what was said."""
+    os.makedirs(LOGS, exist_ok=True)
+    said = f'{LOGS}/{name}.e9'
+    open(said, 'w', encoding='utf-8').close()
+    command = ['scripts/run-qemu', *where, '--mem', '64M', '--append', 'selftest=layout,buddy,fixmap exit', '--debugcon', said,
+               '--timeout', str(TIMEOUT), ELF]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True)
+    running.add(process)
+    try:
+        fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, SMALLEST_PIPE)
+        sleep(said)
+        text = process.stdout.read()
+        status = process.wait()
+    finally:
+        kill(process)
+        running.discard(process)
+    with open(f'{LOGS}/{name}.log', 'wb') as file:
+        file.write(text)
+    return status, text, read_log(said).replace('\n', '\r\n').encode()
+
+
+def sleeping_reader(where):
+    result = Result(log=f'{LOGS}/serial-sleeping-reader.log')
+    status, text, said = boot('serial-sleeping-reader', where, lambda _: time.sleep(3))
+    result.check(status == 33, f'the status is {status}, not 33')
+    result.check(len(said) > SMALLEST_PIPE + 1024, f'only {len(said)} bytes were said: no pipe was ever full')
+    result.check(text == said, f'{len(text)} bytes arrived, {len(said)} were said')
+    return result
+
+
+def absent_reader(where):
+    """Nobody reads until the kernel has ended: it must end all the same, and tell how much is lost."""
+    def until_the_end(path):
+        limit = time.monotonic() + TIMEOUT
+        while not re.search(r'^# \d+ passed', read_log(path), re.MULTILINE) and time.monotonic() < limit:
+            time.sleep(0.2)
+
+    result = Result(log=f'{LOGS}/serial-absent-reader.log')
+    status, text, said = boot('serial-absent-reader', where, until_the_end)
+    result.check(status == 33, f'the status is {status}, not 33')
+    parts = LOST.split(text)
+    received, lost = parts[0::2], sum(int(number) for number in parts[1::2])
+    result.check(len(parts) > 1 and lost > 0, 'the log does not say that anything was lost')
+    result.check(sum(map(len, received)) + lost == len(said),
+                 f'{sum(map(len, received))} bytes arrived and {lost} were lost, {len(said)} were said')
+    result.check(said.startswith(received[0]), 'what arrived before the loss is not what was said')
+    result.check(said.endswith(received[-1]), 'what arrived after the loss is not what was said')
+    return result
+
+
+def tests(where):
+    return [Test('guest/serial-sleeping-reader', lambda: sleeping_reader(where), (ELF,)),
+            Test('guest/serial-absent-reader', lambda: absent_reader(where), (ELF,), TIMEOUT)]
