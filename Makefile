@@ -100,7 +100,9 @@ USER_CXX       := $(sort $(filter-out $(USER_PARTS),$(notdir $(wildcard tests/us
 USER_ASM       := $(sort $(filter-out $(USER_PARTS),$(notdir $(wildcard tests/user/*.asm))))
 USER_LIBC      := $(sort $(notdir $(wildcard tests/user/libc/*.c)))
 USER_PROGRAMS  := $(addprefix build/user/,$(basename $(USER_CXX) $(USER_ASM) $(USER_LIBC)))
-HOST_SOURCES   := $(sort $(wildcard mm/*.cpp arch/base/*.cpp tests/sim/*.cpp tests/host/*.cpp))
+# Besides mm, what reads the tables of firmware.
+HOST_SOURCES   := $(sort $(wildcard mm/*.cpp arch/base/*.cpp tests/sim/*.cpp tests/host/*.cpp) \
+                  arch/i386/acpi.cpp arch/i386/mp_table.cpp arch/i386/topology.cpp)
 
 # ----------------------------------------------------------------------------------------------------------- how: flags
 WARNINGS := -Wall -Wextra -Werror

@@ -4,6 +4,7 @@
 #include "arch/base/panic.hpp"
 #include "arch/i386/console.hpp"
 #include "arch/i386/image.hpp"
+#include "arch/i386/ioapic.hpp"
 #include "arch/i386/irq.hpp"
 #include "arch/i386/lapic.hpp"
 #include "arch/i386/percpu.hpp"
@@ -12,7 +13,9 @@
 #include "arch/i386/topology.hpp"
 #include "arch/i386/traps.hpp"
 #include "kernel/cmdline.hpp"
+#include "kernel/multiboot.hpp"
 #include "kernel/panic.hpp"
+#include "kernel/physical.hpp"
 #include "kernel/scheduler.hpp"
 #include "kernel/symbols.hpp"
 #include "mm/fixmap.hpp"
@@ -30,20 +33,6 @@ constexpr u32 kStopMs = 1000;
 constexpr u32 kShownFrames = 8;
 
 constinit CpuTopology topology; // start_cpu goes on using it
-
-bool read_physical(PhysAddr from, void* to, u32 bytes) {
-    char* out = static_cast<char*>(to);
-    while (bytes != 0) {
-        const BootWindow window{from, bytes};
-        const u32 step = std::min(window.bytes(), bytes);
-        if (step == 0) return false;
-        hal::copy_in(out, window.at(), step);
-        out += step;
-        from = from + step;
-        bytes -= step;
-    }
-    return true;
-}
 
 bool overlaps(PhysAddr page, u64 begin, u64 end) {
     return begin < page.value() + kPageSize && end > page.value();
@@ -127,11 +116,50 @@ PhysAddr choose_trampoline(std::span<const FirmwareRange> firmware, std::span<co
     return PhysAddr{};
 }
 
+namespace {
+
+bool is_memory(PhysAddr begin, u64 bytes) {
+    for (const FirmwareRange& range : multiboot_memory_map()) {
+        const u64 end = range.base + range.length < range.base ? ~u64{0} : range.base + range.length;
+        if (range.type == FirmwareRange::kUsable && range.base < begin.value() + bytes && begin.value() < end) return true;
+    }
+    return false;
+}
+
+// Why there cannot be an I/O APIC, whatever the firmware says; null if there can.
+const char* why_no_io_apic(PhysAddr address) {
+    constexpr u32 kAlignment = 16, kRegisterBytes = 0x20; // data sheet, 3.0
+    if (address == PhysAddr{}) return "that is no address";
+    if (address.page_offset() % kAlignment != 0 || address.page_offset() + kRegisterBytes > kPageSize)
+        return "its registers are not on a border of 16 bytes within a page";
+    if (address.pfn() == lapic_phys_base().pfn()) return "the local APIC is there";
+    if (is_memory(address, kRegisterBytes)) return "the firmware's map has memory there";
+    return nullptr;
+}
+
+// False: there is none, and nothing but its page was touched.
+bool use_io_apic(PhysAddr address) {
+    const char* problem = why_no_io_apic(address);
+    if (problem == nullptr) {
+        const VirtAddr page = fixmap_set(layout::Fix::ioapic, address.pfn(), kernel_prot.device);
+        if (io_apic_answers(page + address.page_offset())) {
+            irq_use_io_apic(topology, address, page + address.page_offset());
+            return true;
+        }
+        fixmap_clear(layout::Fix::ioapic);
+        problem = "nothing answers there";
+    }
+    log(LogLevel::warn, "irq", "the firmware names an I/O APIC at {}: {}; not used", address, problem);
+    return false;
+}
+
+} // namespace
+
 void read_topology() {
     if (!lapic_ready()) return;
     topology = find_topology(read_physical, lapic_id());
     log(LogLevel::info, "smp", "{} CPUs and {} I/O APICs by {}", topology.lapic_ids.size(),
-        topology.io_apics.size(), topology.source);
+        topology.io_apics_listed, topology.source);
     const auto count = [](u32 n, const char* what) {
         if (n != 0) log(LogLevel::notice, "smp", "{} {}", n, what);
     };
@@ -139,10 +167,9 @@ void read_topology() {
     count(topology.unreachable_cpus, "CPUs have an APIC id above 254: not used");
     count(topology.surplus_cpus, "CPUs are more than this kernel is made for: not used");
 
-    PhysAddr address;
-    if (!irq_wants_io_apic(topology, address)) return;
-    const VirtAddr page = fixmap_set(layout::Fix::ioapic, address.pfn(), kernel_prot.device);
-    irq_use_io_apic(topology, page + address.page_offset());
+    for (const CpuTopology::IoApic& io_apic : topology.io_apics)
+        if (use_io_apic(io_apic.address)) return;
+    log(LogLevel::notice, "irq", "no I/O APIC: interrupts come through the 8259s");
 }
 
 void start_other_cpus(PhysAddr trampoline) {

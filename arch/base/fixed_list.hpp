@@ -16,6 +16,7 @@ template <typename T, u32 N> class FixedList {
         items_[count_++] = item;
         return true;
     }
+    constexpr void shorten() { --count_; } // by its last item; it is not empty
     constexpr u32 size() const { return count_; }
     constexpr bool empty() const { return count_ == 0; }
     constexpr void clear() { count_ = 0; }

@@ -9,4 +9,8 @@ namespace loft {
 // log.
 bool read_acpi(PhysicalReader read, CpuTopology& topology);
 
+// Where the root pointer and all sound tables are that it leads to, DSDT and FACS included. Pure but for `read` and the
+// log.
+void find_acpi_tables(PhysicalReader read, RangeFound found);
+
 } // namespace loft

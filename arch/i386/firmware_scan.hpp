@@ -20,6 +20,21 @@ constexpr u8 byte_sum(std::span<const u8> bytes) {
 // The same of physical memory. False if it cannot be read, or is not 0.
 bool checksum_is_right(PhysicalReader read, PhysAddr from, u32 bytes);
 
+// Where conventional memory ends at the latest, and video memory begins.
+inline constexpr u32 kBaseMemoryEnd = 640 * KiB;
+
+// What the BIOS data area tells, 0 if it cannot be right: where the extended one begins, and the end of base memory.
+struct BiosAreas {
+    u32 extended_data = 0, base_end = 0;
+};
+inline BiosAreas bios_areas(PhysicalReader read) {
+    constexpr u32 kLeast = 128 * KiB; // no BIOS takes more than the rest
+    u16 segment = 0, kib = 0;
+    if (!read(PhysAddr{u64{0x40e}}, &segment, sizeof segment) || !read(PhysAddr{u64{0x413}}, &kib, sizeof kib)) return {};
+    const u32 data = u32{segment} << 4, end = u32{kib} * KiB;
+    return {data >= kLeast && data < kBaseMemoryEnd ? data : 0, end >= kLeast && end <= kBaseMemoryEnd ? end : 0};
+}
+
 // Calls try_at(place, the 16 bytes there) until it returns true.
 template <typename F> bool scan_firmware(PhysicalReader read, F&& try_at) {
     constexpr u32 kStep = 16, kChunk = 1024;
@@ -33,14 +48,9 @@ template <typename F> bool scan_firmware(PhysicalReader read, F&& try_at) {
         }
         return false;
     };
-    // The BIOS data area tells the segment of the extended one, and the KiB of base memory.
-    u16 ebda_segment = 0, base_kib = 0;
-    const bool told = read(PhysAddr{u64{0x40e}}, &ebda_segment, sizeof ebda_segment) &&
-                      read(PhysAddr{u64{0x413}}, &base_kib, sizeof base_kib);
-    const u32 ebda = u32{ebda_segment} << 4, base_end = u32{base_kib} * KiB;
-    if (told && ebda >= 512 * KiB && ebda < 640 * KiB && scan(ebda, ebda + kChunk)) return true;
-    if (told && base_end >= 512 * KiB && base_end <= 640 * KiB && scan(base_end - kChunk, base_end))
-        return true;
+    const BiosAreas bios = bios_areas(read);
+    if (bios.extended_data != 0 && scan(bios.extended_data, bios.extended_data + kChunk)) return true;
+    if (bios.base_end != 0 && scan(bios.base_end - kChunk, bios.base_end)) return true;
     return scan(0xe0000, 0x100000);
 }
 

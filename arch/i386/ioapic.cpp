@@ -37,6 +37,23 @@ u32 mode_bits(LineMode mode) { return (mode.active_low() ? kActiveLow : 0) | (mo
 
 } // namespace
 
+// The select register keeps eight bits, the version has reserved bits that are 0 (3.2.2), and an entry keeps its vector.
+bool io_apic_answers(VirtAddr mapped) {
+    constexpr u32 kReservedOfVersion = 0xff00'7f00, kMostInputs = 240;
+    const VirtAddr before = registers;
+    registers = mapped;
+    at(kSelect) = kVersion;
+    const bool selects = (at(kSelect) & 0xff) == kVersion;
+    const u32 version = at(kWindow), last = version >> 16 & 0xff;
+    bool answers = selects && version != 0 && (version & kReservedOfVersion) == 0 && last < kMostInputs;
+    for (u32 vector = 0x55; answers && vector <= 0xaa; vector += 0x55) {
+        write(low_of(last), kMasked | vector);
+        answers = (read(low_of(last)) & (kMasked | 0xff)) == (kMasked | vector);
+    }
+    registers = before;
+    return answers;
+}
+
 void io_apic_init(VirtAddr mapped) {
     registers = mapped;
     inputs = (read(kVersion) >> 16 & 0xff) + 1;

@@ -5,6 +5,10 @@
 
 namespace loft {
 
+// Does an I/O APIC answer at these registers, mapped and uncached? What is written to them to find out does no harm to
+// one. The caller knows that there is no memory. Boot CPU, interrupts off.
+bool io_apic_answers(VirtAddr registers);
+
 // Its registers are mapped, uncached, at `registers`. Masks all inputs. Boot CPU, interrupts off, once.
 void io_apic_init(VirtAddr registers);
 

@@ -20,13 +20,6 @@ constexpr u32 kNowhere = 0xffff'ffff;
 constinit bool through_io_apic = false;
 constinit std::array<u32, kIrqs> input_of{}; // of the I/O APIC
 
-// The one that the ISA interrupts end at: its inputs begin with global system interrupt 0.
-const CpuTopology::IoApic* first_io_apic(const CpuTopology& topology) {
-    for (const CpuTopology::IoApic& io_apic : topology.io_apics)
-        if (io_apic.first_gsi == 0) return &io_apic;
-    return nullptr;
-}
-
 // "PIC mode" is left by the interrupt mode configuration register (MultiProcessor Specification 1.4,
 // 3.6.2.1).
 void leave_pic_mode() {
@@ -54,14 +47,7 @@ void route(const CpuTopology& topology, u32 irq) {
 
 void irq_init() { pic_init(); }
 
-bool irq_wants_io_apic(const CpuTopology& topology, PhysAddr& address) {
-    const CpuTopology::IoApic* const io_apic = first_io_apic(topology);
-    if (io_apic == nullptr || !lapic_ready()) return false;
-    address = io_apic->address;
-    return true;
-}
-
-void irq_use_io_apic(const CpuTopology& topology, VirtAddr registers) {
+void irq_use_io_apic(const CpuTopology& topology, PhysAddr address, VirtAddr registers) {
     io_apic_init(registers);
     input_of.fill(kNowhere);
     for (u32 irq = 0; irq < kIrqs; ++irq)
@@ -71,8 +57,7 @@ void irq_use_io_apic(const CpuTopology& topology, VirtAddr registers) {
     if (topology.has_imcr) leave_pic_mode();
     lapic_leave_virtual_wire(topology); // all inputs of the 8259s are masked
     through_io_apic = true;
-    log(LogLevel::info, "irq", "I/O APIC at {}: {} inputs, the timer is on {}",
-        first_io_apic(topology)->address, io_apic_inputs(), input_of[0]);
+    log(LogLevel::info, "irq", "I/O APIC at {}: {} inputs, the timer is on {}", address, io_apic_inputs(), input_of[0]);
 }
 
 const char* irq_controller() { return through_io_apic ? "I/O APIC" : "8259"; }

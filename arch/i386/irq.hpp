@@ -1,4 +1,4 @@
-// The sixteen ISA interrupts, wherever they are wired: through the I/O APIC where there is one, else through
+// The sixteen ISA interrupts, wherever they are wired: through the I/O APIC where one is found, else through
 // the two 8259s. Their vectors are the same: vector::pic_base + irq.
 #pragma once
 
@@ -13,11 +13,10 @@ struct CpuTopology;
 // Boot CPU, once.
 void irq_init();
 
-// The I/O APIC that ISA interrupts arrive at, if the firmware names one: the kernel maps it, uncached, and
-// passes the address on. All its inputs are masked then, and the 8259s have nothing more to say. Needs
+// The I/O APIC that ISA interrupts arrive at, one of the topology's: its registers are mapped, uncached, and it answers.
+// All its inputs are masked then, and the 8259s have nothing more to say. Without this call the 8259s stay. Needs
 // lapic_init; interrupts are off; nothing is unmasked yet. Boot CPU, once.
-bool irq_wants_io_apic(const CpuTopology& topology, PhysAddr& address);
-void irq_use_io_apic(const CpuTopology& topology, VirtAddr registers);
+void irq_use_io_apic(const CpuTopology& topology, PhysAddr address, VirtAddr registers);
 
 // "I/O APIC" or "8259".
 const char* irq_controller();

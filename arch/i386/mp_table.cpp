@@ -72,14 +72,18 @@ template <typename T> std::optional<T> read_as(PhysicalReader read, PhysAddr fro
     return value;
 }
 
-std::optional<FloatingPointer> find_floating_pointer(PhysicalReader read) {
-    std::optional<FloatingPointer> found;
-    scan_firmware(read, [&](PhysAddr, std::span<const u8> bytes) {
+struct FoundPointer {
+    PhysAddr at;
+    FloatingPointer pointer;
+};
+std::optional<FoundPointer> find_floating_pointer(PhysicalReader read) {
+    std::optional<FoundPointer> found;
+    scan_firmware(read, [&](PhysAddr at, std::span<const u8> bytes) {
         if (std::memcmp(bytes.data(), "_MP_", 4) != 0 || byte_sum(bytes) != 0) return false;
         FloatingPointer pointer;
         std::memcpy(&pointer, bytes.data(), sizeof pointer);
         if (pointer.length != 1) return false;
-        found = pointer;
+        found = {at, pointer};
         return true;
     });
     return found;
@@ -90,8 +94,8 @@ std::optional<FloatingPointer> find_floating_pointer(PhysicalReader read) {
 void add_default_configuration(CpuTopology& topology) {
     topology.add_cpu(0, true);
     topology.add_cpu(1, true);
-    topology.io_apics.add({2, PhysAddr{u64{0xfec0'0000}}, 0});
-    topology.overrides.add({0, 2, {}});
+    topology.add_io_apic({2, PhysAddr{u64{0xfec0'0000}}, 0});
+    topology.add_override({0, 2, {}});
 }
 
 class Reading {
@@ -106,12 +110,13 @@ class Reading {
     // is where the ISA interrupts are. The others are not needed.
     void add(const IoApicEntry& e) {
         if (!(e.flags & IoApicEntry::kUsable) || !topology_.io_apics.empty()) return;
-        topology_.io_apics.add({e.id, PhysAddr{u64{e.address}}, 0});
+        topology_.add_io_apic({e.id, PhysAddr{u64{e.address}}, 0});
     }
     void add(const InterruptEntry& e) {
         if (e.type == InterruptEntry::kLocal) {
-            if (e.kind == InterruptEntry::kNmi && e.input <= 1)
-                topology_.local_nmis.add(
+            // CPUs come before their pins: entries are in order of their types (4.3).
+            if (e.kind == InterruptEntry::kNmi)
+                topology_.add_local_nmi(
                     {e.apic == InterruptEntry::kEveryApic ? CpuTopology::LocalNmi::kEvery : e.apic,
                      e.input,
                      {e.flags}});
@@ -121,14 +126,17 @@ class Reading {
                           (e.apic == topology_.io_apics[0].id || e.apic == InterruptEntry::kEveryApic);
         if (!here) return;
         if (e.kind == InterruptEntry::kNmi)
-            topology_.nmi_sources.add({e.input, {e.flags}});
-        else if (e.kind == InterruptEntry::kVectored && e.bus == isa_bus_ && e.irq < 16)
-            topology_.overrides.add({e.irq, e.input, {e.flags}});
+            room_ &= topology_.add_nmi_source({e.input, {e.flags}});
+        else if (e.kind == InterruptEntry::kVectored && e.bus == isa_bus_)
+            topology_.add_override({e.irq, e.input, {e.flags}});
     }
+
+    bool had_room() const { return room_; }
 
   private:
     CpuTopology& topology_;
     u32 isa_bus_ = ~u32{0};
+    bool room_ = true;
 };
 
 template <typename Entry>
@@ -140,10 +148,18 @@ bool read_entry(PhysicalReader read, PhysAddr at, u32 left, Reading& reading, u3
     return entry.has_value();
 }
 
-bool read_table(PhysicalReader read, PhysAddr table, CpuTopology& topology) {
+// The header, if the whole table can be read and its checksum is right.
+std::optional<TableHeader> read_header(PhysicalReader read, PhysAddr table) {
     const std::optional<TableHeader> header = read_as<TableHeader>(read, table);
     if (!header || std::memcmp(header->signature, "PCMP", 4) != 0 || header->length < sizeof(TableHeader) ||
-        !checksum_is_right(read, table, header->length)) {
+        !checksum_is_right(read, table, header->length))
+        return std::nullopt;
+    return header;
+}
+
+bool read_table(PhysicalReader read, PhysAddr table, CpuTopology& topology) {
+    const std::optional<TableHeader> header = read_header(read, table);
+    if (!header) {
         log(LogLevel::warn, "mp", "the MP table at {} is unreadable or broken", table);
         return false;
     }
@@ -169,20 +185,33 @@ bool read_table(PhysicalReader read, PhysAddr table, CpuTopology& topology) {
             break;
         }
     }
+    if (!reading.had_room())
+        log(LogLevel::warn, "mp", "more sources of NMIs than {}: the others are ignored", topology.nmi_sources.size());
     return true;
 }
 
 } // namespace
 
 bool read_mp_tables(PhysicalReader read, CpuTopology& topology) {
-    const std::optional<FloatingPointer> pointer = find_floating_pointer(read);
-    if (!pointer) return false;
-    if (pointer->default_configuration != 0)
+    const std::optional<FoundPointer> found = find_floating_pointer(read);
+    if (!found) return false;
+    const FloatingPointer& pointer = found->pointer;
+    if (pointer.default_configuration != 0)
         add_default_configuration(topology);
-    else if (pointer->table == 0 || !read_table(read, PhysAddr{u64{pointer->table}}, topology))
+    else if (pointer.table == 0 || !read_table(read, PhysAddr{u64{pointer.table}}, topology))
         return false;
-    topology.has_imcr = (pointer->features & kHasImcr) != 0;
+    topology.has_imcr = (pointer.features & kHasImcr) != 0;
     return true;
+}
+
+void find_mp_tables(PhysicalReader read, RangeFound found) {
+    static constexpr const char* kName = "MP tables";
+    const std::optional<FoundPointer> place = find_floating_pointer(read);
+    if (!place) return;
+    found(place->at, sizeof(FloatingPointer), kName);
+    const PhysAddr table{u64{place->pointer.table}};
+    if (place->pointer.table == 0) return;
+    if (const std::optional<TableHeader> header = read_header(read, table)) found(table, header->length, kName);
 }
 
 } // namespace loft

@@ -10,4 +10,7 @@ namespace loft {
 // are no sound ones. Pure but for `read` and the log.
 bool read_mp_tables(PhysicalReader read, CpuTopology& topology);
 
+// Where they are. Pure but for `read`.
+void find_mp_tables(PhysicalReader read, RangeFound found);
+
 } // namespace loft

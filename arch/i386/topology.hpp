@@ -16,6 +16,9 @@ namespace loft {
 // Copies `bytes` (4 KiB at most) of physical memory; false if this kernel cannot reach them.
 using PhysicalReader = bool (*)(PhysAddr from, void* to, u32 bytes);
 
+// Told of each stretch of memory that the firmware has left something in.
+using RangeFound = void (*)(PhysAddr begin, u32 bytes, const char* what);
+
 // How a line signals (MultiProcessor Specification 1.4, table 4-10; ACPI 6.5, table 5.26): two bits each for
 // polarity and trigger, 0 is "as its bus does".
 struct LineMode {
@@ -51,15 +54,21 @@ struct CpuTopology {
 
     const char* source = "nothing";            // "ACPI", "MP tables"
     FixedList<u8, config::kMaxCpus> lapic_ids; // by CpuId: the boot CPU first, then in the firmware's order
-    FixedList<IoApic, 8> io_apics;
+    FixedList<IoApic, 8> io_apics; // whose inputs begin with interrupt 0, where ISA interrupts are: the others are not used
+    u32 io_apics_listed = 0;
     FixedList<Override, 16> overrides;
-    FixedList<LocalNmi, config::kMaxCpus + 1> local_nmis;
-    FixedList<NmiSource, 4> nmi_sources;
+    FixedList<LocalNmi, 2 * (config::kMaxCpus + 1)> local_nmis;
+    FixedList<NmiSource, 16> nmi_sources;
     bool has_imcr = false;    // the 8259 reaches the boot CPU past its local APIC until it is told not to
     u32 disabled_cpus = 0;    // listed, but not to be started
     u32 unreachable_cpus = 0; // APIC ids from 255 on: they need x2APIC mode
     u32 surplus_cpus = 0;     // more than config::kMaxCpus
 
+    // Each keeps what is not known yet and what can be used, and has room for all of that.
+    void add_io_apic(const IoApic& io_apic);
+    void add_override(const Override& over);     // the first one of an interrupt counts
+    void add_local_nmi(const LocalNmi& nmi);     // of a CPU that is in lapic_ids, or of all
+    [[nodiscard]] bool add_nmi_source(const NmiSource& source); // false: there are more than can be kept
     // The boot CPU is CPU 0 whatever the firmware says of it; no id is taken twice.
     void add_cpu(u32 lapic_id, bool enabled);
 };
@@ -67,5 +76,9 @@ struct CpuTopology {
 // Reads what the firmware left, ACPI before MP tables. With neither, the boot CPU is all there is. Context:
 // boot; costs what `read` costs, some hundred calls. Never fails.
 CpuTopology find_topology(PhysicalReader read, u32 boot_lapic_id);
+
+// What the BIOS keeps below 640 KiB, the tables of ACPI and the MP tables, wherever they lie: the firmware's map may call
+// their memory usable. A table that is broken is not used, so it is not told of either. Context and cost as above.
+void find_firmware_tables(PhysicalReader read, RangeFound found);
 
 } // namespace loft
