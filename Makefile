@@ -100,9 +100,9 @@ USER_CXX       := $(sort $(filter-out $(USER_PARTS),$(notdir $(wildcard tests/us
 USER_ASM       := $(sort $(filter-out $(USER_PARTS),$(notdir $(wildcard tests/user/*.asm))))
 USER_LIBC      := $(sort $(notdir $(wildcard tests/user/libc/*.c)))
 USER_PROGRAMS  := $(addprefix build/user/,$(basename $(USER_CXX) $(USER_ASM) $(USER_LIBC)))
-# Besides mm, what reads the tables of firmware.
+# Besides mm, what reads the tables of loaders and firmware.
 HOST_SOURCES   := $(sort $(wildcard mm/*.cpp arch/base/*.cpp tests/sim/*.cpp tests/host/*.cpp) \
-                  arch/i386/acpi.cpp arch/i386/mp_table.cpp arch/i386/topology.cpp)
+                  arch/i386/acpi.cpp arch/i386/mp_table.cpp arch/i386/topology.cpp kernel/in_use.cpp kernel/multiboot.cpp)
 
 # ----------------------------------------------------------------------------------------------------------- how: flags
 WARNINGS := -Wall -Wextra -Werror

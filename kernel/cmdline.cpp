@@ -5,15 +5,10 @@
 #include "kernel/log.hpp"
 #include "kernel/names.hpp"
 
-#include <array>
-
 namespace loft {
 namespace {
 
-constexpr std::size_t kMaxLine = 4096;
-
-std::array<char, kMaxLine> line_copy{};
-std::size_t line_size = 0;
+std::string_view line;
 bool known = false;
 constinit Options values;
 constinit BufferSink<256> ignored;
@@ -108,8 +103,6 @@ void apply(std::string_view word) {
     ignore(word);
 }
 
-bool is_blank(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
-
 std::optional<u32> digit_of(char c) {
     if (c >= '0' && c <= '9') return static_cast<u32>(c - '0');
     if (c >= 'a' && c <= 'f') return static_cast<u32>(c - 'a' + 10);
@@ -120,14 +113,9 @@ std::optional<u32> digit_of(char c) {
 } // namespace
 
 void parse_command_line(std::string_view text) {
-    // The text is hostile until proved otherwise: what is not printable is not echoed either.
-    line_size = text.size() < kMaxLine ? text.size() : kMaxLine;
-    for (std::size_t i = 0; i != line_size; ++i) {
-        const char c = text[i];
-        line_copy[i] = is_blank(c) ? ' ' : c < ' ' || c > '~' ? '?' : c;
-    }
+    line = text;
     // GRUB and QEMU put the kernel's file name in front where they pass one; it has a '/' and no '='.
-    std::string_view rest = command_line();
+    std::string_view rest = text;
     bool first = true;
     while (!rest.empty()) {
         const std::size_t begin = rest.find_first_not_of(' ');
@@ -146,7 +134,7 @@ void parse_command_line(std::string_view text) {
 const Options& options() { return values; }
 bool command_line_known() { return known; }
 std::string_view ignored_words() { return ignored.view(); }
-std::string_view command_line() { return {line_copy.data(), line_size}; }
+std::string_view command_line() { return line; }
 
 std::optional<u64> parse_number(std::string_view text) {
     u32 base = 10;

@@ -12,7 +12,7 @@
 
 namespace loft {
 
-// What the command line asked for, or the defaults. Text fields point into the kernel's own copy of the line.
+// What the command line asked for, or the defaults. Text fields point into the line.
 struct Options {
     std::string_view selftest = "quick"; // selftest=off|quick|full|GLOB[,GLOB...]
     bool exit = false;                   // exit: leave QEMU when everything is done
@@ -29,7 +29,8 @@ struct Options {
     std::string_view bench;              // bench[=GLOB,...]: measure these (kernel/bench.hpp); empty: nothing
 };
 
-// Parses a copy of `text` into options() and warns about what it does not understand. Once, at boot.
+// Parses `text` into options() and warns about what it does not understand. It has printable characters and blanks only,
+// and stays where it is (multiboot_command_line). Once, at boot.
 void parse_command_line(std::string_view text);
 
 // Any context; the defaults before parse_command_line.
@@ -42,7 +43,7 @@ bool command_line_known();
 // The words that were not understood, or not as they were meant, as one text; "" if there are none.
 std::string_view ignored_words();
 
-// The line as it was given (printable characters only), for the log.
+// The line as it was given, for the log.
 std::string_view command_line();
 
 // "4096", "0x1000", "64K", "16M", "4G": a number with an optional suffix; nothing if it is malformed or too

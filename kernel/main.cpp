@@ -10,6 +10,7 @@
 #include "arch/i386/power.hpp"
 #include "arch/i386/smp.hpp"
 #include "arch/i386/timer.hpp"
+#include "arch/i386/topology.hpp"
 #include "kernel/bench.hpp"
 #include "kernel/clock.hpp"
 #include "kernel/cmdline.hpp"
@@ -18,6 +19,7 @@
 #include "kernel/faults.hpp"
 #include "kernel/log.hpp"
 #include "kernel/multiboot.hpp"
+#include "kernel/physical.hpp"
 #include "kernel/process.hpp"
 #include "kernel/programs.hpp"
 #include "kernel/reach_probe.hpp"
@@ -56,9 +58,26 @@ VirtAddr guard_pages[2];
 // The page that other CPUs start from.
 PhysAddr trampoline;
 
+// A place in the image, as physical memory has it.
+PhysAddr image_phys(const void* symbol) { return PhysAddr{u64{image_addr(symbol).value() - layout::kPageOffset}}; }
+
+void read_loader(u32 magic, u32 info) {
+    const auto at = [](PhysAddr from, u32) -> void* {
+        return hal::lowmem_ptr<char>(VirtAddr{layout::kPageOffset + static_cast<u32>(from.value())});
+    };
+    read_multiboot({read_below_4g, at}, magic, info, image_phys(__image_begin), image_phys(__image_end));
+}
+
 BootInfo boot_info() {
     guard_pages[0] = image_addr(__boot_stack_guard);
     guard_pages[1] = image_addr(__df_stack_guard);
+    // Those above 4 GiB, too.
+    find_firmware_tables(read_physical, [](PhysAddr begin, u32 bytes, const char* what) {
+        reserve_memory(begin, begin + bytes, what);
+    });
+    // Where the CPU sees its registers it sees no memory, whatever the firmware says.
+    if (identify_cpu().apic)
+        reserve_memory(lapic_phys_base(), lapic_phys_base() + kPageSize, "registers of the local APIC");
     if constexpr (config::kSmp) {
         trampoline = choose_trampoline(multiboot_memory_map(), multiboot_reserved());
         if (trampoline != PhysAddr{})
@@ -67,6 +86,8 @@ BootInfo boot_info() {
     return {
         .firmware = multiboot_memory_map(),
         .reserved = multiboot_reserved(),
+        .room = multiboot_map_room(),
+        .stored_end = multiboot_stored_end(),
         .text = {image_addr(__text_begin), image_addr(__text_end)},
         .rodata = {image_addr(__rodata_begin), image_addr(__rodata_end)},
         .data = {image_addr(__data_begin), image_addr(__data_end)},
@@ -119,7 +140,7 @@ extern "C" [[noreturn]] void kernel_main(u32 magic, u32 info) {
     console_init();                               // from here on somebody can read what went wrong
     faults_init();                                // exceptions explain themselves; interrupts are accounted
     pagetable_early(boot_fixmap_table);           // fixed mappings, to look at memory anywhere below 4 GiB
-    read_multiboot(magic, info);                  // copied and checked: nothing of the loader's is needed later
+    read_loader(magic, info);                     // copied and checked: nothing of the loader's is needed later
     parse_command_line(multiboot_command_line()); // the first thing that is known of what is wanted
     set_loglevel(options().loglevel);             // from here on the log shows what was asked for
     say_hello();                                  // which kernel this is

@@ -23,6 +23,27 @@ struct ReservedRange {
     const char* what = "";
 };
 
+struct FrameRange {
+    Pfn begin{};
+    Pfn end{}; // exclusive
+    u32 frames() const { return end - begin; }
+};
+
+// An address at which an entry of the firmware's map begins or ends: what changes there in the numbers of usable and
+// of other entries that cover it.
+struct MapBorder {
+    u64 at = 0;
+    int usable = 0, other = 0;
+};
+
+// What the kernel has set aside for mm's view of the map. A map of n entries has at most n usable runs and 2n borders:
+// how long a firmware's map may be is decided by the memory that there is, not by mm.
+struct PhysMapRoom {
+    std::span<FrameRange> ranges;
+    std::span<MapBorder> borders;
+    bool fits(std::size_t entries) const { return ranges.size() >= entries && borders.size() >= 2 * entries; }
+};
+
 // A part of the kernel's image, page-aligned virtual addresses in the direct map, end exclusive.
 struct ImagePart {
     VirtAddr begin{};
@@ -32,6 +53,8 @@ struct ImagePart {
 struct BootInfo {
     std::span<const FirmwareRange> firmware;
     std::span<const ReservedRange> reserved;
+    PhysMapRoom room;     // for the map; in use, and in lowmem, like the two above
+    PhysAddr stored_end{}; // the end of where these three are; 0: not in the machine's memory
 
     ImagePart text;   // R-X
     ImagePart rodata; // R--

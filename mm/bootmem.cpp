@@ -13,12 +13,14 @@ struct State {
     const PhysMap* map = nullptr;
     std::span<const ReservedRange> reserved;
     Pfn lowmem_end{};
-    // What was taken: one range a request, merged with its neighbour where they touch.
-    static constexpr u32 kMaxTaken = 32;
-    FrameRange taken[kMaxTaken]{};
+    // What was taken: one range a request, merged with its neighbour where they touch. On a map that is in pieces few
+    // touch: a list that is full moves to boot memory.
+    std::span<FrameRange> taken;
     u32 count = 0;
 };
 State state;
+constexpr u32 kFirstTaken = 32;
+FrameRange first_taken[kFirstTaken];
 
 constexpr u64 page_floor(PhysAddr a) { return a.value() >> kPageShift; }
 constexpr u64 page_ceil(PhysAddr a) { return (a.value() + (kPageSize - 1)) >> kPageShift; }
@@ -47,22 +49,12 @@ void take(FrameRange range) {
             return;
         }
     }
-    LOFT_ASSERT(state.count < State::kMaxTaken);
+    LOFT_ASSERT(state.count < state.taken.size());
     state.taken[state.count++] = range;
 }
 
-} // namespace
-
-void bootmem_init(const PhysMap& map, std::span<const ReservedRange> reserved, Pfn lowmem_end) {
-    state = State{};
-    state.map = &map;
-    state.reserved = reserved;
-    state.lowmem_end = lowmem_end;
-}
-
-VirtAddr bootmem_alloc(u32 bytes, u32 align, const char* what) {
-    const u32 frames = pages_for(bytes);
-    const u32 align_frames = std::max(align >> kPageShift, 1u);
+// The highest place in lowmem for so many frames that nothing is in the way of; empty if there is none.
+FrameRange find_free(u32 frames, u32 align_frames) {
     for (u32 i = state.map->count; i-- > 0;) {
         const FrameRange& range = state.map->ranges[i];
         const u32 floor = std::max(range.begin.value(), 1u); // frame 0 is nobody's
@@ -72,15 +64,48 @@ VirtAddr bootmem_alloc(u32 bytes, u32 align, const char* what) {
             const u32 begin = round_down(end - frames, align_frames);
             if (begin < floor) break;
             u64 use_begin = 0, use_end = 0;
-            if (!first_in_use(begin, u64{begin} + frames, use_begin, use_end)) {
-                take({Pfn{begin}, Pfn{begin + frames}});
-                return direct_addr(Pfn{begin});
-            }
+            if (!first_in_use(begin, u64{begin} + frames, use_begin, use_end))
+                return {Pfn{begin}, Pfn{begin + frames}};
             end = static_cast<u32>(use_begin);
         }
     }
-    refuse("not enough memory: no {} KiB of contiguous low memory for {}. Give the machine more memory below "
-           "896 MiB "
+    return {};
+}
+
+// Room for as many ranges again, and for its own. Two entries are left whenever something is taken: for that, and for
+// the longer list.
+void lengthen_list() {
+    const u32 bytes = round_up(2 * state.count * u32{sizeof(FrameRange)}, kPageSize);
+    const FrameRange place = find_free(pages_for(bytes), 1);
+    if (place.frames() == 0)
+        refuse("not enough memory: low memory is in so many pieces that there is no room for a list of them ({} KiB). "
+               "Check the memory map of the firmware, or the boot loader",
+               bytes / KiB);
+    take(place);
+    const std::span<FrameRange> longer{hal::lowmem_ptr<FrameRange>(direct_addr(place.begin)),
+                                       bytes / sizeof(FrameRange)};
+    std::copy_n(state.taken.begin(), state.count, longer.begin());
+    state.taken = longer;
+}
+
+} // namespace
+
+void bootmem_init(const PhysMap& map, std::span<const ReservedRange> reserved, Pfn lowmem_end) {
+    state = State{};
+    state.map = &map;
+    state.reserved = reserved;
+    state.lowmem_end = lowmem_end;
+    state.taken = first_taken;
+}
+
+VirtAddr bootmem_alloc(u32 bytes, u32 align, const char* what) {
+    const FrameRange found = find_free(pages_for(bytes), std::max(align >> kPageShift, 1u));
+    if (found.frames() != 0) {
+        take(found);
+        if (state.count + 1 >= state.taken.size()) lengthen_list();
+        return direct_addr(found.begin);
+    }
+    refuse("not enough memory: no {} KiB of contiguous low memory for {}. Give the machine more memory below 896 MiB "
            "(qemu: -m 32M or more), or less above it.",
            bytes / KiB, what);
 }

@@ -39,8 +39,6 @@ void log_map(const BootInfo& info) {
     count(map.overlapping_bytes, "bytes are in more than one entry");
     count(map.partial_bytes, "usable bytes ignored: not whole pages");
     count(map.unreachable_frames, "usable pages ignored: beyond what this kernel reaches on this processor");
-    count(map.dropped_ranges, "ranges ignored: too many of them");
-    count(map.dropped_frames, "usable pages ignored with them");
 }
 
 // The frame at which `highmem=` ends the machine: exactly that many usable frames above lowmem.
@@ -65,7 +63,7 @@ u32 frames_below(Pfn end) {
 
 void understand_memory(const BootInfo& info) {
     const u32 reach = std::min(kMaxPfn, 1u << (hal::cpu_features().phys_bits - kPageShift));
-    physmap_build(map, info.firmware, reach);
+    physmap_build(map, info.firmware, reach, info.room);
     layout::boundaries = layout::decide(map.end(), info.highmem_bytes, info.vmalloc_bytes);
     (void)layout::regions(); // a debugger can show the map from here on
     u32 end = map.end().value();
@@ -73,7 +71,7 @@ void understand_memory(const BootInfo& info) {
         end = std::min(end, layout::lowmem_end().value());
     else if (info.highmem_bytes != BootInfo::kAllHighMem)
         end = highmem_end(layout::lowmem_end(), info.highmem_bytes);
-    if (end < map.end().value()) physmap_build(map, info.firmware, end);
+    if (end < map.end().value()) physmap_build(map, info.firmware, end, info.room);
     log_map(info);
 
     if (map.count == 0)
@@ -85,6 +83,10 @@ void understand_memory(const BootInfo& info) {
     if (low < kMinLowFrames)
         refuse("not enough memory: {} KiB usable below {} MiB, {} KiB needed (qemu: -m 16M or more)", low * 4,
                layout::boundaries.lowmem_bytes / MiB, kMinLowFrames * 4);
+    if (info.stored_end > layout::lowmem_end().phys())
+        refuse("what the boot loader passed had to be stored at {}, above the {} MiB of low memory: the memory below is "
+               "in use or in pieces. Leave out highmem= and vmalloc=, or load fewer modules",
+               info.stored_end, layout::boundaries.lowmem_bytes / MiB);
 }
 
 } // namespace

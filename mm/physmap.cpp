@@ -1,7 +1,7 @@
 // Making sense of the firmware's memory map: see physmap.hpp for the rules.
 //
-// The map is small (a dozen entries, 256 at most), so the method is the plainest one: cut the address space
-// at every begin and end that occurs, and ask for each piece which entries cover it.
+// One sweep over the borders of all entries, in order of address: between two of them the numbers of usable and of other
+// entries do not change.
 #include "mm/physmap.hpp"
 
 #include "arch/base/panic.hpp"
@@ -10,18 +10,6 @@
 
 namespace loft {
 namespace {
-
-struct Entry {
-    u64 begin;
-    u64 last; // inclusive: an entry may end at 2^64
-    bool usable;
-};
-
-struct Scratch {
-    std::array<Entry, kMaxFirmwareRanges> entries;
-    std::array<u64, 2 * kMaxFirmwareRanges> cuts; // begins, and ends + 1
-};
-Scratch scratch; // 8 KiB that no boot stack has to carry
 
 // Appends [begin, last], which is usable as a whole, to the list: whole pages within reach only.
 void add_usable(PhysMap& out, u64 begin, u64 last, u32 max_pfn) {
@@ -37,17 +25,6 @@ void add_usable(PhysMap& out, u64 begin, u64 last, u32 max_pfn) {
     out.unreachable_frames += whole - within;
     if (within == 0) return;
 
-    if (out.count == PhysMap::kMaxRanges) {
-        // The smallest of all goes, be it this one: what is lost must not be the bulk of the memory.
-        FrameRange* smallest = std::min_element(
-            out.ranges.begin(), out.ranges.end(),
-            [](const FrameRange& a, const FrameRange& b) { return a.frames() < b.frames(); });
-        ++out.dropped_ranges;
-        out.dropped_frames += std::min<u64>(within, smallest->frames());
-        if (within <= smallest->frames()) return;
-        std::move(smallest + 1, out.ranges.end(), smallest);
-        --out.count;
-    }
     out.ranges[out.count++] = {Pfn{static_cast<u32>(first_page)}, Pfn{static_cast<u32>(reach_end)}};
 }
 
@@ -62,40 +39,42 @@ u32 PhysMap::frames() const {
 
 Pfn PhysMap::end() const { return count == 0 ? Pfn{} : ranges[count - 1].end; }
 
-void physmap_build(PhysMap& out, std::span<const FirmwareRange> map, u32 max_pfn) {
+void physmap_build(PhysMap& out, std::span<const FirmwareRange> map, u32 max_pfn, const PhysMapRoom& room) {
     out = PhysMap{};
-    LOFT_ASSERT(map.size() <= kMaxFirmwareRanges);
+    out.ranges = room.ranges;
+    LOFT_ASSERT(room.fits(map.size()));
 
-    auto& [entries, cuts] = scratch;
-    u32 n = 0, cut_count = 0;
+    u32 count = 0;
     for (const FirmwareRange& range : map) {
         if (range.length == 0) {
             ++out.empty_entries;
             continue;
         }
-        if (range.type != FirmwareRange::kUsable) ++out.reserved_entries;
-        u64 last = range.base + range.length - 1;
+        const bool is_usable = range.type == FirmwareRange::kUsable;
+        if (!is_usable) ++out.reserved_entries;
+        u64 last = range.base + range.length - 1; // an entry may end at 2^64
         if (last < range.base) {
             ++out.wrapping_entries;
             last = ~u64{0};
         }
-        entries[n++] = {range.base, last, range.type == FirmwareRange::kUsable};
-        cuts[cut_count++] = range.base;
-        if (last != ~u64{0}) cuts[cut_count++] = last + 1;
+        room.borders[count++] = {range.base, is_usable, !is_usable};
+        if (last != ~u64{0}) room.borders[count++] = {last + 1, -int{is_usable}, -int{!is_usable}};
     }
-    std::sort(cuts.begin(), cuts.begin() + cut_count);
-    cut_count = static_cast<u32>(std::unique(cuts.begin(), cuts.begin() + cut_count) - cuts.begin());
+    const std::span<MapBorder> borders = room.borders.first(count);
+    std::sort(borders.begin(), borders.end(), [](const MapBorder& a, const MapBorder& b) { return a.at < b.at; });
 
-    // Pieces between cuts; neighbours that are usable become one range before they are trimmed to pages, so
-    // that two entries that meet inside a page do not lose it.
+    // Neighbours that are usable become one range before they are trimmed to pages, so that two entries that meet
+    // inside a page do not lose it.
+    int usable = 0, other = 0;
     bool open = false;
     u64 begin = 0;
-    for (u32 i = 0; i < cut_count; ++i) {
-        const u64 from = cuts[i];
-        const u64 last = i + 1 < cut_count ? cuts[i + 1] - 1 : ~u64{0};
-        u32 usable = 0, other = 0;
-        for (u32 k = 0; k < n; ++k)
-            if (entries[k].begin <= from && from <= entries[k].last) ++(entries[k].usable ? usable : other);
+    for (u32 i = 0; i < count; ++i) {
+        usable += borders[i].usable;
+        other += borders[i].other;
+        const u64 from = borders[i].at;
+        const bool is_last = i + 1 == count;
+        if (!is_last && borders[i + 1].at == from) continue; // there is more at this address
+        const u64 last = is_last ? ~u64{0} : borders[i + 1].at - 1;
 
         if (usable > 1 || (usable == 1 && other > 0)) out.overlapping_bytes += last - from + 1;
         const bool take = usable > 0 && other == 0;
@@ -106,7 +85,7 @@ void physmap_build(PhysMap& out, std::span<const FirmwareRange> map, u32 max_pfn
             add_usable(out, begin, from - 1, max_pfn);
             open = false;
         }
-        if (open && i + 1 == cut_count) add_usable(out, begin, last, max_pfn);
+        if (open && is_last) add_usable(out, begin, last, max_pfn);
     }
 }
 

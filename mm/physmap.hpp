@@ -9,21 +9,12 @@
 #include "arch/base/types.hpp"
 #include "mm/boot_info.hpp"
 
-#include <array>
 #include <span>
 
 namespace loft {
 
-struct FrameRange {
-    Pfn begin{};
-    Pfn end{}; // exclusive
-    u32 frames() const { return end - begin; }
-};
-
 struct PhysMap {
-    static constexpr u32 kMaxRanges = 128;
-
-    std::array<FrameRange, kMaxRanges> ranges{}; // usable RAM in order of address, disjoint, not adjacent
+    std::span<FrameRange> ranges; // usable RAM in order of address, disjoint, not adjacent; `count` of them count
     u32 count = 0;
 
     // What was not taken, and why.
@@ -33,16 +24,14 @@ struct PhysMap {
     u64 overlapping_bytes = 0;  // said to be usable twice, or usable and reserved
     u64 partial_bytes = 0;      // usable, but not a whole page
     u64 unreachable_frames = 0; // usable, whole, at or above kMaxPfn
-    u32 dropped_ranges = 0;     // more than kMaxRanges pieces: the smallest are left out
-    u64 dropped_frames = 0;
 
-    std::span<const FrameRange> usable() const { return {ranges.data(), count}; }
+    std::span<const FrameRange> usable() const { return ranges.first(count); }
     u32 frames() const;
     Pfn end() const; // behind the last usable frame; 0 if there is none
 };
 
-// Pure: no state, no allocation. `map` may be in any order; at most kMaxFirmwareRanges entries.
-inline constexpr u32 kMaxFirmwareRanges = 256;
-void physmap_build(PhysMap& out, std::span<const FirmwareRange> map, u32 max_pfn);
+// Pure: no state, no allocation. `map` may be in any order and of any length that `room` fits. The ranges are put into
+// `room`, which stays in use as long as `out` is. Cost: that of sorting the borders.
+void physmap_build(PhysMap& out, std::span<const FirmwareRange> map, u32 max_pfn, const PhysMapRoom& room);
 
 } // namespace loft

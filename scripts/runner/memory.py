@@ -9,6 +9,8 @@ PAGE = 4096
 MIB = 1 << 20
 DMA_END = 16 * MIB
 LOWMEM = 896 * MIB
+# Video memory and ROMs of every PC: never RAM, whatever the firmware says.
+ISA_HOLE = (0xa0000, 0x100000, 2)
 REACH = {'64g': 1 << 36, '4g': 1 << 32}
 
 FIRMWARE = re.compile(r'\] mm: firmware \[([0-9a-f]+)-([0-9a-f]+)\) type (\d+)')
@@ -25,7 +27,7 @@ def usable_pages(entries):
     """Page-number ranges that a usable entry covers and no other entry touches. Entries are (begin, end, type) with
     the end exclusive; one that wraps goes on to 2^64."""
     borders = []
-    for begin, end, kind in entries:
+    for begin, end, kind in [*entries, ISA_HOLE]:
         if begin == end:
             continue
         if end < begin:

@@ -25,6 +25,7 @@ Booted::Booted(const Setup& setup) : machine{setup.machine}, info{machine.make_b
     info.highmem_bytes = setup.highmem;
     info.vmalloc_bytes = setup.vmalloc;
     info.userpte_nohigh = setup.userpte_nohigh;
+    info.stored_end = setup.stored_end;
     pagetable_early(machine.boot_last_table());
     mm_init(info);
     machine.finish_boot(mm_init_cpu);

@@ -21,6 +21,7 @@ struct Setup {
     u64 highmem = BootInfo::kAllHighMem;
     u32 vmalloc = 0;
     bool userpte_nohigh = false;
+    PhysAddr stored_end{};
 };
 
 // 64 MiB, half of them high memory where the configuration has any: boots in a moment, is soon exhausted.

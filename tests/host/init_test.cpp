@@ -299,7 +299,21 @@ TEST_CASE("init: refuses a machine whose frame table has no room in lowmem", "[i
                     "contiguous low memory for the frame table");
 }
 
-TEST_CASE("init: more entries than multiboot's buffer is meant to carry are a bug of the caller", "[init][refuse]") {
-    std::vector<FirmwareRange> firmware(kMaxFirmwareRanges + 1, FirmwareRange{0, GiB, kUsable});
-    CHECK_THROWS_AS(Booted{with_map(firmware)}, sim::Panic);
+TEST_CASE("init: a map of any number of pieces", "[init]") {
+    std::vector<FirmwareRange> firmware{{0x10'0000, 511 * MiB, kUsable}};
+    for (u32 i = 0; i < 1500; ++i)
+        firmware.push_back({u64{0x100'0000} + i * 0x4000, 0x1000, 2});
+    Booted kernel{with_map(firmware)};
+    check_sums(kernel);
+    CHECK(physmap().count >= 1500);
+}
+
+TEST_CASE("init: refuses when what was stored lies above lowmem", "[init][refuse]") {
+    Setup setup = machine(512 * MiB);
+    setup.highmem = 496 * MiB; // lowmem ends at 16 MiB
+    ONLY_WITH(kHigh);
+    setup.stored_end = PhysAddr{u64{17 * MiB}};
+    REQUIRE_REFUSED(Booted{setup}, "Leave out highmem=");
+    setup.stored_end = PhysAddr{u64{16 * MiB}};
+    CHECK_NOTHROW(Booted{setup});
 }

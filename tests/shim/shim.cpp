@@ -54,7 +54,11 @@ void say(const char* text) {
         asm volatile("cli; hlt");
 }
 
-template <typename T> T* at(u32 address) { return reinterpret_cast<T*>(address); }
+// The compiler must not know the address: what lies in the first page is no null pointer here.
+template <typename T> T* at(u32 address) {
+    asm("" : "+r"(address));
+    return reinterpret_cast<T*>(address);
+}
 u32 address_of(const void* object) { return reinterpret_cast<u32>(object); }
 
 u32 length(const char* text) {
@@ -115,7 +119,8 @@ Loaded load(const multiboot_module_t& module) {
 // ------------------------------------------------------------------------------------------------ the forged
 // world
 
-constexpr u32 kMaxEntries = 64, kMaxModules = 32;
+constexpr u32 kMaxEntries = 2700; // 64 KiB of them
+constexpr u32 kMaxModules = 100;
 
 struct Forged {
     u32 magic = MULTIBOOT_BOOTLOADER_MAGIC;
@@ -127,7 +132,7 @@ struct Forged {
     u32 command_bytes = 0; // the closing NUL included
     multiboot_module_t module[kMaxModules]{}; // the shim's own, and those that came with loft
     u32 modules = 1;
-    char module_command[32] = "forged.module of-the-shim";
+    char module_command[1024] = "forged.module of-the-shim";
     Loaded loft{};
     u32 shim_used_end = 0; // behind the shim and loft.elf
 
@@ -166,7 +171,7 @@ void bad_entry_size(Forged& f) { f.map[f.entries - 1].size = 0x1000; }
 // nothing.
 void messy_map(Forged& f) {
     const u32 real = f.entries;
-    multiboot_memory_map_t map[kMaxEntries];
+    static multiboot_memory_map_t map[kMaxEntries];
     memcpy(map, f.map, sizeof map);
     f.entries = 0;
     f.add(~0ull - 0xffff, 0x20000, kReserved); // wraps around 2^64
@@ -336,6 +341,226 @@ void used_machine(Forged&) {
     asm volatile("push %0; popf" ::"r"(0x00047002u) : "cc"); // AC, NT, IOPL 3
 }
 
+// ---------------------------------------------------------------------------------------------- maps of odd firmware
+
+// What the entry that RAM above 1 MiB is in says of it.
+multiboot_memory_map_t& main_entry(Forged& f) {
+    for (u32 i = 0; i != f.entries; ++i)
+        if (f.map[i].addr == MiB && f.map[i].type == kUsable) return f.map[i];
+    give_up("no RAM at 1 MiB");
+}
+
+// Video memory and ROMs called usable.
+void isa_hole(Forged& f) {
+    const multiboot_memory_map_t high = main_entry(f);
+    f.entries = 0;
+    f.add(0, MiB, kUsable);
+    f.add(high.addr, high.len, kUsable);
+}
+
+// All of RAM usable, the firmware's tables at its end included.
+void acpi_in_usable(Forged& f) {
+    const multiboot_memory_map_t high = main_entry(f);
+    f.entries = 0;
+    f.add(0, 0x9fc00, kUsable);
+    f.add(0xf0000, 0x10000, kReserved);
+    f.add(MiB, (high.len + MiB) & ~u64{MiB - 1}, kUsable);
+}
+
+// `count` holes of `bytes`, spread evenly over the RAM from 16 MiB on. Loft, the shim and its module are stepped over.
+void put_holes(Forged& f, u32 count, u32 bytes) {
+    const multiboot_memory_map_t ram = main_entry(f);
+    const u32 from = f.shim_used_end, span = (static_cast<u32>(ram.addr + ram.len) - from) / count & ~0xfffu;
+    for (u32 i = 0; i != count; ++i)
+        f.add(from + i * span + span / 2, bytes, kReserved);
+}
+void holes_200(Forged& f) { put_holes(f, 200, 0x1000); }
+void holes_2600(Forged& f) { put_holes(f, 2600, 0x1000); }
+
+// Every second piece of 64 KiB from 64 MiB on: most tables of pages are in pieces of their own.
+void chequered(Forged& f) {
+    const multiboot_memory_map_t ram = main_entry(f);
+    const u32 end = static_cast<u32>(ram.addr + ram.len);
+    for (u32 at = 128 * MiB; at + 0x4000 <= end && f.entries != kMaxEntries; at += 0x4000)
+        f.add(at + 0x1000, 0x3000, kReserved);
+}
+
+// Nothing usable below 16 MiB, where the kernel is.
+void above_16m(Forged& f) {
+    multiboot_memory_map_t& ram = main_entry(f);
+    ram.len -= 15 * MiB;
+    ram.addr = 16 * MiB;
+    f.map[0].type = kReserved;
+}
+
+// A MiB missing at 16 MiB, 896 MiB, 1 GiB, and at the end.
+void holes_at_borders(Forged& f) {
+    for (const u32 at : {16 * MiB, 896 * MiB, 1024 * MiB, 2048 * MiB})
+        f.add(at - 0x80000 + 0x200, MiB, kReserved);
+}
+
+// High memory that begins 8 MiB above the border, with a part of a page.
+void high_begins_later(Forged& f) { f.add(895 * MiB + 0x123, 9 * MiB, kReserved); }
+
+// Loaders may pass any number of modules, with lines of any length.
+void many_modules(Forged& f) {
+    f.modules = kMaxModules;
+    for (u32 i = length(f.module_command); i + 1 < sizeof f.module_command; ++i)
+        f.module_command[i] = 'x';
+}
+
+// A module that fills lowmem but for its first 64 MiB and its last 8 MiB.
+void module_fills_normal(Forged& f) {
+    f.modules = 2;
+    f.module[1].mod_start = f.shim_used_end;
+    f.module[1].mod_end = 888 * MiB;
+}
+
+// Everything else that multiboot has a field for, in usable RAM and full of what must stay.
+void every_field(Forged& f) {
+    constexpr u32 kPieces = 40 * MiB;
+    memset(at<char>(kPieces), 0, 0x10000);
+    f.info.flags |= MULTIBOOT_INFO_ELF_SHDR | MULTIBOOT_INFO_DRIVE_INFO | MULTIBOOT_INFO_CONFIG_TABLE |
+                    MULTIBOOT_INFO_BOOT_LOADER_NAME | MULTIBOOT_INFO_APM_TABLE | MULTIBOOT_INFO_VBE_INFO |
+                    MULTIBOOT_INFO_FRAMEBUFFER_INFO;
+    f.info.u.elf_sec = {3, 40, kPieces, 2};
+    at<u32>(kPieces + 40)[3] = kPieces + 0x2000; // addr, size of section 1
+    at<u32>(kPieces + 40)[5] = 0x1800;
+    f.info.drives_addr = kPieces + 0x4000;
+    f.info.drives_length = 0x123;
+    f.info.config_table = kPieces + 0x5000;
+    *at<u16>(f.info.config_table) = 8;
+    f.info.boot_loader_name = address_of("the shim");
+    f.info.apm_table = kPieces + 0x6000;
+    f.info.vbe_control_info = kPieces + 0x7000;
+    f.info.vbe_mode_info = kPieces + 0x8000;
+    f.info.framebuffer_addr = 256 * MiB;
+    f.info.framebuffer_pitch = 4096;
+    f.info.framebuffer_width = 1024;
+    f.info.framebuffer_height = 768;
+    f.info.framebuffer_bpp = 32;
+    f.info.framebuffer_type = MULTIBOOT_FRAMEBUFFER_TYPE_RGB;
+}
+
+// Lengths that cannot be right.
+void absurd_fields(Forged& f) {
+    f.info.flags |= MULTIBOOT_INFO_ELF_SHDR | MULTIBOOT_INFO_DRIVE_INFO | MULTIBOOT_INFO_BOOT_LOADER_NAME |
+                    MULTIBOOT_INFO_FRAMEBUFFER_INFO;
+    f.info.u.elf_sec = {0xffffffff, 0xffffffff, 0xfffffff0, 0};
+    f.info.drives_addr = 16 * MiB;
+    f.info.drives_length = 0xf0000000;
+    f.info.boot_loader_name = 0xfffffff8;
+    f.info.framebuffer_addr = MiB;
+    f.info.framebuffer_pitch = 0xffffffff;
+    f.info.framebuffer_height = 0xffffffff;
+}
+void absurd_modules(Forged& f) { f.modules = 0x10000000; }
+
+// ------------------------------------------------------------------------------------------------------- forged ACPI
+// In usable RAM; the root pointer in the extended BIOS data area, where it is found before the real one.
+
+constexpr u32 kTables = 44 * MiB;
+
+struct Madt {
+    u8* begin = at<u8>(kTables + 0x1000);
+    u32 bytes = 0;
+
+    void put(const void* piece, u32 n) {
+        memcpy(begin + bytes, piece, n);
+        bytes += n;
+    }
+    template <typename... Bytes> void entry(u8 type, u8 length, Bytes... rest) {
+        const u8 piece[]{type, length, static_cast<u8>(rest)...};
+        put(piece, sizeof piece);
+    }
+    void cpu(u8 id, u8 enabled) { entry(0, 8, id, id, enabled, 0, 0, 0); }
+    void io_apic(u32 address, u32 first) {
+        entry(1, 12, 0, 0, address, address >> 8, address >> 16, address >> 24, first, first >> 8, first >> 16, first >> 24);
+    }
+};
+
+void close_table(u8* table, const char* signature, u32 bytes) {
+    memcpy(table, signature, 4);
+    memcpy(table + 4, &bytes, sizeof bytes);
+    table[9] = 0;
+    u8 sum = 0;
+    for (u32 i = 0; i != bytes; ++i)
+        sum = static_cast<u8>(sum + table[i]);
+    table[9] = static_cast<u8>(-sum);
+}
+
+Madt begin_madt() {
+    memset(at<char>(kTables), 0, 0x40000);
+    Madt madt;
+    madt.bytes = 44;
+    const u32 lapic = 0xfee00000;
+    memcpy(madt.begin + 36, &lapic, sizeof lapic);
+    madt.cpu(0, 1);
+    madt.cpu(1, 1);
+    return madt;
+}
+
+void use_madt(const Madt& madt) {
+    close_table(madt.begin, "APIC", madt.bytes);
+    u8* const rsdt = at<u8>(kTables);
+    const u32 tables[]{address_of(rsdt), 0, address_of(madt.begin), address_of(madt.begin)}; // itself, none, it twice
+    memcpy(rsdt + 36, tables, sizeof tables);
+    close_table(rsdt, "RSDT", 36 + sizeof tables);
+    const u32 area = u32{*at<u16>(0x40e)} << 4;
+    u8* const root = at<u8>(area + 0x40);
+    memset(root, 0, 20);
+    memcpy(root, "RSD PTR ", 8);
+    const u32 where = address_of(rsdt);
+    memcpy(root + 16, &where, sizeof where);
+    u8 sum = 0;
+    for (u32 i = 0; i != 20; ++i)
+        sum = static_cast<u8>(sum + root[i]);
+    root[8] = static_cast<u8>(-sum);
+}
+
+void io_apic_at(u32 address) {
+    Madt madt = begin_madt();
+    madt.io_apic(address, 0);
+    madt.entry(2, 10, 0, 0, 2, 0, 0, 0, 0, 0); // the timer is on input 2
+    use_madt(madt);
+}
+void io_apic_in_ram(Forged&) { io_apic_at(MiB + 0x1000); } // in the middle of loft
+void io_apic_unaligned(Forged&) { io_apic_at(0xfec00ff8); }
+void io_apic_on_lapic(Forged&) { io_apic_at(0xfee00000); }
+void io_apic_nowhere(Forged&) { io_apic_at(0xfe000000); }
+void io_apic_in_rom(Forged&) { io_apic_at(0xfffc0000); }
+void no_io_apic(Forged&) { use_madt(begin_madt()); }
+
+// One that is not there, one that is not the first, and at last the right one.
+void io_apic_is_the_third(Forged&) {
+    Madt madt = begin_madt();
+    madt.io_apic(0xfe000000, 0);
+    madt.io_apic(0xfec00000, 24);
+    madt.io_apic(0xfec00000, 0);
+    madt.entry(2, 10, 0, 0, 2, 0, 0, 0, 0, 0);
+    use_madt(madt);
+}
+
+// Everything that a MADT can hold: more CPUs than there is room for, also as x2APIC entries, disabled ones, twice, an
+// address override, entries of unknown types, NMI pins of each CPU before and after it, and an end that is cut off.
+void madt_of_everything(Forged&) {
+    Madt madt = begin_madt();
+    madt.entry(5, 12, 0, 0, 0, 0, 0xe0, 0xfe, 0, 0, 0, 0);
+    for (u32 id = 0; id != 300; ++id) {
+        madt.entry(4, 6, id, 5, 0, 1);
+        if (id >= 2) madt.entry(9, 16, 0, 0, id, id >> 8, 0, 0, id % 3 == 0, 0, 0, 0, id, id >> 8, 0, 0);
+        madt.entry(10, 12, 5, 0, id, id >> 8, 0, 0, 1, 0, 0, 0);
+        if (id >= 2 && id < 200) madt.cpu(static_cast<u8>(id), 0);
+        madt.entry(0x7f, 5, 1, 2, 3);
+        madt.entry(2, 10, 0, 0, 2, 0, 0, 0, 0, 0);
+        madt.entry(3, 8, 0, 0, id, 1, 0, 0);
+    }
+    madt.io_apic(0xfec00000, 0);
+    madt.entry(0, 0);
+    madt.cpu(77, 1);
+    use_madt(madt);
+}
+
 struct Scenario {
     const char* name;
     void (*forge)(Forged&);
@@ -355,6 +580,27 @@ constexpr Scenario kScenarios[] = {
     {"garbage-ram", garbage_ram},
     {"triple-fault", triple_fault},
     {"used-machine", used_machine},
+    {"isa-hole", isa_hole},
+    {"acpi-in-usable", acpi_in_usable},
+    {"holes-200", holes_200},
+    {"holes-2600", holes_2600},
+    {"chequered", chequered},
+    {"above-16m", above_16m},
+    {"holes-at-borders", holes_at_borders},
+    {"high-begins-later", high_begins_later},
+    {"many-modules", many_modules},
+    {"module-fills-normal", module_fills_normal},
+    {"every-field", every_field},
+    {"absurd-fields", absurd_fields},
+    {"absurd-modules", absurd_modules},
+    {"io-apic-in-ram", io_apic_in_ram},
+    {"io-apic-unaligned", io_apic_unaligned},
+    {"io-apic-on-lapic", io_apic_on_lapic},
+    {"io-apic-nowhere", io_apic_nowhere},
+    {"io-apic-in-rom", io_apic_in_rom},
+    {"io-apic-is-the-third", io_apic_is_the_third},
+    {"no-io-apic", no_io_apic},
+    {"madt-of-everything", madt_of_everything},
 };
 
 // The truth, as QEMU told it, with a small module of the shim's own.
@@ -399,13 +645,18 @@ u32 place() {
     // A multiboot loader puts modules on page borders; the information may lie anywhere.
     const u32 page = forged.info_address;
     if (page != 0) memset(at<char>(page), 0x42, 0x1000);
-    static const char module_bytes[0x1000] = "a module";
-    forged.module[0].mod_start = page != 0 ? page : address_of(module_bytes);
-    forged.module[0].mod_end = forged.module[0].mod_start + 0x1000;
+    alignas(0x1000) static const char module_bytes[0x1000] = "a module";
     Placer placer{page != 0 ? page + 0x1004 : 0};
-    forged.module[0].cmdline = placer.put(forged.module_command, sizeof forged.module_command);
+    const u32 module_command = placer.put(forged.module_command, sizeof forged.module_command);
+    for (multiboot_module_t& module : forged.module) {
+        if (module.cmdline == 0) module.cmdline = module_command;
+        if (module.mod_end != 0) continue;
+        module.mod_start = page != 0 ? page : address_of(module_bytes);
+        module.mod_end = module.mod_start + 0x1000;
+    }
+    const u32 modules = forged.modules < kMaxModules ? forged.modules : kMaxModules;
     forged.info.mods_count = forged.modules;
-    forged.info.mods_addr = placer.put(&forged.module, forged.modules * sizeof forged.module[0]);
+    forged.info.mods_addr = placer.put(forged.module, modules * sizeof forged.module[0]);
     forged.info.cmdline = placer.put(forged.command, forged.command_bytes);
     forged.info.mmap_length = forged.entries * sizeof forged.map[0];
     forged.info.mmap_addr = placer.put(forged.map, forged.info.mmap_length);

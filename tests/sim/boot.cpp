@@ -84,6 +84,9 @@ BootInfo Machine::make_boot_info() {
     BootInfo info;
     info.firmware = firmware_;
     info.reserved = reserved_;
+    map_ranges_.assign(firmware_.size(), {});
+    map_borders_.assign(2 * firmware_.size(), {});
+    info.room = {map_ranges_, map_borders_};
     info.text = {high(kImage), high(kRodata)};
     info.rodata = {high(kRodata), high(kData)};
     info.data = {high(kData), high(kImageEnd)};

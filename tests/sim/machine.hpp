@@ -240,6 +240,8 @@ class Machine {
     u64 boot_last_table_ = 0;
     std::vector<RamRange> ram_;
     std::vector<FirmwareRange> firmware_;
+    std::vector<FrameRange> map_ranges_;
+    std::vector<MapBorder> map_borders_;
     std::vector<ReservedRange> reserved_;
     std::vector<VirtAddr> guards_;
     std::vector<std::string> log_;
