@@ -201,8 +201,11 @@ void beginning(char** argv) {
     }());
     result("stack", "its pointer is a multiple of 16 at first",
            static_cast<int>(reinterpret_cast<u32>(argv - 1) % 16));
-    u32 flags, control = 0, mxcsr = 0;
-    asm volatile("pushf\n\tpop %0\n\tfnstcw %1\n\tstmxcsr %2" : "=r"(flags), "+m"(control), "+m"(mxcsr));
+    // A processor without an FPU, or without SSE, has nothing else to show.
+    u32 flags, control = 0x37f, mxcsr = 0x1f80;
+    asm volatile("pushf\n\tpop %0" : "=r"(flags));
+    if (features & 1) asm volatile("fnstcw %0" : "+m"(control));
+    if (features & 1u << 25) asm volatile("stmxcsr %0" : "+m"(mxcsr));
     result("registers", "EFLAGS without the results of instructions", static_cast<int>(flags & ~0x8d5u));
     result("registers", "x87 control word", static_cast<int>(control & 0xffff));
     result("registers", "MXCSR", static_cast<int>(mxcsr));
