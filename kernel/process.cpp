@@ -130,7 +130,8 @@ void begin_program(void* argument) {
 // False: there is no memory for another one. What `thread` is made of stays the caller's then.
 bool run_thread(UserThread& thread) {
     link_thread(thread);
-    if (thread_create(thread.process->name_view(), begin_program, &thread, kEveryCpu, Gfp::user) != nullptr) return true;
+    if (thread_create(thread.process->name_view(), begin_program, &thread, kEveryCpu, Gfp::user) != nullptr)
+        return true;
     const SpinGuard guard{family};
     unlink(thread.process->threads, thread);
     return false;
@@ -549,17 +550,25 @@ WaitResult process_wait_child(int pid, WaitFor what, bool may_sleep) {
 
 // --- Signals.
 
-SysResult signal_thread(u32 pid, u32 tid, u32 signal) {
-    const SpinGuard guard{family};
-    Process* process = newest;
-    while (process != nullptr && process->pid != pid)
-        process = process->older;
-    if (process == nullptr) return Errno::srch;
-    UserThread* thread = process->threads;
+namespace {
+
+// `family` is held. What has ended and was not waited for has its first thread still, and nothing happens to that.
+bool has_thread(const Process& process, u32 tid, UserThread*& thread) {
+    thread = process.threads;
     while (thread != nullptr && thread->tid != tid)
         thread = thread->next;
-    // What has ended and was not waited for is there, and nothing happens to it.
-    if (thread == nullptr && !(process->zombie && tid == pid)) return Errno::srch;
+    return thread != nullptr || (process.zombie && tid == process.pid);
+}
+
+} // namespace
+
+SysResult signal_thread(std::optional<u32> pid, u32 tid, u32 signal) {
+    const SpinGuard guard{family};
+    Process* process = newest;
+    UserThread* thread = nullptr;
+    while (process != nullptr && !((!pid || process->pid == *pid) && has_thread(*process, tid, thread)))
+        process = process->older;
+    if (process == nullptr) return Errno::srch;
     if (signal > kSignals) return Errno::inval;
     if (signal == 0 || thread == nullptr) return 0u;
     if (effect_of(*process, signal) == Effect::unknown) return Errno::nosys;

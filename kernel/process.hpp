@@ -182,9 +182,9 @@ WaitResult process_wait_child(int pid, WaitFor what, bool may_sleep);
 
 // --- Signals (signal(7)). A set has a bit for each signal, from bit 0 for signal 1 on.
 
-// To a thread of a process (tgkill); 0 only asks whether it exists. Errors: srch, inval, nosys: a handler would have to
+// To a thread of a process (tgkill), or of any (tkill); 0 only asks whether it exists. Errors: srch, inval, nosys: a handler would have to
 // run, or the process to stop.
-SysResult signal_thread(u32 pid, u32 tid, u32 signal);
+SysResult signal_thread(std::optional<u32> pid, u32 tid, u32 signal);
 // To the thread that calls, by the kernel: nothing happens if there is a handler.
 void signal_self(Signal signal);
 // Signal 1 to kSignals; `next` null: only asks. Errors: inval, nomem.

@@ -106,6 +106,10 @@ SysResult sys_tgkill(Call& call) {
     return signal_thread(call.a(), call.b(), call.c());
 }
 
+SysResult sys_tkill(Call& call) {
+    return static_cast<int>(call.a()) <= 0 ? SysResult{Errno::inval} : signal_thread({}, call.a(), call.b());
+}
+
 constexpr u32 kSignalSetBytes = 8;
 
 SysResult sys_rt_sigaction(Call& call) {
@@ -762,6 +766,7 @@ constexpr Entry kCalls[] = {
     {201, sys_zero}, // geteuid32
     {202, sys_zero}, // getegid32
     {224, sys_gettid},
+    {238, sys_tkill},
     {240, futex<TimeSpec>},
     {243, sys_set_thread_area},
     {252, sys_exit_group},

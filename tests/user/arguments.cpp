@@ -1004,6 +1004,15 @@ void signals() {
     result("tgkill", "thread that is none, signal 65", tgkill(me, 0x7fff'fffe, 65));
     result("tgkill", "another process", tgkill(me + 1000, thread, 0));
     result("tgkill", "process that is none", tgkill(0x7fff'fffe, 0x7fff'fffe, 0));
+    const auto tkill = [](int to, u32 signal) { return sys::call(238, u(to), signal); };
+    result("tkill", "signal 0", tkill(thread, 0));
+    result("tkill", "signal 65", tkill(thread, 65));
+    result("tkill", "thread 0", tkill(0, 0));
+    result("tkill", "thread -1", tkill(-1, 0));
+    result("tkill", "thread that is none", tkill(0x7fff'fffe, 0));
+    result("tkill", "thread that is none, signal 65", tkill(0x7fff'fffe, 65));
+    ended("tkill", "signal 15 to oneself", in_child([&] { tkill(sys::gettid(), 15), sys::exit(42); }));
+    ended("tkill", "signal 23 to oneself", in_child([&] { tkill(sys::gettid(), 23), sys::exit(42); }));
     for (const u32 signal :
          {1u, 2u, 3u, 6u, 9u, 10u, 13u, 14u, 15u, 16u, 17u, 18u, 23u, 24u, 28u, 29u, 30u, 31u, 34u, 64u}) {
         Text what;
