@@ -10,6 +10,7 @@
 #include "mm/pagetable.hpp"
 #include "mm/pkmap.hpp"
 #include "mm/remote.hpp"
+#include "mm/slab.hpp"
 #include "mm/vmap.hpp"
 
 #include <algorithm>
@@ -125,6 +126,7 @@ void mm_init(const BootInfo& info) {
     pkmap_init();
 
     // What programs live in.
+    ObjectCache::forget_all();
     highpte_init(info.userpte_nohigh);
     address_space_init();
 

@@ -4,6 +4,16 @@
 #include <algorithm>
 
 namespace loft {
+namespace {
+
+// Every cache that has had a slab; none is ever taken out. Taken inside a cache's lock.
+struct AllCaches {
+    SpinLock lock{LockRank::zone};
+    ObjectCache* first = nullptr;
+};
+AllCaches all_caches;
+
+} // namespace
 
 // A freed object's first word links it, so an object is never smaller than that.
 u32 ObjectCache::stride() const {
@@ -19,6 +29,12 @@ void ObjectCache::reset() {
     lock_.reset();
     partial_ = SlabLink{};
     stats_ = CacheStats{};
+    listed_ = false;
+}
+
+void ObjectCache::forget_all() {
+    all_caches.lock.reset();
+    all_caches.first = nullptr;
 }
 
 ObjectCache::Slab* ObjectCache::grow() {
@@ -35,6 +51,12 @@ ObjectCache::Slab* ObjectCache::grow() {
     }
     SlabLinks::link_after(&partial_, slab);
     ++stats_.slabs;
+    if (!listed_) {
+        listed_ = true;
+        const SpinGuard list{all_caches.lock};
+        next_ = all_caches.first;
+        all_caches.first = this;
+    }
     return slab;
 }
 
@@ -89,6 +111,24 @@ void ObjectCache::give_back(Slab& slab) {
     --stats_.slabs;
     page->set_type(PageType::used);
     free_page(page);
+}
+
+// There is at most one, and then no other slab has room.
+void ObjectCache::give_back_empty_slab() {
+    SpinGuard guard{lock_};
+    if (partial_.next == nullptr || partial_.next == &partial_) return;
+    Slab& slab = *static_cast<Slab*>(partial_.next);
+    if (slab.in_use == 0) give_back(slab);
+}
+
+void ObjectCache::give_back_empty_slabs() {
+    ObjectCache* cache = nullptr;
+    {
+        const SpinGuard list{all_caches.lock};
+        cache = all_caches.first;
+    }
+    for (; cache != nullptr; cache = cache->next_)
+        cache->give_back_empty_slab();
 }
 
 } // namespace loft

@@ -125,6 +125,26 @@ TEST_CASE("slab: empty slabs go back to the allocator, the last one stays", "[sl
     CHECK(cache.stats().slabs == 1);
 }
 
+TEST_CASE("slab: on request every cache gives back the empty slab that it keeps", "[slab]") {
+    Booted kernel;
+    const u32 free = zone_info(ZoneId::normal).free;
+    ObjectCache one{"one", 512, 8, Gfp::kernel}, two{"two", 64, 8, Gfp::kernel}, never{"never", 64, 8, Gfp::kernel};
+    one.free(one.alloc());
+    void* used = two.alloc();
+    REQUIRE(pages_of_slab_type() == 2);
+    ObjectCache::give_back_empty_slabs();
+    CHECK(one.stats().slabs == 0);
+    CHECK(two.stats().slabs == 1);
+    CHECK(pages_of_slab_type() == 1);
+    // It is used again, and is still known.
+    one.free(one.alloc());
+    two.free(used);
+    ObjectCache::give_back_empty_slabs();
+    ObjectCache::give_back_empty_slabs();
+    CHECK(zone_info(ZoneId::normal).free == free);
+    page_alloc_verify();
+}
+
 TEST_CASE("slab: without memory the answer is null and nothing changes", "[slab]") {
     Booted kernel;
     ObjectCache cache{"test", 1024, 8, Gfp::kernel};
