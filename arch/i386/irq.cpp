@@ -83,4 +83,8 @@ void irq_eoi(u32 irq) {
         pic_eoi(irq);
 }
 
+bool irq_has_pending(u32 irq) {
+    return through_io_apic ? lapic_has_pending(irq_vector(irq)) : pic_has_pending(irq);
+}
+
 } // namespace loft

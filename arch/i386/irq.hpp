@@ -26,6 +26,7 @@ const char* irq_controller();
 void irq_unmask(u32 irq);
 void irq_mask(u32 irq);
 void irq_eoi(u32 irq);
+bool irq_has_pending(u32 irq); // it has come again, and waits until interrupts are on
 constexpr u8 irq_vector(u32 irq) { return static_cast<u8>(vector::pic_base + irq); }
 
 } // namespace loft

@@ -21,6 +21,7 @@ enum class Register : u32 {
     end_of_interrupt = 0xb0,
     spurious = 0xf0,
     in_service = 0x100, // eight registers of 32 vectors each
+    requests = 0x200, // eight words of 32 vectors, 16 bytes apart
     error_status = 0x280,
     lvt_machine_check = 0x2f0,
     command_low = 0x300,
@@ -141,6 +142,10 @@ void lapic_leave_virtual_wire(const CpuTopology& topology) {
 bool lapic_ready() { return registers != VirtAddr{}; }
 u32 lapic_id() { return reg(Register::id) >> 24; }
 void lapic_eoi() { reg(Register::end_of_interrupt) = 0; }
+bool lapic_has_pending(u8 vector) {
+    const u32 word = static_cast<u32>(Register::requests) + vector / 32 * 16;
+    return reg(static_cast<Register>(word)) >> vector % 32 & 1;
+}
 
 void lapic_timer_count_down() {
     reg(Register::lvt_timer) = kMasked;

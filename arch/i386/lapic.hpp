@@ -35,6 +35,9 @@ void lapic_eoi();
 // counted; false if it came by an instruction.
 bool lapic_end_stray(u32 vector);
 
+// True if an interrupt with this vector has arrived at this CPU and waits for it (10.8.4). Any context.
+bool lapic_has_pending(u8 vector);
+
 // The timer, at the bus clock divided by 16 (10.5.4). One-shot without an interrupt, for calibration; the
 // count left; periodic with vector::lapic_timer.
 void lapic_timer_count_down();

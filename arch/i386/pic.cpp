@@ -15,7 +15,7 @@ constexpr u32 kCascade = 2; // the master's input that the slave is on
 
 constexpr u8 kIcw1 = 0x11; // edge triggered, cascaded, ICW4 follows
 constexpr u8 kIcw4 = 0x01; // 8086 mode, end of interrupt by command
-constexpr u8 kEndOfInterrupt = 0x20, kReadInService = 0x0b;
+constexpr u8 kEndOfInterrupt = 0x20, kReadRequests = 0x0a, kReadInService = 0x0b;
 
 constinit u16 masked = 0xffff;
 
@@ -74,6 +74,12 @@ void pic_mask(u32 irq) {
 void pic_eoi(u32 irq) {
     if (irq >= 8) out8(kSlave.command, kEndOfInterrupt);
     out8(kMaster.command, kEndOfInterrupt);
+}
+
+bool pic_has_pending(u32 irq) {
+    const Chip chip = irq < 8 ? kMaster : kSlave;
+    out8(chip.command, kReadRequests);
+    return in8(chip.command) >> irq % 8 & 1;
 }
 
 } // namespace loft

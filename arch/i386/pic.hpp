@@ -13,5 +13,7 @@ void pic_init();
 void pic_unmask(u32 irq);
 void pic_mask(u32 irq);
 void pic_eoi(u32 irq);
+// The input has asked again, and the CPU has not heard of it yet.
+bool pic_has_pending(u32 irq);
 
 } // namespace loft

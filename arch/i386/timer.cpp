@@ -29,6 +29,7 @@ constexpr u32 kMostReads = 300'000;    // of a clock; the PIT takes three port a
 constexpr u32 kFirstReads = 1000;      // by then it has moved, or it stands still
 constexpr u32 kMostRtcMs = 2500;       // two of its seconds and some more
 constexpr u32 kTickIrq = 0;
+constexpr u32 kLooksPerMs = 500; // of a wait with a deadline: less than a processor at its usual speed makes
 
 constinit u32 khz = 0;
 constinit u32 us_per_cycle = 0;          // in units of 2^-32
@@ -38,6 +39,7 @@ constinit std::atomic<TickHandler> tick_handler{nullptr};
 
 struct TickCount {
     u32 ticks = 0;
+    u32 late = 0; // the handler took longer than a tick: the one that waits is dropped
 };
 LOFT_PERCPU hal::PerCpu<TickCount> tick_count;
 
@@ -138,17 +140,34 @@ void count_tick(TrapFrame& frame) {
     tick_count.add<&TickCount::ticks>(1);
     if (const TickHandler handler = tick_handler.load(std::memory_order_relaxed)) handler(frame);
 }
+
+// A handler that takes longer than a tick finds the next one waiting when it ends. If that ran, too, whoever was
+// interrupted would not get on by an instruction: it is acknowledged and dropped, and a whole tick comes before the next.
+bool drop_late_tick() {
+    if (tick_count.load<&TickCount::late>() == 0) return false;
+    tick_count.store<&TickCount::late>(0);
+    return true;
+}
+
 void on_lapic_tick(TrapFrame& frame) {
     lapic_eoi();
+    if (drop_late_tick()) return;
     count_tick(frame);
+    if (!lapic_has_pending(vector::lapic_timer)) return;
+    tick_count.store<&TickCount::late>(1);
+    if (lapic_clocks_per_tick != 0) lapic_timer_start_periodic(lapic_clocks_per_tick);
 }
 void on_pit_tick(TrapFrame& frame) {
     irq_eoi(kTickIrq);
+    if (drop_late_tick()) return;
     // To the others it is as if their own timer had ticked.
     hal::online_cpus().without(hal::this_cpu()).for_each([](CpuId cpu) {
         lapic_send(cpu_lapic_id(cpu), IpiKind::fixed, vector::lapic_timer);
     });
     count_tick(frame);
+    if (!irq_has_pending(kTickIrq)) return;
+    tick_count.store<&TickCount::late>(1);
+    pit_start_tick(kPitHz / kTicksPerSecond);
 }
 
 void start_tick() {
@@ -200,7 +219,7 @@ TickPause::~TickPause() {
 u32 tsc_khz() { return khz; }
 
 hal::Deadline hal::deadline(u32 milliseconds) {
-    return Deadline{read_tsc() + u64{milliseconds} * (khz != 0 ? khz : kFastestKhz)};
+    return Deadline{read_tsc() + u64{milliseconds} * (khz != 0 ? khz : kFastestKhz), milliseconds * kLooksPerMs};
 }
 
 u64 now_us() {

@@ -45,7 +45,8 @@ class [[nodiscard]] TickPause {
 const char* tick_source();
 
 // Called at each tick of each CPU, on that CPU, after it was counted and acknowledged, with interrupts off,
-// between the trap hooks. nullptr for none. Returns the one before. Any context.
+// between the trap hooks. nullptr for none. Returns the one before. Any context. If it takes longer than a tick, the one
+// after it is left out, so that what was interrupted gets on.
 using TickHandler = void (*)(TrapFrame&);
 TickHandler timer_set_tick_handler(TickHandler handler);
 
