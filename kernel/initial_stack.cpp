@@ -2,6 +2,7 @@
 #include "kernel/initial_stack.hpp"
 
 #include "arch/i386/features.hpp"
+#include "arch/i386/fpu.hpp"
 #include "arch/i386/timer.hpp"
 #include "kernel/elf.hpp"
 #include "kernel/process.hpp"
@@ -92,7 +93,7 @@ u32 build_initial_stack(AddressSpace& space, VirtAddr top, const Launch& launch,
         {aux::gid, 0},
         {aux::egid, 0},
         {aux::platform, platform},
-        {aux::hwcap, identify_cpu().features},
+        {aux::hwcap, fpu_usable(identify_cpu().features)},
         {aux::clock_ticks, kTicksPerSecond},
         {aux::secure, 0},
         {aux::random, random_at},

@@ -26,7 +26,7 @@ inline constexpr u32 extended_max = 0x8000'0000, extended_features = 0x8000'0001
 namespace cpuid_edx {
 inline constexpr u32 fpu = 1u << 0, pse = 1u << 3, tsc = 1u << 4, msr = 1u << 5, pae = 1u << 6, cx8 = 1u << 8,
                      apic = 1u << 9, pge = 1u << 13, cmov = 1u << 15, pse36 = 1u << 17, fxsr = 1u << 24,
-                     sse = 1u << 25;
+                     mmx = 1u << 23, sse = 1u << 25, sse2 = 1u << 26;
 inline constexpr u32 nx = 1u << 20; // of leaf 8000'0001
 } // namespace cpuid_edx
 

@@ -14,7 +14,7 @@ struct CpuIdentity {
     char brand[49];  // empty on CPUs that have none
     u32 family, model, stepping;
     bool pae, pse, pge, tsc, msr, apic, nx, cx8;
-    u32 features; // leaf 1, EDX, as it is: programs are told (AT_HWCAP)
+    u32 features; // leaf 1, EDX, as it is: programs are told what they can use (AT_HWCAP)
     u32 phys_bits; // width of physical addresses (SDM vol. 3, 4.1.4): by leaf 8000'0008, or what is usual without it
     bool phys_bits_known; // the leaf is there, and what it says is possible
 };

@@ -27,6 +27,11 @@ void fpu_choose(u32 features) {
     has_sse = method == Method::fxsave && (features & cpuid_edx::sse);
 }
 
+u32 fpu_usable(u32 features) {
+    constexpr u32 kSse = cpuid_edx::sse | cpuid_edx::sse2, kAll = kSse | cpuid_edx::fpu | cpuid_edx::mmx | cpuid_edx::fxsr;
+    return features & ~(method == Method::none ? kAll : has_sse ? 0 : kSse);
+}
+
 bool fpu_suits(u32 features) {
     const bool fpu = features & cpuid_edx::fpu, fxsr = features & cpuid_edx::fxsr,
                sse = features & cpuid_edx::sse;

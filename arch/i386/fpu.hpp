@@ -16,6 +16,8 @@ struct alignas(16) FpuState {
 
 // Boot CPU, once: how this machine saves, from leaf 1, EDX of CPUID.
 void fpu_choose(u32 features);
+// What of leaf 1, EDX a program can use: registers that are not saved are none of its own.
+u32 fpu_usable(u32 features);
 // Another CPU can do it the same way.
 bool fpu_suits(u32 features);
 // Sets the control bits of this CPU. Each CPU, once; no program runs on it yet.
