@@ -58,7 +58,7 @@ constexpr Option kOptions[] = {
      [](std::string_view v) { return set_size(values.highmem, v, ~u64{0} - 1); }},
     {"userpte", kNeeded, "nohigh", [](std::string_view v) { return values.user_tables_low = v == "nohigh"; }},
     {"vmalloc", kNeeded, "a size such as 256M",
-     [](std::string_view v) { return set_size(values.vmalloc, v, kMost32); }},
+     [](std::string_view v) { return set_size(values.vmalloc, v, kMost32) && values.vmalloc != 0; }},
     {"nopse", kNone, "", [](std::string_view) { return values.nopse = true; }},
     {"nmi", kNeeded, "panic", [](std::string_view v) { return values.nmi_panics = v == "panic"; }},
     {"loglevel", kNeeded, "a number from 0 to 8",

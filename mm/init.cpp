@@ -66,6 +66,10 @@ void understand_memory(const BootInfo& info) {
     const u32 reach = std::min(kMaxPfn, 1u << (hal::cpu_features().phys_bits - kPageShift));
     physmap_build(map, info.firmware, reach, info.room);
     layout::boundaries = layout::decide(map.end(), info.highmem_bytes, info.vmalloc_bytes);
+    const u32 vmap_bytes = layout::kVmapEnd - layout::boundaries.vmap_begin;
+    if (info.vmalloc_bytes != 0 && info.vmalloc_bytes != vmap_bytes)
+        log(LogLevel::warn, "mm", "vmalloc={} KiB cannot be: the area has {} KiB (whole pages, {} to {} MiB)",
+            info.vmalloc_bytes / KiB, vmap_bytes / KiB, layout::kMinVmap / MiB, layout::kMaxVmap / MiB);
     (void)layout::regions(); // a debugger can show the map from here on
     u32 end = map.end().value();
     if constexpr (!config::kHighMem)
