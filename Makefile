@@ -40,8 +40,8 @@ NASM     := nasm
 
 # What is typed wrongly is said before anything is built. A goal: folders have the names of some, and make would call those up
 # to date. A variable: make would set it, and nothing would read it.
-GOALS     := all help setup run run-iso gdb iso test test-host test-guest test-matrix test-cpus test-flushes test-mutants bench \
-    bench-linux bench-cost linux-answers bench-listing bench-update format clean
+GOALS     := all help setup run run-iso gdb iso test test-host test-guest test-matrix test-alone test-cpus test-flushes \
+    test-mutants bench bench-linux bench-cost linux-answers bench-listing bench-update format clean
 VARIABLES := HIGHMEM HIGHPTE SMP PREEMPT DEBUG CXX MEM APPEND ACCEL QEMU CPU ICOUNT ISO BENCH V
 UNKNOWN   := $(filter-out $(GOALS) build/% print-compiler-% compile_commands.json Makefile FORCE,$(MAKECMDGOALS))
 ifneq ($(UNKNOWN),)
@@ -345,6 +345,9 @@ test-host: setup
 test-guest: setup
 	$(Q)scripts/run-tests --accel '$(ACCEL)' $(if $(QEMU),--qemu '$(QEMU)') --only 'guest/*'
 
+test-alone: setup
+	$(Q)scripts/run-tests --accel '$(ACCEL)' $(if $(QEMU),--qemu '$(QEMU)') --only 'alone/*'
+
 test-matrix: setup
 	$(Q)scripts/run-tests --accel '$(ACCEL)' $(if $(QEMU),--qemu '$(QEMU)') --matrix
 
@@ -408,6 +411,7 @@ make test           install what is missing, build, run every test; the last lin
 make test-host      only mm over the simulated machine
 make test-guest     only the kernels booted in QEMU
 make test-cpus      a boot on each processor that QEMU knows
+make test-alone     each self-test in a boot of its own, with all programs, eight, one and none
 make test-matrix    all 20 kernels, by g++ and by clang, booted and judged
 make test-flushes   leave out one flush of mm after the other: a host test has to fail each time
 make test-mutants   break mm and the kernel in one way after the other: the tests have to notice (hours)

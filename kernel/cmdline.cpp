@@ -41,6 +41,16 @@ bool set_text(std::string_view& field, std::string_view text) {
     return true;
 }
 
+bool set_order(std::string_view text) {
+    if (text == "reverse") {
+        values.order = TestOrder::reverse;
+        return true;
+    }
+    if (!set_number(values.order_seed, text, 0, ~u64{0})) return false;
+    values.order = TestOrder::random;
+    return true;
+}
+
 constexpr u64 kMost32 = 0xffff'ffff;
 constexpr std::string_view kBenchDefault = "boot,paths"; // kernel/bench.hpp
 
@@ -50,6 +60,7 @@ constexpr Option kOptions[] = {
      [](std::string_view v) { return set_text(values.selftest, v); }},
     {"exit", kNone, "", [](std::string_view) { return values.exit = true; }},
     {"seed", kNeeded, "a number", [](std::string_view v) { return set_number(values.seed, v, 0, ~u64{0}); }},
+    {"order", kNeeded, "reverse, or a number as the seed of a random one", set_order},
     {"soak", kNeeded, "a number of seconds",
      [](std::string_view v) { return set_number(values.soak, v, 0, kMost32); }},
     {"maxcpus", kNeeded, "a number from 1",

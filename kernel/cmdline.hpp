@@ -12,10 +12,15 @@
 
 namespace loft {
 
+// In which order the self-tests come: as in the sources, from the end, or at random.
+enum class TestOrder : u8 { file, reverse, random };
+
 // What the command line asked for, or the defaults. Text fields point into the line.
 struct Options {
     std::string_view selftest = "quick"; // selftest=off|quick|full|GLOB[,GLOB...]
     bool exit = false;                   // exit: leave QEMU when everything is done
+    TestOrder order = TestOrder::file;   // order=reverse|N: of the self-tests; N: at random,
+    u64 order_seed = 0;                  // by this seed
     u64 seed = 1;                        // seed=N: of the self-tests' random numbers
     u32 soak = 0;                        // soak=SECONDS: how long the stress test goes on; 0: it is left out
     u32 maxcpus = config::kMaxCpus;      // maxcpus=N: run at most so many CPUs

@@ -24,9 +24,10 @@ namespace {
 
 constexpr u32 kMaxTests = 1024;
 
-// In order of file and line: compilers and linkers emit the pointers as they like.
+std::array<const Test*, kMaxTests> sorted;
+
+// In order of file and line, until arrange() has another one made: compilers and linkers emit the pointers as they like.
 std::span<const Test* const> all_tests() {
-    static std::array<const Test*, kMaxTests> sorted;
     static u32 count = 0;
     if (count == 0) {
         count = static_cast<u32>(__selftests_end - __selftests_begin);
@@ -38,6 +39,25 @@ std::span<const Test* const> all_tests() {
         });
     }
     return {sorted.data(), count};
+}
+
+// As `order=` has it. A suite comes where its first test is. Fisher and Yates' shuffle (Knuth, vol. 2, 3.4.2, algorithm P).
+void arrange() {
+    const auto first = sorted.begin(), last = first + all_tests().size();
+    switch (options().order) {
+    case TestOrder::file:
+        break;
+    case TestOrder::reverse:
+        std::reverse(first, last);
+        print("# order: from the end");
+        break;
+    case TestOrder::random:
+        Rng by_seed{options().order_seed};
+        for (u32 left = static_cast<u32>(last - first); left > 1; --left)
+            std::swap(first[left - 1], first[by_seed.below(left)]);
+        print("# order: random, order={} makes it again", options().order_seed);
+        break;
+    }
 }
 
 // The test that runs.
@@ -221,6 +241,7 @@ Totals run(std::string_view selection) {
     selection_text = selection;
     full_run = any_item(selection, [](std::string_view item) { return item == "full"; });
 
+    arrange();
     const std::span<const Test* const> tests = all_tests();
     u32 suites = 0;
     for (u32 i = 0; i != tests.size(); ++i)

@@ -8,8 +8,9 @@
 //     }
 //
 // A test runs with interrupts on, in a preemptible context that holds no slot, and leaves things that way:
-// one that does not is failed by the harness, which then repairs the context for the next test. Suites come
-// in the order of their files' names, and what is in one file in the order of its lines. Output is KTAP
+// one that does not is failed by the harness, which then repairs the context for the next test. A test does
+// not need what another one has left, and does not mind it: each passes alone, and in any order (`order=`). Without that
+// option suites come in the order of their files' names, and what is in one file in the order of its lines. Output is KTAP
 // version 1 from column 0.
 //
 // Everything here is called from the boot thread while the self-tests run; the CHECK macros also from

@@ -78,7 +78,7 @@ constexpr const char* kNoDmaMemory = "hardly any memory below 16 MiB";
 } // namespace
 
 SELFTEST(buddy, lists_are_sound) {
-    drain_local_pages();
+    drain_all_cpus();
     page_alloc_verify();
     // What the lists hold is what the zone says is free.
     const BlockCounts blocks;
@@ -226,6 +226,7 @@ SELFTEST(buddy, random_requests) {
 // Half of the DMA zone is free, and no two of its free frames belong together: there is no pair to be had.
 SELFTEST(buddy, fragmented_memory_gives_no_block) {
     if (!has_dma_memory()) SKIP(kNoDmaMemory);
+    drain_all_cpus();
     const KeepsFreeCounts counts;
     const BlockCounts before;
     dma.take();
@@ -252,6 +253,7 @@ SELFTEST(buddy, fragmented_memory_gives_no_block) {
 // Two halves of a pair come back one at a time and wait in this CPU's list: a request for the pair finds them.
 SELFTEST(buddy, lists_are_drained_for_a_block) {
     if (!has_dma_memory()) SKIP(kNoDmaMemory);
+    drain_all_cpus();
     const KeepsFreeCounts counts;
     dma.take();
     u32 pfn = 0;

@@ -15,8 +15,6 @@
 namespace loft::guest {
 namespace {
 
-constexpr u64 kPatience = 60'000'000; // microseconds; an emulator may be late
-
 const char* needs_two_cpus() { return hal::online_cpus().count() < 2 ? "one CPU" : nullptr; }
 const char* flushes_at_each_unmap() {
     return config::kDebug ? "a DEBUG kernel flushes at each kunmap" : nullptr;
@@ -26,8 +24,8 @@ CpuSet others() { return hal::online_cpus().without(hal::this_cpu()); }
 CpuId first_other() { return CpuId{static_cast<u32>(std::countr_zero(others().bits()))}; }
 
 template <typename F> bool yield_until(F&& holds) {
-    for (const u64 start = now_us(); !holds(); yield())
-        if (now_us() - start > kPatience) return false;
+    for (Patience patience{Patience::kSpinning, 60}; !holds(); yield())
+        if (patience.over()) return false;
     return true;
 }
 bool is_parked(const Thread* thread) { return thread->permit.load() == Thread::kAsleep; }

@@ -23,10 +23,9 @@ constexpr Kind kKinds[]{{&tiny, 1, 1},
                         {&large, 1000, 32},
                         {&largest, ObjectCache::kMaxSize, 16}};
 
-// A cache keeps its last slab: it gets it before anything is counted.
-void warm_up() {
-    for (const Kind& kind : kKinds)
-        if (void* object = kind.cache->alloc()) kind.cache->free(object);
+// A cache keeps its last slab when that is empty.
+void keep_a_slab(ObjectCache& cache) {
+    if (void* object = cache.alloc()) cache.free(object);
 }
 
 // Objects chained through a table that lives in frames of its own would be a cache under test: a plain array.
@@ -37,8 +36,9 @@ constinit void* object[kObjects]{};
 
 // More objects than a slab holds: aligned, in lowmem, none in the way of another.
 SELFTEST(slab, objects_are_apart) {
-    warm_up();
     const KeepsFreeCounts counts;
+    for (const Kind& kind : kKinds)
+        keep_a_slab(*kind.cache);
     for (const Kind& kind : kKinds) {
         const u32 slabs = kind.cache->stats().slabs;
         u32 wrong = 0;
@@ -67,7 +67,6 @@ SELFTEST(slab, objects_are_apart) {
 
 // Holes in full slabs are used before new slabs are made.
 SELFTEST(slab, holes_are_filled) {
-    warm_up();
     const KeepsFreeCounts counts;
     for (void*& o : object)
         o = odd.alloc();
@@ -83,8 +82,22 @@ SELFTEST(slab, holes_are_filled) {
         odd.free(o);
 }
 
+// The one that is kept goes back on request, and one that holds an object does not.
+SELFTEST(slab, empty_slabs_go_back) {
+    const KeepsFreeCounts counts;
+    keep_a_slab(odd);
+    void* used = lines.alloc();
+    CHECK_EQ(odd.stats().slabs, 1u);
+    ObjectCache::give_back_empty_slabs();
+    CHECK_EQ(odd.stats().slabs, 0u);
+    CHECK_EQ(lines.stats().slabs, 1u);
+    ObjectCache::give_back_empty_slabs(); // nothing to do
+    keep_a_slab(odd);
+    CHECK_EQ(odd.stats().slabs, 1u);
+    lines.free(used);
+}
+
 SELFTEST(slab, double_free_panics) {
-    warm_up();
     const KeepsFreeCounts counts;
     void* keep = odd.alloc(); // the slab stays in use
     void* twice = odd.alloc();
@@ -94,7 +107,6 @@ SELFTEST(slab, double_free_panics) {
 }
 
 SELFTEST(slab, foreign_addresses_panic) {
-    warm_up();
     const KeepsFreeCounts counts;
     auto* mine = static_cast<u8*>(odd.alloc());
     void* other = lines.alloc();
@@ -118,7 +130,6 @@ SELFTEST(slab, typed_objects_are_constructed_and_destroyed) {
         ~Counted() { --alive; }
     };
     static constinit Cache<Counted> cache{"counted", Gfp::kernel};
-    if (Counted* warm = cache.make(0u)) cache.destroy(warm);
     const KeepsFreeCounts counts;
     Counted* a = cache.make(17u);
     Counted* b = cache.make(18u);
@@ -133,7 +144,6 @@ SELFTEST(slab, typed_objects_are_constructed_and_destroyed) {
 }
 
 SELFTEST(slab, works_in_interrupts) {
-    warm_up();
     const KeepsFreeCounts counts;
     void* outside = tiny.alloc();
     void* inside = nullptr;

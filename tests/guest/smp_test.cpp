@@ -113,14 +113,13 @@ SELFTEST(smp, nothing_is_left_of_what_ran_before) {
 SELFTEST(smp, every_cpu_ticks) {
     std::array<u32, config::kMaxCpus> before{};
     hal::online_cpus().for_each([&](CpuId cpu) { before[cpu.value()] = scheduler_stats(cpu).ticks; });
-    const u64 start = now_us();
     const auto all_have_ticked = [&] {
         bool all = true;
         hal::online_cpus().for_each(
             [&](CpuId cpu) { all = all && scheduler_stats(cpu).ticks >= before[cpu.value()] + 2; });
         return all;
     };
-    while (!all_have_ticked() && now_us() - start < 10'000'000)
+    for (Patience patience{Patience::kSleeping}; !all_have_ticked() && !patience.over();)
         sleep_ms(10);
     CHECK(all_have_ticked());
 }
@@ -298,8 +297,7 @@ SELFTEST(smp, idle_cpus_pull_threads) {
     static std::array<Thread*, 2 * config::kMaxCpus> thread;
     for (u32 i = 0; i < threads; ++i)
         thread[i] = thread_create("anywhere", body, CpuSet::only(CpuId{0}));
-    const u64 start = now_us();
-    while (been.load() != hal::online_cpus().bits() && now_us() - start < 20'000'000)
+    for (Patience patience{2 * Patience::kSleeping, 20}; been.load() != hal::online_cpus().bits() && !patience.over();)
         sleep_ms(10);
     CHECK_EQ(been.load(), hal::online_cpus().bits());
     stop.store(1);

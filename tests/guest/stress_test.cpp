@@ -31,7 +31,8 @@ constexpr u32 kOwn = 3;     // pages that a thread allocates, signs and frees
 constexpr u32 kThreadsAtMost = 2 * config::kMaxCpus + 3;
 constexpr u32 kBoxes = 4;
 constexpr u32 kWords = kPageSize / 4;
-constexpr u64 kStuckAfter = 120'000'000; // microseconds without an operation: an emulator may be very late
+// Without an operation; a look is a sleep of a tick. An emulator may be very late.
+constexpr u32 kStuckSeconds = 120, kStuckLooks = 6'000;
 
 // What was done, and how.
 enum class Work : u8 {
@@ -498,17 +499,17 @@ u32 thread_count() { return 2 * hal::online_cpus().count() + 3; }
 // The threads work until the operations are done, or until the time is over.
 void wait_for_workers(u32 threads, u64 microseconds) {
     const u64 start = now_us();
-    u64 moved_at = start;
+    Patience patience{kStuckLooks, kStuckSeconds};
     for (u32 done = 0; stress.ended.load() != threads; sleep_ms(10)) {
         const u64 now = now_us();
         if (now - start >= microseconds) stress.left.exchange(0);
         const u32 progress = stress.done.load() + stress.ended.load();
-        if (progress != done) moved_at = now;
+        if (progress != done) patience = Patience{kStuckLooks, kStuckSeconds};
         done = progress;
-        if (now - moved_at < kStuckAfter) continue;
+        if (!patience.over()) continue;
         report_threads();
         report_counters();
-        panic("stress: nothing has moved for {} s; {} of {} threads have ended", kStuckAfter / 1'000'000,
+        panic("stress: nothing has moved for {} s; {} of {} threads have ended", kStuckSeconds,
               stress.ended.load(), threads);
     }
 }

@@ -1,9 +1,11 @@
 // Helpers of the self-tests. What they promise: support.hpp.
 #include "tests/guest/support.hpp"
 
+#include "arch/i386/timer.hpp"
 #include "arch/i386/traps.hpp"
 #include "kernel/sync.hpp"
 #include "kernel/thread.hpp"
+#include "mm/slab.hpp"
 #include "mm/vmap.hpp"
 
 #include <array>
@@ -15,6 +17,12 @@ constexpr u32 kWords = kPageSize / 4;
 constexpr u32 kMiddle = 0x155; // an odd place: an error in the upper bits of an offset is seen
 
 ZoneId zone_at(u32 i) { return static_cast<ZoneId>(i); }
+
+// What vfree still owes, and the slab that a cache keeps when it is empty: whoever ran before may have used it or not.
+void give_back_what_is_kept() {
+    vmap_flush();
+    ObjectCache::give_back_empty_slabs();
+}
 
 } // namespace
 
@@ -40,16 +48,33 @@ void warm_up_threads(u32 threads) {
         if (thread[i] != nullptr) thread_join(thread[i]);
 }
 
+Patience::Patience(u32 looks, u32 seconds) : until_{now_us() + u64{seconds} * 1'000'000}, looks_{looks} {}
+
+bool Patience::over() {
+    if (looks_ != 0) --looks_;
+    return looks_ == 0 && now_us() >= until_;
+}
+
+bool spin_for_ticks(u32 wanted) {
+    const CpuId cpu = hal::this_cpu();
+    const u32 first = ticks_of(cpu);
+    for (Patience patience{Patience::kSpinning}; ticks_of(cpu) - first < wanted;) {
+        if (patience.over()) return false;
+        hal::cpu_relax();
+    }
+    return true;
+}
+
 u32 free_frames(ZoneId zone) { return zone_info(zone).free; }
 
 KeepsFreeCounts::KeepsFreeCounts() {
-    vmap_flush();
+    give_back_what_is_kept();
     for (u32 i = 0; i < kZones; ++i)
         free_[i] = free_frames(zone_at(i));
 }
 
 KeepsFreeCounts::~KeepsFreeCounts() {
-    vmap_flush();
+    give_back_what_is_kept();
     for (u32 i = 0; i < kZones; ++i)
         if (!CHECK_EQ(free_frames(zone_at(i)), free_[i]))
             selftest::note("free frames of zone {}: now and before the test", zone_name(zone_at(i)));

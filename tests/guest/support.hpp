@@ -18,8 +18,8 @@ namespace loft::guest {
 // ------------------------------------------------------------------------------------------- free frames
 
 // Fails the test if, at its end, a zone does not have as many free frames as at its beginning. The frames in
-// the CPUs' lists count as free (zone_info), those that vfree still owes are collected first. Declared before
-// whatever holds frames.
+// the CPUs' lists count as free (zone_info), those that vfree still owes and the empty slabs of caches are collected
+// first, so that it does not matter what ran before. Declared before whatever holds frames.
 class KeepsFreeCounts {
   public:
     KeepsFreeCounts();
@@ -171,6 +171,25 @@ class FlushCounter {
   private:
     TlbStats start_;
 };
+
+// -------------------------------------------------------------------------------------------------- time
+
+// The limit of a wait: it is over when so much time has passed and the guest has also looked so often. The clock alone
+// says nothing about a guest whose emulator was not scheduled on a busy host. A look is a few instructions of a loop that
+// spins, and at most a tick of one that sleeps.
+class Patience {
+  public:
+    static constexpr u32 kSpinning = 1'000'000, kSleeping = 500;
+    explicit Patience(u32 looks, u32 seconds = 10);
+    bool over();
+
+  private:
+    u64 until_;
+    u32 looks_;
+};
+
+// Spins, with interrupts on, until this CPU has had so many more ticks. False if they do not come.
+bool spin_for_ticks(u32 wanted);
 
 // ---------------------------------------------------------------------------------------------- the pool
 

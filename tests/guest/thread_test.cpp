@@ -1,6 +1,7 @@
 // Threads and what they wait with: on one CPU or on many, preemptible or not.
 #include "arch/i386/timer.hpp"
 #include "kernel/scheduler.hpp"
+#include "kernel/sleep.hpp"
 #include "kernel/sync.hpp"
 #include "kernel/thread.hpp"
 #include "tests/guest/support.hpp"
@@ -12,14 +13,12 @@ namespace {
 
 using selftest::contains;
 
-constexpr u64 kPatience = 10'000'000; // microseconds; an emulator may be late
-
 CpuSet this_cpu_only() { return CpuSet::only(hal::this_cpu()); } // the tests' own thread stays on its CPU
 
 // Gives the CPU away until `holds`; false if that takes too long.
 template <typename F> bool yield_until(F&& holds) {
-    for (const u64 start = now_us(); !holds(); yield())
-        if (now_us() - start > kPatience) return false;
+    for (Patience patience{Patience::kSpinning}; !holds(); yield())
+        if (patience.over()) return false;
     return true;
 }
 
@@ -329,13 +328,14 @@ SELFTEST(thread, wait_queue_loses_nothing) {
     CHECK_EQ(queue.wake_all(), 0u);
 }
 
+// At least as long as it was asked for; at most so many ticks, however long these take.
 SELFTEST(thread, sleep_is_long_enough) {
     for (const u32 ms : {1u, 15u, 40u}) {
         const u64 start = now_us();
+        const u32 first = ticks_of(hal::this_cpu());
         sleep_ms(ms);
-        const u64 took = now_us() - start;
-        CHECK_GE(took, u64{ms} * 1000);
-        CHECK_LT(took, u64{ms} * 1000 + kPatience);
+        CHECK_GE(now_us() - start, u64{ms} * 1000);
+        CHECK_LE(ticks_of(hal::this_cpu()) - first, ms * kTicksPerSecond / 1000 + 3);
     }
     sleep_ms(0);
 }
@@ -344,22 +344,28 @@ SELFTEST(thread, sleepers_wake_in_order_of_time) {
     warm_up_threads(3);
     const KeepsFreeCounts counts;
     hal::Atomic<u32> order; // a digit for each
+    const u64 start = now_us();
     const auto nap = [&](u32 ms, u32 digit) {
-        sleep_ms(ms);
+        const Alarm alarm{start + ms * 1000};
+        while (!alarm.rang())
+            hal::park();
         for (u32 old = order.load(); !order.compare_exchange(old, old * 10 + digit);)
             continue;
     };
     auto a = [&] { nap(150, 3); };
     auto b = [&] { nap(20, 1); };
     auto c = [&] { nap(80, 2); };
-    // On one CPU: there, it is one list.
-    Thread* const thread[]{thread_create("long", a, this_cpu_only()),
-                           thread_create("short", b, this_cpu_only()),
-                           thread_create("middle", c, this_cpu_only())};
-    for (Thread* one : thread) {
-        REQUIRE(one != nullptr);
-        thread_join(one);
+    std::array<Thread*, 3> thread{};
+    {
+        // No tick looks at the alarms before all of them are set, however long that takes. On one CPU: there, it is one list.
+        const TickPause pause;
+        thread = {thread_create("long", a, this_cpu_only()), thread_create("short", b, this_cpu_only()),
+                  thread_create("middle", c, this_cpu_only())};
+        for (Thread* one : thread)
+            if (CHECK(one != nullptr)) CHECK(yield_until([&] { return is_parked(one); }));
     }
+    for (Thread* one : thread)
+        if (one != nullptr) thread_join(one);
     CHECK_EQ(order.load(), 123u);
 }
 
@@ -390,10 +396,8 @@ SELFTEST(thread, a_spinning_thread_is_preempted) {
     // Not while preemption is off, and as soon as it is on again.
     {
         const PreemptGuard atomic;
-        const u64 start = now_us();
         const u32 before = turns.load();
-        while (now_us() - start < 50'000)
-            hal::cpu_relax();
+        CHECK(spin_for_ticks(3));
         CHECK_EQ(turns.load(), before);
         seen = before;
     }
@@ -411,9 +415,7 @@ SELFTEST(thread, a_cooperative_kernel_waits_for_a_yield) {
     auto body = [&] { ran.store(1); };
     Thread* thread = thread_create("later", body, this_cpu_only());
     REQUIRE(thread != nullptr);
-    const u64 start = now_us();
-    while (now_us() - start < 50'000)
-        hal::cpu_relax();
+    CHECK(spin_for_ticks(3));
     CHECK_EQ(ran.load(), 0u);
     yield();
     CHECK_EQ(ran.load(), 1u);

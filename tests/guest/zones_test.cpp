@@ -165,9 +165,9 @@ SELFTEST(zones, reserves_are_computed) {
 SELFTEST(zones, exhaustion_is_clean) {
     if (const char* why = too_long_to_take_everything()) SKIP(why);
     static constinit ObjectCache objects{"exhaustion", 512, 16, Gfp::kernel};
-    if (void* warm = objects.alloc()) objects.free(warm); // a cache keeps its last slab
     drain_all_cpus();
     const KeepsFreeCounts counts;
+    if (void* object = objects.alloc()) objects.free(object); // the cache keeps its slab
     const u32 dma_reserve = zone_info(ZoneId::dma).reserve,
               normal_reserve = zone_info(ZoneId::normal).reserve;
     const u32 free_before = total_free();

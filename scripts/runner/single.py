@@ -1,0 +1,95 @@
+"""Each self-test alone, in a boot of its own: with all programs, with the eight that iPXE passes on, with one, with none.
+
+A self-test must not need what another one has left that ran before it: a list that is filled, a slab that exists, a
+thread that was made.
+"""
+import glob
+import re
+import subprocess
+
+from . import guest, ktap
+from .result import Result, Test, read_log, run_program
+
+LOGS = 'build/logs/alone'
+LIMIT = 240  # seconds for one of them
+NEEDS_PROGRAMS = 'user'
+# In each `make test`, with one program: a test of each suite, and those that have once needed what others had left.
+SAMPLE = {'user': ['copy_on_write', 'bad_files_are_refused_in_words', 'programs_beside_the_kernel'],
+          'bugs': ['windows_of_all_cpus_can_be_mapped'], 'buddy': ['fragmented_memory_gives_no_block'],
+          'slab': ['objects_are_apart']}
+NAME = re.compile(r'^(?:SELFTEST\((\w+), (\w+)\)|PROGRAM\((\w+),)', re.MULTILINE)
+PLACE = re.compile(r'^(\w+) \w (__selftests_(?:begin|end))$', re.MULTILINE)
+# What comes along: how many programs (iPXE has room for eight modules).
+USUAL = {'none': 0}
+WITH_PROGRAMS = {'all': None, 'eight': 8, 'one': 1, 'none': 0}
+
+
+def self_tests():
+    """{suite: [test]}, as the sources have them."""
+    found = {}
+    for path in sorted(glob.glob('tests/guest/*_test.cpp')):
+        with open(path, encoding='utf-8') as file:
+            for suite, test, program in NAME.findall(file.read()):
+                found.setdefault(suite or NEEDS_PROGRAMS, []).append(test or program)
+    return found
+
+
+def linked_tests(elf):
+    """How many self-tests are in the kernel: the linker has collected a pointer to each."""
+    symbols = subprocess.run(['nm', elf], check=True, capture_output=True, text=True).stdout
+    place = {name: int(at, 16) for at, name in PLACE.findall(symbols)}
+    return (place['__selftests_end'] - place['__selftests_begin']) // 4
+
+
+def programs(count):
+    with open(guest.PROGRAMS, encoding='utf-8') as file:
+        return [option for name in file.read().split()[:count] for option in ('--module', name)]
+
+
+def boot(elf, name, machine, modules, where):
+    """Boots one; what is wrong with that, or nothing; and whether it was skipped."""
+    log = f'{LOGS}/{name}.log'
+    command = ['scripts/run-qemu', *machine, *where, *modules, '--append', f'selftest={name} exit', elf]
+    status = run_program(command, log, LIMIT)
+    text = read_log(log)
+    report = ktap.parse(text)
+    if status != 33:
+        return f'the status is {status}; see {log}', False
+    if report.tests != [name] or report.errors:
+        return f'{report.tests} ran: {"; ".join(report.errors)}', False
+    return None, report.skipped == 1
+
+
+def run(elf, names, machine, where, kinds):
+    result = Result()
+    for kind, count in kinds.items():
+        modules = programs(count)
+        for name in names:
+            problem, skipped = boot(elf, name, machine, modules, where)
+            if problem is None and skipped:
+                result.skipped += 1
+            else:
+                result.check(problem is None, f'{name} alone with {kind} of the programs: {problem}')
+    return result
+
+
+def check_names(elf):
+    result = Result()
+    known = sum(len(tests) for tests in self_tests().values())
+    result.check(known == linked_tests(elf), f'{known} self-tests were found in the sources, {elf} has {linked_tests(elf)}')
+    return result
+
+
+def tests(where, kernel=guest.DEFAULT_KERNEL, machine=('--mem', '1G', '--smp', '4')):
+    elf = f'build/{kernel}/loft.elf'
+    goals = (elf, guest.PROGRAMS)
+    found, sample = [], []
+    for suite, names in self_tests().items():
+        full = [f'{suite}.{name}' for name in names]
+        kinds = WITH_PROGRAMS if suite == NEEDS_PROGRAMS else USUAL
+        sample += [f'{suite}.{name}' for name in SAMPLE.get(suite, names[-1:])]
+        found.append(Test(f'alone/{suite}', lambda full=full, kinds=kinds: run(elf, full, machine, where, kinds), goals,
+                          len(full) * len(kinds), named=True))
+    found.append(Test('alone/sample', lambda: run(elf, sample, machine, where, {'one': 1}), goals, len(sample)))
+    found.append(Test('alone/names', lambda: check_names(elf), goals))
+    return found
