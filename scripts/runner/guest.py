@@ -5,6 +5,7 @@ tests/guest/matrix.cfg says what the keys of an entry mean.
 import configparser
 import os
 import re
+import shutil
 import subprocess
 
 from . import ktap, memory, readme, verdict
@@ -86,6 +87,21 @@ def module_options(machine):
     return [option for name in names for option in ('--module', name)]
 
 
+def ipxe_folder(machine):
+    """What a network serves: the kernel, its modules and a script for iPXE."""
+    folder = machine.log('network')
+    shutil.rmtree(folder, ignore_errors=True)
+    os.makedirs(folder)
+    shutil.copy(machine.elf, f'{folder}/loft.elf')
+    script = ['#!ipxe', f'kernel loft.elf {machine.append}']
+    for module in module_options(machine)[1::2]:
+        file = shutil.copy(module.split()[0], folder)
+        script.append(f'module {os.path.basename(file)} {module}')
+    with open(f'{folder}/boot.ipxe', 'w', encoding='utf-8') as file:
+        print(*script, 'boot', sep='\n', file=file)
+    return folder
+
+
 def boot_command(machine, where):
     command = ['scripts/run-qemu', '--mem', machine.mem, '--smp', machine.smp] + where
     if machine.program:
@@ -104,6 +120,8 @@ def boot_command(machine, where):
         subprocess.run(['scripts/make-iso', *module_options(machine), '--append', machine.append, machine.elf, iso],
                        check=True)
         return command + ['--iso', iso]
+    if machine.boot == 'ipxe':
+        return command + ['--network', ipxe_folder(machine)]
     if machine.boot == 'shim':
         return command + ['--append', machine.scenario, '--module', f'{machine.elf} {machine.append}',
                           *(module_options(machine) if machine.modules is not None else []), SHIM]
