@@ -137,13 +137,14 @@ const char* why_no_io_apic(PhysAddr address) {
     return nullptr;
 }
 
-// False: there is none, and nothing but its page was touched.
-bool use_io_apic(PhysAddr address) {
+// Starts the I/O APIC at an address, all its inputs masked; false if there is none.
+bool init_io_apic(PhysAddr address) {
     const char* problem = why_no_io_apic(address);
     if (problem == nullptr) {
         const VirtAddr page = fixmap_set(layout::Fix::ioapic, address.pfn(), kernel_prot.device);
-        if (io_apic_answers(page + address.page_offset())) {
-            irq_use_io_apic(topology, address, page + address.page_offset());
+        const VirtAddr registers = page + address.page_offset();
+        if (io_apic_answers(registers)) {
+            io_apic_init(registers);
             return true;
         }
         fixmap_clear(layout::Fix::ioapic);
@@ -151,6 +152,26 @@ bool use_io_apic(PhysAddr address) {
     }
     log(LogLevel::warn, "irq", "the firmware names an I/O APIC at {}: {}; not used", address, problem);
     return false;
+}
+
+// Without an interrupt for the PIT nothing may tick: then the 8259s, where it always arrives, are the better ones.
+bool use_io_apic(PhysAddr address) {
+    if (!init_io_apic(address)) return false;
+    if (topology.isa_line(kTimerIrq).gsi < io_apic_inputs()) {
+        irq_use_io_apic(topology, address);
+        return true;
+    }
+    log(LogLevel::warn, "irq", "the firmware gives the timer none of the {} inputs of the I/O APIC at {}: not used",
+        io_apic_inputs(), address);
+    fixmap_clear(layout::Fix::ioapic);
+    return false;
+}
+
+// What ran before may have left an input on, and its device goes on asking.
+void mask_io_apic(PhysAddr address) {
+    if (!init_io_apic(address)) return;
+    log(LogLevel::info, "irq", "I/O APIC at {}: {} inputs, all masked", address, io_apic_inputs());
+    fixmap_clear(layout::Fix::ioapic);
 }
 
 } // namespace
@@ -167,6 +188,8 @@ void read_topology() {
     count(topology.unreachable_cpus, "CPUs have an APIC id above 254: not used");
     count(topology.surplus_cpus, "CPUs are more than this kernel is made for: not used");
 
+    for (const PhysAddr address : topology.other_io_apics)
+        mask_io_apic(address);
     for (const CpuTopology::IoApic& io_apic : topology.io_apics)
         if (use_io_apic(io_apic.address)) return;
     log(LogLevel::notice, "irq", "no I/O APIC: interrupts come through the 8259s");

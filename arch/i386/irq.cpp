@@ -8,6 +8,7 @@
 #include "arch/i386/pic.hpp"
 #include "arch/i386/topology.hpp"
 
+#include <algorithm>
 #include <array>
 
 namespace loft {
@@ -28,36 +29,28 @@ void leave_pic_mode() {
     out8(kImcrData, 0x01);
 }
 
+// An input belongs to the first interrupt that the firmware puts there; the timer is the first of all.
 void route(const CpuTopology& topology, u32 irq) {
-    u32 gsi = irq;
-    LineMode mode;
-    for (const CpuTopology::Override& over : topology.overrides) {
-        if (over.irq == irq) {
-            gsi = over.gsi;
-            mode = over.mode;
-            break;
-        }
-        if (over.gsi == irq) gsi = kNowhere; // somebody else has this input
-    }
-    input_of[irq] = gsi < io_apic_inputs() ? gsi : kNowhere;
-    if (input_of[irq] != kNowhere) io_apic_route(gsi, mode, lapic_id(), irq_vector(irq));
+    const CpuTopology::IsaLine line = topology.isa_line(irq);
+    if (line.gsi >= io_apic_inputs() || std::find(input_of.begin(), input_of.end(), line.gsi) != input_of.end()) return;
+    input_of[irq] = line.gsi;
+    io_apic_route(line.gsi, line.mode, lapic_id(), irq_vector(irq));
 }
 
 } // namespace
 
 void irq_init() { pic_init(); }
 
-void irq_use_io_apic(const CpuTopology& topology, PhysAddr address, VirtAddr registers) {
-    io_apic_init(registers);
+void irq_use_io_apic(const CpuTopology& topology, PhysAddr address) {
     input_of.fill(kNowhere);
     for (u32 irq = 0; irq < kIrqs; ++irq)
         if (irq != kCascade) route(topology, irq);
     for (const CpuTopology::NmiSource& nmi : topology.nmi_sources)
-        if (nmi.gsi < io_apic_inputs()) io_apic_route_nmi(nmi.gsi, nmi.mode, lapic_id());
+        if (nmi.gsi < io_apic_inputs() && nmi.gsi != input_of[kTimerIrq]) io_apic_route_nmi(nmi.gsi, nmi.mode, lapic_id());
     if (topology.has_imcr) leave_pic_mode();
     lapic_leave_virtual_wire(topology); // all inputs of the 8259s are masked
     through_io_apic = true;
-    log(LogLevel::info, "irq", "I/O APIC at {}: {} inputs, the timer is on {}", address, io_apic_inputs(), input_of[0]);
+    log(LogLevel::info, "irq", "I/O APIC at {}: {} inputs, the timer is on {}", address, io_apic_inputs(), input_of[kTimerIrq]);
 }
 
 const char* irq_controller() { return through_io_apic ? "I/O APIC" : "8259"; }

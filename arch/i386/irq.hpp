@@ -13,10 +13,12 @@ struct CpuTopology;
 // Boot CPU, once.
 void irq_init();
 
-// The I/O APIC that ISA interrupts arrive at, one of the topology's: its registers are mapped, uncached, and it answers.
-// All its inputs are masked then, and the 8259s have nothing more to say. Without this call the 8259s stay. Needs
+constexpr u32 kTimerIrq = 0;
+
+// ISA interrupts arrive at the I/O APIC that io_apic_init was called for, which is at `address` and has an input for the
+// timer. All its inputs are masked then, and the 8259s have nothing more to say. Without this call the 8259s stay. Needs
 // lapic_init; interrupts are off; nothing is unmasked yet. Boot CPU, once.
-void irq_use_io_apic(const CpuTopology& topology, PhysAddr address, VirtAddr registers);
+void irq_use_io_apic(const CpuTopology& topology, PhysAddr address);
 
 // "I/O APIC" or "8259".
 const char* irq_controller();

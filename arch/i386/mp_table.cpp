@@ -107,10 +107,11 @@ class Reading {
         if (std::memcmp(e.name, "ISA   ", 6) == 0) isa_bus_ = e.id;
     }
     // The tables number no global interrupts: the inputs of the first I/O APIC are the first ones, which
-    // is where the ISA interrupts are. The others are not needed.
+    // is where the ISA interrupts are. The others come somewhere behind it.
     void add(const IoApicEntry& e) {
-        if (!(e.flags & IoApicEntry::kUsable) || !topology_.io_apics.empty()) return;
-        topology_.add_io_apic({e.id, PhysAddr{u64{e.address}}, 0});
+        constexpr u32 kBehindTheFirst = 1;
+        if (!(e.flags & IoApicEntry::kUsable)) return;
+        topology_.add_io_apic({e.id, PhysAddr{u64{e.address}}, topology_.io_apics.empty() ? 0 : kBehindTheFirst});
     }
     void add(const InterruptEntry& e) {
         if (e.type == InterruptEntry::kLocal) {

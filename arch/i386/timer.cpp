@@ -28,7 +28,6 @@ constexpr u32 kFastestKhz = 6'000'000; // before it is measured: a wait is not s
 constexpr u32 kMostReads = 300'000;    // of a clock; the PIT takes three port accesses each: a second or so on a real machine
 constexpr u32 kFirstReads = 1000;      // by then it has moved, or it stands still
 constexpr u32 kMostRtcMs = 2500;       // two of its seconds and some more
-constexpr u32 kTickIrq = 0;
 constexpr u32 kLooksPerMs = 500; // of a wait with a deadline: less than a processor at its usual speed makes
 
 constinit u32 khz = 0;
@@ -158,14 +157,14 @@ void on_lapic_tick(TrapFrame& frame) {
     if (lapic_clocks_per_tick != 0) lapic_timer_start_periodic(lapic_clocks_per_tick);
 }
 void on_pit_tick(TrapFrame& frame) {
-    irq_eoi(kTickIrq);
+    irq_eoi(kTimerIrq);
     if (drop_late_tick()) return;
     // To the others it is as if their own timer had ticked.
     hal::online_cpus().without(hal::this_cpu()).for_each([](CpuId cpu) {
         lapic_send(cpu_lapic_id(cpu), IpiKind::fixed, vector::lapic_timer);
     });
     count_tick(frame);
-    if (!irq_has_pending(kTickIrq)) return;
+    if (!irq_has_pending(kTimerIrq)) return;
     tick_count.store<&TickCount::late>(1);
     pit_start_tick(kPitHz / kTicksPerSecond);
 }
@@ -180,9 +179,9 @@ void start_tick() {
             refuse("nothing can tick here: the local APIC's timer does not count, and neither does the PIT (8254). Switch one of "
                    "them on");
         source = "pit";
-        trap_set_handler(irq_vector(kTickIrq), on_pit_tick);
+        trap_set_handler(irq_vector(kTimerIrq), on_pit_tick);
         pit_start_tick(kPitHz / kTicksPerSecond);
-        irq_unmask(kTickIrq);
+        irq_unmask(kTimerIrq);
     }
 }
 
@@ -207,13 +206,13 @@ TickPause::TickPause() {
     if (lapic_clocks_per_tick != 0)
         lapic_timer_stop();
     else
-        irq_mask(kTickIrq);
+        irq_mask(kTimerIrq);
 }
 TickPause::~TickPause() {
     if (lapic_clocks_per_tick != 0)
         lapic_timer_start_periodic(lapic_clocks_per_tick);
     else
-        irq_unmask(kTickIrq);
+        irq_unmask(kTimerIrq);
 }
 
 u32 tsc_khz() { return khz; }

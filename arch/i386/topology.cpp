@@ -23,10 +23,24 @@ void CpuTopology::add_cpu(u32 lapic_id, bool enabled) {
 
 void CpuTopology::add_io_apic(const IoApic& io_apic) {
     ++io_apics_listed;
-    if (io_apic.first_gsi != 0) return;
+    if (io_apic.first_gsi != 0) {
+        const auto others = other_io_apics.view();
+        if (std::find(others.begin(), others.end(), io_apic.address) == others.end())
+            static_cast<void>(other_io_apics.add(io_apic.address)); // more than a board with all CPUs has
+        return;
+    }
     for (const IoApic& known : io_apics)
         if (known.address == io_apic.address) return;
     static_cast<void>(io_apics.add(io_apic)); // eight that claim the same inputs are enough to try
+}
+
+CpuTopology::IsaLine CpuTopology::isa_line(u32 irq) const {
+    IsaLine line{irq, {}};
+    for (const Override& over : overrides) {
+        if (over.irq == irq) return {over.gsi, over.mode};
+        if (over.gsi == irq) line.gsi = IsaLine::kNowhere;
+    }
+    return line;
 }
 
 void CpuTopology::add_override(const Override& over) {

@@ -265,6 +265,38 @@ TEST_CASE("firmware: the MADT's lists have no end that matters", "[firmware]") {
     CHECK(topology.local_nmis.size() == 2);
     CHECK(topology.io_apics_listed == 300);
     CHECK(topology.io_apics.size() == 8);
+    CHECK(topology.other_io_apics.size() == 32);
+}
+
+TEST_CASE("firmware: an ISA interrupt is where an override says, and on no input that another one was given", "[firmware]") {
+    qemu_machine();
+    Bytes entries;
+    entries << std::initializer_list<u32>{2, 10, 0, 0, 99, 0, 0, 0, 0, 0};
+    entries << std::initializer_list<u32>{2, 10, 0, 9, 5, 0, 0, 0, 0x0d, 0};
+    entries << std::initializer_list<u32>{2, 10, 0, 5, 20, 0, 0, 0, 0, 0};
+    entries << std::initializer_list<u32>{2, 10, 0, 3, 7, 0, 0, 0, 0, 0};
+    use_madt(entries);
+    const CpuTopology topology = look();
+    CHECK(topology.isa_line(0).gsi == 99);
+    CHECK(topology.isa_line(9).gsi == 5);
+    CHECK(topology.isa_line(9).mode.level());
+    CHECK(topology.isa_line(5).gsi == 20); // its own override counts, before and behind the other one
+    CHECK(topology.isa_line(7).gsi == CpuTopology::IsaLine::kNowhere);
+    CHECK(topology.isa_line(8).gsi == 8);
+    CHECK_FALSE(topology.isa_line(8).mode.level());
+}
+
+TEST_CASE("firmware: the I/O APICs without ISA interrupts are listed, each once", "[firmware]") {
+    qemu_machine();
+    Bytes entries;
+    for (const u32 page : {0u, 1u, 2u, 1u})
+        entries << std::initializer_list<u32>{1, 12, page, 0, 0, page << 4, 0xc0, 0xfe, 24 * page, 0, 0, 0};
+    use_madt(entries);
+    const CpuTopology topology = look();
+    REQUIRE(topology.io_apics.size() == 1);
+    REQUIRE(topology.other_io_apics.size() == 2);
+    CHECK(topology.other_io_apics[0] == PhysAddr{u64{0xfec0'1000}});
+    CHECK(topology.other_io_apics[1] == PhysAddr{u64{0xfec0'2000}});
 }
 
 TEST_CASE("firmware: an entry without a length ends the table, and what came before it counts", "[firmware]") {

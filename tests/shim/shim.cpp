@@ -530,6 +530,31 @@ void io_apic_on_lapic(Forged&) { io_apic_at(0xfee00000); }
 void io_apic_nowhere(Forged&) { io_apic_at(0xfe000000); }
 void io_apic_in_rom(Forged&) { io_apic_at(0xfffc0000); }
 void no_io_apic(Forged&) { use_madt(begin_madt()); }
+void timer_beyond_io_apic(Forged&) {
+    Madt madt = begin_madt();
+    madt.io_apic(0xfec00000, 0);
+    madt.entry(2, 10, 0, 0, 99, 0, 0, 0, 0, 0);
+    use_madt(madt);
+}
+// Another interrupt, and an NMI, are said to be where the timer is.
+void timer_shares_input(Forged&) {
+    Madt madt = begin_madt();
+    madt.io_apic(0xfec00000, 0);
+    madt.entry(3, 8, 0, 0, 2, 0, 0, 0);
+    madt.entry(2, 10, 0, 9, 2, 0, 0, 0, 0x0d, 0);
+    madt.entry(2, 10, 0, 0, 2, 0, 0, 0, 0, 0);
+    use_madt(madt);
+}
+// All inputs of an I/O APIC that has no ISA interrupts are on.
+void io_apic_left_on(Forged&) {
+    Madt madt = begin_madt();
+    madt.io_apic(0xfec00000, 24);
+    use_madt(madt);
+    for (u32 input = 0; input != 24; ++input) {
+        *at<volatile u32>(0xfec00000) = 0x10 + 2 * input;
+        *at<volatile u32>(0xfec00010) = 0xa0 + input;
+    }
+}
 
 // One that is not there, one that is not the first, and at last the right one.
 void io_apic_is_the_third(Forged&) {
@@ -601,6 +626,9 @@ constexpr Scenario kScenarios[] = {
     {"io-apic-is-the-third", io_apic_is_the_third},
     {"no-io-apic", no_io_apic},
     {"madt-of-everything", madt_of_everything},
+    {"timer-beyond-io-apic", timer_beyond_io_apic},
+    {"timer-shares-input", timer_shares_input},
+    {"io-apic-left-on", io_apic_left_on},
 };
 
 // The truth, as QEMU told it, with a small module of the shim's own.
