@@ -11,7 +11,7 @@ COM1            equ 0x3F8
 LSR             equ COM1 + 5                ; line status; bit 5: the transmitter takes another byte
 LSR_READY       equ 1 << 5
 LSR_ALL_SENT    equ 1 << 6
-POLLS           equ 20000                   ; a UART that is not ready by then is not there
+POLLS           equ 5000000                 ; in all: seconds. A reader that sleeps longer is not there
 DEBUG_PORT      equ 0xE9
 EXIT_PORT       equ 0xF4
 BOCHS_PORT      equ 0x8900                  ; takes the word "Shutdown"
@@ -100,7 +100,7 @@ refuse_print:
         jmp     refuse_print
 .done:  ret
 
-; AL: a byte for COM1. Changes ECX, EDX, AH.
+; AL: a byte for COM1. Changes EDX, AH.
 send:
         push    eax
         mov     ah, LSR_READY
@@ -110,16 +110,21 @@ send:
         out     dx, al
         ret
 
-; AH: a bit of the line status. Changes AL, ECX, EDX.
+; AH: a bit of the line status. Changes AL, EDX.
 wait_for_uart:
-        mov     ecx, POLLS
         mov     edx, LSR
 .wait:  in      al, dx
         test    al, ah
         jnz     .done
-        dec     ecx
-        jnz     .wait
+        cmp     dword [polls_left], 0
+        je      .done
+        dec     dword [polls_left]
+        jmp     .wait
 .done:  ret
+
+        align   4
+polls_left:
+        dd      POLLS
 
 ; Register and value: no interrupts, divisor 1 (115200 baud), 8N1, FIFOs on and empty, DTR and RTS.
 uart_setup:

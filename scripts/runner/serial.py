@@ -66,6 +66,36 @@ def absent_reader(where):
     return result
 
 
+def refusal(where):
+    """A refusal before C++, and a reader that has not yet taken what came before it."""
+    log = f'{LOGS}/serial-refusal.log'
+    result = Result(log=log)
+    os.makedirs(LOGS, exist_ok=True)
+    reader, writer = os.pipe()
+    before = b'-' * fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, SMALLEST_PIPE)
+    os.write(writer, before)
+    command = ['scripts/run-qemu', *where, '--mem', '64M', '--cpu', 'pentium2,-pae', '--timeout', str(TIMEOUT), ELF]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=writer, start_new_session=True)
+    running.add(process)
+    try:
+        os.close(writer)
+        time.sleep(2)
+        with open(reader, 'rb') as pipe:
+            text = pipe.read()
+        status = process.wait()
+    finally:
+        kill(process)
+        running.discard(process)
+    with open(log, 'wb') as file:
+        file.write(text)
+    result.check(status == 39, f'the status is {status}, not 39')
+    result.check(text.startswith(before), 'what was in the pipe before is not there')
+    result.check(re.fullmatch(rb'loft: cannot start: .*\. *\r\n', text[len(before):], re.DOTALL),
+                 f'the refusal that arrived is {text[len(before):]}')
+    return result
+
+
 def tests(where):
     return [Test('guest/serial-sleeping-reader', lambda: sleeping_reader(where), (ELF,)),
-            Test('guest/serial-absent-reader', lambda: absent_reader(where), (ELF,), TIMEOUT)]
+            Test('guest/serial-absent-reader', lambda: absent_reader(where), (ELF,), TIMEOUT),
+            Test('guest/serial-refusal', lambda: refusal(where), (ELF,), TIMEOUT)]
