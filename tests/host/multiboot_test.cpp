@@ -284,6 +284,14 @@ TEST_CASE("multiboot: what is left in fields that loft does not read is covered,
     CHECK(is_covered(0x28'0000, 0x28'0000 + 640 * 480));
 }
 
+TEST_CASE("multiboot: each of the two parts of a.out symbols begins with its length", "[multiboot]") {
+    Loader loader = simple();
+    loader.info.flags = MULTIBOOT_INFO_AOUT_SYMS;
+    loader.info.u.aout_sym = {0x100, 0x80, 0x25'0000, 0};
+    read_all(loader.place());
+    CHECK(is_covered(0x25'0000, 0x25'0000 + 4 + 0x100 + 4 + 0x80));
+}
+
 TEST_CASE("multiboot: a module list, or a map, that cannot be right is refused", "[multiboot][refuse]") {
     Loader loader = simple();
     u32 at = loader.place();
