@@ -187,9 +187,10 @@ void note_symbols(const multiboot_info_t& info) {
         u32 name, type, flags, addr, offset, size, link, info, align, entry_size;
     } section;
     constexpr u32 kMaxSections = 0xff00; // SHN_LORESERVE
+    constexpr u32 kAlloc = 1 << 1;       // SHF_ALLOC: a part of loft, which is noted as a whole; its address is virtual
     if (table.size < sizeof section || table.num >= kMaxSections) return;
     for (u32 i = 0; i != table.num; ++i)
-        if (read(table.addr + u64{i} * table.size, &section, sizeof section))
+        if (read(table.addr + u64{i} * table.size, &section, sizeof section) && !(section.flags & kAlloc))
             note_piece(section.addr, section.size, "section");
 }
 

@@ -259,10 +259,13 @@ TEST_CASE("multiboot: what is left in fields that loft does not read is covered,
     info.flags = MULTIBOOT_INFO_ELF_SHDR | MULTIBOOT_INFO_DRIVE_INFO | MULTIBOOT_INFO_CONFIG_TABLE |
                  MULTIBOOT_INFO_BOOT_LOADER_NAME | MULTIBOOT_INFO_APM_TABLE | MULTIBOOT_INFO_VBE_INFO |
                  MULTIBOOT_INFO_FRAMEBUFFER_INFO;
-    u32 sections[2][10]{};
+    u32 sections[3][10]{};
     sections[1][3] = 0x25'0000; // address and size
     sections[1][5] = 0x1234;
-    info.u.elf_sec = {2, sizeof sections[0], loader.put(sections, sizeof sections), 0};
+    sections[2][2] = 1 << 1; // SHF_ALLOC: in loft's image, at a virtual address
+    sections[2][3] = 0x34'0000;
+    sections[2][5] = 0x1000;
+    info.u.elf_sec = {3, sizeof sections[0], loader.put(sections, sizeof sections), 0};
     const u8 table[600]{0x10};
     info.drives_addr = loader.put(table, 100);
     info.drives_length = 100;
@@ -281,6 +284,7 @@ TEST_CASE("multiboot: what is left in fields that loft does not read is covered,
     for (const Piece& piece : loader.pieces)
         CHECK(is_covered(piece.begin, piece.begin + piece.bytes));
     CHECK(is_covered(0x25'0000, 0x25'1234));
+    CHECK_FALSE(is_covered(0x34'0000, 0x34'1000));
     CHECK(is_covered(0x28'0000, 0x28'0000 + 640 * 480));
 }
 
