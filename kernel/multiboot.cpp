@@ -270,7 +270,7 @@ u64 find_room(const Loader& loader, u64 at, u64 limit, u64 bytes) {
         });
         if (next == at) {
             u64 covered = at;
-            for (bool further = true; further;) {
+            for (bool further = true; further && covered < at + bytes;) {
                 further = false;
                 next = ~u64{0}; // where memory goes on behind a gap
                 loader.each_range([&](const FirmwareRange& range) {

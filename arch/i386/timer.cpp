@@ -65,7 +65,11 @@ Counters counters() { return {read_tsc(), lapic_ready() ? lapic_timer_left() : 0
 // From `begin` to now, in which `passed` of a clock of `khz` have gone by.
 Rates rates_since(const Counters& begin, u32 passed, u32 khz) {
     const Counters now = counters();
-    const auto rate = [&](u64 count) { return divide(count * khz, passed); };
+    // More than 32 bits are no frequency: the machine stood still for seconds, and only this counter went on.
+    const auto rate = [&](u64 count) {
+        const u64 ticks = count * khz;
+        return ticks >> 32 < passed ? divide(ticks, passed) : ~u32{0};
+    };
     return {rate(now.tsc - begin.tsc), rate(begin.lapic - now.lapic)};
 }
 
