@@ -274,9 +274,15 @@ void give_back_resources(Process& process) {
     space->put();
 }
 
-// Linux does the same for the words that pthread_join waits for.
-void announce_end(UserAddr word) {
+// For the other threads: pthread_join waits for these words. The last one leaves them alone, as on Linux: only other
+// programs could see it.
+void announce_end(const UserThread& me) {
+    const UserAddr word = me.clear_tid;
     if (word.value() == 0) return;
+    {
+        const SpinGuard guard{family};
+        if (me.process->threads == &me && me.next == nullptr) return;
+    }
     if (put_user<u32>(word, 0)) static_cast<void>(futex_wake(word, 1, true));
 }
 
@@ -374,7 +380,7 @@ void process_end(WaitStatus status) { process_kill(*current_process(), status); 
 void thread_leave(WaitStatus status) {
     UserThread& me = *current_user_thread();
     Process& process = *me.process;
-    announce_end(me.clear_tid);
+    announce_end(me);
     {
         const IrqGuard same_cpu;
         thread_self()->user = nullptr;
@@ -481,6 +487,7 @@ SysResult process_fork(const TrapFrame& frame, const CloneArguments& arguments) 
     {
         const SpinGuard guard{family};
         unlink(parent.children, *child);
+        wake_threads(parent); // one may wait for this child by now
     }
     child->files.close_all();
     return give_up(Errno::again);
@@ -552,12 +559,13 @@ WaitResult process_wait_child(int pid, WaitFor what, bool may_sleep) {
 
 namespace {
 
-// `family` is held. What has ended and was not waited for has its first thread still, and nothing happens to that.
+// `family` is held. The first thread of a process is there as long as the process, also when it has left; then nothing
+// happens to it.
 bool has_thread(const Process& process, u32 tid, UserThread*& thread) {
     thread = process.threads;
     while (thread != nullptr && thread->tid != tid)
         thread = thread->next;
-    return thread != nullptr || (process.zombie && tid == process.pid);
+    return thread != nullptr || (process.left != nullptr && tid == process.pid);
 }
 
 } // namespace

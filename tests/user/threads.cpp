@@ -1,6 +1,8 @@
 // Threads: one memory, a tid and a stack for each; they come and go, and leave together.
 #include "tests/user/user.hpp"
 
+#include <initializer_list>
+
 namespace {
 
 volatile u32 sum = 0, started = 0;
@@ -117,5 +119,32 @@ int main(int, char**) {
                  sys::exit(0);
              }),
              3 << 8);
+    // It is there as long as the process then: a signal may be sent to it, and nothing comes of that.
+    const int left = in_child([] {
+        static volatile u32 here = 1;
+        static u32 pid;
+        pid = static_cast<u32>(sys::getpid());
+        static Thread thread;
+        auto later = [] {
+            while (here != 0)
+                sys::yield();
+            sys::sleep_ms(20);
+            for (const u32 signal : {0u, 15u, 9u}) {
+                CHECK_EQ(sys::call(270, pid, pid, signal), 0); // tgkill
+                CHECK_EQ(sys::call(238, pid, signal), 0);      // tkill
+            }
+            CHECK_EQ(sys::call(238, pid, 65), -kEinval);
+            sys::exit_group(failures != 0 ? 1 : 3);
+        };
+        sys::call(258, sys::word(&here)); // set_tid_address
+        REQUIRE(start(thread, later));
+        sys::exit(0);
+    });
+    CHECK_EQ(left, 3 << 8);
+    // What set_tid_address names is for the other threads: the last one leaves it alone.
+    auto* const shared = reinterpret_cast<volatile u32*>(new_memory(kPage, sys::kShared | sys::kAnonymous));
+    *shared = 5;
+    CHECK_EQ(in_child([&] { sys::call(258, sys::word(shared)); }), 0);
+    CHECK_EQ(*shared, 5);
     return 0;
 }
