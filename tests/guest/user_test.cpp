@@ -282,6 +282,12 @@ PROGRAM(copy_on_write, "cow", "6", total_free_mib() > 64 ? "64" : "16")
 PROGRAM(shared_memory, "shared")
 PROGRAM(pipes, "pipes")
 PROGRAM(munmap_against_copies, "races", selftest::full() ? "5000" : "200")
+// How much of what there is at one time depends on the moment, and caches keep a slab: so they see some of it before.
+SELFTEST(user, any_call_from_any_thread) {
+    if (const char* why = needs_program("anything")) SKIP(why);
+    static_cast<void>(run("anything", {}, "1", "3"));
+    expect_success("anything", "1001", selftest::full() ? "150" : "8");
+}
 PROGRAM(futexes, "futexes")
 PROGRAM(threads, "threads")
 PROGRAM(thread_local_storage, "tls")

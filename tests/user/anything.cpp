@@ -1,0 +1,164 @@
+// Every call, at random, from several threads of a program that shares its memory with its parent copy on write, until
+// that program ends by itself or is killed: the kernel stands, the parent's memory is what it was, and everything comes
+// back.
+//     anything [SEED [ROUNDS]]
+#include "tests/user/user.hpp"
+
+#include <iterator>
+
+namespace {
+
+constexpr u32 kThreads = 5, kPages = 24, kWords = kPage / 4;
+u8* arena;  // private to each program; the parent has its own mark in each page
+u8* shared; // the same memory for all
+u32 first_seed = 1;
+
+struct Random {
+    u32 state;
+    u32 below(u32 end) {
+        state = state * 1'664'525 + 1'013'904'223;
+        return (state >> 8) % end;
+    }
+    bool one_in(u32 n) { return below(n) == 0; }
+};
+
+u32 mark(u32 page) { return 0x5eed'0000 + page; }
+
+// Those that make memory come and go are there more often. Not among them: the end of a thread or a program, which
+// would come too soon, new ones, which must know what to do, and signals, which must not go to others.
+constexpr u8 kCalls[]{3,   4,   5,   6,   7,   13,  20,  33,  42,  42,  45,  54,  64,  78,  85,  91,  91, 91,
+                      114, 122, 125, 125, 125, 146, 158, 162, 174, 175, 191, 192, 192, 192, 197, 224, 240};
+constexpr u16 kMore[]{240, 240, 240, 243, 258, 265, 266, 267, 295, 305, 331, 340,
+                      355, 383, 403, 406, 407, 422, 422};
+
+u32 address(Random& random) {
+    const u32 page = random.below(kPages) * kPage;
+    u8* const base = random.one_in(3) ? shared : arena;
+    return reinterpret_cast<u32>(base) + page + (random.one_in(2) ? random.below(kWords) * 4 : 0);
+}
+
+u32 argument(Random& random) {
+    switch (random.below(10)) {
+    case 0:
+        return random.below(16);
+    case 1:
+        return random.below(8) * kPage;
+    case 2:
+        return 1u << random.below(32);
+    case 3:
+        return 0;
+    case 4:
+        return ~random.below(4);
+    default:
+        return address(random);
+    }
+}
+
+// One that does what it is for more often than chance would have it.
+int sensible(Random& random) {
+    using namespace sys;
+    const u32 at = address(random) & ~(kPage - 1), bytes = (1 + random.below(6)) * kPage, word = address(random);
+    constexpr u32 kFutexes[]{0, 1, 3, 4, 5, 9, 10};
+    switch (random.below(9)) {
+    case 0:
+        return call(91, at, random.one_in(2) ? kPage : bytes);
+    case 1:
+    case 2: {
+        constexpr u32 kGrowsDown = 0x100, kPopulate = 0x8000;
+        u32 flags = (random.one_in(4) ? kShared : kPrivate) | kAnonymous | kFixed;
+        if (random.one_in(4)) flags |= kGrowsDown;
+        if (random.one_in(4)) flags |= kPopulate;
+        return call6(192, at, bytes, random.one_in(8) ? random.below(8) : 3, flags, ~0u, 0);
+    }
+    case 3:
+        return call(125, at, bytes, random.below(8) | (random.one_in(6) ? 0x0100'0000u : 0u));
+    case 4: {
+        const TimeSpec limit{0, random.below(3'000'000)};
+        const u32 operation = kFutexes[random.below(std::size(kFutexes))] | (random.one_in(2) ? 128u : 0u);
+        const bool waits = operation % 128 == 0 || operation % 128 == 9;
+        return call6(240, word, operation, random.below(3), waits ? sys::word(&limit) : random.below(4),
+                     address(random), random.one_in(2) ? random.below(3) : ~0u);
+    }
+    case 5:
+        return call(random.one_in(2) ? 3 : 4, random.below(16), word, random.below(3 * kPage));
+    case 6: {
+        const u32 pieces[]{address(random), random.below(kPage), address(random), random.below(2 * kPage)};
+        return call(146, random.below(16), sys::word(pieces), 2);
+    }
+    case 7: { // a thread without a stack of its own would do no good
+        const int pid = call(120, random.one_in(2) ? 17 : 17 | 0x10'0000 | 0x100'0000, 0, word, 0, address(random));
+        if (pid == 0) {
+            store<u32>(word, 7); // a copy, or no such memory
+            exit_group(0);
+        }
+        return pid;
+    }
+    default: {
+        const TimeSpec time{0, random.below(2'000'000)};
+        return nanosleep(&time);
+    }
+    }
+}
+
+void run(u32 seed) {
+    Random random{seed * 2'654'435'761u + 12'345};
+    for (u32 i = 0; i < 600; ++i) {
+        if (random.one_in(2)) {
+            sensible(random);
+        } else if (random.one_in(300)) {
+            sys::call(270, static_cast<u32>(sys::getpid()), static_cast<u32>(sys::gettid()), random.below(66));
+        } else {
+            const u32 which = random.below(std::size(kCalls) + std::size(kMore));
+            const u32 number = which < std::size(kCalls) ? kCalls[which] : kMore[which - std::size(kCalls)];
+            sys::call6(number, argument(random), argument(random), argument(random), argument(random), argument(random),
+                       argument(random));
+        }
+    }
+}
+
+[[noreturn]] void child(u32 seed) {
+    for (u32 file = 0; file < 3; ++file)
+        sys::close(file); // nothing is to be said from here
+    int files[2];
+    sys::pipe(files);
+    sys::call(331, sys::word(files), 04000); // O_NONBLOCK
+    static Thread threads[kThreads];
+    static u32 seeds[kThreads];
+    for (u32 i = 0; i < kThreads; ++i) {
+        seeds[i] = seed * kThreads + i;
+        if (!threads[i].start([](void* mine) { run(*static_cast<u32*>(mine)); }, &seeds[i])) break;
+    }
+    run(seed + 77'777);
+    sys::exit_group(0);
+}
+
+} // namespace
+
+int main(int argc, char** argv) {
+    if (argc > 1) first_seed = number_of(argv[1]);
+    const u32 rounds = argc > 2 ? number_of(argv[2]) : 20;
+    arena = new_memory(kPages * kPage);
+    shared = new_memory(kPages * kPage, sys::kShared | sys::kAnonymous);
+    u32 faults = 0;
+    for (u32 round = 0; round < rounds; ++round) {
+        for (u32 page = 0; page < kPages; ++page)
+            for (u32 at = 0; at < kPage; at += 512)
+                store<u32>(reinterpret_cast<u32>(arena) + page * kPage + at, mark(page));
+        Random random{first_seed + round};
+        const int pid = sys::fork();
+        if (pid == 0) child(first_seed + round);
+        REQUIRE(pid > 0);
+        sys::sleep_ms(5 + random.below(60));
+        sys::call(270, static_cast<u32>(pid), static_cast<u32>(pid), 9);
+        int status = -1;
+        REQUIRE(sys::waitpid(pid, &status) == pid);
+        faults += (status & 0x7f) == kSegv;
+        u32 wrong = 0;
+        for (u32 page = 0; page < kPages; ++page)
+            for (u32 at = 0; at < kPage; at += 512)
+                wrong += load<u32>(reinterpret_cast<u32>(arena) + page * kPage + at) != mark(page);
+        CHECK_EQ(wrong, 0);
+    }
+    Line{} << rounds << " rounds, " << faults << " ended by a fault";
+    return 0;
+}
