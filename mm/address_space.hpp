@@ -65,8 +65,8 @@ class AddressSpace {
     Status unmap(VirtAddr begin, u32 bytes);
     // Every page of the range belongs to an area that is no guard, else not_found or no_access and nothing is changed.
     // Errors: also invalid, no_memory. Preemptible context. Cost: one flush if rights were taken away. Source:
-    // mprotect(2). `down`: from the beginning of the area on in which `begin` lies, which must be one that grows down;
-    // else invalid.
+    // mprotect(2). `down`: from the beginning of the first area in the range on, which must be one that grows down; else
+    // invalid.
     Status protect(VirtAddr begin, u32 bytes, Prot prot, bool down = false);
 
     // The heap begins at this address, rounded up to a page, and is empty. Before others use the space.

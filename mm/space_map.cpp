@@ -91,10 +91,12 @@ Status AddressSpace::protect(VirtAddr begin, u32 bytes, Prot prot, bool down) {
     PageRange range = *pages;
     MutexGuard guard{mutex_};
     if (down) {
-        const UserArea* const area = areas_.reach(begin);
-        if (area == nullptr) return Error::not_found;
-        if (area->kind != MapKind::stack) return Error::invalid;
-        range.begin = area->begin;
+        // Of what is there: nothing grows by this.
+        const UserArea* lowest = nullptr;
+        areas_.each(range, [&](const UserArea& area) { return lowest = &area, false; });
+        if (lowest == nullptr) return Error::not_found;
+        if (lowest->kind != MapKind::stack) return Error::invalid;
+        range.begin = lowest->begin;
     }
     bool has_guard = false;
     if (!areas_.is_mapped(range, has_guard)) return Error::not_found;

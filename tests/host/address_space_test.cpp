@@ -289,6 +289,14 @@ TEST_CASE("space: rights from the lower end of what grows down", "[address_space
     CHECK(p->protect(VirtAddr{2 * kBase}, kPageSize, kRead, true).error() == Error::invalid);
     CHECK(p->protect(VirtAddr{3 * kBase}, kPageSize, kRead, true).error() == Error::not_found);
     user_store(VirtAddr{2 * kBase}, 2);
+    // Below what it has grown to there is nothing yet, and this does not make it grow.
+    CHECK(p->protect(VirtAddr{top - 9 * kPageSize}, 2 * kPageSize, kRead, true).error() == Error::not_found);
+    CHECK(p->protect(VirtAddr{top - 6 * kPageSize}, kPageSize, kRead).error() == Error::not_found);
+    // A range that begins there and ends in it: what is there of it, and all below.
+    REQUIRE(p->protect(VirtAddr{top - 9 * kPageSize}, 6 * kPageSize, kRead, true));
+    CHECK_THROWS_AS(user_store(VirtAddr{top - 4 * kPageSize}, 3), Killed);
+    user_store(VirtAddr{top - 3 * kPageSize}, 3);
+    REQUIRE(p->protect(VirtAddr{top - 5 * kPageSize}, 2 * kPageSize, kReadWrite));
     REQUIRE(p->protect(VirtAddr{top}, kPageSize, kRead, true));
     CHECK(user_load(VirtAddr{top - 5 * kPageSize}) == 1);
     CHECK_THROWS_AS(user_store(VirtAddr{top - 5 * kPageSize}, 3), Killed);
