@@ -5,6 +5,7 @@
 #include "mm/physmap.hpp"
 #include "tests/host/booted.hpp"
 
+#include <algorithm>
 #include <cstring>
 #include <multiboot/multiboot.h>
 #include <optional>
@@ -52,7 +53,7 @@ struct Loader {
 
     u32 put(const void* data, u32 bytes) {
         const u32 here = next;
-        std::memcpy(world.data() + here, data, bytes);
+        std::copy_n(static_cast<const u8*>(data), bytes, world.data() + here);
         pieces.push_back({here, bytes});
         next += bytes;
         return here;
