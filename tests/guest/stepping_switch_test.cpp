@@ -170,15 +170,15 @@ template <typename F> Outcome step_among_others(bool pool, F&& body) {
     return outcome;
 }
 
-void judge(const Outcome& outcome, u32 least_steps) {
+// How many instructions in all says nothing: a CPU that waits with interrupts off for another one may wait long.
+void judge(const Outcome& outcome, u32 least_free) {
     selftest::note(
         "{} instructions, {} of them with interrupts on, {} with a slot held: {} switches, {} migrations, {} "
         "rounds of others",
         outcome.steps, outcome.free_steps, outcome.bound_steps, outcome.switches, outcome.migrations,
         outcome.rounds);
     CHECK(outcome.complete);
-    CHECK_GT(outcome.steps, least_steps);
-    CHECK_GT(outcome.free_steps, outcome.steps / 20);
+    CHECK_GT(outcome.free_steps, least_free);
     CHECK_GT(outcome.switches, outcome.free_steps / 2);
     if (hal::online_cpus().count() > 1) CHECK_GT(outcome.migrations, outcome.loose_steps / 4);
     CHECK_EQ(outcome.unbound, 0u);
@@ -197,7 +197,8 @@ void prepare() {
 
 u32 rounds(u32 quick) { return selftest::full() ? quick * 10 : quick; }
 
-// body(mine, i) for i below n, stepped among others; `least` steps each. With a pool, in which nobody has to wait.
+// body(mine, i) for i below n, stepped among others; at `least` instructions of each the thread can be switched out. With a
+// pool, in which nobody has to wait.
 template <typename Body> void step_rounds(bool pool, u32 n, u32 least, const Body& body) {
     if (const char* why = cannot_step()) SKIP(why);
     prepare();
