@@ -28,13 +28,13 @@ void tlb_flush_local_non_global(hal::Site site) {
     const FlushTime now = time.load();
     tlb_stats.add<&TlbStats::non_global>(1);
     hal::flush_non_global(site);
-    clock_of[hal::this_cpu().value()].set(now);
+    clock_of[hal::this_cpu().value()].raise_to(now);
 }
 
 void tlb_load_root(PhysAddr root) {
     const FlushTime now = time.load();
     hal::load_root(root);
-    clock_of[hal::this_cpu().value()].set(now);
+    clock_of[hal::this_cpu().value()].raise_to(now);
 }
 
 bool tlb_is_clean(CpuId cpu, FlushTime debt) { return clock_of[cpu.value()].load() >= debt; }
@@ -169,12 +169,12 @@ TlbStats tlb_stats_of(CpuId cpu) {
 
 TlbStats tlb_stats_sum() { return sum_of_cpus(tlb_stats_of); }
 
-void tlb_init() { time.set(kFirstTime); }
+void tlb_init() { time.raise_to(kFirstTime); }
 
 void tlb_init_cpu(CpuId cpu) {
     tlb_stats.of(cpu) = TlbStats{};
     // A CPU that starts has an empty TLB.
-    clock_of[cpu.value()].set(time.load());
+    clock_of[cpu.value()].raise_to(time.load());
     idle_of[cpu.value()].store(0);
 }
 

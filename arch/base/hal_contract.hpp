@@ -47,8 +47,8 @@
 //                                                 store (acquire, release)
 //                 increment_is_positive           adds 1 in one instruction: is the signed sum above 0?
 //                 Counter                         64 bits that only grow and never wrap. increment (returns the
-//                                                 new value) and set are one atomic step each; set is for a
-//                                                 counter with one writer, or while nobody else uses it
+//                                                 new value) and raise_to (changes nothing if the value is not
+//                                                 larger) are one atomic step each
 // hal/plain.hpp   Plain<T>                        at most 32 bits; read and written by several CPUs, each
 //                                                 time by one plain instruction: no tearing, no order but
 //                                                 the machine's own (TSO)
@@ -108,7 +108,7 @@ template <typename C>
 concept GrowingCount = requires(C count, const C& shared, u64 value) {
     { shared.load() } -> std::same_as<u64>;
     { count.increment() } -> std::same_as<u64>;
-    count.set(value);
+    count.raise_to(value);
 };
 
 template <typename P>

@@ -108,6 +108,19 @@ SELFTEST(tlb, batch_of_scattered_pages) {
     back.flush();
 }
 
+SELFTEST(tlb, times_only_grow) {
+    hal::Counter count;
+    u64 most = 0;
+    for (const u64 value : {u64{1}, u64{0xffff'ffff}, u64{1}, u64{1} << 32, u64{0xffff'fffe}, u64{5} << 32 | 1, u64{4} << 32 | 9}) {
+        count.raise_to(value);
+        most = std::max(most, value);
+        CHECK(count.load() == most);
+    }
+    count.raise_to(u64{6} << 32 | 0xffff'ffff);
+    CHECK(count.increment() == u64{7} << 32);
+    CHECK(count.load() == u64{7} << 32);
+}
+
 SELFTEST(tlb, batch_costs_what_it_says) {
     const KeepsFreeCounts counts;
     const Scene scene;

@@ -417,6 +417,29 @@ TEST_CASE("tlb clock: loading a root is a flush, and counts as one", "[tlb]") {
     CHECK(kernel.machine.counters(kOther).load_root == 1);
 }
 
+TEST_CASE("tlb clock: it never goes back, although an interrupt flushes in the middle of a flush", "[tlb]") {
+    for (const bool root : {false, true}) {
+        Booted kernel{small(2)};
+        std::vector<FlushTime> paid;
+        bool in_interrupt = false;
+        {
+            sim::ScopedHook hook{[&](sim::Point) {
+                if (in_interrupt) return;
+                in_interrupt = true;
+                paid.push_back(tlb_new_debt());
+                tlb_flush_local_non_global();
+                for (const FlushTime debt : paid)
+                    CHECK(tlb_is_clean(CpuId{0}, debt));
+                in_interrupt = false;
+            }};
+            root ? tlb_load_root(hal::current_root()) : tlb_flush_local_non_global();
+        }
+        CHECK(paid.size() >= 3);
+        for (const FlushTime debt : paid)
+            CHECK(tlb_is_clean(CpuId{0}, debt));
+    }
+}
+
 TEST_CASE("tlb clock: what is taken away during a flush is not what the flush was for", "[tlb]") {
     for (const bool root : {false, true}) {
         Booted kernel{small(2)};

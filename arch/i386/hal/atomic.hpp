@@ -55,9 +55,9 @@ class alignas(8) Counter {
         }
         return old + 1;
     }
-    void set(u64 value) {
+    void raise_to(u64 value) {
         u64 old = load();
-        while (!replace(old, value)) {
+        while (old < value && !replace(old, value)) {
         }
     }
 

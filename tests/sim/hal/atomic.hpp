@@ -78,10 +78,10 @@ class Counter {
         sim::touch(&value_, true);
         return ++value_;
     }
-    void set(u64 value) {
+    void raise_to(u64 value) {
         sim::schedule_point(sim::Point::atomic);
         sim::touch(&value_, true);
-        value_ = value;
+        value_ = value_ < value ? value : value_;
     }
 
   private:
