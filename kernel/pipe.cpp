@@ -150,7 +150,8 @@ SysResult PipeEnd::write(UserSource& from) {
         const u32 least = all <= kPipeAtomic ? all : 1;
         const auto room = [&] { return kRoom - pipe->bytes.load() >= least || pipe->nobody_reads(); };
         if (!room() && nonblocking.load() != 0) return ended(Errno::again);
-        if (!pipe->writable.wait(room, must_stop)) return ended(Errno::intr);
+        // Also where there is room: readers that are as fast as the writer make room as long as it writes.
+        if (must_stop() || !pipe->writable.wait(room, must_stop)) return ended(Errno::intr);
         if (pipe->nobody_reads()) {
             signal_self(Signal::pipe);
             return ended(Errno::pipe);
