@@ -123,7 +123,7 @@ USER_FLAGS   := -std=c++20 -ffreestanding -fno-exceptions -fno-rtti -fno-stack-p
 USER_LINK    := -nostdlib -static -no-pie -T tests/user/program.ld -Wl,-z,noexecstack -Wl,--build-id=none
 # And one that is ordinary in every way.
 LIBC_FLAGS   := -O2 -static -no-pie -s $(WARNINGS)
-HOST_FLAGS   := -std=c++20 -g $(WARNINGS) -I. -Itests/sim
+HOST_FLAGS   := -std=c++20 -g1 $(WARNINGS) -I. -Itests/sim
 
 # Reading a name: $(call has,word,name), and the macros that arch/base/config.hpp expects.
 has     = $(filter $(1),$(subst -, ,$(2)))
@@ -146,6 +146,14 @@ host-mode    = -O1 $(if $(call has,asan,$(1)),-fno-omit-frame-pointer -fsanitize
 host-cxx     = $(HOST_CXX) $(HOST_FLAGS) $(call host-mode,$(1)) $(call host-defines,$(1))
 ,           := ,
 
+# What the files of some folders include of the standard library and of Boost takes longer to parse than all that they say
+# themselves. It is compiled once for each set of flags, and put in front of every file but the one that stands for the C
+# library. The kernel by clang is compiled without it: there, a file that does not include what it uses does not compile.
+library = grep -hE '^.include <(boost/.*|[a-z_]+)>' $(wildcard $(addsuffix /*.hpp,$(1)) $(addsuffix /*.cpp,$(1))) | \
+    LC_ALL=C sort -u
+KERNEL_ROOMS := arch/base arch/i386 arch/i386/hal mm kernel tests/guest
+HOST_ROOMS   := arch/base mm tests/sim tests/sim/hal
+
 # --------------------------------------------------------------------------------------------------------- how: a kernel
 define kernel-rules
 objects-$(1) := $$(KERNEL_SOURCES:%=build/$(1)/%.o)
@@ -158,10 +166,16 @@ build/$(1)/link-flags: FORCE
 	@mkdir -p $$(@D)
 	@echo '$$(GCC) $$(LINK_FLAGS) $$(KERNEL_SOURCES)' | scripts/update-file $$@
 
-build/$(1)/%.cpp.o: %.cpp build/$(1)/flags | build/include setup
+build/$(1)/library.hpp.gch: build/$(1)/flags | build/include setup
+	@echo '  PCH    $(1)  library.hpp'
+	$$(Q)$$(call library,$(KERNEL_ROOMS)) >$$(@:.gch=)
+	$$(Q)$$(call kernel-cxx,$(1)) -x c++-header $$(@:.gch=) -o $$@
+
+build/$(1)/%.cpp.o: %.cpp build/$(1)/flags $$(if $$(call has,clang,$(1)),,build/$(1)/library.hpp.gch) | build/include setup
 	@mkdir -p $$(@D)
 	@echo '  CXX    $(1)  $$<'
-	$$(Q)$$(call kernel-cxx,$(1)) -MMD -MP -MF $$(@:.o=.d) -c $$< -o $$@
+	$$(Q)$$(call kernel-cxx,$(1)) $$(if $$(call has,clang,$(1))$$(filter %/runtime.cpp,$$<),,-include \
+	    build/$(1)/library.hpp) -MMD -MP -MF $$(@:.o=.d) -c $$< -o $$@
 
 build/$(1)/%.asm.o: %.asm build/$(1)/flags | setup
 	@mkdir -p $$(@D)
@@ -227,8 +241,7 @@ build/user/programs: $(USER_PROGRAMS)
 	@echo '$(USER_PROGRAMS)' | scripts/update-file $@
 
 # ------------------------------------------------------------------------------------------------------ how: a host test
-# catch.hpp takes seconds to parse: it is compiled once for each set of flags and put in front of every test. The tests
-# themselves are not worth an optimizer; mm and the machine it runs on are.
+# The tests themselves are not worth an optimizer; mm and the machine it runs on are. So there are two precompiled headers.
 define host-rules
 objects-host-$(1) := $$(HOST_SOURCES:%=build/host-$(1)/%.o)
 
@@ -244,17 +257,22 @@ build/host-$(1)/catch.hpp.gch: build/host-$(1)/flags | setup
 	@mkdir -p $$(@D)
 	@echo '  PCH    host-$(1)  catch.hpp'
 	@echo '#include <catch2/catch.hpp>' >$$(@:.gch=)
-	$$(Q)$$(call host-cxx,$(1)) -O0 -g1 -x c++-header $$(@:.gch=) -o $$@
+	$$(Q)$$(call host-cxx,$(1)) -O0 -x c++-header $$(@:.gch=) -o $$@
 
 build/host-$(1)/tests/host/%.cpp.o: tests/host/%.cpp build/host-$(1)/flags build/host-$(1)/catch.hpp.gch
 	@mkdir -p $$(@D)
 	@echo '  CXX    host-$(1)  $$<'
-	$$(Q)$$(call host-cxx,$(1)) -O0 -g1 -include build/host-$(1)/catch.hpp -MMD -MP -MF $$(@:.o=.d) -c $$< -o $$@
+	$$(Q)$$(call host-cxx,$(1)) -O0 -include build/host-$(1)/catch.hpp -MMD -MP -MF $$(@:.o=.d) -c $$< -o $$@
 
-build/host-$(1)/%.cpp.o: %.cpp build/host-$(1)/flags | setup
+build/host-$(1)/library.hpp.gch: build/host-$(1)/flags | setup
+	@echo '  PCH    host-$(1)  library.hpp'
+	$$(Q)$$(call library,$(HOST_ROOMS)) >$$(@:.gch=)
+	$$(Q)$$(call host-cxx,$(1)) -x c++-header $$(@:.gch=) -o $$@
+
+build/host-$(1)/%.cpp.o: %.cpp build/host-$(1)/flags build/host-$(1)/library.hpp.gch
 	@mkdir -p $$(@D)
 	@echo '  CXX    host-$(1)  $$<'
-	$$(Q)$$(call host-cxx,$(1)) -MMD -MP -MF $$(@:.o=.d) -c $$< -o $$@
+	$$(Q)$$(call host-cxx,$(1)) -include build/host-$(1)/library.hpp -MMD -MP -MF $$(@:.o=.d) -c $$< -o $$@
 
 build/host-$(1)/host-tests: $$(objects-host-$(1)) build/host-$(1)/link-flags
 	@echo '  LINK   host-$(1)  host-tests'

@@ -52,7 +52,7 @@ bool overlaps(const FirmwareRange& range, u64 begin, u64 end) {
 }
 
 // Copies physical memory from below 4 GiB; false if it would run over that end.
-bool read(u64 from, void* to, u32 bytes) {
+bool read_below_4g(u64 from, void* to, u32 bytes) {
     return from + bytes <= 4 * GiB && memory.read(PhysAddr{from}, to, bytes);
 }
 
@@ -68,7 +68,7 @@ Text find_text(u32 from, u32 most) {
     while (text.size < most) {
         const u64 at = u64{from} + text.size;
         const u32 step = std::min(most - text.size, u32{chunk.size()} - static_cast<u32>(at % chunk.size()));
-        if (!read(at, chunk.data(), step)) return text;
+        if (!read_below_4g(at, chunk.data(), step)) return text;
         for (u32 i = 0; i != step; ++i, ++text.size) {
             if (chunk[i] != '\0') continue;
             text.whole = true;
@@ -117,14 +117,14 @@ Loader::Loader(u32 magic, u32 info_at) {
             magic, u32{MULTIBOOT_BOOTLOADER_MAGIC});
     // A loader need not provide more than what its flags announce, nor loft look at it.
     u32 bytes = offsetof(multiboot_info_t, drives_length);
-    if (info_at == 0 || !read(info_at, &info_, bytes))
+    if (info_at == 0 || !read_below_4g(info_at, &info_, bytes))
         refuse("multiboot: the information cannot be at physical {:08x}; repair the loader", info_at);
     if (info_.flags & (MULTIBOOT_INFO_DRIVE_INFO | MULTIBOOT_INFO_CONFIG_TABLE | MULTIBOOT_INFO_BOOT_LOADER_NAME |
                        MULTIBOOT_INFO_APM_TABLE))
         bytes = offsetof(multiboot_info_t, vbe_control_info);
     if (info_.flags & MULTIBOOT_INFO_VBE_INFO) bytes = offsetof(multiboot_info_t, framebuffer_addr);
     if (info_.flags & MULTIBOOT_INFO_FRAMEBUFFER_INFO) bytes = sizeof info_;
-    if (!read(info_at, &info_, bytes))
+    if (!read_below_4g(info_at, &info_, bytes))
         refuse("multiboot: the information at physical {:08x} runs over the end of 4 GiB; repair the loader", info_at);
     note(info_at, bytes, "multiboot information");
 }
@@ -143,7 +143,7 @@ template <typename F> void Loader::each_range(F&& visit) const {
         const u32 left = info_.mmap_length - offset;
         if (left < sizeof entry)
             refuse("multiboot: entry {} of the memory map is cut off ({} bytes are left); {}", index, left, kAdvice);
-        if (!read(u64{info_.mmap_addr} + offset, &entry, sizeof entry))
+        if (!read_below_4g(u64{info_.mmap_addr} + offset, &entry, sizeof entry))
             refuse("multiboot: the memory map at {:08x} runs over the end of 4 GiB; {}", info_.mmap_addr, kAdvice);
         if (entry.size < kMinEntry || entry.size > left - sizeof entry.size)
             refuse("multiboot: entry {} of the memory map has size {}, at least {} and at most {} is possible; {}",
@@ -156,7 +156,7 @@ template <typename F> void Loader::each_range(F&& visit) const {
 template <typename F> void Loader::each_module(F&& visit) const {
     for (u32 i = 0; i != modules_count(); ++i) {
         multiboot_module_t module;
-        if (!read(info_.mods_addr + u64{i} * sizeof module, &module, sizeof module))
+        if (!read_below_4g(info_.mods_addr + u64{i} * sizeof module, &module, sizeof module))
             refuse("multiboot: the list of {} modules at {:08x} runs over the end of 4 GiB; repair the loader",
                    modules_count(), info_.mods_addr);
         visit(module, i);
@@ -190,7 +190,7 @@ void note_symbols(const multiboot_info_t& info) {
     constexpr u32 kAlloc = 1 << 1;       // SHF_ALLOC: a part of loft, which is noted as a whole; its address is virtual
     if (table.size < sizeof section || table.num >= kMaxSections) return;
     for (u32 i = 0; i != table.num; ++i)
-        if (read(table.addr + u64{i} * table.size, &section, sizeof section) && !(section.flags & kAlloc))
+        if (read_below_4g(table.addr + u64{i} * table.size, &section, sizeof section) && !(section.flags & kAlloc))
             note_piece(section.addr, section.size, "section");
 }
 
@@ -199,7 +199,7 @@ void note_other_pieces(const multiboot_info_t& info) {
     if (info.flags & MULTIBOOT_INFO_DRIVE_INFO) note_piece(info.drives_addr, info.drives_length, "drives");
     if (info.flags & MULTIBOOT_INFO_CONFIG_TABLE) {
         u16 length = 0; // which does not count itself (RBIL, INT 15h AH=C0h)
-        if (read(info.config_table, &length, sizeof length))
+        if (read_below_4g(info.config_table, &length, sizeof length))
             note_piece(info.config_table, length + sizeof length, "configuration table");
     }
     if (info.flags & MULTIBOOT_INFO_BOOT_LOADER_NAME)
@@ -332,7 +332,7 @@ char harmless(char c) {
 std::string_view copy_text(const Text& text, std::span<char>& room) {
     const std::span<char> mine = room.first(text.size);
     room = room.subspan(text.size);
-    if (!read(text.from, mine.data(), text.size)) return {};
+    if (!read_below_4g(text.from, mine.data(), text.size)) return {};
     std::transform(mine.begin(), mine.end(), mine.begin(), harmless);
     return {mine.data(), mine.size()};
 }
