@@ -85,7 +85,7 @@ class Definitions:
             sys.exit(f'{command[0]} cannot list what C++ files define: Universal Ctags can (scripts/setup installs it)')
         for line in run.stdout.splitlines():
             tag = json.loads(line)
-            if tag.get('_type') != 'tag' or tag['kind'] not in KINDS:
+            if tag.get('_type') != 'tag' or tag['kind'] not in KINDS or tag['name'].startswith('__anon'):
                 continue
             lines = texts[tag['path']]
             scope = [part for part in re.sub(r'<[^<>]*>', '', tag.get('scope', '')).split('::')
