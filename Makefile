@@ -92,8 +92,8 @@ MAKEFLAGS += --no-builtin-rules --no-builtin-variables --no-print-directory
 Q         := $(if $(filter 1,$(V)),,@)
 
 # ------------------------------------------------------------------------------------------------------- what there is
-KERNEL_SOURCES := $(sort $(wildcard boot/*.asm arch/base/*.cpp arch/i386/*.cpp arch/i386/*.asm mm/*.cpp kernel/*.cpp \
-                  tests/guest/*.cpp))
+sources-of     = $(wildcard $(foreach room,$(1),$(room)/*.cpp $(room)/*.asm $(room)/*/*.cpp $(room)/*/*.asm))
+KERNEL_SOURCES := $(sort $(call sources-of,boot arch/base arch/i386 mm kernel tests/guest))
 # A program is a file of its own; two of them are what the others stand on.
 USER_PARTS     := start.asm user.cpp
 USER_CXX       := $(sort $(filter-out $(USER_PARTS),$(notdir $(wildcard tests/user/*.cpp))))
@@ -101,7 +101,7 @@ USER_ASM       := $(sort $(filter-out $(USER_PARTS),$(notdir $(wildcard tests/us
 USER_LIBC      := $(sort $(notdir $(wildcard tests/user/libc/*.c)))
 USER_PROGRAMS  := $(addprefix build/user/,$(basename $(USER_CXX) $(USER_ASM) $(USER_LIBC)))
 # Besides mm, what reads the tables of loaders and firmware.
-HOST_SOURCES   := $(sort $(wildcard mm/*.cpp arch/base/*.cpp tests/sim/*.cpp tests/host/*.cpp) \
+HOST_SOURCES   := $(sort $(call sources-of,arch/base mm tests/sim tests/host) \
                   arch/i386/acpi.cpp arch/i386/mp_table.cpp arch/i386/topology.cpp kernel/in_use.cpp kernel/multiboot.cpp)
 
 # ----------------------------------------------------------------------------------------------------------- how: flags
@@ -149,10 +149,7 @@ host-cxx     = $(HOST_CXX) $(HOST_FLAGS) $(call host-mode,$(1)) $(call host-defi
 # What the files of some folders include of the standard library and of Boost takes longer to parse than all that they say
 # themselves. It is compiled once for each set of flags, and put in front of every file but the one that stands for the C
 # library. The kernel by clang is compiled without it: there, a file that does not include what it uses does not compile.
-library = grep -hE '^.include <(boost/.*|[a-z_]+)>' $(wildcard $(addsuffix /*.hpp,$(1)) $(addsuffix /*.cpp,$(1))) | \
-    LC_ALL=C sort -u
-KERNEL_ROOMS := arch/base arch/i386 arch/i386/hal mm kernel tests/guest
-HOST_ROOMS   := arch/base mm tests/sim tests/sim/hal
+library = grep -hrE --include='*.[ch]pp' '^.include <(boost/.*|[a-z_]+)>' $(1) | LC_ALL=C sort -u
 
 # --------------------------------------------------------------------------------------------------------- how: a kernel
 define kernel-rules
@@ -168,7 +165,7 @@ build/$(1)/link-flags: FORCE
 
 build/$(1)/library.hpp.gch: build/$(1)/flags | build/include setup
 	@echo '  PCH    $(1)  library.hpp'
-	$$(Q)$$(call library,$(KERNEL_ROOMS)) >$$(@:.gch=)
+	$$(Q)$$(call library,arch mm kernel tests/guest) >$$(@:.gch=)
 	$$(Q)$$(call kernel-cxx,$(1)) -x c++-header $$(@:.gch=) -o $$@
 
 build/$(1)/%.cpp.o: %.cpp build/$(1)/flags $$(if $$(call has,clang,$(1)),,build/$(1)/library.hpp.gch) | build/include setup
@@ -266,7 +263,7 @@ build/host-$(1)/tests/host/%.cpp.o: tests/host/%.cpp build/host-$(1)/flags build
 
 build/host-$(1)/library.hpp.gch: build/host-$(1)/flags | setup
 	@echo '  PCH    host-$(1)  library.hpp'
-	$$(Q)$$(call library,$(HOST_ROOMS)) >$$(@:.gch=)
+	$$(Q)$$(call library,arch/base mm tests/sim) >$$(@:.gch=)
 	$$(Q)$$(call host-cxx,$(1)) -x c++-header $$(@:.gch=) -o $$@
 
 build/host-$(1)/%.cpp.o: %.cpp build/host-$(1)/flags build/host-$(1)/library.hpp.gch
@@ -412,8 +409,7 @@ bench-update: build/loft.elf
 	$(Q)scripts/bench --update
 
 format: setup
-	$(Q)clang-format -i $(wildcard $(addsuffix /*.cpp,$(ROOMS)) $(addsuffix /*.hpp,$(ROOMS)))
-ROOMS := arch/base arch/i386 arch/i386/hal mm kernel tests/sim tests/sim/hal tests/host tests/guest tests/user tests/shim tests/compile
+	$(Q)find arch mm kernel tests -name '*.[ch]pp' -exec clang-format -i {} +
 
 # For scripts that compile a file as make would.
 print-compiler-%:

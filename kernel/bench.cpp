@@ -5,10 +5,10 @@
 #include "arch/i386/timer.hpp"
 #include "kernel/log.hpp"
 #include "kernel/scheduler.hpp"
-#include "mm/pkmap.hpp"
-#include "mm/remote.hpp"
-#include "mm/spinlock.hpp"
-#include "mm/tlb.hpp"
+#include "mm/windows/pkmap.hpp"
+#include "mm/ground/remote.hpp"
+#include "mm/ground/spinlock.hpp"
+#include "mm/tables/tlb_batch.hpp"
 
 #include <algorithm>
 #include <array>

@@ -2,11 +2,11 @@
 //
 // The pages are where the kernel would take a user's pages from: high memory, or lowmem where a kernel knows no other.
 #include "kernel/bench.hpp"
-#include "mm/address_space.hpp"
-#include "mm/highmem.hpp"
-#include "mm/page_alloc.hpp"
-#include "mm/tlb.hpp"
-#include "mm/user_tables.hpp"
+#include "mm/spaces/address_space.hpp"
+#include "mm/windows/highmem.hpp"
+#include "mm/frames/page_alloc.hpp"
+#include "mm/tables/tlb_batch.hpp"
+#include "mm/spaces/user_tables.hpp"
 
 namespace loft::bench {
 namespace {

@@ -2,10 +2,10 @@
 // as it was left (a hit), and where it is not (a miss).
 #include "arch/base/panic.hpp"
 #include "kernel/bench.hpp"
-#include "mm/highmem.hpp"
-#include "mm/highpte.hpp"
-#include "mm/page_alloc.hpp"
-#include "mm/vmap.hpp"
+#include "mm/windows/highmem.hpp"
+#include "mm/spaces/highpte.hpp"
+#include "mm/frames/page_alloc.hpp"
+#include "mm/windows/vmap.hpp"
 
 namespace loft::bench {
 namespace {

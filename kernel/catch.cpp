@@ -6,9 +6,9 @@
 
 #include "arch/base/panic.hpp"
 #include "kernel/scheduler.hpp"
-#include "mm/context.hpp"
-#include "mm/kmap_local.hpp"
-#include "mm/spinlock.hpp"
+#include "mm/ground/context.hpp"
+#include "mm/windows/kmap_local.hpp"
+#include "mm/ground/spinlock.hpp"
 
 namespace loft {
 namespace {

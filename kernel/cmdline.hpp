@@ -4,7 +4,7 @@
 #include "arch/base/config.hpp"
 #include "arch/base/panic.hpp"
 #include "arch/base/types.hpp"
-#include "mm/boot_info.hpp"
+#include "mm/ground/boot_info.hpp"
 
 #include <optional>
 #include <span>

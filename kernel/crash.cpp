@@ -12,12 +12,12 @@
 #include "kernel/scheduler.hpp"
 #include "kernel/sync.hpp"
 #include "kernel/table_probe.hpp"
-#include "mm/highmem.hpp"
-#include "mm/highpte.hpp"
+#include "mm/windows/highmem.hpp"
+#include "mm/spaces/highpte.hpp"
 #include "mm/init.hpp"
-#include "mm/page_alloc.hpp"
-#include "mm/pagetable.hpp"
-#include "mm/user_copy.hpp"
+#include "mm/frames/page_alloc.hpp"
+#include "mm/tables/pagetable.hpp"
+#include "mm/spaces/user_copy.hpp"
 
 #include <array>
 #include <cstring>

@@ -1,8 +1,8 @@
 // Loading ELF files. Contract: elf.hpp.
 #include "kernel/elf.hpp"
 
-#include "mm/address_space.hpp"
-#include "mm/user_copy.hpp"
+#include "mm/spaces/address_space.hpp"
+#include "mm/spaces/user_copy.hpp"
 
 #include <algorithm>
 

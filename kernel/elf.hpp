@@ -6,7 +6,7 @@
 #pragma once
 
 #include "arch/base/error.hpp"
-#include "mm/layout.hpp"
+#include "mm/ground/layout.hpp"
 
 #include <array>
 

@@ -15,11 +15,11 @@
 #include "kernel/scheduler.hpp"
 #include "kernel/syscalls.hpp"
 #include "kernel/thread.hpp"
-#include "mm/context.hpp"
-#include "mm/kmap_local.hpp"
-#include "mm/layout.hpp"
-#include "mm/pkmap.hpp"
-#include "mm/vmap.hpp"
+#include "mm/ground/context.hpp"
+#include "mm/windows/kmap_local.hpp"
+#include "mm/ground/layout.hpp"
+#include "mm/windows/pkmap.hpp"
+#include "mm/windows/vmap.hpp"
 
 namespace loft {
 namespace {

@@ -2,7 +2,7 @@
 #include "kernel/file.hpp"
 
 #include "kernel/process.hpp"
-#include "mm/user_copy.hpp"
+#include "mm/spaces/user_copy.hpp"
 
 #include <algorithm>
 #include <array>

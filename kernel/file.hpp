@@ -3,7 +3,7 @@
 
 #include "kernel/errno.hpp"
 #include "kernel/user_source.hpp"
-#include "mm/spinlock.hpp"
+#include "mm/ground/spinlock.hpp"
 
 namespace loft {
 

@@ -11,9 +11,9 @@
 #include "arch/i386/timer.hpp"
 #include "kernel/process.hpp"
 #include "kernel/sleep.hpp"
-#include "mm/highmem.hpp"
-#include "mm/spinlock.hpp"
-#include "mm/user_copy.hpp"
+#include "mm/windows/highmem.hpp"
+#include "mm/ground/spinlock.hpp"
+#include "mm/spaces/user_copy.hpp"
 
 #include <array>
 #include <optional>

@@ -7,7 +7,7 @@
 #pragma once
 
 #include "arch/base/types.hpp"
-#include "mm/spinlock.hpp"
+#include "mm/ground/spinlock.hpp"
 
 namespace loft {
 

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "arch/base/fixed_list.hpp"
-#include "mm/boot_info.hpp"
+#include "mm/ground/boot_info.hpp"
 
 namespace loft {
 

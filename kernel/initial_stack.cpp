@@ -7,7 +7,7 @@
 #include "kernel/elf.hpp"
 #include "kernel/process.hpp"
 #include "kernel/random.hpp"
-#include "mm/user_copy.hpp"
+#include "mm/spaces/user_copy.hpp"
 
 #include <array>
 

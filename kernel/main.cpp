@@ -28,10 +28,10 @@
 #include "kernel/selftest.hpp"
 #include "kernel/smp.hpp"
 #include "kernel/table_probe.hpp"
-#include "mm/fixmap.hpp"
+#include "mm/windows/fixmap.hpp"
 #include "mm/init.hpp"
-#include "mm/page.hpp"
-#include "mm/pagetable.hpp"
+#include "mm/frames/page.hpp"
+#include "mm/tables/pagetable.hpp"
 
 namespace loft {
 namespace {

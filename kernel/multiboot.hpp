@@ -6,7 +6,7 @@
 
 #include "arch/base/types.hpp"
 #include "arch/i386/topology.hpp"
-#include "mm/boot_info.hpp"
+#include "mm/ground/boot_info.hpp"
 
 #include <span>
 #include <string_view>

@@ -12,9 +12,9 @@
 #include "kernel/smp.hpp"
 #include "kernel/symbols.hpp"
 #include "kernel/thread.hpp"
-#include "mm/context.hpp"
-#include "mm/kmap_local.hpp"
-#include "mm/pagetable.hpp"
+#include "mm/ground/context.hpp"
+#include "mm/windows/kmap_local.hpp"
+#include "mm/tables/pagetable.hpp"
 
 #include <array>
 

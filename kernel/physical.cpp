@@ -1,7 +1,7 @@
 // Looking at physical memory. Contract: physical.hpp.
 #include "kernel/physical.hpp"
 
-#include "mm/fixmap.hpp"
+#include "mm/windows/fixmap.hpp"
 
 #include <algorithm>
 

@@ -10,8 +10,8 @@
 #include "kernel/file.hpp"
 #include "kernel/process.hpp"
 #include "kernel/sync.hpp"
-#include "mm/slab.hpp"
-#include "mm/user_copy.hpp"
+#include "mm/frames/slab.hpp"
+#include "mm/spaces/user_copy.hpp"
 
 #include <algorithm>
 

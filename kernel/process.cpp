@@ -8,8 +8,8 @@
 #include "kernel/initial_stack.hpp"
 #include "kernel/programs.hpp"
 #include "kernel/scheduler.hpp"
-#include "mm/slab.hpp"
-#include "mm/user_copy.hpp"
+#include "mm/frames/slab.hpp"
+#include "mm/spaces/user_copy.hpp"
 
 #include <algorithm>
 

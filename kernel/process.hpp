@@ -11,7 +11,7 @@
 #include "kernel/file.hpp"
 #include "kernel/sync.hpp"
 #include "kernel/user_thread.hpp"
-#include "mm/address_space.hpp"
+#include "mm/spaces/address_space.hpp"
 
 #include <optional>
 #include <span>

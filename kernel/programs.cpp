@@ -4,7 +4,7 @@
 #include "arch/base/fixed_list.hpp"
 #include "arch/base/panic.hpp"
 #include "kernel/multiboot.hpp"
-#include "mm/highmem.hpp"
+#include "mm/windows/highmem.hpp"
 
 #include <algorithm>
 

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "kernel/elf.hpp"
-#include "mm/layout.hpp"
+#include "mm/ground/layout.hpp"
 
 #include <string_view>
 

@@ -5,7 +5,7 @@
 #include "arch/i386/features.hpp"
 #include "arch/i386/probe.hpp"
 #include "arch/i386/traps.hpp"
-#include "mm/fixmap.hpp"
+#include "mm/windows/fixmap.hpp"
 
 namespace loft {
 namespace {

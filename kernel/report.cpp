@@ -7,13 +7,13 @@
 #include "kernel/nmi.hpp"
 #include "kernel/scheduler.hpp"
 #include "mm/init.hpp"
-#include "mm/kmap_local.hpp"
-#include "mm/layout.hpp"
-#include "mm/page_alloc.hpp"
-#include "mm/pkmap.hpp"
-#include "mm/remote.hpp"
-#include "mm/tlb.hpp"
-#include "mm/vmap.hpp"
+#include "mm/windows/kmap_local.hpp"
+#include "mm/ground/layout.hpp"
+#include "mm/frames/page_alloc.hpp"
+#include "mm/windows/pkmap.hpp"
+#include "mm/ground/remote.hpp"
+#include "mm/tables/tlb_batch.hpp"
+#include "mm/windows/vmap.hpp"
 
 namespace loft {
 namespace {

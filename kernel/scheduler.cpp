@@ -13,11 +13,11 @@
 #include "kernel/run_queue.hpp"
 #include "kernel/sleep.hpp"
 #include "kernel/user_thread.hpp"
-#include "mm/address_space.hpp"
-#include "mm/context.hpp"
-#include "mm/counters.hpp"
-#include "mm/spinlock.hpp"
-#include "mm/tlb.hpp"
+#include "mm/spaces/address_space.hpp"
+#include "mm/ground/context.hpp"
+#include "mm/ground/counters.hpp"
+#include "mm/ground/spinlock.hpp"
+#include "mm/tables/tlb_batch.hpp"
 
 namespace loft {
 namespace {

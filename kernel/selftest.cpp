@@ -8,8 +8,8 @@
 #include "kernel/cmdline.hpp"
 #include "kernel/log.hpp"
 #include "kernel/names.hpp"
-#include "mm/context.hpp"
-#include "mm/kmap_local.hpp"
+#include "mm/ground/context.hpp"
+#include "mm/windows/kmap_local.hpp"
 
 #include <algorithm>
 #include <array>

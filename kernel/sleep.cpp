@@ -3,8 +3,8 @@
 
 #include "arch/i386/timer.hpp"
 #include "kernel/scheduler.hpp"
-#include "mm/context.hpp"
-#include "mm/spinlock.hpp"
+#include "mm/ground/context.hpp"
+#include "mm/ground/spinlock.hpp"
 
 namespace loft {
 namespace {

@@ -18,9 +18,9 @@
 #include "kernel/physical.hpp"
 #include "kernel/scheduler.hpp"
 #include "kernel/symbols.hpp"
-#include "mm/fixmap.hpp"
+#include "mm/windows/fixmap.hpp"
 #include "mm/init.hpp"
-#include "mm/page_alloc.hpp"
+#include "mm/frames/page_alloc.hpp"
 
 #include <algorithm>
 #include <array>

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "arch/base/types.hpp"
-#include "mm/boot_info.hpp"
+#include "mm/ground/boot_info.hpp"
 
 #include <span>
 

@@ -9,7 +9,7 @@
 #include "kernel/random.hpp"
 #include "kernel/scheduler.hpp"
 #include "kernel/sleep.hpp"
-#include "mm/user_copy.hpp"
+#include "mm/spaces/user_copy.hpp"
 
 #include <algorithm>
 #include <array>

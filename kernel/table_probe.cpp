@@ -3,12 +3,12 @@
 
 #include "arch/i386/probe.hpp"
 #include "kernel/cmdline.hpp"
-#include "mm/context.hpp"
-#include "mm/highmem.hpp"
-#include "mm/highpte.hpp"
+#include "mm/ground/context.hpp"
+#include "mm/windows/highmem.hpp"
+#include "mm/spaces/highpte.hpp"
 #include "mm/init.hpp"
-#include "mm/page_alloc.hpp"
-#include "mm/pagetable.hpp"
+#include "mm/frames/page_alloc.hpp"
+#include "mm/tables/pagetable.hpp"
 
 #include <algorithm>
 #include <initializer_list>

@@ -6,8 +6,8 @@
 #include "arch/i386/switch.hpp"
 #include "kernel/run_queue.hpp"
 #include "kernel/scheduler.hpp"
-#include "mm/slab.hpp"
-#include "mm/vmap.hpp"
+#include "mm/frames/slab.hpp"
+#include "mm/windows/vmap.hpp"
 
 #include <algorithm>
 #include <array>

@@ -8,9 +8,9 @@
 #pragma once
 
 #include "arch/base/cpu_set.hpp"
-#include "mm/context.hpp"
-#include "mm/kmap_local.hpp"
-#include "mm/page_alloc.hpp"
+#include "mm/ground/context.hpp"
+#include "mm/windows/kmap_local.hpp"
+#include "mm/frames/page_alloc.hpp"
 
 #include <hal/hal.hpp>
 

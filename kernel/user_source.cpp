@@ -1,7 +1,7 @@
 // Bytes that a write takes. Contract: user_source.hpp.
 #include "kernel/user_source.hpp"
 
-#include "mm/user_copy.hpp"
+#include "mm/spaces/user_copy.hpp"
 
 #include <algorithm>
 

@@ -1,17 +1,17 @@
 // Starting mm: the order is the point of this file.
 #include "mm/init.hpp"
 
-#include "mm/address_space.hpp"
-#include "mm/bootmem.hpp"
-#include "mm/context.hpp"
-#include "mm/highpte.hpp"
-#include "mm/kmap_local.hpp"
-#include "mm/page_alloc.hpp"
-#include "mm/pagetable.hpp"
-#include "mm/pkmap.hpp"
-#include "mm/remote.hpp"
-#include "mm/slab.hpp"
-#include "mm/vmap.hpp"
+#include "mm/spaces/address_space.hpp"
+#include "mm/frames/bootmem.hpp"
+#include "mm/ground/context.hpp"
+#include "mm/spaces/highpte.hpp"
+#include "mm/windows/kmap_local.hpp"
+#include "mm/frames/page_alloc.hpp"
+#include "mm/tables/pagetable.hpp"
+#include "mm/windows/pkmap.hpp"
+#include "mm/ground/remote.hpp"
+#include "mm/frames/slab.hpp"
+#include "mm/windows/vmap.hpp"
 
 #include <algorithm>
 

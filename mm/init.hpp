@@ -1,8 +1,8 @@
 // Starting mm, and its sums.
 #pragma once
 
-#include "mm/boot_info.hpp"
-#include "mm/physmap.hpp"
+#include "mm/ground/boot_info.hpp"
+#include "mm/frames/physmap.hpp"
 
 namespace loft {
 

@@ -15,7 +15,7 @@
 //                 user_copy_to_map, _from_map     that runs: a fault there calls resolve_user_fault, and ends the
 //                 user_clear                      copy if that says no. They return the bytes NOT copied: 0, or
 //                                                 at most 3 more than there are. No check of the address: that is
-//                                                 mm's (mm/user_copy)
+//                                                 mm's (mm/spaces/user_copy)
 //                 resolve_user_fault              up-call (arch/base/fault.hpp), defined by mm
 // hal/pte.hpp     PteCell                         an entry in memory, opaque
 //                 pte_low pte_high                one half; enough where the other cannot change

@@ -82,7 +82,7 @@ class VirtAddr {
     u32 value_ = 0;
 };
 
-// An address that a program gave. It is a number until the user copies (mm/user_copy.hpp) have looked at it, so it does not
+// An address that a program gave. It is a number until the user copies (mm/spaces/user_copy.hpp) have looked at it, so it does not
 // turn into a VirtAddr by itself: whoever does that by hand has to say value(), and can be asked why.
 class UserAddr {
   public:

@@ -45,7 +45,7 @@ def listing():
     result.check(said and float(said[1]) == float(said[2]), 'it does not say how many instructions there are')
     numbers = [int(number) for number in re.findall(r'^ *(\d+)  \w', text, re.MULTILINE)]
     result.check(said and numbers == list(range(1, int(said[1]) + 1)), 'it does not list them')
-    result.check('lock cmpxchg' in text and re.search(r' kmap mm/pkmap\.hpp:\d+ .*compare_exchange', text),
+    result.check('lock cmpxchg' in text and re.search(r' kmap mm/windows/pkmap\.hpp:\d+ .*compare_exchange', text),
                  'it does not show the exchange with its line of source')
     return result
 

@@ -2,7 +2,7 @@
 // "Compile-time errors"). How this file is used: mapping.cpp.
 #include "arch/base/types.hpp"
 #include "arch/i386/pte.hpp"
-#include "mm/pagetable.hpp"
+#include "mm/tables/pagetable.hpp"
 
 namespace loft {
 

@@ -3,8 +3,8 @@
 //
 // As it stands this file compiles: the right use of the same calls. With -DBREAK_name one of them becomes
 // wrong, and the complaint has to point into that block.
-#include "mm/highmem.hpp"
-#include "mm/vmap.hpp"
+#include "mm/windows/highmem.hpp"
+#include "mm/windows/vmap.hpp"
 
 namespace loft {
 

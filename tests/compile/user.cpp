@@ -2,7 +2,7 @@
 //
 // As it stands this file compiles: the right use of the same calls. With -DBREAK_name one of them becomes wrong, and
 // the complaint has to point into that block.
-#include "mm/user_copy.hpp"
+#include "mm/spaces/user_copy.hpp"
 
 namespace loft {
 

@@ -1,8 +1,8 @@
 // What DEBUG=1 adds: frames that are poisoned when they are freed, frames that must not be mapped then, and entries
 // that must be what was written.
-#include "mm/debug.hpp"
-#include "mm/fixmap.hpp"
-#include "mm/vmap.hpp"
+#include "mm/windows/free_checks.hpp"
+#include "mm/windows/fixmap.hpp"
+#include "mm/windows/vmap.hpp"
 #include "tests/guest/support.hpp"
 
 namespace loft::guest {

@@ -1,8 +1,8 @@
 // The direct map: all of lowmem, linear, and not a page more.
 #include "arch/i386/image.hpp"
 #include "kernel/cmdline.hpp"
-#include "mm/fixmap.hpp"
-#include "mm/pagetable.hpp"
+#include "mm/windows/fixmap.hpp"
+#include "mm/tables/pagetable.hpp"
 #include "tests/guest/support.hpp"
 #include "tests/guest/walker.hpp"
 

@@ -1,7 +1,7 @@
 // Fixed mappings: the windows through which boot looks at memory that nothing else shows.
 #include "arch/i386/features.hpp"
 #include "arch/i386/lapic.hpp"
-#include "mm/fixmap.hpp"
+#include "mm/windows/fixmap.hpp"
 #include "mm/init.hpp"
 #include "tests/guest/support.hpp"
 #include "tests/guest/walker.hpp"

@@ -1,5 +1,5 @@
 // The helpers on top of the mappings, and the way back from an address to its page.
-#include "mm/vmap.hpp"
+#include "mm/windows/vmap.hpp"
 #include "tests/guest/support.hpp"
 
 #include <algorithm>

@@ -1,5 +1,5 @@
 // kmap_atomic: a local mapping in a context that must not sleep until it is undone.
-#include "mm/vmap.hpp"
+#include "mm/windows/vmap.hpp"
 #include "tests/guest/support.hpp"
 
 namespace loft::guest {

@@ -5,8 +5,8 @@
 #include "kernel/scheduler.hpp"
 #include "kernel/sync.hpp"
 #include "kernel/thread.hpp"
-#include "mm/pkmap.hpp"
-#include "mm/remote.hpp"
+#include "mm/windows/pkmap.hpp"
+#include "mm/ground/remote.hpp"
 #include "tests/guest/stepper.hpp"
 #include "tests/guest/support.hpp"
 

@@ -2,8 +2,8 @@
 #include "arch/i386/image.hpp"
 #include "kernel/cmdline.hpp"
 #include "mm/init.hpp"
-#include "mm/layout.hpp"
-#include "mm/pagetable.hpp"
+#include "mm/ground/layout.hpp"
+#include "mm/tables/pagetable.hpp"
 #include "tests/guest/support.hpp"
 #include "tests/guest/walker.hpp"
 

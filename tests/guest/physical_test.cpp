@@ -4,7 +4,7 @@
 // So frames are signed with their own numbers, all of them first, and read again afterwards, through mappings of
 // another kind.
 #include "kernel/multiboot.hpp"
-#include "mm/fixmap.hpp"
+#include "mm/windows/fixmap.hpp"
 #include "mm/init.hpp"
 #include "tests/guest/support.hpp"
 

@@ -1,5 +1,5 @@
 // The object cache: small things in lowmem.
-#include "mm/slab.hpp"
+#include "mm/frames/slab.hpp"
 #include "tests/guest/support.hpp"
 
 #include <algorithm>

@@ -4,8 +4,8 @@
 #include "kernel/scheduler.hpp"
 #include "kernel/sync.hpp"
 #include "kernel/thread.hpp"
-#include "mm/remote.hpp"
-#include "mm/vmap.hpp"
+#include "mm/ground/remote.hpp"
+#include "mm/windows/vmap.hpp"
 #include "tests/guest/support.hpp"
 
 #include <array>

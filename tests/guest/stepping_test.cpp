@@ -6,7 +6,7 @@
 // something else, somebody notices: the one who reads a wrong name, or the owner of the page that was
 // written.
 #include "arch/i386/control.hpp"
-#include "mm/vmap.hpp"
+#include "mm/windows/vmap.hpp"
 #include "tests/guest/stepper.hpp"
 #include "tests/guest/support.hpp"
 

@@ -5,8 +5,8 @@
 #include "arch/i386/traps.hpp"
 #include "kernel/sync.hpp"
 #include "kernel/thread.hpp"
-#include "mm/slab.hpp"
-#include "mm/vmap.hpp"
+#include "mm/frames/slab.hpp"
+#include "mm/windows/vmap.hpp"
 
 #include <array>
 

@@ -4,10 +4,10 @@
 
 #include "arch/i386/probe.hpp"
 #include "kernel/selftest.hpp"
-#include "mm/highmem.hpp"
-#include "mm/page_alloc.hpp"
-#include "mm/pkmap.hpp"
-#include "mm/tlb.hpp"
+#include "mm/windows/highmem.hpp"
+#include "mm/frames/page_alloc.hpp"
+#include "mm/windows/pkmap.hpp"
+#include "mm/tables/tlb_batch.hpp"
 
 #include <hal/hal.hpp>
 

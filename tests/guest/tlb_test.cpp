@@ -2,7 +2,7 @@
 //
 // The addresses are those of a vmap area whose entries the test changes itself. Without `nopse` QEMU forgets
 // everything at each invlpg, so a flush that is missing shows best with it; the counts hold everywhere.
-#include "mm/vmap.hpp"
+#include "mm/windows/vmap.hpp"
 #include "tests/guest/support.hpp"
 
 namespace loft::guest {

@@ -15,9 +15,9 @@
 #include "kernel/programs.hpp"
 #include "kernel/scheduler.hpp"
 #include "kernel/table_probe.hpp"
-#include "mm/highpte.hpp"
+#include "mm/spaces/highpte.hpp"
 #include "mm/init.hpp"
-#include "mm/user_copy.hpp"
+#include "mm/spaces/user_copy.hpp"
 #include "tests/guest/support.hpp"
 
 #include <algorithm>

@@ -1,5 +1,5 @@
 // vmap and vmalloc: contiguity, guards, rights, and the deferred flush.
-#include "mm/vmap.hpp"
+#include "mm/windows/vmap.hpp"
 #include "tests/guest/support.hpp"
 #include "tests/guest/walker.hpp"
 

@@ -2,7 +2,7 @@
 #include "tests/guest/walker.hpp"
 
 #include "arch/i386/control.hpp"
-#include "mm/layout.hpp"
+#include "mm/ground/layout.hpp"
 
 namespace loft::guest {
 namespace {

@@ -2,7 +2,7 @@
 // present entry, with a walker of the tests' own.
 #include "arch/i386/control.hpp"
 #include "arch/i386/image.hpp"
-#include "mm/pagetable.hpp"
+#include "mm/tables/pagetable.hpp"
 #include "tests/guest/support.hpp"
 #include "tests/guest/walker.hpp"
 

@@ -1,10 +1,10 @@
 // The zones: what they were given, what they may be asked for, and what happens when nothing is left.
 #include "kernel/multiboot.hpp"
-#include "mm/bootmem.hpp"
+#include "mm/frames/bootmem.hpp"
 #include "mm/init.hpp"
-#include "mm/pagetable.hpp"
-#include "mm/slab.hpp"
-#include "mm/vmap.hpp"
+#include "mm/tables/pagetable.hpp"
+#include "mm/frames/slab.hpp"
+#include "mm/windows/vmap.hpp"
 #include "tests/guest/support.hpp"
 
 #include <algorithm>

@@ -1,9 +1,9 @@
 // Booting mm on a simulated machine, bookkeeping, shortages, and things that come in between.
 #include "tests/host/booted.hpp"
 
-#include "mm/context.hpp"
-#include "mm/kmap_local.hpp"
-#include "mm/pagetable.hpp"
+#include "mm/ground/context.hpp"
+#include "mm/windows/kmap_local.hpp"
+#include "mm/tables/pagetable.hpp"
 
 #include <cstdio>
 #include <ostream>

@@ -1,9 +1,9 @@
 // A simulated machine with mm running on it, and what nearly every test of mm asks of one.
 #pragma once
 
-#include "mm/highmem.hpp"
+#include "mm/windows/highmem.hpp"
 #include "mm/init.hpp"
-#include "mm/page_alloc.hpp"
+#include "mm/frames/page_alloc.hpp"
 #include "tests/sim/machine.hpp"
 
 #include <catch2/catch.hpp>

@@ -1,10 +1,10 @@
 // mm_init on machines of every size, with every option, and with maps that firmware should not write.
 #include "mm/init.hpp"
-#include "mm/bootmem.hpp"
-#include "mm/fixmap.hpp"
-#include "mm/highmem.hpp"
-#include "mm/pagetable.hpp"
-#include "mm/vmap.hpp"
+#include "mm/frames/bootmem.hpp"
+#include "mm/windows/fixmap.hpp"
+#include "mm/windows/highmem.hpp"
+#include "mm/tables/pagetable.hpp"
+#include "mm/windows/vmap.hpp"
 #include "tests/host/booted.hpp"
 
 using namespace loft;

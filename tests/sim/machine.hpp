@@ -12,7 +12,7 @@
 #pragma once
 
 #include "arch/base/cpu_set.hpp"
-#include "mm/boot_info.hpp"
+#include "mm/ground/boot_info.hpp"
 #include "tests/sim/errors.hpp"
 #include "tests/sim/flush_sites.hpp"
 #include "tests/sim/may_set.hpp"

@@ -22,7 +22,7 @@
 #endif
 
 namespace loft {
-// Up-call, defined by mm (mm/remote): does what other CPUs have asked of this one since it last looked.
+// Up-call, defined by mm (mm/ground/remote): does what other CPUs have asked of this one since it last looked.
 void remote_answer();
 } // namespace loft
 

@@ -1,4 +1,4 @@
-// hal/tlb: the instructions that make a CPU forget translations. mm calls them from mm/tlb.cpp only.
+// hal/tlb: the instructions that make a CPU forget translations. mm calls them from mm/tables/tlb_batch.cpp only.
 // Contract: arch/base/hal_contract.hpp.
 #pragma once
 

@@ -1,0 +1,151 @@
+// The frame descriptor: 8 bytes for every 4 KiB frame of the machine.
+//
+// At 64 GiB there are 16 million of them and they live in lowmem: each byte more costs 16 MiB of the 896. So
+// a descriptor links to others by frame number, not by pointer, and its two words mean different things while
+// the frame is free, and while it is used. The type is at the same place in both:
+//
+//          31    26 25   24 23                           10 9                 0
+//   free   | type  | spare | next free frame (24)                             |  word 0
+//          | order(4) | spare(4) | previous free frame (24)                   |  word 1
+//   used   | type  | reference count (16)                  | pkmap slot (10)  |  word 0
+//          | payload (32): whatever the type says                             |  word 1
+//
+// Frame 0 (the real-mode vectors) is never handed out, so number 0 ends a list; pkmap slot 0 is never used,
+// so slot 0 says "not mapped".
+#pragma once
+
+#include "arch/base/panic.hpp"
+#include "arch/base/types.hpp"
+#include "mm/ground/layout.hpp"
+#include <hal/hal.hpp>
+
+namespace loft {
+
+enum class PageType : u8 {
+    none = 0, // no RAM, reserved, or inside a free block: never part of a list, never freed
+    buddy,    // head of a free block
+    cached,   // free, in a CPU's list
+    used,     // head (or only page) of an allocation
+    tail,     // further page of an allocation
+    slab,     // used, by the object cache; payload: the slab's header
+    table,    // used, a page table
+};
+
+class Page {
+  public:
+    static constexpr u32 kMaxRefs = 0xffff; // saturated: a frame that gets there is never freed again
+    static constexpr u32 kNoSlot = 0;
+
+    PageType type() const { return static_cast<PageType>(word0_.load() >> kTypeShift); }
+
+    // Used frames.
+    u32 refs() const { return (word0_.load() & kRefField) >> kRefShift; }
+    u32 slot() const { return word0_.load() & kSlotMask; }
+    bool has_slot() const { return slot() != kNoSlot; }
+    u32 payload() const { return word1_; }
+    void set_payload(u32 value) { word1_ = value; }
+
+    void make_used(PageType type, u32 refs) { word0_.store(used_word(type, refs)); }
+    // Used, on its own, without a slot of kmap; whatever its count.
+    bool is_plain() const { return (word0_.load() & ~kRefField) == used_word(PageType::used, 0); }
+
+    void set_type(PageType type) {
+        u32 old = word0_.load();
+        while (!word0_.compare_exchange(old, (old & ~kTypeField) | static_cast<u32>(type) << kTypeShift)) {
+        }
+    }
+    // From no slot of kmap to this one; false if it has one. Others may try at the same time, and references come and go.
+    bool try_set_slot(u32 slot) {
+        for (;;) {
+            u32 old = word0_.load() & ~kSlotMask;
+            if (word0_.compare_exchange(old, old | slot)) [[likely]]
+                return true;
+            if ((old & kSlotMask) != kNoSlot) return false;
+        }
+    }
+    // The owner of the pool's lock.
+    void clear_slot() { word0_.fetch_and(~kSlotMask); }
+    // One reference more; saturates.
+    void get() {
+        u32 old = word0_.load();
+        do {
+            if ((old & kRefField) == kRefField) return;
+        } while (!word0_.compare_exchange(old, old + kOneRef));
+    }
+    // One less. True if it was the last one; a saturated count stays.
+    bool put() {
+        u32 old = word0_.load();
+        do {
+            if ((old & kRefField) == kRefField) return false;
+            if ((old & kRefField) == 0) panic("page: reference count of frame below zero");
+        } while (!word0_.compare_exchange(old, old - kOneRef));
+        return (old & kRefField) == kOneRef;
+    }
+
+    // Free frames: the owner of the zone's lock (buddy) or of the CPU's list (cached).
+    Pfn next() const { return Pfn{word0_.load() & kLinkMask}; }
+    Pfn prev() const { return Pfn{word1_ & kLinkMask}; }
+    u32 order() const { return word1_ >> kOrderShift; }
+    void make_free(PageType type, Pfn next, Pfn prev, u32 order) {
+        word0_.store(static_cast<u32>(type) << kTypeShift | next.value());
+        word1_ = order << kOrderShift | prev.value();
+    }
+    void make_cached() { word0_.store(static_cast<u32>(PageType::cached) << kTypeShift); }
+    void set_next(Pfn next) { word0_.store((word0_.load() & ~kLinkMask) | next.value()); }
+    void set_prev(Pfn prev) { word1_ = (word1_ & ~kLinkMask) | prev.value(); }
+    void make_none() { word0_.store(0); }
+
+  private:
+    static constexpr u32 kTypeShift = 26, kTypeField = 0x3fu << kTypeShift;
+    static constexpr u32 used_word(PageType type, u32 refs) {
+        return static_cast<u32>(type) << kTypeShift | refs << kRefShift;
+    }
+
+    static constexpr u32 kRefShift = 10, kOneRef = 1u << kRefShift, kRefField = kMaxRefs << kRefShift;
+    static constexpr u32 kSlotMask = kOneRef - 1;
+    static constexpr u32 kLinkMask = 0xff'ffff, kOrderShift = 28;
+
+    hal::Atomic<u32> word0_;
+    u32 word1_;
+};
+static_assert(sizeof(Page) == 8);
+
+// The end of what this configuration reaches: 64 GiB with PAE, 4 GiB without, or what is mapped for good.
+inline constexpr u32 kMaxPfn = config::kPae       ? 1u << 24
+                               : config::kHighMem ? 1u << 20
+                                                  : layout::kMaxLowmem >> kPageShift;
+
+// The frame table: one Page for every frame from 0 to page_count().
+extern Page* mem_map;
+extern u32 mem_map_count;
+// Where the zones of the frames begin in it (page_alloc.hpp); behind its end if there is none.
+extern Page* first_normal_page;
+extern Page* first_high_page;
+
+inline Pfn page_to_pfn(const Page* page) { return Pfn{static_cast<u32>(page - mem_map)}; }
+inline Page* pfn_to_page(Pfn pfn) { return mem_map + pfn.value(); }
+inline bool pfn_valid(Pfn pfn) { return pfn.value() < mem_map_count; }
+inline bool is_highmem(Pfn pfn) { return pfn >= layout::lowmem_end(); }
+inline bool is_highmem(const Page* page) { return page >= first_high_page; }
+
+// Does nothing but a mapping show it? DEBUG sends the pages of lowmem through mappings all the same.
+inline bool needs_slot(const Page* page) { return config::kHighMem && (config::kDebug || is_highmem(page)); }
+
+// The entry that shows the page: its place in the table, of 8 bytes a frame, shifted to where an entry has the frame. The
+// number of the frame is never computed.
+inline Pte::Halves page_halves(const Page* page, PteFlags flags) {
+    const u32 bytes =
+        static_cast<u32>(reinterpret_cast<std::uintptr_t>(page) - reinterpret_cast<std::uintptr_t>(mem_map));
+    constexpr u32 kShift = kPageShift - std::countr_zero(sizeof(Page));
+    const Pte::Halves flag = flags.halves();
+    return {bytes << kShift | flag.low, (config::kPae ? bytes >> (32 - kShift) : 0) | flag.high};
+}
+
+// Lowmem only: where the direct map shows a frame, and back.
+inline VirtAddr direct_addr(Pfn pfn) { return VirtAddr{layout::kPageOffset + (pfn.value() << kPageShift)}; }
+inline PhysAddr direct_phys(VirtAddr va) { return PhysAddr{u64{va.value() - layout::kPageOffset}}; }
+inline bool in_direct_map(VirtAddr va) {
+    return va.value() - layout::kPageOffset < layout::boundaries.lowmem_bytes;
+}
+
+} // namespace loft

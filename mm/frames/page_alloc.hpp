@@ -1,0 +1,152 @@
+// The page allocator: three zones, a buddy system in each, and a short list of single frames for every CPU in
+// front.
+//
+// Zones: DMA 0-16 MiB, Normal up to the end of lowmem, HighMem above it. A request names where it would like
+// its frames from; it may fall back downward, but a reserve in the lower zones (kReserveShift) keeps requests
+// that could have used high memory, and what programs make the kernel take, from eating the memory that only the
+// kernel's own zone can give.
+#pragma once
+
+#include "arch/base/error.hpp"
+#include "mm/frames/page.hpp"
+
+namespace loft {
+
+enum class ZoneId : u8 { dma, normal, high };
+inline constexpr u32 kZones = 3;
+inline constexpr u32 kDmaEnd = (16 * MiB) >> kPageShift;
+inline constexpr u32 kMaxOrder = 10; // largest block: 2^10 frames, 4 MiB
+
+// Where frames may come from, in this order.
+enum class Gfp : u8 {
+    dma,      // DMA only
+    kernel,   // Normal, DMA: memory that has an address for good
+    high,     // HighMem, then Normal and DMA down to their reserve
+    user,     // the same for what programs take; leaves the kernel something where there is no high memory too
+    user_low, // the same without HighMem: lowmem that programs make the kernel take
+};
+
+const char* zone_name(ZoneId zone);
+ZoneId zone_of(Pfn pfn);
+
+// 2^order contiguous frames, aligned to their size, reference count 1; contents undefined (poison with
+// DEBUG). Null when no zone that `gfp` allows has them; nothing is printed and nothing is lost. Context: any,
+// interrupts included. Never sleeps. No TLB operation (DEBUG: one invlpg a high frame).
+[[nodiscard]] Page* alloc_pages(Gfp gfp, u32 order);
+[[nodiscard]] Page* alloc_page(Gfp gfp); // inline while this CPU's list of the first zone has one
+
+// Gives frames back whatever their count is; `order` is that of the allocation. Panics on a frame that is not
+// the head of an allocation (double free) or that is still mapped by kmap. Context: any. An idle pkmap
+// mapping of the frame is taken away, its flush stays owed (mm/windows/pkmap.hpp).
+void free_pages(Page* page, u32 order);
+void free_page(Page* page); // inline while this CPU's list has room
+
+// Reference counting of single frames; the last put_page frees.
+inline void get_page(Page* page) { page->get(); }
+void put_page(Page* page);
+
+struct ZoneInfo {
+    u32 managed; // frames handed to the zone at boot
+    u32 free;    // in the buddy lists and in the CPUs' lists
+    u32 reserve; // frames that Gfp::high leaves
+    u32 user_reserve; // frames that Gfp::user and Gfp::user_low leave: as many, or more
+    u32 present; // usable frames of the firmware's map in this zone's range
+    u32 by_order[kMaxOrder + 1];
+};
+ZoneInfo zone_info(ZoneId zone);
+
+struct AllocStats {
+    u32 refills = 0; // a CPU's list was empty
+    u32 drains = 0;  // a CPU's list was full
+    u32 fallbacks = 0;
+    u32 failures = 0;
+};
+AllocStats alloc_stats();
+
+// Returns this CPU's list to the buddy system: for tests that count blocks. Any context.
+void drain_local_pages();
+
+// Checks every invariant of the free lists; panics on the first that does not hold. Long: O(free blocks). For
+// tests.
+void page_alloc_verify();
+
+// Boot. `present` counts the usable frames of a range without regard to who has taken them; `add` hands over
+// a free run.
+void page_alloc_init(Page* table, u32 frames);
+void page_alloc_init_cpu(CpuId cpu); // an empty list
+void page_alloc_present(Pfn begin, Pfn end);
+void page_alloc_add(Pfn begin, Pfn end);
+void page_alloc_ready(); // computes the reserves; the allocator works from here on
+
+// --- The paths of single frames.
+namespace detail {
+
+// A CPU's list for one zone: frames whose descriptors say "cached". Interrupts are off while it is touched.
+struct CachedFrames {
+    static constexpr u32 kCapacity = 64;
+    static constexpr u32 kBatch = 32; // moved from or to the buddy system at once
+    u32 count = 0;
+    Page* page[kCapacity]{};
+};
+struct CpuPages {
+    CachedFrames zone[kZones];
+    AllocStats stats;
+};
+extern hal::PerCpu<CpuPages> cpu_pages;
+
+// The zone that a request begins with.
+constexpr ZoneId first_zone(Gfp gfp) {
+    return gfp == Gfp::dma ? ZoneId::dma : gfp == Gfp::kernel || gfp == Gfp::user_low ? ZoneId::normal : ZoneId::high;
+}
+
+Page* alloc_page_slow(Gfp gfp);
+Page* no_page(); // counts the failure; null
+void free_page_slow(Page* page);
+
+// The list for a frame of any zone.
+inline CachedFrames* list_for(CpuPages& mine, const Page* page) {
+    if (is_highmem(page)) [[likely]]
+        return &mine.zone[static_cast<u32>(ZoneId::high)];
+    return &mine.zone[static_cast<u32>(page >= first_normal_page ? ZoneId::normal : ZoneId::dma)];
+}
+
+} // namespace detail
+
+[[gnu::always_inline]] inline Page* alloc_page(Gfp gfp) {
+    if (hal::out_of_memory()) return detail::no_page();
+    // Who has to leave something in the first zone looks at more than this CPU's list.
+    if (config::kDebug || gfp == Gfp::user_low) return detail::alloc_page_slow(gfp);
+    const u32 flags = hal::irq_save();
+    detail::CachedFrames& list = detail::cpu_pages.mine().zone[static_cast<u32>(detail::first_zone(gfp))];
+    const u32 left = list.count - 1;
+    if (static_cast<int>(left) < 0) [[unlikely]] {
+        hal::irq_restore(flags);
+        return detail::alloc_page_slow(gfp);
+    }
+    list.count = left;
+    Page* const page = list.page[left];
+    page->make_used(PageType::used, 1);
+    hal::irq_restore(flags);
+    hal::note_frame_used(page_to_pfn(page), 0);
+    return page;
+}
+
+[[gnu::always_inline]] inline void free_page(Page* page) {
+    // Anything but a plain frame that kmap does not know: looked at, or refused.
+    if (config::kDebug || !page->is_plain()) [[unlikely]]
+        return detail::free_page_slow(page);
+    const u32 flags = hal::irq_save();
+    detail::CachedFrames& list = *detail::list_for(detail::cpu_pages.mine(), page);
+    const u32 count = list.count;
+    if (count == detail::CachedFrames::kCapacity) [[unlikely]] {
+        hal::irq_restore(flags);
+        return detail::free_page_slow(page);
+    }
+    hal::note_frame_free(page_to_pfn(page), 0);
+    page->make_cached();
+    list.page[count] = page;
+    list.count = count + 1;
+    hal::irq_restore(flags);
+}
+
+} // namespace loft

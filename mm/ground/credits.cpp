@@ -1,0 +1,54 @@
+// Credits.
+#include "mm/ground/credits.hpp"
+
+#include "mm/ground/context.hpp"
+
+namespace loft {
+
+bool Credits::try_acquire() {
+    u32 value = value_.load();
+    do {
+        if (static_cast<int>(value) <= 0) return false;
+    } while (!value_.compare_exchange(value, value - 1));
+    return true;
+}
+
+void Credits::wait() {
+    might_sleep("waiting for a credit");
+    Waiter me;
+    me.thread = hal::current_thread();
+    {
+        SpinGuard guard{lock_};
+        if (granted_ != 0) {
+            --granted_; // released between our fetch_sub and now
+            return;
+        }
+        (last_ != nullptr ? last_->next : first_) = &me;
+        last_ = &me;
+    }
+    while (me.granted.load() == 0) hal::park();
+}
+
+void Credits::hand_over() {
+    SpinGuard guard{lock_};
+    Waiter* const waiter = first_;
+    if (waiter == nullptr) {
+        ++granted_;
+        return;
+    }
+    first_ = waiter->next;
+    if (first_ == nullptr) last_ = nullptr;
+    // The waiter lives on its thread's stack and is gone as soon as it sees `granted`: read it before.
+    const hal::ThreadId thread = waiter->thread;
+    waiter->granted.store(1);
+    hal::unpark(thread);
+}
+
+void Credits::reset(u32 n) {
+    lock_.reset();
+    value_.store(n);
+    first_ = last_ = nullptr;
+    granted_ = 0;
+}
+
+} // namespace loft

@@ -1,0 +1,99 @@
+// The life of an address space, and who runs in it. Contract: address_space.hpp.
+#include "mm/spaces/address_space.hpp"
+
+#include "mm/ground/context.hpp"
+#include "mm/frames/page_alloc.hpp"
+#include "mm/tables/tlb_batch.hpp"
+
+namespace loft {
+namespace {
+
+Cache<AddressSpace> space_cache{"address_space", Gfp::user_low};
+
+struct Active {
+    AddressSpace* space = nullptr; // of the thread that runs
+};
+LOFT_PERCPU hal::PerCpu<Active> active;
+
+} // namespace
+
+AddressSpace* AddressSpace::create() {
+    might_sleep("a new address space");
+    AddressSpace* space = space_cache.make();
+    if (space == nullptr) return nullptr;
+    if (!space->tables_.create()) {
+        space_cache.destroy(space);
+        return nullptr;
+    }
+    space->root_.set_address(space->tables_.root());
+    return space;
+}
+
+void AddressSpace::get() { refs_.fetch_add(1); }
+
+void AddressSpace::put() {
+    might_sleep("put of an address space");
+    const u32 before = refs_.fetch_sub(1);
+    LOFT_ASSERT(before != 0);
+    if (before != 1) return;
+    // With no CPU in the set the flushes of the batch cost nothing, and the one way to take memory away is enough.
+    root_.drop();
+    {
+        MutexGuard guard{mutex_};
+        remove({layout::kUserBegin, layout::kUserEnd});
+    }
+    LOFT_ASSERT(resident_ == 0);
+    tables_.destroy();
+    space_cache.destroy(this);
+}
+
+void AddressSpace::remove(PageRange range) {
+    TlbBatch batch{root_};
+    zap(range, batch);
+    batch.flush();
+    areas_.erase(range);
+}
+
+void AddressSpace::zap(PageRange range, TlbBatch& batch) {
+    tables_.each_table(range, [&](hal::PteCell* pde, PageRange part) {
+        u32 gone = 0;
+        each_entry(hal::pte_read(pde), part, [&](hal::PteCell* cell, Pte, VirtAddr va) {
+            const Pte old = hal::pte_take(cell);
+            batch.add(va);
+            batch.put_after(pfn_to_page(old.pfn()));
+            ++gone;
+            return true;
+        });
+        resident_ -= gone;
+        if (gone != 0) tables_.removed(pde, VirtAddr{part.begin}, gone, batch);
+        return true;
+    });
+}
+
+SpaceStats AddressSpace::stats() {
+    MutexGuard guard{mutex_};
+    return {resident_, tables_.tables(), areas_.count()};
+}
+
+void space_switch(AddressSpace* next) {
+    active.mine().space = next;
+    SpaceRoot::use(next != nullptr ? &next->root_ : nullptr);
+}
+
+SpaceTotals space_totals() { return {space_cache.stats().objects, areas_in_use(), shared_objects_in_use()}; }
+
+AddressSpace* active_space() { return active.load<&Active::space>(); }
+
+void address_space_init() {
+    space_cache.reset();
+    area_init();
+    shared_object_init();
+    user_tables_init();
+}
+
+void address_space_init_cpu(CpuId cpu) {
+    active.of(cpu) = Active{};
+    space_root_init_cpu(cpu);
+}
+
+} // namespace loft

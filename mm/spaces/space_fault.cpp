@@ -1,0 +1,113 @@
+// What a fault becomes: a new page, a page of one's own, or no. Contract: address_space.hpp.
+#include "mm/spaces/address_space.hpp"
+
+#include "mm/ground/context.hpp"
+#include "mm/windows/highmem.hpp"
+#include "mm/frames/page_alloc.hpp"
+#include "mm/tables/tlb_batch.hpp"
+
+namespace loft {
+namespace {
+
+bool permits(const UserArea& area, FaultAccess access) {
+    switch (access) {
+    case FaultAccess::read:
+        // The processor knows no page that can be written or executed and not read.
+        return area.prot != Prot::none;
+    case FaultAccess::write:
+        return has(area.prot, Prot::write);
+    case FaultAccess::exec:
+        return has(area.prot, Prot::exec);
+    }
+    return false;
+}
+
+} // namespace
+
+FaultResult AddressSpace::handle_fault(VirtAddr va, FaultAccess access) {
+    might_sleep("fault of a program");
+    MutexGuard guard{mutex_};
+    return resolve(va, access).result;
+}
+
+AddressSpace::Pinned AddressSpace::pin(VirtAddr va, FaultAccess access) {
+    might_sleep("pinning a page");
+    MutexGuard guard{mutex_};
+    const Pinned found = resolve(va, access);
+    if (found.page != nullptr) get_page(found.page);
+    return found;
+}
+
+AddressSpace::Pinned AddressSpace::resolve(VirtAddr va, FaultAccess access) {
+    UserArea* area = va.value() < layout::kUserEnd ? areas_.reach(va) : nullptr;
+    if (area == nullptr || area->kind == MapKind::guard) return {FaultResult::bad_address};
+    if (!permits(*area, access)) return {FaultResult::no_access};
+    if (const Pte table = hal::pte_read(tables_.directory_entry(va)); table.present()) {
+        const PteMap map{table, va};
+        const Pte entry = hal::pte_read(map.cell());
+        if (!entry.empty()) {
+            // Somebody else's fault was here first, or only the right to write is missing.
+            Page* page = pfn_to_page(entry.pfn());
+            if (access == FaultAccess::write && !entry.has(pte::write))
+                page = own(*area, va, map.cell(), entry);
+            if (page == nullptr) return {FaultResult::no_memory};
+            return {FaultResult::resolved, page};
+        }
+    }
+    return fill(*area, va);
+}
+
+AddressSpace::Pinned AddressSpace::fill(const UserArea& area, VirtAddr va) {
+    Page* page = nullptr;
+    if (area.object != nullptr) {
+        page = area.object->page(area.page_of(va));
+    } else {
+        page = alloc_page(Gfp::user);
+        if (page != nullptr) clear_highpage(page);
+    }
+    if (page == nullptr) return {FaultResult::no_memory};
+    // Nothing was there, so no CPU has to forget anything (SDM vol. 3, 4.10.2.3).
+    if (!show(va, user_entry(page_to_pfn(page), area, true))) {
+        put_page(page);
+        return {FaultResult::no_memory};
+    }
+    return {FaultResult::resolved, page};
+}
+
+bool AddressSpace::show(VirtAddr va, Pte entry) {
+    hal::PteCell* pde = tables_.directory_entry(va);
+    const Pte table = hal::pte_read(pde);
+    if (table.present()) {
+        hal::pte_set(PteMap{table, va}.cell(), entry);
+        tables_.added(table, 1);
+    } else if (!tables_.begin_table(pde, va, entry)) {
+        return false;
+    }
+    ++resident_;
+    return true;
+}
+
+// The area may be written, and the entry does not say so: a page that fork has shared.
+Page* AddressSpace::own(const UserArea& area, VirtAddr va, hal::PteCell* cell, Pte entry) {
+    Page* page = pfn_to_page(entry.pfn());
+    if (entry.has(user_pte::owned) || page->refs() == 1) {
+        // Everybody else has left. A CPU that goes on with fewer rights faults once more (SDM vol. 3, 4.10.4.3).
+        hal::pte_exchange(cell, user_entry(entry.pfn(), area, true));
+        return page;
+    }
+    Page* copy = alloc_page(Gfp::user);
+    if (copy == nullptr) return nullptr;
+    copy_highpage(copy, page);
+    // The copy is shown only when no CPU has a translation of the old page. If it were shown before that, one CPU could
+    // store to the copy and raise a flag, and another one could see the flag and still read the old page: a program would
+    // see its stores out of order (SDM vol. 3, 8.2.2). A thread that finds no entry here faults, and waits for the mutex.
+    (void)hal::pte_take(cell);
+    TlbBatch batch{root_};
+    batch.add(va);
+    batch.put_after(page);
+    batch.flush();
+    hal::pte_set(cell, user_entry(page_to_pfn(copy), area, true));
+    return copy;
+}
+
+} // namespace loft

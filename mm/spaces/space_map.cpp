@@ -1,0 +1,166 @@
+// What a program is promised: map, unmap, protect, brk. Contract: address_space.hpp.
+#include "mm/spaces/address_space.hpp"
+
+#include "mm/ground/context.hpp"
+#include "mm/frames/page_alloc.hpp"
+#include "mm/tables/tlb_batch.hpp"
+
+namespace loft {
+namespace {
+
+// Whole pages of user addresses; none if `begin` is not aligned, nothing is asked for, or it does not fit.
+Result<PageRange> pages_of(VirtAddr begin, u32 bytes) {
+    if (begin.page_offset() != 0 || bytes == 0 || !layout::is_user_range(UserAddr{begin.value()}, bytes))
+        return Error::invalid;
+    return PageRange{begin.value(), round_up(begin.value() + bytes, kPageSize)};
+}
+
+// An area that is in no tree yet; null: no memory.
+UserArea* new_area(PageRange range, Prot prot, MapKind kind) {
+    UserArea what;
+    what.begin = range.begin;
+    what.end = range.end;
+    what.prot = kind == MapKind::guard ? Prot::none : prot;
+    what.kind = kind;
+    if (kind == MapKind::stack) {
+        what.limit = range.begin;
+        what.begin = range.end - kPageSize;
+    }
+    if (kind == MapKind::grows) {
+        what.kind = MapKind::stack;
+        what.limit = std::min(range.begin, std::max(range.end, layout::kUserBegin + kGrowth) - kGrowth);
+    }
+    if (kind == MapKind::shared) {
+        what.object = SharedObject::create(range.pages());
+        if (what.object == nullptr) return nullptr;
+    }
+    UserArea* area = AreaTree::make(what);
+    if (area == nullptr && what.object != nullptr) what.object->put();
+    return area;
+}
+
+} // namespace
+
+Result<VirtAddr> AddressSpace::map(VirtAddr where, u32 bytes, Prot prot, MapKind kind, bool fixed,
+                                   bool replace) {
+    might_sleep("map");
+    if (bytes == 0 || bytes > layout::kUserEnd) return Error::invalid;
+    bytes = round_up(bytes, kPageSize);
+    MutexGuard guard{mutex_};
+    const Result<PageRange> wish = pages_of(where, bytes);
+    PageRange range;
+    if (fixed) {
+        if (!wish) return wish.error();
+        if (wish->begin < layout::kUserBegin) return Error::no_access;
+        range = *wish;
+        if (!replace && !areas_.each(range, [](const UserArea&) { return false; })) return Error::busy;
+    } else if (wish && wish->begin >= layout::kUserBegin && areas_.is_free(*wish)) {
+        range = *wish;
+    } else {
+        const Result<u32> hole = areas_.find_hole(bytes);
+        if (!hole) return hole.error();
+        range = {*hole, *hole + bytes};
+    }
+    UserArea* area = new_area(range, prot, kind);
+    if (area == nullptr) return Error::no_memory;
+    if (fixed) {
+        if (!areas_.isolate(range)) {
+            AreaTree::end(*area);
+            return Error::no_memory;
+        }
+        remove(range);
+    }
+    areas_.add(*area);
+    return VirtAddr{range.begin};
+}
+
+Status AddressSpace::unmap(VirtAddr begin, u32 bytes) {
+    might_sleep("unmap");
+    const Result<PageRange> range = pages_of(begin, bytes);
+    if (!range) return range.error();
+    MutexGuard guard{mutex_};
+    if (!areas_.isolate(*range)) return Error::no_memory;
+    remove(*range);
+    return {};
+}
+
+Status AddressSpace::protect(VirtAddr begin, u32 bytes, Prot prot, bool down) {
+    might_sleep("protect");
+    const Result<PageRange> pages = pages_of(begin, bytes);
+    if (!pages) return pages.error();
+    PageRange range = *pages;
+    MutexGuard guard{mutex_};
+    if (down) {
+        // Of what is there: nothing grows by this.
+        const UserArea* lowest = nullptr;
+        areas_.each(range, [&](const UserArea& area) { return lowest = &area, false; });
+        if (lowest == nullptr) return Error::not_found;
+        if (lowest->kind != MapKind::stack) return Error::invalid;
+        range.begin = lowest->begin;
+    }
+    bool has_guard = false;
+    if (!areas_.is_mapped(range, has_guard)) return Error::not_found;
+    if (has_guard) return Error::no_access;
+    if (!areas_.isolate(range)) return Error::no_memory;
+    areas_.set_prot(range, prot);
+    TlbBatch batch{root_};
+    areas_.each(range, [&](UserArea& area) {
+        const PageRange part{std::max(area.begin, range.begin), std::min(area.end, range.end)};
+        return tables_.each_table(part, [&](hal::PteCell* pde, PageRange here) {
+            return each_entry(hal::pte_read(pde), here, [&](hal::PteCell* cell, Pte old, VirtAddr va) {
+                const Pte now = user_entry(old.pfn(), area, old.has(user_pte::owned));
+                if (now.flags() == old.flags()) return true;
+                hal::pte_exchange(cell, now);
+                // A CPU that still has fewer rights than there are faults once, and its fault forgets the old
+                // translation (SDM vol. 3, 4.10.4.1 and 4.10.4.3). Only what was taken away has to be told.
+                const bool less =
+                    old.present() && (!now.present() || (old.has(pte::write) && !now.has(pte::write)) ||
+                                      (now.has(pte::no_execute) && !old.has(pte::no_execute)));
+                if (less) batch.add(va);
+                return true;
+            });
+        });
+    });
+    batch.flush();
+    return {};
+}
+
+Result<AddressSpace::WordPlace> AddressSpace::place_of(VirtAddr va) {
+    might_sleep("place_of");
+    MutexGuard guard{mutex_};
+    UserArea* const area = va.value() < layout::kUserEnd ? areas_.reach(va) : nullptr;
+    if (area == nullptr || area->kind == MapKind::guard) return Error::bad_address;
+    if (!has(area->prot, area->is_private() ? Prot::write : Prot::read | Prot::write | Prot::exec))
+        return Error::no_access;
+    if (area->is_private()) return WordPlace{};
+    area->object->get();
+    return WordPlace{area->object, area->page_of(va)};
+}
+
+void AddressSpace::set_brk_start(VirtAddr begin, Prot prot) {
+    brk_prot_ = prot;
+    brk_begin_ = brk_end_ = round_up(begin.value(), kPageSize);
+}
+
+Result<VirtAddr> AddressSpace::brk(VirtAddr wanted) {
+    might_sleep("brk");
+    MutexGuard guard{mutex_};
+    if (wanted.value() < brk_begin_ || brk_begin_ == 0) return VirtAddr{brk_end_};
+    if (wanted.value() > layout::kUserEnd) return Error::no_space;
+    const u32 old_end = round_up(brk_end_, kPageSize), new_end = round_up(wanted.value(), kPageSize);
+    if (new_end > old_end) {
+        const PageRange more{old_end, new_end};
+        if (!areas_.is_free(more)) return Error::no_space;
+        UserArea* area = new_area(more, brk_prot_, MapKind::anonymous);
+        if (area == nullptr) return Error::no_memory;
+        areas_.add(*area);
+    } else if (new_end < old_end) {
+        const PageRange less{new_end, old_end};
+        if (!areas_.isolate(less)) return Error::no_memory;
+        remove(less);
+    }
+    brk_end_ = wanted.value();
+    return wanted;
+}
+
+} // namespace loft

@@ -1,0 +1,68 @@
+// The memory of any address space, by its frames. Contract: user_copy.hpp.
+#include "mm/spaces/user_copy.hpp"
+
+#include "mm/ground/context.hpp"
+#include "mm/windows/highmem.hpp"
+#include "mm/frames/page_alloc.hpp"
+
+#include <algorithm>
+
+namespace loft {
+namespace {
+
+Error error_of(FaultResult result) {
+    switch (result) {
+    case FaultResult::no_access:
+        return Error::no_access;
+    case FaultResult::no_memory:
+        return Error::no_memory;
+    default:
+        return Error::bad_address;
+    }
+}
+
+// copy(Page*, offset, at, bytes) for each page of the range.
+template <typename F> u32 by_page(AddressSpace& space, UserAddr addr, u32 bytes, bool write, F&& copy) {
+    might_sleep("access to another address space");
+    if (!layout::is_user_range(addr, bytes)) return bytes;
+    for (u32 at = 0; at < bytes;) {
+        Page* frame = nullptr;
+        if (!get_user_pages(space, addr + at, 1, write, &frame)) return bytes - at;
+        const u32 offset = (addr + at).page_offset(), here = std::min(bytes - at, kPageSize - offset);
+        copy(frame, offset, at, here);
+        put_page(frame);
+        at += here;
+    }
+    return 0;
+}
+
+} // namespace
+
+Result<u32> get_user_pages(AddressSpace& space, UserAddr addr, u32 count, bool write, Page** out) {
+    might_sleep("get_user_pages");
+    for (u32 i = 0; i < count; ++i) {
+        // Behind the last address of a program is none of its memory, so this ends before it wraps.
+        const VirtAddr va{(addr.value() & kPageMask) + (i << kPageShift)};
+        const auto pinned = space.pin(va, write ? FaultAccess::write : FaultAccess::read);
+        if (pinned.result != FaultResult::resolved) {
+            if (i == 0) return error_of(pinned.result);
+            return i;
+        }
+        out[i] = pinned.page;
+    }
+    return count;
+}
+
+u32 read_space(AddressSpace& space, void* to, UserAddr from, u32 bytes) {
+    return by_page(space, from, bytes, false, [to](Page* frame, u32 offset, u32 at, u32 n) {
+        memcpy_from_page(static_cast<u8*>(to) + at, frame, offset, n);
+    });
+}
+
+u32 write_space(AddressSpace& space, UserAddr to, const void* from, u32 bytes) {
+    return by_page(space, to, bytes, true, [from](Page* frame, u32 offset, u32 at, u32 n) {
+        memcpy_to_page(frame, offset, static_cast<const u8*>(from) + at, n);
+    });
+}
+
+} // namespace loft

@@ -1,0 +1,212 @@
+// Building the kernel's page tables, and walking any.
+#include "mm/tables/pagetable.hpp"
+
+#include "mm/frames/bootmem.hpp"
+#include "mm/windows/kmap_local.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+namespace loft {
+
+KernelProt kernel_prot;
+
+namespace detail {
+std::uintptr_t kernel_ptes_origin;
+}
+
+namespace {
+
+using paging::kLargeSize;
+using paging::kPtesPerTable;
+
+PhysAddr root_address;
+u32 frames_used;
+
+// An empty table in lowmem.
+hal::PteCell* new_table(const char* what, u32 tables = 1) {
+    const VirtAddr va = bootmem_alloc(tables * kPageSize, kPageSize, what);
+    frames_used += tables;
+    auto* cells = hal::lowmem_ptr<hal::PteCell>(va);
+    std::memset(static_cast<void*>(cells), 0, tables * kPageSize);
+    return cells;
+}
+
+Pfn frame_of(const void* table) { return direct_phys(hal::lowmem_addr(table)).pfn(); }
+
+// A directory entry that leads to a table. Its rights are those of everything below; the PTEs narrow them.
+Pte table_entry(const void* table) { return Pte{frame_of(table), pte::present | pte::write | pte::accessed}; }
+
+hal::PteCell* upper_tables; // the first entry of the upper part
+
+// From here on the entries of addresses from `base` on are `cells`.
+void set_upper_tables(hal::PteCell* cells, VirtAddr base) {
+    upper_tables = cells;
+    detail::kernel_ptes_origin =
+        reinterpret_cast<std::uintptr_t>(cells) - (base.value() >> kPageShift) * sizeof(RawPte);
+}
+
+// Where the entries of the kernel's directory are: address space is cut in pieces of kLargeSize.
+struct Directories {
+    hal::PteCell* first; // PAE: four pages one behind the other; else one
+    hal::PteCell* of(VirtAddr va) const { return first + (va.value() >> paging::kLargeShift); }
+};
+
+bool inside(VirtAddr va, const ImagePart& part) { return va >= part.begin && va < part.end; }
+
+// Attributes of a page of the direct map.
+PteFlags direct_flags(const BootInfo& info, VirtAddr va) {
+    if (inside(va, info.text)) return kernel_prot.text;
+    if (inside(va, info.rodata)) return kernel_prot.rodata;
+    return kernel_prot.data;
+}
+
+// True if one large page can map [va, va + kLargeSize): nothing of the image that needs attributes of its
+// own, and no mix of memory types in the first MiB (SDM vol. 3, 12.11.9).
+bool may_be_large(const BootInfo& info, VirtAddr va) {
+    if (!hal::cpu_features().large_pages) return false;
+    const u32 begin = va.value(), end = begin + kLargeSize;
+    if (begin < layout::kPageOffset + MiB) return false;
+    if (end > layout::direct_map_end().value()) return false;
+    for (const ImagePart* part : {&info.text, &info.rodata, &info.data})
+        if (begin < part->end.value() && part->begin.value() < end) return false;
+    return true;
+}
+
+void build_direct_map(const BootInfo& info, Directories dirs) {
+    const VirtAddr end = layout::direct_map_end();
+    for (VirtAddr va{layout::kPageOffset}; va < end; va = va + kLargeSize) {
+        if (may_be_large(info, va)) {
+            hal::pte_set(dirs.of(va), Pte{direct_phys(va).pfn(), kernel_prot.data | pte::large});
+            continue;
+        }
+        hal::PteCell* table = new_table("the direct map's page tables");
+        for (u32 i = 0; i < kPtesPerTable; ++i) {
+            const VirtAddr page = va + i * kPageSize;
+            if (page >= end) break;
+            if (std::find(info.guard_pages.begin(), info.guard_pages.end(), page) != info.guard_pages.end())
+                continue;
+            hal::pte_set(table + i, Pte{direct_phys(page).pfn(), direct_flags(info, page)});
+        }
+        hal::pte_set(dirs.of(va), table_entry(table));
+    }
+}
+
+// All tables above the direct map. What fixmap has mapped so far is carried over.
+void build_upper(Directories dirs) {
+    const VirtAddr base{layout::boundaries.upper_base};
+    const u32 tables = (0u - base.value()) >> paging::kLargeShift;
+    hal::PteCell* cells = new_table("the upper page tables", tables);
+    for (u32 i = 0; i < tables; ++i)
+        hal::pte_set(dirs.of(base + i * kLargeSize), table_entry(cells + i * kPtesPerTable));
+
+    hal::PteCell* early = upper_tables;
+    if (early != nullptr) {
+        for (u32 slot = 0; slot < static_cast<u32>(layout::Fix::count); ++slot) {
+            const VirtAddr va = layout::fix_addr(static_cast<layout::Fix>(slot));
+            const Pte old = hal::pte_read(early + paging::pte_index(va));
+            if (old.present()) hal::pte_set(cells + ((va - base) >> kPageShift), old);
+        }
+    }
+    set_upper_tables(cells, base);
+}
+
+} // namespace
+
+void pagetable_init_flags() {
+    const hal::CpuFeatures cpu = hal::cpu_features();
+    const PteFlags nx = cpu.no_execute ? pte::no_execute : PteFlags{};
+    const PteFlags g = cpu.global ? pte::global : PteFlags{};
+    const PteFlags seen = pte::accessed | pte::dirty;
+    kernel_prot.text = pte::present | g | seen;
+    kernel_prot.rodata = pte::present | g | seen | nx;
+    kernel_prot.data = pte::present | pte::write | g | seen | nx;
+    kernel_prot.device = pte::present | pte::write | g | seen | nx | pte::cache_disable | pte::write_through;
+    kernel_prot.pool = pte::present | pte::write | nx;
+    kernel_prot.pool_ro = pte::present | nx;
+    kernel_prot.pool_rx = pte::present;
+}
+
+void pagetable_early(hal::PteCell* last_table) {
+    pagetable_init_flags();
+    layout::boundaries.upper_base = 0u - kLargeSize;
+    set_upper_tables(last_table, VirtAddr{layout::boundaries.upper_base});
+}
+
+PhysAddr pagetable_build(const BootInfo& info) {
+    frames_used = 0;
+    Directories dirs{new_table("the page directories", paging::kDirectories)};
+    build_direct_map(info, dirs);
+    build_upper(dirs);
+
+    if constexpr (config::kPae) {
+        // The PDPT. Its entries have no R/W and no accessed bit (SDM vol. 3, table 4-8), and the CPU reads
+        // them only when CR3 is loaded (4.4.1): all four are there from the start.
+        hal::PteCell* pdpt = new_table("the page-directory-pointer table");
+        for (u32 i = 0; i < paging::kRootEntries; ++i)
+            hal::pte_set(pdpt + i, Pte{frame_of(dirs.first + i * kPtesPerTable), pte::present});
+        root_address = direct_phys(hal::lowmem_addr(pdpt));
+    } else {
+        root_address = direct_phys(hal::lowmem_addr(dirs.first));
+    }
+    return root_address;
+}
+
+PhysAddr kernel_root() { return root_address; }
+u32 pagetable_frames() { return frames_used; }
+
+Walk page_walk(PhysAddr root, VirtAddr va) {
+    Walk walk;
+    // A table is read through the direct map; one that is not there ends the walk.
+    const auto table_at = [&walk](PhysAddr phys) -> const hal::PteCell* {
+        if (is_highmem(phys.pfn()) && layout::boundaries.lowmem_bytes != 0) {
+            walk.unreadable = true;
+            return nullptr;
+        }
+        return hal::lowmem_ptr<hal::PteCell>(VirtAddr{layout::kPageOffset + static_cast<u32>(phys.value())});
+    };
+
+    PhysAddr directory = root;
+    if constexpr (config::kPae) {
+        const hal::PteCell* pdpt = table_at(root);
+        if (pdpt == nullptr) return walk;
+        walk.root = hal::pte_read(pdpt + paging::pdpte_index(va));
+        if (!walk.root.present()) return walk;
+        directory = walk.root.pfn().phys();
+    }
+
+    walk.level = Walk::Level::directory;
+    const hal::PteCell* pd = table_at(directory);
+    if (pd == nullptr) return walk;
+    walk.directory = hal::pte_read(pd + paging::pde_index(va));
+    if (!walk.directory.present()) return walk;
+    if (walk.directory.has(pte::large)) {
+        walk.present = true;
+        walk.large = true;
+        walk.flags = walk.directory.flags();
+        walk.pfn = walk.directory.pfn() + paging::pte_index(va);
+        return walk;
+    }
+
+    walk.level = Walk::Level::table;
+    const Pfn table = walk.directory.pfn();
+    if (!is_highmem(table) || layout::boundaries.lowmem_bytes == 0) {
+        walk.entry = hal::pte_read(table_at(table.phys()) + paging::pte_index(va));
+    } else if (config::kHighMem && table.value() < mem_map_count) {
+        // A program's table in high memory.
+        const u32 flags = hal::irq_save();
+        with_private_slot(table, [&](VirtAddr seen) {
+            walk.entry = hal::pte_read(hal::lowmem_ptr<hal::PteCell>(seen) + paging::pte_index(va));
+        });
+        hal::irq_restore(flags);
+    } else {
+        walk.unreadable = true;
+        return walk;
+    }
+    walk.present = walk.entry.present();
+    walk.flags = walk.entry.flags();
+    walk.pfn = walk.entry.pfn();
+    return walk;
+}
+
+} // namespace loft

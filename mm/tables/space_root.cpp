@@ -1,0 +1,57 @@
+// Who has which root loaded. Contract: space_root.hpp.
+#include "mm/tables/space_root.hpp"
+
+#include "mm/ground/context.hpp"
+#include "mm/tables/pagetable.hpp"
+#include "mm/ground/remote.hpp"
+#include "mm/tables/tlb_batch.hpp"
+
+namespace loft {
+namespace {
+
+struct Loaded {
+    SpaceRoot* root = nullptr; // null: the kernel's
+    bool lazy = false;         // whoever runs does not need it
+};
+LOFT_PERCPU hal::PerCpu<Loaded> loaded;
+
+u32 my_bit() { return CpuSet::only(hal::this_cpu()).bits(); }
+
+} // namespace
+
+void SpaceRoot::use(SpaceRoot* next) {
+    Loaded& mine = loaded.mine();
+    mine.lazy = next == nullptr;
+    if (next == nullptr || next == mine.root) return;
+    // In the new set before anything of it can be in the TLB; out of the old one when nothing of it can be there any
+    // more.
+    next->cpus_.fetch_or(my_bit());
+    tlb_load_root(next->address_);
+    if (mine.root != nullptr) mine.root->cpus_.fetch_and(~my_bit());
+    mine.root = next;
+}
+
+bool SpaceRoot::leave() {
+    Loaded& mine = loaded.mine();
+    if (mine.root != this) return true;
+    if (!mine.lazy) return false;
+    tlb_load_root(kernel_root());
+    cpus_.fetch_and(~my_bit());
+    mine.root = nullptr;
+    return true;
+}
+
+void SpaceRoot::drop() {
+    const auto leave_here = [](void* root) {
+        if (!static_cast<SpaceRoot*>(root)->leave())
+            panic("the last reference to an address space was put while CPU {} runs in it", hal::this_cpu());
+    };
+    IrqGuard guard;
+    leave_here(this);
+    run_on(cpus(), leave_here, this);
+    LOFT_ASSERT(cpus().empty());
+}
+
+void space_root_init_cpu(CpuId cpu) { loaded.of(cpu) = Loaded{}; }
+
+} // namespace loft

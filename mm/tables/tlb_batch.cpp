@@ -1,0 +1,181 @@
+// TlbBatch: change, flush everywhere, only then free. And the clocks that say who need not be asked.
+#include "mm/tables/tlb_batch.hpp"
+
+#include "mm/ground/counters.hpp"
+#include "mm/windows/kmap_local.hpp"
+#include "mm/frames/page_alloc.hpp"
+#include "mm/ground/remote.hpp"
+
+namespace loft {
+
+LOFT_PERCPU hal::PerCpu<TlbStats> tlb_stats;
+
+namespace {
+
+hal::Counter time;                          // of the youngest debt
+hal::Counter clock_of[config::kMaxCpus];    // each CPU is clean up to here; only that CPU sets it
+hal::Atomic<u32> idle_of[config::kMaxCpus]; // 1: idle, looks at the time before it runs anything
+
+// DEBUG kernels reach a carry into the high half early: a time that is cut to 32 bits anywhere fails there.
+constexpr FlushTime kFirstTime = config::kDebug ? (FlushTime{1} << 32) - 256 : 0;
+
+} // namespace
+
+FlushTime tlb_new_debt() { return time.increment(); }
+
+void tlb_flush_local_non_global(hal::Site site) {
+    // Read before the flush: an entry that goes away in between is younger than what the clock will say.
+    const FlushTime now = time.load();
+    tlb_stats.add<&TlbStats::non_global>(1);
+    hal::flush_non_global(site);
+    clock_of[hal::this_cpu().value()].raise_to(now);
+}
+
+void tlb_load_root(PhysAddr root) {
+    const FlushTime now = time.load();
+    hal::load_root(root);
+    clock_of[hal::this_cpu().value()].raise_to(now);
+}
+
+bool tlb_is_clean(CpuId cpu, FlushTime debt) { return clock_of[cpu.value()].load() >= debt; }
+bool tlb_is_idle(CpuId cpu) { return idle_of[cpu.value()].load() != 0; }
+
+void tlb_enter_idle() { idle_of[hal::this_cpu().value()].exchange(1); }
+
+void tlb_leave_idle(hal::Site site) {
+    hal::Atomic<u32>& idle = idle_of[hal::this_cpu().value()];
+    if (idle.load() == 0) return;
+    // Two locked instructions face each other. Here: idle = 0, then the time is read. There: time + 1, then idle is read. So
+    // either this CPU sees the new time, or the other one sees that it is awake and interrupts it.
+    idle.exchange(0);
+    if (!tlb_is_clean(hal::this_cpu(), time.load())) tlb_flush_local_non_global(site);
+}
+
+// What every CPU is asked to do; lives on the stack of the CPU that asks until all have answered.
+struct TlbBatch::Request {
+    const TlbBatch& batch;
+    hal::Site site;
+};
+
+// Runs on each CPU, interrupts off.
+void TlbBatch::execute(void* request) {
+    const auto& [batch, site] = *static_cast<const Request*>(request);
+    if (batch.root_ != nullptr && batch.root_->leave()) return;
+    if (batch.kind_ == Kind::global && batch.pages_ > kMaxPages) {
+        tlb_stats.add<&TlbStats::full>(1);
+        hal::flush_all(site);
+    } else if (batch.old_debt_ || batch.pages_ > kMaxPages) {
+        tlb_flush_local_non_global(site);
+    } else {
+        for (u32 i = 0; i < batch.ranges_; ++i)
+            for (u32 page = 0; page < batch.range_[i].pages; ++page)
+                tlb_flush_local_page(batch.range_[i].begin + page * kPageSize, site);
+    }
+}
+
+TlbBatch::~TlbBatch() { LOFT_ASSERT(empty()); }
+
+void TlbBatch::add(VirtAddr va, u32 pages) {
+    if (pages == 0) return;
+    pages_ += pages;
+    if (pages_ > kMaxPages) return; // it will be a full flush: no need to know which pages
+    if (ranges_ != 0) {
+        Range& last = range_[ranges_ - 1];
+        if (last.begin + last.pages * kPageSize == va) {
+            last.pages += pages;
+            return;
+        }
+    }
+    range_[ranges_++] = {va, pages};
+}
+
+void TlbBatch::add_debt(FlushTime debt) {
+    LOFT_ASSERT(kind_ == Kind::non_global);
+    if (!old_debt_ || debt_ < debt) debt_ = debt;
+    old_debt_ = true;
+}
+
+void TlbBatch::free_after(Page* page) {
+    page->set_payload(free_.value());
+    free_ = page_to_pfn(page);
+}
+
+void TlbBatch::put_after(Page* page, hal::Site site) {
+    // Nobody else counts it, and whoever could begin to would need the entry that is gone.
+    if (page->refs() == 1) return free_after(page);
+    put_[puts_++] = page;
+    if (puts_ == kMaxPuts) flush(site);
+}
+
+void TlbBatch::free_table_after(Page* table, VirtAddr va) {
+    add(va); // one invlpg at least: it empties the paging-structure caches (SDM vol. 3, 4.10.4.1)
+    tables_ = true;
+    free_after(table);
+}
+
+bool TlbBatch::owes(CpuId cpu) const {
+    if (kind_ == Kind::global) return true;
+    if (!tables_ && tlb_is_idle(cpu)) {
+        tlb_stats.add<&TlbStats::skipped_idle>(1);
+        return false;
+    }
+    if (tlb_is_clean(cpu, debt_)) {
+        tlb_stats.add<&TlbStats::skipped_clean>(1);
+        return false;
+    }
+    return true;
+}
+
+void TlbBatch::flush(hal::Site site) {
+    if (pages_ != 0 || old_debt_) {
+        Request request{*this, site};
+        const u32 flags = hal::irq_save();
+        tlb_stats.add<&TlbStats::requests>(1);
+        // What was added without a time was taken away just now. The time grows before anybody's idleness is looked at.
+        if (pages_ != 0 && kind_ == Kind::non_global) debt_ = tlb_new_debt();
+        const CpuId me = hal::this_cpu();
+        CpuSet all = hal::online_cpus();
+        if (root_ != nullptr) all = CpuSet::from_bits(all.bits() & root_->cpus().bits());
+        if (all.has(me) && (kind_ == Kind::global || pages_ != 0 || !tlb_is_clean(me, debt_))) execute(&request);
+        CpuSet asked;
+        all.without(me).for_each([&](CpuId cpu) {
+            if (owes(cpu)) asked = asked.with(cpu);
+        });
+        if (!asked.empty()) {
+            tlb_stats.add<&TlbStats::rounds>(1);
+            tlb_stats.add<&TlbStats::remote>(asked.count());
+            run_on(asked, execute, &request);
+        }
+        hal::irq_restore(flags);
+    }
+    pages_ = 0;
+    ranges_ = 0;
+    old_debt_ = false;
+    tables_ = false;
+    while (puts_ != 0)
+        put_page(put_[--puts_]);
+    while (free_.value() != 0) {
+        Page* page = pfn_to_page(free_);
+        free_ = Pfn{page->payload()};
+        free_page(page);
+    }
+}
+
+TlbStats tlb_stats_of(CpuId cpu) {
+    TlbStats stats = tlb_stats.of(cpu);
+    if constexpr (!config::kDebug) stats.invlpg += local_maps.of(cpu).misses;
+    return stats;
+}
+
+TlbStats tlb_stats_sum() { return sum_of_cpus(tlb_stats_of); }
+
+void tlb_init() { time.raise_to(kFirstTime); }
+
+void tlb_init_cpu(CpuId cpu) {
+    tlb_stats.of(cpu) = TlbStats{};
+    // A CPU that starts has an empty TLB.
+    clock_of[cpu.value()].raise_to(time.load());
+    idle_of[cpu.value()].store(0);
+}
+
+} // namespace loft

@@ -1,0 +1,45 @@
+// Fixed mappings.
+#include "mm/windows/fixmap.hpp"
+
+#include "mm/tables/tlb_batch.hpp"
+
+#include <algorithm>
+
+namespace loft {
+
+VirtAddr fixmap_set(layout::Fix slot, Pfn pfn, PteFlags flags) {
+    const VirtAddr va = layout::fix_addr(slot);
+    hal::PteCell* cell = kernel_pte(va);
+    const bool was_used = hal::pte_take(cell).present();
+    if (was_used) tlb_flush_local_page(va);
+    hal::pte_set(cell, Pte{pfn, flags});
+    return va;
+}
+
+void fixmap_clear(layout::Fix slot) {
+    const VirtAddr va = layout::fix_addr(slot);
+    hal::pte_clear(kernel_pte(va));
+    tlb_flush_local_page(va);
+}
+
+BootWindow::BootWindow(PhysAddr phys, u32 bytes) {
+    // As far as an entry can point: firmware leaves its tables above what HIGHMEM=off uses as memory, too.
+    const u64 reach = u64{1} << hal::cpu_features().phys_bits;
+    const u32 offset = phys.page_offset();
+    const u64 wanted = std::min<u64>(u64{offset} + bytes, kPages * kPageSize);
+    const u64 possible = phys.value() < reach ? reach - (phys.value() - offset) : 0;
+    const u32 span = static_cast<u32>(std::min(wanted, possible));
+    pages_ = pages_for(span);
+    bytes_ = span > offset ? span - offset : 0;
+    // Slots grow downward, the window upward: its first page is the slot with the highest number.
+    for (u32 i = 0; i < pages_; ++i)
+        fixmap_set(static_cast<layout::Fix>(pages_ - 1 - i), phys.pfn() + i, kernel_prot.data);
+    at_ = pages_ != 0 ? layout::fix_addr(static_cast<layout::Fix>(pages_ - 1)) + offset : VirtAddr{};
+}
+
+BootWindow::~BootWindow() {
+    for (u32 i = 0; i < pages_; ++i)
+        fixmap_clear(static_cast<layout::Fix>(i));
+}
+
+} // namespace loft

@@ -1,0 +1,77 @@
+// High memory for its users: the mappings, the helpers built on them, and the objects that undo them.
+#pragma once
+
+#include "mm/windows/kmap_local.hpp"
+#include "mm/windows/pkmap.hpp"
+
+namespace loft {
+
+// A local mapping for the length of a scope.
+class [[nodiscard]] LocalMap {
+  public:
+    [[nodiscard]] explicit LocalMap(Page* page) : addr_{kmap_local_page(page)} {}
+    ~LocalMap() { detail::unmap_made(addr_); }
+    LocalMap(const LocalMap&) = delete;
+    LocalMap& operator=(const LocalMap&) = delete;
+    LocalAddr addr() const { return addr_; }
+
+  private:
+    LocalAddr addr_;
+};
+
+class [[nodiscard]] AtomicMap {
+  public:
+    [[nodiscard]] explicit AtomicMap(Page* page) : addr_{kmap_atomic(page)} {}
+    ~AtomicMap() { kunmap_atomic(addr_); }
+    AtomicMap(const AtomicMap&) = delete;
+    AtomicMap& operator=(const AtomicMap&) = delete;
+    AtomicAddr addr() const { return addr_; }
+
+  private:
+    AtomicAddr addr_;
+};
+
+class [[nodiscard]] KMap {
+  public:
+    [[nodiscard]] explicit KMap(Page* page) : page_{page}, addr_{kmap(page)} {}
+    ~KMap() { kunmap(page_); }
+    KMap(const KMap&) = delete;
+    KMap& operator=(const KMap&) = delete;
+    GlobalAddr addr() const { return addr_; }
+
+  private:
+    Page* page_;
+    GlobalAddr addr_;
+};
+
+// All of these: any context but NMI; one or two local slots; cost as kmap_local_page for each page.
+inline void clear_highpage(Page* page) {
+    LocalMap map{page};
+    hal::zero_words(map.addr(), kPageSize);
+}
+inline void copy_highpage(Page* to, Page* from) {
+    if (LocalPair::suits(from, to)) [[likely]] {
+        LocalPair map{from, to};
+        hal::copy_words(map.second(), map.first(), kPageSize);
+        return;
+    }
+    LocalMap source{from};
+    LocalMap target{to};
+    hal::copy_words(target.addr(), source.addr(), kPageSize);
+}
+// offset + bytes at most kPageSize; panics beyond.
+void memcpy_to_page(Page* page, u32 offset, const void* from, u32 bytes);
+void memcpy_from_page(void* to, Page* page, u32 offset, u32 bytes);
+void memset_page(Page* page, u32 offset, u8 value, u32 bytes);
+// Zeroes [start, end) of the page. start == end does nothing; start behind end panics (bug 19).
+void zero_user(Page* page, u32 start, u32 end);
+
+// The address at which this page is visible to everybody: its place in the direct map, or in the pkmap pool
+// while somebody has it mapped. False if there is none. A local mapping is nobody else's business and does
+// not count.
+bool page_address(const Page* page, VirtAddr& out);
+// The page behind an address of the direct map, the pool, or a local mapping that is held on this CPU. Null
+// for anything else. (Linux had the last kind wrong: bug 3.)
+Page* kmap_to_page(VirtAddr va);
+
+} // namespace loft

@@ -1,0 +1,365 @@
+// vmap and vmalloc: the tags, the areas, and the deferred flush.
+#include "mm/windows/vmap.hpp"
+
+#include "mm/frames/bootmem.hpp"
+#include "mm/ground/context.hpp"
+#include "mm/windows/highmem.hpp"
+#include "mm/frames/page_alloc.hpp"
+#include "mm/tables/pagetable.hpp"
+#include "mm/ground/spinlock.hpp"
+
+#include <bit>
+
+namespace loft {
+namespace {
+
+// --- The tags. Pages of addresses are known by their number, address >> 12.
+//
+// The space is runs of pages, one behind the other without a gap. The tag of a run's first page says what the run is and
+// how long; behind the last page stands one more, the end:
+//
+//      free  -  -  -  -  vmap  -  -  (guard)  lazy  link  -  (guard)  free  -  -  -  -  -  -  end
+//
+// The tags of the pages between say nothing. Runs change under the lock. A reader needs none: a run that is there all the
+// time begins where it begins, whatever happens beside it, and a page whose tag says nothing is one step.
+enum class Kind : u32 { // bits of a tag; free is none of them
+    free = 0,
+    link = 1u << 27,    // nothing begins here: the second page of a lazy run, with the next lazy run instead of a length
+    vmap = 1u << 28,    // in use, the guard page included
+    vmalloc = 1u << 29, // the same, and the frames are its own
+    lazy = 1u << 30,    // unmapped, the guard page included; not usable before the flush
+    end = 1u << 31,
+};
+class Tag {
+  public:
+    constexpr Tag() = default; // nothing begins here
+    constexpr Tag(Kind kind, u32 pages) : word_{pages + static_cast<u32>(kind)} {}
+    explicit constexpr Tag(u32 word) : word_{word} {}
+
+    constexpr u32 word() const { return word_; }
+    constexpr u32 pages() const { return word_ & kPages; }
+    constexpr bool is(Kind kind) const { return (word_ & static_cast<u32>(kind)) != 0; }
+    constexpr bool is_free() const { return word_ <= kPages; }
+    constexpr bool in_use() const { return is(Kind::vmap) || is(Kind::vmalloc); }
+    constexpr bool begins() const { return word_ != 0 && !is(Kind::link); }
+
+  private:
+    static constexpr u32 kPages = (1u << 27) - 1;
+    u32 word_ = 0;
+};
+using TagCell = hal::Plain<u32>;
+static_assert(sizeof(TagCell) == sizeof(u32));
+
+constexpr u32 kEnd = layout::kVmapEnd >> kPageShift;
+u32 first_page() { return layout::boundaries.vmap_begin >> kPageShift; }
+VirtAddr addr_of(u32 page) { return VirtAddr{page << kPageShift}; }
+
+struct State {
+    SpinLock lock{LockRank::vmap};
+    std::uintptr_t tags_origin = 0; // where the tag of page 0 would be, if they went on down to it
+    u32 cursor = 0;                 // where the last area ended, and a run begins
+    u32 room = 0;                   // the largest area that fits into that run with its guard; 0: look for one
+    u32 lazy = 0;                   // the youngest lazy run, or 0
+    u32 lazy_pages = 0;             // of all of them, without their guards
+    Pfn owed{};                     // vfree: frames that wait for the flush, a list through their payload
+    u32 flushes = 0;
+    u32 rounds = 0;
+};
+State state;
+
+TagCell& cell_of(u32 page) { return *reinterpret_cast<TagCell*>(state.tags_origin + page * sizeof(TagCell)); }
+Tag tag_of(const TagCell& cell) { return Tag{cell.load()}; }
+Tag tag_at(u32 page) { return tag_of(cell_of(page)); }
+void put(TagCell& cell, Tag tag) { cell.store(tag.word()); }
+
+// --- Under the lock.
+
+// Flushes for all lazy areas at once, then frees the frames that wait, and the addresses.
+[[gnu::noinline]] void flush_lazy() {
+    if (state.lazy == 0) return;
+    ++state.flushes;
+    TlbBatch batch{TlbBatch::Kind::non_global};
+    if (state.lazy_pages > TlbBatch::kMaxPages) {
+        batch.add(addr_of(first_page()), state.lazy_pages); // all of them: it does not matter which
+    } else {
+        for (u32 area = state.lazy; area != 0; area = tag_at(area + 1).pages())
+            batch.add(addr_of(area), tag_at(area).pages() - 1);
+    }
+    TagCell* const tags = &cell_of(0);
+    for (u32 area = state.lazy; area != 0;) {
+        const u32 next = tag_of(tags[area + 1]).pages();
+        put(tags[area], Tag{Kind::free, tag_of(tags[area]).pages()});
+        area = next;
+    }
+    state.lazy = 0;
+    state.lazy_pages = 0;
+    while (state.owed.value() != 0) {
+        Page* frame = pfn_to_page(state.owed);
+        state.owed = Pfn{frame->payload()};
+        batch.free_after(frame);
+    }
+    batch.flush();
+}
+
+// Moves the cursor to the next free run that has room for an area of `pages` and its guard. Neighbours that are free become
+// one run on the way, but not many more than are needed: interrupts are off.
+bool find_room(u32 pages) {
+    constexpr u32 kAhead = 512;
+    TagCell* const tags = &cell_of(0);
+    for (u32 at = state.cursor;;) {
+        const Tag tag = tag_of(tags[at]);
+        if (tag.is(Kind::end)) return false;
+        u32 run = tag.pages();
+        if (tag.is_free()) {
+            while (run <= pages + kAhead) {
+                const Tag next = tag_of(tags[at + run]);
+                if (!next.is_free()) break;
+                put(tags[at + run], Tag{});
+                run += next.pages();
+            }
+            put(tags[at], Tag{Kind::free, run});
+            if (run > pages) {
+                state.cursor = at;
+                state.room = run - 1;
+                return true;
+            }
+        }
+        at += run;
+    }
+}
+
+// The same, and at the end of the space a round ends: what was unmapped since it began becomes usable, and the search begins
+// again at the bottom.
+[[gnu::noinline]] bool make_room(u32 pages) {
+    if (pages == 0 || pages >= kEnd - first_page()) return false;
+    if (find_room(pages)) return true;
+    ++state.rounds;
+    flush_lazy();
+    state.cursor = first_page();
+    state.room = 0;
+    return find_room(pages);
+}
+
+// Is there room for an area at the cursor? Not for one of 0 pages.
+[[gnu::always_inline]] inline bool has_room(u32 pages) { return pages - 1 < state.room || make_room(pages); }
+
+// Makes it an area; its first page.
+[[gnu::always_inline]] inline u32 take(u32 pages, Kind kind) {
+    TagCell* const tags = &cell_of(0);
+    const u32 begin = state.cursor, end = begin + pages + 1, rest = state.room - pages;
+    put(tags[begin], Tag{kind, pages + 1});
+    state.cursor = end;
+    if (rest != 0) [[likely]] {
+        put(tags[end], Tag{Kind::free, rest});
+        state.room = rest - 1;
+    } else {
+        state.room = 0;
+    }
+    return begin;
+}
+[[noreturn, gnu::cold, gnu::noinline]] void not_an_area(VirtAddr addr, Kind kind, const char* who) {
+    panic("{}: {} is not the start of {} area", who, addr, kind == Kind::vmalloc ? "a vmalloc" : "a vmap");
+}
+
+// How many pages are mapped at `addr`, where an area must begin.
+[[gnu::always_inline]] inline u32 pages_of_area(VirtAddr addr, Kind kind, const char* who) {
+    // An address inside a page becomes a number above all pages.
+    const u32 page = std::rotr(addr.value(), kPageShift);
+    if (addr.value() < layout::boundaries.vmap_begin || page >= kEnd) [[unlikely]]
+        not_an_area(addr, kind, who);
+    const Tag tag = tag_at(page);
+    if (!tag.is(kind)) [[unlikely]]
+        not_an_area(addr, kind, who);
+    return tag.word() - Tag{kind, 1}.word();
+}
+
+// The area's entries are gone; the flush comes later.
+[[gnu::always_inline]] inline void retire(VirtAddr addr, u32 pages) {
+    const u32 page = addr.value() >> kPageShift;
+    TagCell* const tag = &cell_of(page);
+    put(tag[0], Tag{Kind::lazy, pages + 1});
+    put(tag[1], Tag{Kind::link, state.lazy});
+    state.lazy = page;
+    state.lazy_pages += pages;
+    // DEBUG flushes at once, so that a use after vunmap faults.
+    if (config::kDebug || state.lazy_pages > kLazyPages) [[unlikely]]
+        flush_lazy();
+}
+
+// --- Without it.
+
+// Why there is no room.
+[[gnu::noinline]] Result<VirtAddr> no_area(u32 pages) { return pages == 0 ? Error::invalid : Error::no_space; }
+
+const PteFlags& flags_of(VmapProt prot) {
+    switch (prot) {
+    [[likely]] case VmapProt::rw:
+        return kernel_prot.pool;
+    case VmapProt::ro:
+        return kernel_prot.pool_ro;
+    case VmapProt::rx:
+        return kernel_prot.pool_rx;
+    }
+    return kernel_prot.pool_ro;
+}
+
+// Calls what(cell) for `n` entries, eight at a time: the loop costs as much as half an entry.
+template <typename F> [[gnu::always_inline]] inline void for_each_entry(hal::PteCell* cell, u32 n, F&& what) {
+    const u32 odd = n % 8;
+    hal::PteCell* const rest = cell + (n - odd);
+    for (; cell != rest; cell += 8) {
+        what(cell);
+        what(cell + 1);
+        what(cell + 2);
+        what(cell + 3);
+        what(cell + 4);
+        what(cell + 5);
+        what(cell + 6);
+        what(cell + 7);
+    }
+    for (u32 i = 0; i != odd; ++i)
+        what(rest + i);
+}
+
+// Calls visit(first page, pages) for each area in use until it returns false, and returns that.
+template <typename F> bool for_each_area(F&& visit) {
+    for (u32 page = first_page(); page < kEnd;) {
+        const Tag tag = tag_at(page);
+        if (tag.in_use() && !visit(page, tag.pages() - 1)) return false;
+        page += tag.begins() ? tag.pages() : 1; // that none begins means that somebody is at work here
+    }
+    return true;
+}
+
+} // namespace
+
+Result<VirtAddr> vmap(Page* const* pages, u32 n, VmapProt prot) {
+    might_sleep("vmap");
+    const u32 area = with_lock(state.lock, [n] { return has_room(n) ? take(n, Kind::vmap) : 0; });
+    if (area == 0) [[unlikely]]
+        return no_area(n);
+    const VirtAddr begin = addr_of(area);
+    const PteFlags& flags = flags_of(prot);
+    for_each_entry(kernel_pte(begin), n,
+                   [&](hal::PteCell* cell) { hal::pte_set(cell, page_halves(*pages++, flags)); });
+    return begin;
+}
+
+void vunmap(VirtAddr addr) {
+    might_sleep("vunmap");
+    with_lock(state.lock, [addr] {
+        const u32 pages = pages_of_area(addr, Kind::vmap, "vunmap");
+        // Nobody has to know what the entries said, and pte_set writes both halves.
+        for_each_entry(kernel_pte(addr), pages, [](hal::PteCell* cell) { hal::pte_clear_low(cell); });
+        retire(addr, pages);
+    });
+}
+
+Result<VirtAddr> vmalloc(u32 bytes, Gfp gfp) {
+    might_sleep("vmalloc");
+    const u32 pages = pages_for(bytes);
+    const u32 area = with_lock(state.lock, [pages] { return has_room(pages) ? take(pages, Kind::vmalloc) : 0; });
+    if (area == 0) return no_area(pages);
+    const VirtAddr begin = addr_of(area);
+    hal::PteCell* cell = kernel_pte(begin);
+    for (u32 i = 0; i < pages; ++i) {
+        Page* page = alloc_page(gfp);
+        if (page == nullptr) {
+            // Frames of areas that were freed may wait for their flush.
+            vmap_flush();
+            page = alloc_page(gfp);
+        }
+        if (page == nullptr) {
+            vfree(begin);
+            vmap_flush();
+            return Error::no_memory;
+        }
+        clear_highpage(page);
+        hal::pte_set(cell + i, Pte{page_to_pfn(page), kernel_prot.pool});
+    }
+    return begin;
+}
+
+void vfree(VirtAddr addr) {
+    might_sleep("vfree");
+    SpinGuard guard{state.lock};
+    const u32 pages = pages_of_area(addr, Kind::vmalloc, "vfree");
+    hal::PteCell* cell = kernel_pte(addr);
+    for (u32 i = 0; i < pages; ++i) {
+        const Pte old = hal::pte_take(cell + i);
+        if (!old.present()) continue; // memory ran out before it
+        pfn_to_page(old.pfn())->set_payload(state.owed.value());
+        state.owed = old.pfn();
+    }
+    retire(addr, pages);
+}
+
+void vmap_flush() {
+    might_sleep("vmap_flush");
+    SpinGuard guard{state.lock};
+    flush_lazy();
+}
+
+VmapStats vmap_stats() {
+    VmapStats stats;
+    for_each_area([&](u32, u32 pages) {
+        ++stats.areas;
+        stats.pages += pages;
+        return true;
+    });
+    stats.lazy_pages = state.lazy_pages;
+    stats.flushes = state.flushes;
+    stats.rounds = state.rounds;
+    return stats;
+}
+
+VmapFault vmap_fault(VirtAddr va) {
+    VmapFault fault;
+    if (state.tags_origin == 0) return fault; // too early
+    const u32 first = first_page(), page = va.value() >> kPageShift;
+    if (page < first || page >= kEnd) return fault;
+    // Without the lock: whoever panics may hold it.
+    u32 area = page;
+    while (area != first && !tag_at(area).begins())
+        --area;
+    const Tag tag = tag_at(area);
+    const bool lazy = tag.is(Kind::lazy);
+    fault.kind = VmapFault::Kind::unused;
+    if ((!lazy && !tag.in_use()) || page - area >= tag.pages()) return fault;
+    fault.area = addr_of(area);
+    fault.pages = tag.pages() - 1;
+    fault.kind = lazy                         ? VmapFault::Kind::lazy
+                 : page - area == fault.pages ? VmapFault::Kind::guard
+                                              : VmapFault::Kind::mapped;
+    return fault;
+}
+
+// Frames are freed from under any lock: it takes none.
+bool vmap_maps_frame(Pfn pfn) {
+    return !for_each_area([pfn](u32 area, u32 pages) {
+        for (u32 i = 0; i < pages; ++i) {
+            const Pte entry = hal::pte_read(kernel_pte(addr_of(area + i)));
+            if (entry.present() && entry.pfn() == pfn) return false;
+        }
+        return true;
+    });
+}
+
+void vmap_init() {
+    const u32 first = first_page(), pages = kEnd - first, bytes = (pages + 1) * u32{sizeof(TagCell)};
+    const VirtAddr tags = bootmem_alloc(bytes, kPageSize, "the tags of the vmap area");
+    hal::zero_words(tags, bytes);
+    state.lock.reset();
+    state.tags_origin = reinterpret_cast<std::uintptr_t>(hal::lowmem_ptr<TagCell>(tags)) - first * sizeof(TagCell);
+    put(cell_of(first), Tag{Kind::free, pages});
+    put(cell_of(kEnd), Tag{Kind::end, 0});
+    state.cursor = first;
+    state.room = 0;
+    state.lazy = 0;
+    state.lazy_pages = 0;
+    state.owed = Pfn{};
+    state.flushes = 0;
+    state.rounds = 0;
+}
+
+} // namespace loft
