@@ -1,6 +1,6 @@
 // panic(), log() and the assertions: declared at the bottom of the house, defined by whoever owns the screen.
 //
-// The kernel's definitions (kernel/panic.cpp, kernel/log.cpp) print and stop the machine; those of the
+// The kernel's definitions (kernel/report/panic.cpp, kernel/report/log.cpp) print and stop the machine; those of the
 // simulated machine (tests/sim) throw, so that a host test can expect a panic and read its text.
 #pragma once
 

@@ -16,7 +16,7 @@ UNITS = dict(ticks='instructions', invlpg='invlpg', full_flushes='full flushes',
 
 HEADER = f'''# What each path of high memory costs: instructions, and TLB operations, interrupts and locks, an operation each.
 # `make test` measures the default kernel again and fails if one of them has grown by more than 5 %; `make bench-update`
-# writes this file. kernel/bench.hpp says what a line is. Other compilers make other code: with one that is not named here
+# writes this file. kernel/proof/bench.hpp says what a line is. Other compilers make other code: with one that is not named here
 # the figures are not compared.
 '''
 

@@ -9,7 +9,7 @@ from . import ktap
 PASSED, FAILED, PANIC, REFUSED, RESET, LATE = 33, 35, 37, 39, 40, 124
 STATUS = {0: 'QEMU was left', PASSED: 'passed', FAILED: 'failed', PANIC: 'panic', REFUSED: 'refused',
           RESET: 'the machine was reset, as by a triple fault', 2: 'run-qemu was called wrongly'}
-# What the kernel says at the left margin about the end (kernel/main.cpp, kernel/crash.cpp, kernel/bench.cpp).
+# What the kernel says at the left margin about the end (kernel/main.cpp, kernel/proof/crash.cpp, kernel/proof/bench.cpp).
 NOTHING_RAN = re.compile(r'^loft: (no self-test ran: .*)$', re.MULTILINE)
 IGNORED = re.compile(r'^loft: (not understood and ignored: .*)$', re.MULTILINE)
 REPORTED = re.compile(r'^(crash: \S+ was reported)$', re.MULTILINE)

@@ -1,6 +1,6 @@
 // The direct map: all of lowmem, linear, and not a page more.
 #include "arch/i386/image.hpp"
-#include "kernel/cmdline.hpp"
+#include "kernel/boot/cmdline.hpp"
 #include "mm/windows/fixmap.hpp"
 #include "mm/tables/pagetable.hpp"
 #include "tests/guest/support.hpp"

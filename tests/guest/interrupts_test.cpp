@@ -3,7 +3,7 @@
 #include "arch/i386/lapic.hpp"
 #include "arch/i386/timer.hpp"
 #include "arch/i386/traps.hpp"
-#include "kernel/scheduler.hpp"
+#include "kernel/threads/scheduler.hpp"
 #include "tests/guest/support.hpp"
 
 namespace loft::guest {

@@ -2,9 +2,9 @@
 // which never called kmap, what takes a lock, and in which order those wake who had to wait for a slot.
 #include "arch/i386/control.hpp"
 #include "arch/i386/timer.hpp"
-#include "kernel/scheduler.hpp"
-#include "kernel/sync.hpp"
-#include "kernel/thread.hpp"
+#include "kernel/threads/scheduler.hpp"
+#include "kernel/threads/sync.hpp"
+#include "kernel/threads/thread.hpp"
 #include "mm/windows/pkmap.hpp"
 #include "mm/ground/remote.hpp"
 #include "tests/guest/stepper.hpp"

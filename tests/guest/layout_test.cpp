@@ -1,6 +1,6 @@
 // The address map: the table that is printed, the symbols of the linker, and what the page tables really say.
 #include "arch/i386/image.hpp"
-#include "kernel/cmdline.hpp"
+#include "kernel/boot/cmdline.hpp"
 #include "mm/init.hpp"
 #include "mm/ground/layout.hpp"
 #include "mm/tables/pagetable.hpp"

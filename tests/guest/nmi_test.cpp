@@ -1,11 +1,11 @@
 // NMIs that nobody expects: counted and survived, at any instruction, and no state is left behind by one.
 #include "arch/i386/lapic.hpp"
 #include "arch/i386/smp.hpp"
-#include "kernel/nmi.hpp"
-#include "kernel/process.hpp"
-#include "kernel/programs.hpp"
-#include "kernel/scheduler.hpp"
-#include "kernel/thread.hpp"
+#include "kernel/report/nmi.hpp"
+#include "kernel/programs/process.hpp"
+#include "kernel/programs/programs.hpp"
+#include "kernel/threads/scheduler.hpp"
+#include "kernel/threads/thread.hpp"
 #include "tests/guest/support.hpp"
 
 #include <array>

@@ -3,7 +3,7 @@
 // An address that lost its upper bits on the way (bug 12) leads to another frame, and both show the same words.
 // So frames are signed with their own numbers, all of them first, and read again afterwards, through mappings of
 // another kind.
-#include "kernel/multiboot.hpp"
+#include "kernel/boot/multiboot.hpp"
 #include "mm/windows/fixmap.hpp"
 #include "mm/init.hpp"
 #include "tests/guest/support.hpp"

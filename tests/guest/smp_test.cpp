@@ -1,9 +1,9 @@
 // Several CPUs: who they are, whether they answer, and whom a flush interrupts.
 #include "arch/i386/control.hpp"
 #include "arch/i386/timer.hpp"
-#include "kernel/scheduler.hpp"
-#include "kernel/sync.hpp"
-#include "kernel/thread.hpp"
+#include "kernel/threads/scheduler.hpp"
+#include "kernel/threads/sync.hpp"
+#include "kernel/threads/thread.hpp"
 #include "mm/ground/remote.hpp"
 #include "mm/windows/vmap.hpp"
 #include "tests/guest/support.hpp"

@@ -3,8 +3,8 @@
 
 #include "arch/i386/timer.hpp"
 #include "arch/i386/traps.hpp"
-#include "kernel/sync.hpp"
-#include "kernel/thread.hpp"
+#include "kernel/threads/sync.hpp"
+#include "kernel/threads/thread.hpp"
 #include "mm/frames/slab.hpp"
 #include "mm/windows/vmap.hpp"
 

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "arch/i386/probe.hpp"
-#include "kernel/selftest.hpp"
+#include "kernel/proof/selftest.hpp"
 #include "mm/windows/highmem.hpp"
 #include "mm/frames/page_alloc.hpp"
 #include "mm/windows/pkmap.hpp"

@@ -1,9 +1,9 @@
 // Threads and what they wait with: on one CPU or on many, preemptible or not.
 #include "arch/i386/timer.hpp"
-#include "kernel/scheduler.hpp"
-#include "kernel/sleep.hpp"
-#include "kernel/sync.hpp"
-#include "kernel/thread.hpp"
+#include "kernel/threads/scheduler.hpp"
+#include "kernel/threads/sleep.hpp"
+#include "kernel/threads/sync.hpp"
+#include "kernel/threads/thread.hpp"
 #include "tests/guest/support.hpp"
 
 #include <array>

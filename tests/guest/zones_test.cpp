@@ -1,5 +1,5 @@
 // The zones: what they were given, what they may be asked for, and what happens when nothing is left.
-#include "kernel/multiboot.hpp"
+#include "kernel/boot/multiboot.hpp"
 #include "mm/frames/bootmem.hpp"
 #include "mm/init.hpp"
 #include "mm/tables/pagetable.hpp"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // loft's benchmark as a Linux module: the same operations, named alike, through the calls that Linux has for them.
 //
-// kernel/bench.hpp says what a line is; kernel/bench_paths.cpp has the operations of the other side. The timer goes on
+// kernel/proof/bench.hpp says what a line is; kernel/proof/bench_paths.cpp has the operations of the other side. The timer goes on
 // ticking here, 250 times a second: a round is disturbed only if it takes longer than 4 ms, and then by less than a thousandth.
 // Everything runs while the module is loaded, and is printed to the kernel's log.
 #include <linux/highmem.h>

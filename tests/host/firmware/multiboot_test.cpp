@@ -1,7 +1,7 @@
 // What the loader left: what is copied is what was there, what is in use is covered, and what the copies are put into was
 // free; against a world that is looked at byte by byte and page by page.
-#include "kernel/in_use.hpp"
-#include "kernel/multiboot.hpp"
+#include "kernel/boot/in_use.hpp"
+#include "kernel/boot/multiboot.hpp"
 #include "mm/frames/physmap.hpp"
 #include "tests/host/booted.hpp"
 

@@ -1,0 +1,236 @@
+// Starting the other CPUs, and stopping them in a panic. Contract: smp.hpp.
+#include "kernel/boot/smp.hpp"
+
+#include "arch/base/panic.hpp"
+#include "arch/i386/console.hpp"
+#include "arch/i386/image.hpp"
+#include "arch/i386/ioapic.hpp"
+#include "arch/i386/irq.hpp"
+#include "arch/i386/lapic.hpp"
+#include "arch/i386/percpu.hpp"
+#include "arch/i386/smp.hpp"
+#include "arch/i386/stacktrace.hpp"
+#include "arch/i386/topology.hpp"
+#include "arch/i386/traps.hpp"
+#include "kernel/boot/cmdline.hpp"
+#include "kernel/boot/multiboot.hpp"
+#include "kernel/report/panic.hpp"
+#include "kernel/boot/physical.hpp"
+#include "kernel/threads/scheduler.hpp"
+#include "kernel/report/symbols.hpp"
+#include "mm/windows/fixmap.hpp"
+#include "mm/init.hpp"
+#include "mm/frames/page_alloc.hpp"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+
+namespace loft {
+namespace {
+
+constexpr u32 kStopMs = 1000;
+constexpr u32 kShownFrames = 8;
+
+constinit CpuTopology topology; // start_cpu goes on using it
+
+bool overlaps(PhysAddr page, u64 begin, u64 end) {
+    return begin < page.value() + kPageSize && end > page.value();
+}
+
+// Where a CPU was when it was stopped.
+struct Stopped {
+    bool known = false;
+    u32 eip = 0, ebp = 0, flags = 0;
+    const Thread* thread = nullptr;
+};
+std::array<Stopped, config::kMaxCpus> stopped;
+CpuSet asked_to_stop, not_stopped;
+
+// What a CPU needs before its first instruction. False: there is no memory for it.
+bool prepare(CpuId cpu, CpuBirth& birth) {
+    const u32 order = static_cast<u32>(std::bit_width(pages_for(percpu_bytes()) - 1));
+    Page* area = alloc_pages(Gfp::kernel, order);
+    if (area == nullptr) return false;
+    percpu_adopt(cpu, direct_addr(page_to_pfn(area)));
+    mm_init_cpu(cpu);
+    const KernelStack idle = scheduler_prepare_cpu(cpu);
+    const KernelStack double_fault = make_stack(kDoubleFaultStackBytes);
+    if (!idle.exists() || !double_fault.exists()) return false;
+    set_double_fault_stack(cpu, double_fault);
+    birth = {cpu, idle.end, double_fault.end};
+    return true;
+}
+
+void start(CpuId cpu) {
+    CpuBirth birth;
+    if (!prepare(cpu, birth)) {
+        log(LogLevel::error, "smp", "CPU {} is left out: no memory for its stacks", cpu);
+        return;
+    }
+    // One that does not come is reported by start_cpu. Its memory stays as it is: it may still come, and then it halts.
+    static_cast<void>(start_cpu(birth));
+}
+
+class ConsoleSink final : public Sink {
+  public:
+    void write(std::string_view text) override { console_write(text); }
+};
+
+void print_stopped(CpuId cpu, const Stopped& where) {
+    ConsoleSink console;
+    format(console, "  CPU {} in thread {}, interrupts {}:\n", cpu,
+           where.thread != nullptr ? where.thread->name_view() : "\"boot\"",
+           where.flags & eflags::interrupt ? "on" : "off");
+    format(console, "    {:08x} ", where.eip);
+    print_code_address(console, where.eip);
+    console.write("\n");
+    std::array<u32, kShownFrames> frames;
+    const u32 count = collect_stack(where.ebp, frames);
+    for (u32 i = 0; i != count; ++i) {
+        format(console, "    {:08x} ", frames[i]);
+        print_return_address(console, frames[i]);
+        console.write("\n");
+    }
+}
+
+} // namespace
+
+PhysAddr choose_trampoline(std::span<const FirmwareRange> firmware, std::span<const ReservedRange> reserved) {
+    const auto is_usable = [&](PhysAddr page) {
+        bool covered = false;
+        for (const FirmwareRange& range : firmware) {
+            const u64 end = range.base + range.length < range.base ? ~u64{0} : range.base + range.length;
+            if (!overlaps(page, range.base, end)) continue;
+            if (range.type != 1) return false;
+            covered |= range.base <= page.value() && end >= page.value() + kPageSize;
+        }
+        for (const ReservedRange& range : reserved)
+            if (overlaps(page, range.begin.value(), range.end.value())) return false;
+        return covered;
+    };
+    if (is_usable(kTrampolinePage)) return kTrampolinePage;
+    // The BIOS keeps its variables in the first page.
+    for (Pfn pfn{1u}; pfn < Pfn{u32{MiB} >> kPageShift}; pfn = pfn + 1)
+        if (is_usable(pfn.phys())) return pfn.phys();
+    return PhysAddr{};
+}
+
+namespace {
+
+bool is_memory(PhysAddr begin, u64 bytes) {
+    for (const FirmwareRange& range : multiboot_memory_map()) {
+        const u64 end = range.base + range.length < range.base ? ~u64{0} : range.base + range.length;
+        if (range.type == FirmwareRange::kUsable && range.base < begin.value() + bytes && begin.value() < end) return true;
+    }
+    return false;
+}
+
+// Why there cannot be an I/O APIC, whatever the firmware says; null if there can.
+const char* why_no_io_apic(PhysAddr address) {
+    constexpr u32 kAlignment = 16, kRegisterBytes = 0x20; // data sheet, 3.0
+    if (address == PhysAddr{}) return "that is no address";
+    if (address.page_offset() % kAlignment != 0 || address.page_offset() + kRegisterBytes > kPageSize)
+        return "its registers are not on a border of 16 bytes within a page";
+    if (address.pfn() == lapic_phys_base().pfn()) return "the local APIC is there";
+    if (is_memory(address, kRegisterBytes)) return "the firmware's map has memory there";
+    return nullptr;
+}
+
+// Starts the I/O APIC at an address, all its inputs masked; false if there is none.
+bool init_io_apic(PhysAddr address) {
+    const char* problem = why_no_io_apic(address);
+    if (problem == nullptr) {
+        const VirtAddr page = fixmap_set(layout::Fix::ioapic, address.pfn(), kernel_prot.device);
+        const VirtAddr registers = page + address.page_offset();
+        if (io_apic_answers(registers)) {
+            io_apic_init(registers);
+            return true;
+        }
+        fixmap_clear(layout::Fix::ioapic);
+        problem = "nothing answers there";
+    }
+    log(LogLevel::warn, "irq", "the firmware names an I/O APIC at {}: {}; not used", address, problem);
+    return false;
+}
+
+// Without an interrupt for the PIT nothing may tick: then the 8259s, where it always arrives, are the better ones.
+bool use_io_apic(PhysAddr address) {
+    if (!init_io_apic(address)) return false;
+    if (topology.isa_line(kTimerIrq).gsi < io_apic_inputs()) {
+        irq_use_io_apic(topology, address);
+        return true;
+    }
+    log(LogLevel::warn, "irq", "the firmware gives the timer none of the {} inputs of the I/O APIC at {}: not used",
+        io_apic_inputs(), address);
+    fixmap_clear(layout::Fix::ioapic);
+    return false;
+}
+
+// What ran before may have left an input on, and its device goes on asking.
+void mask_io_apic(PhysAddr address) {
+    if (!init_io_apic(address)) return;
+    log(LogLevel::info, "irq", "I/O APIC at {}: {} inputs, all masked", address, io_apic_inputs());
+    fixmap_clear(layout::Fix::ioapic);
+}
+
+} // namespace
+
+void read_topology() {
+    if (!lapic_ready()) return;
+    topology = find_topology(read_physical, lapic_id());
+    log(LogLevel::info, "smp", "{} CPUs and {} I/O APICs by {}", topology.lapic_ids.size(),
+        topology.io_apics_listed, topology.source);
+    const auto count = [](u32 n, const char* what) {
+        if (n != 0) log(LogLevel::notice, "smp", "{} {}", n, what);
+    };
+    count(topology.disabled_cpus, "CPUs are listed as not usable");
+    count(topology.unreachable_cpus, "CPUs have an APIC id above 254: not used");
+    count(topology.surplus_cpus, "CPUs are more than this kernel is made for: not used");
+
+    for (const PhysAddr address : topology.other_io_apics)
+        mask_io_apic(address);
+    for (const CpuTopology::IoApic& io_apic : topology.io_apics)
+        if (use_io_apic(io_apic.address)) return;
+    log(LogLevel::notice, "irq", "no I/O APIC: interrupts come through the 8259s");
+}
+
+void start_other_cpus(PhysAddr trampoline) {
+    const u32 wanted = std::min(options().maxcpus, topology.lapic_ids.size());
+    if (config::kSmp && wanted > 1) {
+        if (trampoline == PhysAddr{}) {
+            log(LogLevel::error, "smp", "no free page below 1 MiB to start other CPUs from: one CPU is used");
+        } else {
+            smp_prepare(topology, trampoline, wanted);
+            for (u32 cpu = 1; cpu < wanted; ++cpu)
+                start(CpuId{cpu});
+        }
+    }
+    const u32 online = hal::online_cpus().count();
+    log(LogLevel::info, "smp", "{} {}", online, online == 1 ? "CPU" : "CPUs");
+}
+
+void ap_main(CpuId cpu) { scheduler_run(cpu); }
+
+void nmi_stop(TrapFrame& frame) {
+    stopped[hal::this_cpu().value()] = {true, frame.eip, frame.ebp, frame.eflags, thread_self()};
+}
+
+void smp_stop_others() {
+    asked_to_stop = hal::online_cpus().without(hal::this_cpu());
+    if (config::kSmp && !asked_to_stop.empty()) not_stopped = stop_other_cpus(kStopMs);
+}
+
+void smp_print_stopped() {
+    asked_to_stop.for_each([](CpuId cpu) {
+        const Stopped& where = stopped[cpu.value()];
+        if (where.known) {
+            print_stopped(cpu, where);
+        } else {
+            ConsoleSink console;
+            format(console, "  CPU {} did not stop\n", cpu);
+        }
+    });
+}
+
+} // namespace loft

@@ -1,0 +1,87 @@
+// The console, and the numbers of files. Contract: file.hpp. Pipes are in pipe.cpp.
+#include "kernel/files/file.hpp"
+
+#include "kernel/programs/process.hpp"
+#include "mm/spaces/user_copy.hpp"
+
+#include <algorithm>
+#include <array>
+
+namespace loft {
+namespace {
+
+class ConsoleFile final : public File {
+  public:
+    SysResult read(UserAddr, u32) override { return 0u; } // always at its end
+
+    SysResult write(UserSource& from) override {
+        Process& me = *current_process();
+        std::array<char, 128> text;
+        u32 done = 0;
+        while (from.left() != 0 && !must_stop()) {
+            const u32 step = std::min<u32>(from.left(), text.size());
+            if (!from.copy_to(text.data(), step))
+                return done != 0 ? SysResult{done} : SysResult{Errno::fault};
+            me.output.write({text.data(), step});
+            done += step;
+        }
+        return done;
+    }
+
+    void share() override {}
+    void release() override {}
+    bool is_console() const override { return true; }
+    bool may_read() const override { return true; }
+    bool may_write() const override { return true; }
+};
+constinit ConsoleFile console;
+
+} // namespace
+
+File* console_file() { return &console; }
+
+void FileTable::open_console() {
+    for (u32 i = 0; i < 3; ++i)
+        file_[i] = &console;
+}
+
+void FileTable::share_all(const FileTable& parent) {
+    auto& theirs = const_cast<FileTable&>(parent);
+    const SpinGuard guard{theirs.lock_};
+    for (u32 i = 0; i < kMost; ++i)
+        if ((file_[i] = theirs.file_[i]) != nullptr) file_[i]->share();
+}
+
+void FileTable::close_all() {
+    for (u32 i = 0; i < kMost; ++i)
+        close(i);
+}
+
+File* FileTable::get(u32 number) {
+    if (number >= kMost) return nullptr;
+    const SpinGuard guard{lock_};
+    if (file_[number] != nullptr) file_[number]->share();
+    return file_[number];
+}
+
+u32 FileTable::add(File* file) {
+    const SpinGuard guard{lock_};
+    u32 number = 0;
+    while (number < kMost && file_[number] != nullptr)
+        ++number;
+    if (number < kMost) file_[number] = file;
+    return number;
+}
+
+bool FileTable::close(u32 number) {
+    if (number >= kMost) return false;
+    File* file = nullptr;
+    {
+        const SpinGuard guard{lock_};
+        std::swap(file, file_[number]);
+    }
+    if (file != nullptr) file->release();
+    return file != nullptr;
+}
+
+} // namespace loft

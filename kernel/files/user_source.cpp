@@ -1,0 +1,49 @@
+// Bytes that a write takes. Contract: user_source.hpp.
+#include "kernel/files/user_source.hpp"
+
+#include "mm/spaces/user_copy.hpp"
+
+#include <algorithm>
+
+namespace loft {
+
+UserSource UserSource::of_list(UserAddr list, u32 pieces, u32 bytes) {
+    UserSource source{UserAddr{}, 0};
+    source.list_ = list;
+    source.pieces_ = pieces;
+    source.left_ = bytes;
+    return source;
+}
+
+// copy(from, done, bytes): from a piece, when so many bytes have been copied before.
+template <typename F> bool UserSource::each_piece(u32 bytes, F&& copy) {
+    for (u32 done = 0; done < bytes;) {
+        if (piece_.bytes == 0) {
+            if (pieces_ == 0 || copy_from_user(&piece_, list_, sizeof piece_) != 0) return false;
+            list_ = list_ + u32{sizeof piece_};
+            --pieces_;
+            continue;
+        }
+        const u32 step = std::min(bytes - done, piece_.bytes);
+        if (!copy(UserAddr{piece_.base}, done, step)) return false;
+        piece_.base += step;
+        piece_.bytes -= step;
+        done += step;
+    }
+    left_ -= bytes;
+    return true;
+}
+
+bool UserSource::copy_to(void* to, u32 bytes) {
+    return each_piece(bytes, [&](UserAddr from, u32 done, u32 step) {
+        return copy_from_user(static_cast<u8*>(to) + done, from, step) == 0;
+    });
+}
+
+bool UserSource::copy_to_page(Page* to, u32 offset, u32 bytes) {
+    return each_piece(bytes, [&](UserAddr from, u32 done, u32 step) {
+        return copy_user_to_page(to, offset + done, from, step) == 0;
+    });
+}
+
+} // namespace loft

@@ -1,0 +1,318 @@
+// Futexes. Contract: futex.hpp.
+//
+// Sleepers wait in a few lists by where in its page the word lies: that is the same for all who name the word, whatever
+// address they know it by. Under the lock of the list a sleeper reads the word for the last time, and a waker looks for
+// sleepers: so a wake-up that comes after the word was changed finds all who have seen it unchanged.
+//
+// A sleeper that is moved to another word is in another list from then on. So it looks for its list again after it has
+// taken a lock; and a thread that moves it holds both locks, the one with the lower address first.
+#include "kernel/programs/futex.hpp"
+
+#include "arch/i386/timer.hpp"
+#include "kernel/programs/process.hpp"
+#include "kernel/threads/sleep.hpp"
+#include "mm/windows/highmem.hpp"
+#include "mm/ground/spinlock.hpp"
+#include "mm/spaces/user_copy.hpp"
+
+#include <array>
+#include <optional>
+
+namespace loft {
+namespace {
+
+// Which word it is: a place in an object that several spaces have, or an address in one space. The object is counted.
+struct Key {
+    SharedObject* object = nullptr;
+    const AddressSpace* space = nullptr; // if there is no object
+    u32 at = 0;                          // an offset, or an address
+    bool shared = false;
+    bool operator==(const Key&) const = default;
+};
+
+struct List;
+
+// On the stack of the one that sleeps.
+struct Sleeper {
+    Sleeper* next = nullptr;
+    Key key{}; // once it is in a list: under the lock of the list
+    u32 bits = 0;
+    ThreadId thread{};
+    hal::Atomic<List*>
+        list; // it is in this one, or has been until it was woken: changed under the locks of both
+    hal::Atomic<u32> woken; // set under the lock
+};
+
+struct List {
+    SpinLock lock;
+    Sleeper* first = nullptr;
+    Sleeper* last = nullptr;
+
+    void add(Sleeper& sleeper) {
+        sleeper.next = nullptr;
+        (last != nullptr ? last->next : first) = &sleeper;
+        last = &sleeper;
+        sleeper.list.store(this);
+    }
+    void remove(Sleeper& sleeper) {
+        Sleeper* before = nullptr;
+        for (Sleeper* at = first; at != &sleeper; at = at->next)
+            before = at;
+        (before != nullptr ? before->next : first) = sleeper.next;
+        if (last == &sleeper) last = before;
+    }
+    // visit(Sleeper&) for those at this word, which it may take out; until it returns false.
+    template <typename F> void each(const Key& key, F&& visit) {
+        for (Sleeper* at = first; at != nullptr;) {
+            Sleeper* const after = at->next;
+            if (at->key == key && !visit(*at)) return;
+            at = after;
+        }
+    }
+};
+constinit std::array<List, 64> lists;
+List& list_of(const Key& key) { return lists[key.at % kPageSize / 4 % lists.size()]; }
+
+// Both locks, in the order of their addresses; one if both words are in the same list.
+class TwoLists {
+  public:
+    TwoLists(List& a, List& b) : outer_{(&a < &b ? a : b).lock}, second_{(&a < &b ? b : a).lock} {
+        if (&a != &b) inner_.emplace(second_);
+    }
+    ~TwoLists() {
+        if (inner_) inner_->leave(second_);
+    }
+    TwoLists(const TwoLists&) = delete;
+    TwoLists& operator=(const TwoLists&) = delete;
+
+  private:
+    SpinGuard outer_; // interrupts are off while it is held
+    SpinLock& second_;
+    std::optional<HeldLock> inner_;
+};
+
+// A word that a call is about, for its length.
+class Word {
+  public:
+    Word(UserAddr word, bool shared) : error_{Errno::fault} {
+        AddressSpace* const space = active_space();
+        if (word.value() % 4 != 0) error_ = Errno::inval;
+        if (word.value() % 4 != 0 || word.value() >= layout::kUserEnd || space == nullptr) return;
+        key_ = {nullptr, space, word.value(), shared};
+        if (shared) {
+            const Result<AddressSpace::WordPlace> place = space->place_of(VirtAddr{word.value()});
+            if (!place) return;
+            if (place->object != nullptr)
+                key_ = {place->object, nullptr, place->page * kPageSize + word.page_offset(), true};
+        }
+        ok_ = true;
+    }
+    ~Word() {
+        for (u32 i = 0; ok_ && key_.object != nullptr && i < references_; ++i)
+            key_.object->put();
+    }
+    Word(const Word&) = delete;
+    Word& operator=(const Word&) = delete;
+    explicit operator bool() const { return ok_; }
+    SysResult error() const { return error_; }
+    const Key& key() const { return key_; }
+    List& list() const { return list_of(key_); }
+
+    // `count` sleepers do not hold this word any more.
+    void inherit(u32 count) { references_ += count; }
+
+  private:
+    Key key_{};
+    u32 references_ = 1;
+    Errno error_;
+    bool ok_ = false;
+};
+
+// Its stack is its own again as soon as the lock is free.
+void wake(List& list, Sleeper& sleeper) {
+    list.remove(sleeper);
+    const ThreadId thread = sleeper.thread;
+    sleeper.woken.store(1);
+    hal::unpark(thread);
+}
+
+int wake_some(List& list, const Key& key, int most, u32 bits) {
+    int woken = 0;
+    list.each(key, [&](Sleeper& sleeper) {
+        if ((sleeper.bits & bits) == 0) return true;
+        wake(list, sleeper);
+        return ++woken < most;
+    });
+    return woken;
+}
+
+// Runs `then` under the lock if the word is what it should be. The memory may be taken away again and again by another
+// thread of the program; one that is never there when it is looked at might as well have changed.
+template <typename Guard, typename F>
+SysResult if_equal(UserAddr word, u32 value, Guard&& make_guard, F&& then) {
+    constexpr u32 kTries = 8;
+    for (u32 i = 0; i < kTries; ++i) {
+        if (fault_in_readable(word, 4) != 0) return Errno::fault;
+        const auto guard = make_guard();
+        u32 found = 0;
+        if (copy_from_user_inatomic(&found, word, 4) != 0) continue;
+        if (found != value) return Errno::again;
+        return then();
+    }
+    return Errno::again;
+}
+
+// False: it was woken before. Either way the waker is done with it.
+bool take_out(Sleeper& me) {
+    for (;;) {
+        List* const list = me.list.load();
+        const SpinGuard guard{list->lock};
+        if (me.list.load() != list) continue;
+        if (me.woken.load() != 0) return false;
+        list->remove(me);
+        return true;
+    }
+}
+
+SysResult sleep(Sleeper& me, u64 until_us) {
+    const auto wait = [&](auto&& rang) {
+        while (me.woken.load() == 0 && !rang() && !must_stop())
+            hal::park();
+    };
+    if (until_us == kForever) {
+        wait([] { return false; });
+    } else if (until_us > now_us()) {
+        const Alarm alarm{until_us};
+        wait([&] { return alarm.rang(); });
+    }
+    if (!take_out(me)) return 0u;
+    return must_stop() ? Errno::intr : Errno::timedout;
+}
+
+// FUTEX_WAKE_OP, futex(2).
+struct WakeOp {
+    u32 operation, comparison;
+    int operand, limit;
+
+    explicit WakeOp(u32 code)
+        : operation{code >> 28 & 7}, comparison{code >> 24 & 15}, operand{static_cast<int>(code << 8) >> 20},
+          limit{static_cast<int>(code << 20) >> 20} {
+        if (code >> 31) operand = static_cast<int>(1u << (operand & 31));
+    }
+    bool known() const { return operation <= 4; }
+    bool comparable() const { return comparison <= 5; }
+    u32 change(u32 old) const {
+        const u32 with = static_cast<u32>(operand);
+        const u32 results[]{with, old + with, old | with, old & ~with, old ^ with};
+        return results[operation];
+    }
+    bool passes(int old) const {
+        const bool results[]{old == limit, old != limit, old<limit, old <= limit, old> limit, old >= limit};
+        return results[comparison];
+    }
+};
+
+// Through a window of the kernel's. No page fault is possible here.
+u32 change_word(Page* page, u32 offset, const WakeOp& op) {
+    const LocalMap map{page};
+    auto* const word = reinterpret_cast<u32*>(map.addr().value() + offset);
+    u32 old = __atomic_load_n(word, __ATOMIC_RELAXED);
+    while (
+        !__atomic_compare_exchange_n(word, &old, op.change(old), false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)) {
+    }
+    return old;
+}
+
+} // namespace
+
+SysResult futex_wait(UserAddr address, u32 value, u64 until_us, bool shared, u32 bits) {
+    if (bits == 0) return Errno::inval;
+    Word word{address, shared};
+    if (!word) return word.error();
+    Sleeper me;
+    me.key = word.key();
+    me.bits = bits;
+    me.thread = hal::current_thread();
+    List& list = word.list();
+    const SysResult entered = if_equal(
+        address, value, [&] { return SpinGuard{list.lock}; },
+        [&]() -> SysResult {
+            list.add(me);
+            return 0u;
+        });
+    if (entered.failed()) return entered;
+    // While it sleeps, what it sleeps at counts as its own: whoever moves it to another word takes over this one.
+    const SysResult result = sleep(me, until_us);
+    if (!(me.key == word.key())) {
+        word.inherit(~u32{0}); // none is left of it
+        if (me.key.object != nullptr) me.key.object->put();
+    }
+    return result;
+}
+
+SysResult futex_wake(UserAddr address, int most, bool shared, u32 bits) {
+    if (bits == 0) return Errno::inval;
+    const Word word{address, shared};
+    if (!word) return word.error();
+    const SpinGuard guard{word.list().lock};
+    return static_cast<u32>(wake_some(word.list(), word.key(), most, bits));
+}
+
+SysResult futex_requeue(UserAddr address, UserAddr to, int wake_most, int move_most, bool shared,
+                        const u32* expected) {
+    if (wake_most < 0 || move_most < 0) return Errno::inval;
+    Word from{address, shared};
+    if (!from) return from.error();
+    const Word target{to, shared};
+    if (!target) return target.error();
+    u32 woken = 0, moved = 0;
+    const auto act = [&]() -> SysResult {
+        from.list().each(from.key(), [&](Sleeper& sleeper) {
+            if (woken < static_cast<u32>(wake_most)) {
+                wake(from.list(), sleeper);
+                ++woken;
+                return true;
+            }
+            if (moved == static_cast<u32>(move_most)) return false;
+            ++moved;
+            if (from.key() == target.key()) return true;
+            from.list().remove(sleeper);
+            if (target.key().object != nullptr) target.key().object->get();
+            sleeper.key = target.key();
+            target.list().add(sleeper);
+            from.inherit(1);
+            return true;
+        });
+        return woken + moved;
+    };
+    const auto lock = [&] { return TwoLists{from.list(), target.list()}; };
+    if (expected != nullptr) return if_equal(address, *expected, lock, act);
+    const auto guard = lock();
+    return act();
+}
+
+SysResult futex_wake_op(UserAddr first, UserAddr second, int most, int most_second, u32 code, bool shared) {
+    const Word one{first, shared};
+    if (!one) return one.error();
+    const Word two{second, shared};
+    if (!two) return two.error();
+    const WakeOp op{code};
+    if (!op.known()) return Errno::nosys;
+    Page* page = nullptr;
+    if (!get_user_pages(*active_space(), second, 1, true, &page)) return Errno::fault;
+    SysResult result = Errno::nosys;
+    {
+        const TwoLists guard{one.list(), two.list()};
+        const u32 old = change_word(page, second.page_offset(), op);
+        if (op.comparable()) {
+            int woken = wake_some(one.list(), one.key(), most, kAnyBit);
+            if (op.passes(static_cast<int>(old)))
+                woken += wake_some(two.list(), two.key(), most_second, kAnyBit);
+            result = static_cast<u32>(woken);
+        }
+    }
+    put_page(page);
+    return result;
+}
+
+} // namespace loft

@@ -1,0 +1,821 @@
+// The system calls. Contract: syscalls.hpp. Sources: the man pages of section 2 that each is named after.
+#include "kernel/programs/syscalls.hpp"
+
+#include "arch/base/panic.hpp"
+#include "arch/i386/timer.hpp"
+#include "kernel/threads/clock.hpp"
+#include "kernel/programs/futex.hpp"
+#include "kernel/programs/process.hpp"
+#include "kernel/boot/random.hpp"
+#include "kernel/threads/scheduler.hpp"
+#include "kernel/threads/sleep.hpp"
+#include "mm/spaces/user_copy.hpp"
+
+#include <algorithm>
+#include <array>
+
+namespace loft {
+namespace {
+
+// What a call may look at.
+struct Call {
+    TrapFrame& frame;
+    UserThread& thread;
+    Process& process;
+
+    u32 a() const { return frame.ebx; }
+    u32 b() const { return frame.ecx; }
+    u32 c() const { return frame.edx; }
+    u32 d() const { return frame.esi; }
+    u32 e() const { return frame.edi; }
+    u32 f() const { return frame.ebp; }
+    UserAddr pointer_a() const { return UserAddr{a()}; }
+    UserAddr pointer_b() const { return UserAddr{b()}; }
+    UserAddr pointer_c() const { return UserAddr{c()}; }
+    UserAddr pointer_d() const { return UserAddr{d()}; }
+    UserAddr pointer_e() const { return UserAddr{e()}; }
+};
+
+constexpr u32 kPages = ~(kPageSize - 1);
+constexpr u32 kMostBytes = 0x7fff'f000; // that one read or write moves, so that the count is not negative
+
+// Could a program have these addresses? An empty range at the border counts.
+constexpr bool in_reach(UserAddr at, u32 bytes) {
+    return bytes <= layout::kUserEnd && at.value() <= layout::kUserEnd - bytes;
+}
+constexpr bool is_negative(u32 number) { return static_cast<int>(number) < 0; }
+
+// --- Beginning and ending.
+
+SysResult sys_exit(Call& call) { thread_leave(WaitStatus::exited(call.a())); }
+
+SysResult sys_exit_group(Call& call) {
+    process_end(WaitStatus::exited(call.a()));
+    return 0u;
+}
+
+constexpr u32 kSigChild = static_cast<u32>(Signal::child);
+SysResult sys_fork(Call& call) { return process_fork(call.frame, {.exit_signal = kSigChild}); }
+
+SysResult sys_clone(Call& call) {
+    constexpr u32 kSignal = 0xff, kVm = 0x100, kFs = 0x200, kFiles = 0x400, kSighand = 0x800,
+                  kPtrace = 0x2000, kThread = 0x1'0000, kSysvsem = 0x4'0000, kSetTls = 0x8'0000,
+                  kParentSetTid = 0x10'0000, kChildClearTid = 0x20'0000, kDetached = 0x40'0000,
+                  kUntraced = 0x80'0000, kChildSetTid = 0x100'0000, kIo = 0x8000'0000;
+    // What these would share, or trace, no program has here: they ask for nothing.
+    constexpr u32 kNothing = kPtrace | kSysvsem | kDetached | kUntraced | kIo;
+    constexpr u32 kOptions = kNothing | kSetTls | kParentSetTid | kChildClearTid | kChildSetTid | kSignal;
+    constexpr u32 kOneProcess = kVm | kFs | kFiles | kSighand | kThread;
+    const u32 flags = call.a();
+    CloneArguments arguments{.exit_signal = flags & kSignal, .stack = call.b()};
+    if (flags & kParentSetTid) arguments.parent_tid = call.pointer_c();
+    if (flags & kSetTls) arguments.tls = call.pointer_d();
+    if (flags & kChildSetTid) arguments.child_tid = call.pointer_e();
+    if (flags & kChildClearTid) arguments.clear_tid = call.pointer_e();
+    // A thread shares everything, a process nothing (but a directory, which there is not); there is nothing in between.
+    if ((flags & ~kOptions) == kOneProcess) return process_clone_thread(call.frame, arguments);
+    if ((flags & ~(kOptions | kFs)) == 0) return process_fork(call.frame, arguments);
+    return Errno::inval;
+}
+
+SysResult wait_child(Call& call, UserAddr usage) {
+    constexpr u32 kNoHang = 1, kUntraced = 2, kContinued = 8, kNoThread = 0x2000'0000, kAll = 0x4000'0000,
+                  kClone = 0x8000'0000;
+    constexpr u32 kUsageBytes = 72; // struct rusage: nothing is counted
+    const u32 options = call.c();
+    if (options & ~(kNoHang | kUntraced | kContinued | kNoThread | kAll | kClone)) return Errno::inval;
+    const int pid = static_cast<int>(call.a());
+    if (call.a() == 0x8000'0000) return Errno::srch; // it has no opposite
+    const WaitFor what = options & kAll     ? WaitFor::all
+                         : options & kClone ? WaitFor::clones
+                                            : WaitFor::children;
+    // All are of one group.
+    const WaitResult result = process_wait_child(pid == 0 ? -1 : pid, what, !(options & kNoHang));
+    if (result.pid.failed() || result.pid.value() == 0) return result.pid;
+    if (call.b() != 0 && !put_user<u32>(call.pointer_b(), result.status.value())) return Errno::fault;
+    if (usage.value() != 0 && clear_user(usage, kUsageBytes) != 0) return Errno::fault;
+    return result.pid;
+}
+SysResult sys_waitpid(Call& call) { return wait_child(call, UserAddr{}); }
+SysResult sys_wait4(Call& call) { return wait_child(call, call.pointer_d()); }
+
+// --- Signals.
+
+SysResult sys_tgkill(Call& call) {
+    if (static_cast<int>(call.a()) <= 0 || static_cast<int>(call.b()) <= 0) return Errno::inval;
+    return signal_thread(call.a(), call.b(), call.c());
+}
+
+SysResult sys_tkill(Call& call) {
+    return static_cast<int>(call.a()) <= 0 ? SysResult{Errno::inval} : signal_thread({}, call.a(), call.b());
+}
+
+constexpr u32 kSignalSetBytes = 8;
+
+SysResult sys_rt_sigaction(Call& call) {
+    // Of the flags, those that Linux 6.1 knows; signals 9 and 19 cannot be in a mask.
+    constexpr u32 kFlags = 0xdc00'0807;
+    constexpr u32 kMask = ~(1u << 8 | 1u << 18);
+    if (call.d() != kSignalSetBytes) return Errno::inval;
+    SignalAction next{}, before{};
+    if (call.b() != 0) {
+        if (copy_from_user(&next, call.pointer_b(), sizeof next) != 0) return Errno::fault;
+        next.flags &= kFlags;
+        next.mask[0] &= kMask;
+    }
+    const SysResult result = signal_set_action(call.a(), call.b() != 0 ? &next : nullptr, before);
+    if (!result.failed() && call.c() != 0 && copy_to_user(call.pointer_c(), &before, sizeof before) != 0)
+        return Errno::fault;
+    return result;
+}
+
+SysResult sys_rt_sigprocmask(Call& call) {
+    constexpr u32 kBlock = 0, kUnblock = 1, kSet = 2;
+    if (call.d() != kSignalSetBytes) return Errno::inval;
+    const u64 before = signal_blocked();
+    if (call.b() != 0) {
+        u64 set = 0;
+        if (copy_from_user(&set, call.pointer_b(), sizeof set) != 0) return Errno::fault;
+        if (call.a() > kSet) return Errno::inval;
+        signal_set_blocked(call.a() == kBlock ? before | set : call.a() == kUnblock ? before & ~set : set);
+    }
+    if (call.c() != 0 && copy_to_user(call.pointer_c(), &before, sizeof before) != 0) return Errno::fault;
+    return 0u;
+}
+
+// --- Who.
+
+SysResult sys_getpid(Call& call) { return call.process.pid; }
+SysResult sys_gettid(Call& call) { return call.thread.tid; }
+SysResult sys_getppid(Call&) { return parent_pid(); }
+SysResult sys_zero(Call&) { return 0u; } // every user is root
+
+SysResult sys_set_tid_address(Call& call) {
+    call.thread.clear_tid = call.pointer_a();
+    return call.thread.tid;
+}
+
+SysResult sys_uname(Call& call) {
+    struct Names {
+        char text[6][65];
+    };
+    Names names{};
+    // Libraries look at the release: these calls are those of that time.
+    constexpr std::string_view kTexts[6] = {"Linux", "loft", "6.1.0-loft", "loft", "i686", "(none)"};
+    for (u32 i = 0; i < 6; ++i)
+        std::copy(kTexts[i].begin(), kTexts[i].end(), names.text[i]);
+    if (copy_to_user(call.pointer_a(), &names, sizeof names) != 0) return Errno::fault;
+    return 0u;
+}
+
+// --- Files.
+
+// A file for the length of a call.
+class OpenFile {
+  public:
+    OpenFile(Process& process, u32 number) : file_{process.files.get(number)} {}
+    ~OpenFile() {
+        if (file_ != nullptr) file_->release();
+    }
+    OpenFile(const OpenFile&) = delete;
+    OpenFile& operator=(const OpenFile&) = delete;
+    explicit operator bool() const { return file_ != nullptr; }
+    File* operator->() const { return file_; }
+
+  private:
+    File* file_;
+};
+
+// What is wrong with the range of a read or write, as Linux sees it; 0: nothing.
+SysResult check_range(UserAddr at, u32 bytes) {
+    if (!in_reach(at, bytes)) return Errno::fault;
+    return is_negative(bytes) ? SysResult{Errno::inval} : SysResult{0u};
+}
+
+SysResult sys_read(Call& call) {
+    const OpenFile file{call.process, call.a()};
+    if (!file || !file->may_read()) return Errno::badf;
+    const SysResult range = check_range(call.pointer_b(), call.c());
+    if (range.failed()) return range;
+    return file->read(call.pointer_b(), std::min(call.c(), kMostBytes));
+}
+
+SysResult sys_write(Call& call) {
+    const OpenFile file{call.process, call.a()};
+    if (!file || !file->may_write()) return Errno::badf;
+    const SysResult range = check_range(call.pointer_b(), call.c());
+    if (range.failed()) return range;
+    UserSource source{call.pointer_b(), std::min(call.c(), kMostBytes)};
+    return file->write(source);
+}
+
+// Looks at a whole list before anything of it is used. Returns the sum, kMostBytes at most.
+SysResult check_list(UserAddr list, u32 pieces) {
+    bool negative = false, out_of_reach = false;
+    u32 sum = 0;
+    for (u32 i = 0; i < pieces; ++i) {
+        UserPiece piece;
+        if (copy_from_user(&piece, list + i * u32{sizeof piece}, sizeof piece) != 0) return Errno::fault;
+        negative = negative || is_negative(piece.bytes);
+        out_of_reach = out_of_reach || !in_reach(UserAddr{piece.base}, piece.bytes);
+        sum += std::min(piece.bytes, kMostBytes - sum);
+    }
+    return negative ? SysResult{Errno::inval} : out_of_reach ? SysResult{Errno::fault} : SysResult{sum};
+}
+
+SysResult sys_writev(Call& call) {
+    constexpr u32 kMostPieces = 1024;
+    const OpenFile file{call.process, call.a()};
+    if (!file) return Errno::badf;
+    if (call.c() > kMostPieces) return Errno::inval;
+    const SysResult sum = check_list(call.pointer_b(), call.c());
+    if (sum.failed()) return sum;
+    if (!file->may_write()) return Errno::badf;
+    UserSource source = UserSource::of_list(call.pointer_b(), call.c(), static_cast<u32>(sum.value()));
+    return file->write(source);
+}
+
+SysResult sys_close(Call& call) {
+    if (!call.process.files.close(call.a())) return Errno::badf;
+    return 0u;
+}
+
+constexpr u32 kNonBlock = 04000, kCloseOnExec = 02000000;
+
+SysResult new_pipe(Call& call, u32 flags) {
+    PipeEnds ends;
+    if (!make_pipe(ends)) return Errno::nomem;
+    ends.read->set_nonblocking(flags & kNonBlock);
+    ends.write->set_nonblocking(flags & kNonBlock);
+    FileTable& files = call.process.files;
+    u32 numbers[2]{files.add(ends.read), FileTable::kMost};
+    if (numbers[0] != FileTable::kMost) numbers[1] = files.add(ends.write);
+    const bool full = numbers[1] == FileTable::kMost;
+    if (!full && copy_to_user(call.pointer_a(), numbers, sizeof numbers) == 0) return 0u;
+    if (numbers[0] == FileTable::kMost)
+        ends.read->release();
+    else
+        files.close(numbers[0]);
+    if (full)
+        ends.write->release();
+    else
+        files.close(numbers[1]);
+    return full ? Errno::mfile : Errno::fault;
+}
+SysResult sys_pipe(Call& call) { return new_pipe(call, 0); }
+
+// Nothing is executed here, so nothing has to be closed for it.
+SysResult sys_pipe2(Call& call) {
+    constexpr u32 kNotification = 0200; // Linux without watch queues says this
+    if (call.b() & ~(kNonBlock | kCloseOnExec | kNotification)) return Errno::inval;
+    if (call.b() & kNotification) return Errno::nopkg;
+    return new_pipe(call, call.b());
+}
+
+// --- Names of files, of which there are none: a path that is one is not found.
+
+constexpr u32 kHere = 0xffff'ff9c; // AT_FDCWD
+
+struct Path {
+    u32 bytes = 0; // without its end
+    bool absolute = false;
+};
+// fault, or nametoolong: the path, or its first name, beyond which nothing has to be looked for.
+SysResult read_path(UserAddr from, Path& path) {
+    constexpr u32 kMostPath = 4096, kMostName = 255;
+    u32 name = 0; // bytes of the first one
+    bool in_name = true;
+    for (std::array<char, 64> text; path.bytes < kMostPath;) {
+        const u32 got = text.size() - copy_from_user(text.data(), from + path.bytes, text.size());
+        for (u32 i = 0; i < got; ++i, ++path.bytes) {
+            if (text[i] == '\0') return name > kMostName ? SysResult{Errno::nametoolong} : SysResult{0u};
+            if (path.bytes == 0) path.absolute = text[i] == '/';
+            if (text[i] != '/')
+                name += in_name;
+            else
+                in_name = name == 0;
+        }
+        if (got != text.size()) return Errno::fault;
+    }
+    return Errno::nametoolong;
+}
+
+// What becomes of a path that starts at `directory`, unless it is empty and may be: then 0.
+SysResult look_up(Call& call, u32 directory, UserAddr name, bool may_be_empty) {
+    Path path;
+    const SysResult result = read_path(name, path);
+    if (result.failed() && result.value() != SysResult{Errno::nametoolong}.value()) return result;
+    if (path.bytes == 0 && !may_be_empty) return Errno::noent;
+    if (!path.absolute && directory != kHere) {
+        const OpenFile file{call.process, directory};
+        if (!file) return Errno::badf;
+        if (path.bytes == 0) return 0u;
+        return Errno::notdir;
+    }
+    return result.failed() ? result : SysResult{Errno::noent};
+}
+
+SysResult open_at(Call& call, u32 directory, UserAddr name, u32 flags) {
+    constexpr u32 kAccess = 3, kDirectory = 0200000, kUnnamed = 020000000; // O_TMPFILE is both
+    if ((flags & kUnnamed) && (!(flags & kDirectory) || (flags & kAccess) == 0)) return Errno::inval;
+    return look_up(call, directory, name, false);
+}
+SysResult sys_open(Call& call) { return open_at(call, kHere, call.pointer_a(), call.b()); }
+SysResult sys_openat(Call& call) { return open_at(call, call.a(), call.pointer_b(), call.c()); }
+
+SysResult sys_access(Call& call) {
+    if (call.b() & ~7u) return Errno::inval;
+    return look_up(call, kHere, call.pointer_a(), false);
+}
+
+SysResult read_link_at(Call& call, u32 directory, UserAddr name, u32 bytes) {
+    if (bytes == 0 || is_negative(bytes)) return Errno::inval;
+    const SysResult result = look_up(call, directory, name, directory != kHere);
+    return result.failed() ? result : SysResult{Errno::noent}; // what is open is no link
+}
+SysResult sys_readlink(Call& call) { return read_link_at(call, kHere, call.pointer_a(), call.c()); }
+SysResult sys_readlinkat(Call& call) { return read_link_at(call, call.a(), call.pointer_b(), call.d()); }
+
+// --- About open files.
+
+SysResult sys_ioctl(Call& call) {
+    constexpr u32 kNonBlocking = 0x5421, kNoCloseOnExec = 0x5450, kCloseOnExec = 0x5451, kReadable = 0x541b;
+    const OpenFile file{call.process, call.a()};
+    if (!file) return Errno::badf;
+    switch (call.b()) {
+    case kCloseOnExec:
+    case kNoCloseOnExec:
+        return 0u;
+    case kNonBlocking: {
+        const Result<u32> on = get_user<u32>(call.pointer_c());
+        if (!on) return Errno::fault;
+        file->set_nonblocking(*on != 0);
+        return 0u;
+    }
+    case kReadable: {
+        const SysResult bytes = file->readable_bytes();
+        if (bytes.failed()) return bytes;
+        return SysResult{put_user<u32>(call.pointer_c(), static_cast<u32>(bytes.value()))};
+    }
+    default:
+        return Errno::notty;
+    }
+}
+
+// The console is a character device, which is what makes a library write line by line.
+constexpr u32 kCharacterDevice = 0020'620, kFifo = 0010'600;
+constexpr u32 kConsoleMajor = 5, kConsoleMinor = 1;
+
+SysResult sys_fstat64(Call& call) {
+    const OpenFile file{call.process, call.a()};
+    if (!file) return Errno::badf;
+    std::array<u32, 24> stat{}; // struct stat64
+    stat[4] = file->is_console() ? kCharacterDevice : kFifo;
+    stat[5] = 1; // links
+    stat[8] = file->is_console() ? kConsoleMajor << 8 | kConsoleMinor : 0;
+    stat[13] = kPageSize; // block size
+    if (copy_to_user(call.pointer_b(), stat.data(), sizeof stat) != 0) return Errno::fault;
+    return 0u;
+}
+
+// Of an open file only: its name is empty.
+SysResult sys_statx(Call& call) {
+    constexpr u32 kBasicStats = 0x7ff, kReservedMask = 0x8000'0000;
+    constexpr u32 kNoFollow = 0x100, kNoAutomount = 0x800, kEmptyPath = 0x1000, kSync = 0x6000;
+    const u32 flags = call.c();
+    if ((call.d() & kReservedMask) || (flags & kSync) == kSync ||
+        (flags & ~(kNoFollow | kNoAutomount | kEmptyPath | kSync)))
+        return Errno::inval;
+    const SysResult found = look_up(call, call.a(), call.pointer_b(), flags & kEmptyPath);
+    if (found.failed()) return found;
+    const OpenFile file{call.process, call.a()};
+    if (!file) return Errno::badf;
+    std::array<u32, 64> stat{}; // struct statx
+    stat[0] = kBasicStats;
+    stat[1] = kPageSize;
+    stat[4] = 1;                                             // links
+    stat[7] = file->is_console() ? kCharacterDevice : kFifo; // a half-word
+    stat[32] = file->is_console() ? kConsoleMajor : 0;       // of the device that it is
+    stat[33] = file->is_console() ? kConsoleMinor : 0;
+    if (copy_to_user(call.pointer_e(), stat.data(), sizeof stat) != 0) return Errno::fault;
+    return 0u;
+}
+
+// --- Memory.
+
+Prot prot_of(const Process& process, u32 bits) {
+    constexpr u32 kRead = 1, kWrite = 2, kExec = 4;
+    Prot prot = Prot::none;
+    if (bits & kRead) prot = prot | Prot::read;
+    if ((bits & kRead) && process.read_exec) prot = prot | Prot::exec;
+    if (bits & kWrite) prot = prot | Prot::write;
+    if (bits & kExec) prot = prot | Prot::exec;
+    return prot;
+}
+
+SysResult sys_brk(Call& call) {
+    if (const Result<VirtAddr> end = call.process.space->brk(VirtAddr{call.a()})) return end->value();
+    return call.process.space->brk(VirtAddr{}).value_or(VirtAddr{}).value(); // where it was
+}
+
+// mmap(2), MAP_POPULATE: what cannot be had is no error.
+void populate(VirtAddr begin, u32 bytes, Prot prot) {
+    constexpr u32 kStep = MiB;
+    for (u32 done = 0; done < bytes && !must_stop(); done += kStep) {
+        const UserAddr at{begin.value() + done};
+        const u32 step = std::min(bytes - done, kStep);
+        const u32 left = has(prot, Prot::write) ? fault_in_writeable(at, step) : fault_in_readable(at, step);
+        if (left != 0) return;
+    }
+}
+
+// Memory of its own, or shared with those it forks; there are no files to map. The order of the checks is Linux's.
+SysResult sys_mmap2(Call& call) {
+    constexpr u32 kShared = 1, kPrivate = 2, kType = 0xf, kFixed = 0x10, kAnonymous = 0x20,
+                  kGrowsDown = 0x100, kLocked = 0x2000, kPopulate = 0x8000, kNonBlock = 0x1'0000,
+                  kHuge = 0x4'0000, kNoReplace = 0x10'0000;
+    const u32 flags = call.d(), where = call.a(), bytes = call.b(), type = flags & kType;
+    const bool anonymous = flags & kAnonymous, fixed = flags & (kFixed | kNoReplace);
+    const OpenFile file{call.process, anonymous ? FileTable::kMost : call.e()};
+    if (!anonymous && !file) return Errno::badf;
+    if (bytes == 0) return Errno::inval;
+    const u32 length = round_up(bytes, kPageSize);
+    if (length == 0) return Errno::nomem; // it has wrapped
+    if (call.f() + (length >> kPageShift) < call.f()) return Errno::overflow;
+    if (length > layout::kUserEnd || (fixed && where > layout::kUserEnd - length)) return Errno::nomem;
+    if (fixed && (where & ~kPages)) return Errno::inval;
+    if (type != kShared && type != kPrivate) return Errno::inval;
+    if (!anonymous) return file->may_read() ? Errno::nodev : Errno::acces;
+    if ((flags & kGrowsDown) && type == kShared) return Errno::inval;
+    if (flags & kHuge) return Errno::nomem;            // none are set aside, as on Linux by default
+    const Prot prot = prot_of(call.process, call.c()); // other bits mean nothing, mmap(2)
+    const MapKind kind = type == kShared      ? MapKind::shared
+                         : flags & kGrowsDown ? MapKind::grows
+                                              : MapKind::anonymous;
+    const Result<VirtAddr> area =
+        call.process.space->map(VirtAddr{where & kPages}, length, prot, kind, fixed, !(flags & kNoReplace));
+    if (!area) {
+        if (area.error() == Error::busy) return Errno::exist;
+        return area.error() == Error::no_access ? Errno::perm : errno_of(area.error());
+    }
+    // Nothing is ever paged out: locked memory is memory that is there.
+    if ((flags & kLocked) || (flags & (kPopulate | kNonBlock)) == kPopulate) populate(*area, length, prot);
+    return area->value();
+}
+
+SysResult sys_munmap(Call& call) { return call.process.space->unmap(VirtAddr{call.a()}, call.b()); }
+
+SysResult sys_mprotect(Call& call) {
+    constexpr u32 kAll = 7, kSemaphores = 8, kGrowsDown = 0x0100'0000, kGrowsUp = 0x0200'0000;
+    const u32 begin = call.a(), bytes = call.b(), grows = call.c() & (kGrowsDown | kGrowsUp),
+              prot = call.c() & ~grows;
+    if (grows == (kGrowsDown | kGrowsUp) || (begin & ~kPages)) return Errno::inval;
+    if (bytes == 0) return 0u;
+    const u32 length = round_up(bytes, kPageSize);
+    if (begin + length <= begin) return Errno::nomem; // it has wrapped
+    if (prot & ~(kAll | kSemaphores)) return Errno::inval;
+    if (!layout::is_user_range(UserAddr{begin}, length)) return Errno::nomem;
+    const Prot wanted = prot_of(call.process, prot);
+    if (grows != kGrowsUp) return call.process.space->protect(VirtAddr{begin}, length, wanted, grows != 0);
+    return Errno::inval; // nothing grows up
+}
+
+// --- Time, turns, and waiting.
+
+constexpr u32 kNanosecondsPerSecond = 1'000'000'000, kNanosecondsPerMicrosecond = 1000;
+constexpr u64 kMicrosecondsPerSecond = 1'000'000;
+
+// A time as programs hand it over: struct timespec with 32 bits for each part, or with 64, of which the upper half of the
+// nanoseconds is padding.
+struct TimeSpec {
+    u32 seconds, nanoseconds;
+};
+struct TimeSpec64 {
+    u64 seconds;
+    u32 nanoseconds, padding;
+};
+
+// Microseconds, rounded up. Errors: fault, inval; 0: it worked. A time that is too late for a number is as late as can be.
+SysResult microseconds_of(u64 seconds, u32 nanoseconds, u64& us) {
+    if (nanoseconds >= kNanosecondsPerSecond || static_cast<long long>(seconds) < 0) return Errno::inval;
+    constexpr u64 kMost = kForever / 4;
+    us = seconds >= kMost / kMicrosecondsPerSecond
+             ? kMost
+             : seconds * kMicrosecondsPerSecond +
+                   (nanoseconds + kNanosecondsPerMicrosecond - 1) / kNanosecondsPerMicrosecond;
+    return 0u;
+}
+template <typename Spec> SysResult read_time(UserAddr from, u64& us) {
+    Spec time{};
+    if (copy_from_user(&time, from, sizeof time) != 0) return Errno::fault;
+    if constexpr (sizeof(time.seconds) == sizeof(u32))
+        return microseconds_of(static_cast<u64>(static_cast<int>(time.seconds)), time.nanoseconds, us);
+    else
+        return microseconds_of(time.seconds, time.nanoseconds, us);
+}
+template <typename Spec> SysResult write_time(UserAddr to, u64 us) {
+    Spec time{};
+    time.seconds = static_cast<decltype(time.seconds)>(us / kMicrosecondsPerSecond);
+    time.nanoseconds = static_cast<u32>(us % kMicrosecondsPerSecond) * kNanosecondsPerMicrosecond;
+    return copy_to_user(to, &time, sizeof time) == 0 ? SysResult{0u} : SysResult{Errno::fault};
+}
+
+// The clocks that there are: the date, and the time since the boot. None is ever set or slowed, and the machine never
+// sleeps, so that those of each kind are the same clock. What a thread or a process has computed is not counted.
+enum class Clock : u8 {
+    none,
+    date,
+    boot,
+    date_no_sleep,
+    boot_no_sleep
+}; // _no_sleep: clock_nanosleep(2) does not know it
+Clock clock_of(u32 id) {
+    constexpr u32 kRealtime = 0, kMonotonic = 1, kMonotonicRaw = 4, kRealtimeCoarse = 5, kMonotonicCoarse = 6,
+                  kBoottime = 7, kRealtimeAlarm = 8, kBoottimeAlarm = 9, kTai = 11;
+    switch (id) {
+    case kRealtime:
+    case kRealtimeAlarm:
+    case kTai:
+        return Clock::date;
+    case kMonotonic:
+    case kBoottime:
+    case kBoottimeAlarm:
+        return Clock::boot;
+    case kRealtimeCoarse:
+        return Clock::date_no_sleep;
+    case kMonotonicRaw:
+    case kMonotonicCoarse:
+        return Clock::boot_no_sleep;
+    default:
+        return Clock::none;
+    }
+}
+constexpr bool has_date(Clock clock) { return clock == Clock::date || clock == Clock::date_no_sleep; }
+u64 read_clock(Clock clock) { return now_us() + (has_date(clock) ? boot_date_us() : 0); }
+
+// A time of that clock as one of now_us().
+u64 deadline_of(Clock clock, u64 us) {
+    const u64 begin = has_date(clock) ? boot_date_us() : 0;
+    return us > begin ? us - begin : 0;
+}
+
+template <typename Spec> SysResult clock_gettime(Call& call) {
+    const Clock clock = clock_of(call.a());
+    if (clock == Clock::none) return Errno::inval;
+    return write_time<Spec>(call.pointer_b(), read_clock(clock));
+}
+template <typename Spec> SysResult clock_getres(Call& call) {
+    if (clock_of(call.a()) == Clock::none) return Errno::inval;
+    return call.b() == 0 ? SysResult{0u} : write_time<Spec>(call.pointer_b(), 1);
+}
+
+SysResult sleep_until(u64 until_us) {
+    if (until_us <= now_us()) return 0u;
+    const Alarm alarm{until_us};
+    while (!alarm.rang()) {
+        if (must_stop())
+            return Errno::intr; // it does not come back: what is left of the time is told to nobody
+        hal::park();
+    }
+    return 0u;
+}
+
+template <typename Spec> SysResult clock_nanosleep(Call& call) {
+    constexpr u32 kAbsolute = 1;
+    const Clock clock = clock_of(call.a());
+    if (clock == Clock::none) return Errno::inval;
+    if (clock != Clock::date && clock != Clock::boot) return Errno::notsup;
+    u64 us = 0;
+    const SysResult result = read_time<Spec>(call.pointer_c(), us);
+    if (result.failed()) return result;
+    return sleep_until(call.b() & kAbsolute ? deadline_of(clock, us) : now_us() + us);
+}
+
+SysResult sys_nanosleep(Call& call) {
+    u64 us = 0;
+    const SysResult result = read_time<TimeSpec>(call.pointer_a(), us);
+    return result.failed() ? result : sleep_until(now_us() + us);
+}
+
+SysResult sys_time(Call& call) {
+    const u32 seconds = static_cast<u32>(read_clock(Clock::date) / kMicrosecondsPerSecond);
+    if (call.a() != 0 && !put_user(call.pointer_a(), seconds)) return Errno::fault;
+    return seconds;
+}
+
+SysResult sys_gettimeofday(Call& call) {
+    const u64 us = read_clock(Clock::date);
+    const u32 time[2]{static_cast<u32>(us / kMicrosecondsPerSecond),
+                      static_cast<u32>(us % kMicrosecondsPerSecond)};
+    constexpr u32 kZone[2]{}; // UTC
+    if (call.a() != 0 && copy_to_user(call.pointer_a(), time, sizeof time) != 0) return Errno::fault;
+    if (call.b() != 0 && copy_to_user(call.pointer_b(), kZone, sizeof kZone) != 0) return Errno::fault;
+    return 0u;
+}
+
+SysResult sys_sched_yield(Call&) {
+    yield();
+    return 0u;
+}
+
+// Priority inheritance is not there: its operations say ENOSYS.
+template <typename Spec> SysResult futex(Call& call) {
+    constexpr u32 kWait = 0, kWake = 1, kRequeue = 3, kCmpRequeue = 4, kWakeOp = 5, kWaitBits = 9,
+                  kWakeBits = 10, kPrivate = 128, kRealtime = 256;
+    const UserAddr word = call.pointer_a();
+    const u32 operation = call.b() & ~(kPrivate | kRealtime);
+    const bool shared = !(call.b() & kPrivate), date = call.b() & kRealtime;
+    const int count = static_cast<int>(call.c());
+    u64 until = kForever;
+    if ((operation == kWait || operation == kWaitBits) && call.d() != 0) {
+        u64 us = 0;
+        const SysResult result = read_time<Spec>(call.pointer_d(), us);
+        if (result.failed()) return result;
+        until = operation == kWait ? now_us() + us : deadline_of(date ? Clock::date : Clock::boot, us);
+    }
+    if (date && operation != kWaitBits) return Errno::nosys;
+    switch (operation) {
+    case kWait:
+        return futex_wait(word, call.c(), until, shared);
+    case kWaitBits:
+        return futex_wait(word, call.c(), until, shared, call.f());
+    case kWake:
+        return futex_wake(word, count, shared);
+    case kWakeBits:
+        return futex_wake(word, count, shared, call.f());
+    case kRequeue:
+        return futex_requeue(word, call.pointer_e(), count, static_cast<int>(call.d()), shared, nullptr);
+    case kCmpRequeue: {
+        const u32 expected = call.f();
+        return futex_requeue(word, call.pointer_e(), count, static_cast<int>(call.d()), shared, &expected);
+    }
+    case kWakeOp:
+        return futex_wake_op(word, call.pointer_e(), count, static_cast<int>(call.d()), call.f(), shared);
+    default:
+        return Errno::nosys;
+    }
+}
+
+// --- The rest of what a C library asks before it lets main begin.
+
+SysResult sys_set_thread_area(Call& call) {
+    UserDescriptor wanted{};
+    if (copy_from_user(&wanted, call.pointer_a(), sizeof wanted) != 0) return Errno::fault;
+    TlsDescriptors changed = call.thread.tls;
+    if (!changed.set(0, wanted)) return Errno::inval; // whatever its place
+    changed = call.thread.tls;
+    const bool any = wanted.entry == UserDescriptor::kAny;
+    const u32 place = any ? changed.free_place() : wanted.entry - TlsDescriptors::kFirstEntry;
+    if (place >= TlsDescriptors::kCount) return any ? Errno::srch : Errno::inval;
+    static_cast<void>(changed.set(place, wanted));
+    // `entry` is its first word.
+    if (any && !put_user<u32>(call.pointer_a(), TlsDescriptors::kFirstEntry + place)) return Errno::fault;
+    const IrqGuard same_cpu;
+    call.thread.tls = changed;
+    load_tls(changed);
+    return 0u;
+}
+
+SysResult sys_getrandom(Call& call) {
+    constexpr u32 kNonBlock = 1, kRandom = 2, kInsecure = 4;
+    if ((call.c() & ~(kNonBlock | kRandom | kInsecure)) ||
+        (call.c() & (kRandom | kInsecure)) == (kRandom | kInsecure))
+        return Errno::inval;
+    std::array<u8, 64> bytes;
+    const u32 wanted = std::min(call.b(), kMostBytes);
+    if (!in_reach(call.pointer_a(), wanted)) return Errno::fault;
+    for (u32 done = 0; done < wanted;) {
+        const u32 step = std::min<u32>(wanted - done, bytes.size());
+        fill_random({bytes.data(), step});
+        const u32 left = copy_to_user(call.pointer_a() + done, bytes.data(), step);
+        done += step - left;
+        if (left != 0) return done != 0 ? SysResult{done} : SysResult{Errno::fault};
+        if (must_stop()) return done;
+    }
+    return wanted;
+}
+
+// What a program may have of something: the stack, and numbers of files. Nothing can be changed.
+constexpr u32 kResources = 16, kStackResource = 3, kFilesResource = 7, kNoLimit = ~0u;
+u32 limit_of(u32 resource) {
+    return resource == kStackResource ? 8 * MiB : resource == kFilesResource ? FileTable::kMost : kNoLimit;
+}
+
+SysResult sys_prlimit64(Call& call) {
+    u64 next[2]{};
+    if (call.c() != 0 && copy_from_user(next, call.pointer_c(), sizeof next) != 0) return Errno::fault;
+    if (call.a() != 0 && call.a() != call.process.pid) return Errno::srch; // of no other program
+    if (call.b() >= kResources) return Errno::inval;
+    const u32 limit = limit_of(call.b());
+    const u64 wide = limit == kNoLimit ? ~u64{0} : limit;
+    const u64 limits[2]{wide, wide};
+    if (call.c() != 0) {
+        if (next[0] > next[1]) return Errno::inval;
+        if (next[0] != wide || next[1] != wide) return Errno::perm;
+    }
+    if (call.d() != 0 && copy_to_user(call.pointer_d(), limits, sizeof limits) != 0) return Errno::fault;
+    return 0u;
+}
+SysResult sys_ugetrlimit(Call& call) {
+    if (call.a() >= kResources) return Errno::inval;
+    const u32 limits[2]{limit_of(call.a()), limit_of(call.a())};
+    if (copy_to_user(call.pointer_b(), limits, sizeof limits) != 0) return Errno::fault;
+    return 0u;
+}
+
+struct Entry {
+    u32 number;
+    SysResult (*call)(Call&);
+};
+constexpr Entry kCalls[] = {
+    {1, sys_exit},
+    {2, sys_fork},
+    {3, sys_read},
+    {4, sys_write},
+    {5, sys_open},
+    {6, sys_close},
+    {7, sys_waitpid},
+    {13, sys_time},
+    {20, sys_getpid},
+    {24, sys_zero}, // getuid
+    {33, sys_access},
+    {42, sys_pipe},
+    {45, sys_brk},
+    {47, sys_zero}, // getgid
+    {49, sys_zero}, // geteuid
+    {50, sys_zero}, // getegid
+    {54, sys_ioctl},
+    {64, sys_getppid},
+    {78, sys_gettimeofday},
+    {85, sys_readlink},
+    {91, sys_munmap},
+    {114, sys_wait4},
+    {120, sys_clone},
+    {122, sys_uname},
+    {125, sys_mprotect},
+    {146, sys_writev},
+    {158, sys_sched_yield},
+    {162, sys_nanosleep},
+    {174, sys_rt_sigaction},
+    {175, sys_rt_sigprocmask},
+    {191, sys_ugetrlimit},
+    {192, sys_mmap2},
+    {197, sys_fstat64},
+    {199, sys_zero}, // getuid32
+    {200, sys_zero}, // getgid32
+    {201, sys_zero}, // geteuid32
+    {202, sys_zero}, // getegid32
+    {224, sys_gettid},
+    {238, sys_tkill},
+    {240, futex<TimeSpec>},
+    {243, sys_set_thread_area},
+    {252, sys_exit_group},
+    {258, sys_set_tid_address},
+    {265, clock_gettime<TimeSpec>},
+    {266, clock_getres<TimeSpec>},
+    {267, clock_nanosleep<TimeSpec>},
+    {270, sys_tgkill},
+    {295, sys_openat},
+    {305, sys_readlinkat},
+    {331, sys_pipe2},
+    {340, sys_prlimit64},
+    {355, sys_getrandom},
+    {383, sys_statx},
+    {403, clock_gettime<TimeSpec64>},
+    {406, clock_getres<TimeSpec64>},
+    {407, clock_nanosleep<TimeSpec64>},
+    {422, futex<TimeSpec64>},
+};
+
+constexpr u32 kNumbers = 512; // all that Linux has on i386 are below
+constexpr auto kTable = [] {
+    std::array<SysResult (*)(Call&), kNumbers> table{};
+    for (const Entry& entry : kCalls)
+        table[entry.number] = entry.call;
+    return table;
+}();
+static_assert(sizeof(Process::unknown_calls) * 8 == kNumbers);
+
+// Once for each: a program that asks all the time must not fill the log.
+SysResult unknown_call(Call& call, u32 number) {
+    u32& word = call.process.unknown_calls[number % kNumbers / 32];
+    const u32 bit = 1u << number % 32;
+    if (!(word & bit)) {
+        word |= bit;
+        log(LogLevel::notice, "user", "{}[{}] asks for system call {}, which there is not: ENOSYS",
+            call.process.name_view(), call.process.pid, number);
+    }
+    return Errno::nosys;
+}
+
+} // namespace
+
+void system_call(TrapFrame& frame) {
+    UserThread& thread = *current_user_thread();
+    Call call{frame, thread, *thread.process};
+    const u32 number = frame.eax;
+    const bool known = number < kNumbers && kTable[number] != nullptr;
+    frame.eax = static_cast<u32>((known ? kTable[number](call) : unknown_call(call, number)).value());
+}
+
+} // namespace loft

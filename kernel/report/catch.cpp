@@ -1,0 +1,63 @@
+// Leaving a panic by a jump back to the test that expects it.
+//
+// The compiler's own setjmp and longjmp are enough: the panicking code is always deeper on the same stack,
+// also when it is an exception handler. The double-fault task and the NMI handler never deliver.
+#include "kernel/report/catch.hpp"
+
+#include "arch/base/panic.hpp"
+#include "kernel/threads/scheduler.hpp"
+#include "mm/ground/context.hpp"
+#include "mm/windows/kmap_local.hpp"
+#include "mm/ground/spinlock.hpp"
+
+namespace loft {
+namespace {
+
+void* jump_buffer[5];
+bool armed = false;
+constinit ThreadId expecting{}; // a panic of another thread is a real one
+constinit BufferSink<512> caught_text;
+
+// The state that an interrupt, or a map, changes and that its end would have put back.
+struct Before {
+    u32 flags;
+    Context counts;
+    u32 local_limit;
+    u32 depth;
+    HeldLock* newest_lock;
+};
+constinit Before before{};
+
+} // namespace
+
+[[gnu::noinline]] std::string_view run_catching_panic(void (*body)(void*), void* argument) {
+    LOFT_ASSERT(!armed);
+    const MigrateGuard same_cpu; // what is put back belongs to this one
+    caught_text.clear();
+    const u32 flags = hal::irq_save();
+    before = {flags, context.mine(), local_maps.mine().limit, local_depth(), HeldLock::newest()};
+    hal::irq_restore(flags);
+    expecting = hal::current_thread();
+    armed = true;
+    if (__builtin_setjmp(jump_buffer) == 0) {
+        body(argument);
+        armed = false;
+        return {};
+    }
+    context.mine() = before.counts;
+    local_maps.mine().limit = before.local_limit;
+    if (local_depth() > before.depth) local_unwind(before.depth);
+    hal::irq_restore(before.flags);
+    return caught_text.view();
+}
+
+void deliver_expected_panic(std::string_view text, std::span<const fmt::Arg> args) {
+    if (!armed || hal::current_thread() != expecting) return;
+    armed = false;
+    static_cast<void>(hal::irq_save());
+    fmt::format_args(caught_text, text, args);
+    HeldLock::abandon(before.newest_lock); // while the guards' stack is still there
+    __builtin_longjmp(jump_buffer, 1);
+}
+
+} // namespace loft

@@ -1,0 +1,98 @@
+// Log lines and plain lines to the console, one at a time.
+#include "kernel/report/log.hpp"
+
+#include "arch/base/panic.hpp"
+#include "arch/i386/console.hpp"
+#include "arch/i386/control.hpp"
+#include "arch/i386/timer.hpp"
+
+#include <hal/hal.hpp>
+
+namespace loft {
+namespace {
+
+u32 shown_below = 7;
+
+class ConsoleSink final : public Sink {
+  public:
+    void write(std::string_view text) override { console_write(text); }
+};
+
+// Who prints: CPU + 1. Not a SpinLock: a panic takes it by force, whoever has it, and never gives it back.
+hal::Atomic<u32> printer;
+constexpr u32 kTaken = ~u32{0};
+
+// With interrupts off nobody on this CPU can print in between, with the lock nobody at all.
+class ConsoleLine {
+  public:
+    ConsoleLine() : flags_{hal::irq_save()} {
+        const u32 me = hal::this_cpu().value() + 1;
+        u32 holder = 0;
+        while (!printer.compare_exchange(holder, me)) {
+            if (holder == kTaken) {
+                locked_ = false;
+                return;
+            }
+            holder = 0;
+            hal::cpu_relax();
+        }
+    }
+    ~ConsoleLine() {
+        sink_.write("\n");
+        u32 me = hal::this_cpu().value() + 1;
+        if (locked_) printer.compare_exchange(me, 0); // it may have been taken away
+        hal::irq_restore(flags_);
+    }
+    ConsoleLine(const ConsoleLine&) = delete;
+    Sink& sink() { return sink_; }
+
+  private:
+    ConsoleSink sink_;
+    bool locked_ = true;
+    u32 flags_;
+};
+
+const char* level_mark(LogLevel level) {
+    switch (level) {
+    case LogLevel::error:
+        return "error: ";
+    case LogLevel::warn:
+        return "warning: ";
+    default:
+        return "";
+    }
+}
+
+} // namespace
+
+void take_console(u32 patience_ms) {
+    const u32 me = hal::this_cpu().value() + 1;
+    const hal::Deadline deadline = hal::deadline(patience_ms);
+    u32 holder = 0;
+    while (!printer.compare_exchange(holder, kTaken)) {
+        if (holder == kTaken) return;
+        if (holder == me || deadline.expired()) break;
+        holder = 0;
+        pause();
+    }
+    printer.store(kTaken);
+}
+
+void set_loglevel(u32 level) { shown_below = level; }
+
+void print_args(std::string_view text, std::span<const fmt::Arg> args) {
+    ConsoleLine line;
+    fmt::format_args(line.sink(), text, args);
+}
+
+void log_args(LogLevel level, std::string_view room, std::string_view text, std::span<const fmt::Arg> args) {
+    if (static_cast<u32>(level) >= shown_below) return;
+    const u64 now = now_us();
+    const u32 seconds = static_cast<u32>(now / 1'000'000), rest = static_cast<u32>(now % 1'000'000);
+
+    ConsoleLine line;
+    format(line.sink(), "[{:5}.{:06}] {}: {}", seconds, rest, room, level_mark(level));
+    fmt::format_args(line.sink(), text, args);
+}
+
+} // namespace loft

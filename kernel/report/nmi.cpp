@@ -1,0 +1,50 @@
+// Counting NMIs, and naming them later. Contract: nmi.hpp.
+#include "kernel/report/nmi.hpp"
+
+#include "arch/base/format.hpp"
+#include "arch/base/panic.hpp"
+#include "arch/i386/power.hpp"
+#include "arch/i386/traps.hpp"
+#include "kernel/boot/cmdline.hpp"
+#include "kernel/report/panic.hpp"
+
+#include <hal/hal.hpp>
+
+namespace loft {
+namespace {
+
+struct Nmis {
+    u32 count = 0;
+    u32 eip = 0; // of the last one
+    const char* reason = "";
+    u32 reported = 0; // the count at the last report
+};
+LOFT_PERCPU hal::PerCpu<Nmis> nmis;
+
+void on_nmi(TrapFrame& frame) {
+    const char* reason = nmi_reason();
+    if (options().nmi_panics) panic_in_nmi(frame, reason);
+    nmis.store<&Nmis::eip>(frame.eip);
+    nmis.store<&Nmis::reason>(reason);
+    nmis.add<&Nmis::count>(1);
+}
+
+} // namespace
+
+void nmi_init() { trap_set_handler(vector::nmi, on_nmi); }
+
+u32 nmi_count(CpuId cpu) { return const_cast<const volatile Nmis&>(nmis.of(cpu)).count; }
+
+void nmi_report() {
+    Nmis& mine = nmis.mine();
+    const CpuId cpu = hal::this_cpu();
+    const u32 count = nmi_count(cpu);
+    if (count < 2 * mine.reported || count == mine.reported) return;
+    mine.reported = count;
+    BufferSink<80> where;
+    print_code_address(where, mine.eip);
+    log(LogLevel::warn, "nmi", "CPU {}: {} so far that nobody expects, the last at {:08x} ({}): {}. nmi=panic stops there", cpu,
+        count, mine.eip, where.view(), mine.reason);
+}
+
+} // namespace loft

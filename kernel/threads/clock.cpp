@@ -1,0 +1,25 @@
+// The date. Contract: clock.hpp.
+#include "kernel/threads/clock.hpp"
+
+#include "arch/base/panic.hpp"
+#include "arch/i386/rtc.hpp"
+#include "arch/i386/timer.hpp"
+
+namespace loft {
+namespace {
+constinit u64 boot_date = 0; // us
+}
+
+u64 boot_date_us() { return boot_date; }
+
+void clock_init() {
+    const u64 seconds = rtc_read();
+    if (seconds == 0) {
+        log(LogLevel::notice, "clock", "the board has no clock that shows a date: for programs it is 1970");
+        return;
+    }
+    boot_date = seconds * 1'000'000 - now_us();
+    log(LogLevel::info, "clock", "the board's clock shows {} s since 1970", seconds);
+}
+
+} // namespace loft

@@ -1,0 +1,73 @@
+// WaitQueue, Completion. Contracts: sync.hpp.
+#include "kernel/threads/sync.hpp"
+
+#include "arch/base/panic.hpp"
+
+namespace loft {
+
+void WaitQueue::enter(Waiter& waiter) {
+    waiter.thread = hal::current_thread();
+    SpinGuard guard{lock_};
+    (last_ != nullptr ? last_->next : first_) = &waiter;
+    last_ = &waiter;
+}
+
+// A waiter that was woken in between is not in the queue any more. It did not need that wake-up: the next one gets it.
+void WaitQueue::leave(Waiter& waiter) {
+    {
+        SpinGuard guard{lock_};
+        Waiter* before = nullptr;
+        for (Waiter* at = first_; at != nullptr; before = at, at = at->next) {
+            if (at != &waiter) continue;
+            (before != nullptr ? before->next : first_) = at->next;
+            if (last_ == at) last_ = before;
+            return;
+        }
+    }
+    wake(1);
+}
+
+void WaitQueue::sleep(Waiter& waiter) {
+    while (waiter.woken.load() == 0)
+        hal::park();
+}
+
+u32 WaitQueue::wake(u32 most) {
+    SpinGuard guard{lock_};
+    u32 woken = 0;
+    for (; woken < most && first_ != nullptr; ++woken) {
+        Waiter& waiter = *first_;
+        first_ = waiter.next;
+        if (first_ == nullptr) last_ = nullptr;
+        // Its stack is its own again as soon as it sees `woken`.
+        const ThreadId thread = waiter.thread;
+        waiter.woken.store(1);
+        hal::unpark(thread);
+    }
+    return woken;
+}
+
+bool Completion::take() {
+    u32 done = done_.load();
+    do {
+        if (done >= kAll) return true;
+        if (done == 0) return false;
+    } while (!done_.compare_exchange(done, done - 1));
+    return true;
+}
+
+void Completion::wait() {
+    queue_.wait([this] { return take(); });
+}
+
+void Completion::complete() {
+    if (done_.load() < kAll) done_.fetch_add(1);
+    queue_.wake_one();
+}
+
+void Completion::complete_all() {
+    done_.fetch_or(kAll);
+    queue_.wake_all();
+}
+
+} // namespace loft

@@ -1,0 +1,217 @@
+// Threads: descriptors, stacks, beginning and end. Contract: thread.hpp.
+#include "kernel/threads/thread.hpp"
+
+#include "arch/base/panic.hpp"
+#include "arch/i386/image.hpp"
+#include "arch/i386/switch.hpp"
+#include "kernel/threads/run_queue.hpp"
+#include "kernel/threads/scheduler.hpp"
+#include "mm/frames/slab.hpp"
+#include "mm/windows/vmap.hpp"
+
+#include <algorithm>
+#include <array>
+
+namespace loft {
+namespace {
+
+// Never more than kMaxThreads of them, and they stay: also for threads of programs they come from what the kernel has.
+Cache<Thread> thread_cache{"thread", Gfp::kernel};
+
+// A ThreadId is an index into the table, and above it how often the place was used: a thread that comes later has another.
+constexpr u32 kIndexBits = 10, kIndexMask = (1u << kIndexBits) - 1;
+static_assert(kMaxThreads == kIndexMask);
+
+struct Table {
+    SpinLock lock{LockRank::threads};
+    Thread* thread[kMaxThreads + 1]{}; // place 0 is nobody's
+    u32 uses[kMaxThreads + 1]{};
+};
+Table table;
+hal::Atomic<u32> leaks;
+
+struct DoubleFaultStack {
+    u32 begin = 0;
+};
+LOFT_PERCPU hal::PerCpu<DoubleFaultStack> double_fault_stack;
+
+void set_name(Thread& thread, std::string_view name) {
+    const std::size_t size = std::min<std::size_t>(name.size(), Thread::kNameBytes - 1);
+    std::copy_n(name.begin(), size, thread.name);
+    thread.name[size] = '\0';
+}
+
+// A descriptor that nobody uses, with an id. What it keeps for a thread that is switched out is as for a new one.
+Thread* take_descriptor(std::string_view name) {
+    SpinGuard guard{table.lock};
+    u32 place = 0;
+    for (u32 i = 1; i <= kMaxThreads && place == 0; ++i)
+        if (table.thread[i] == nullptr || table.thread[i]->id.load() == 0) place = i;
+    if (place == 0) return nullptr;
+    Thread*& thread = table.thread[place];
+    if (thread == nullptr) thread = thread_cache.make();
+    if (thread == nullptr) return nullptr;
+    set_name(*thread, name);
+    thread->state = ThreadState::parked;
+    thread->affinity = kEveryCpu;
+    thread->migrate_disabled = thread->move_to = 0;
+    thread->permit.store(Thread::kNoPermit);
+    thread->context = Context{};
+    thread->local.depth = 0;
+    thread->space = nullptr;
+    thread->user = nullptr;
+    thread->ended.store(0);
+    thread->joiner.store(0);
+    thread->switches = thread->migrations = 0;
+    thread->id.store(place | ++table.uses[place] << kIndexBits);
+    return thread;
+}
+
+void give_back_descriptor(Thread& thread) {
+    SpinGuard guard{table.lock};
+    thread.state = ThreadState::unused;
+    thread.id.store(0);
+}
+
+// Where a thread begins, on its own stack, interrupts off.
+void begin_thread(void* argument) {
+    finish_switch();
+    Thread& me = *static_cast<Thread*>(argument);
+    hal::irq_restore(eflags::interrupt);
+    me.run(me.argument);
+    thread_exit();
+}
+
+} // namespace
+
+const char* thread_state_name(ThreadState state) {
+    switch (state) {
+    case ThreadState::unused:
+        return "unused";
+    case ThreadState::ready:
+        return "ready";
+    case ThreadState::running:
+        return "running";
+    case ThreadState::moving:
+        return "moving";
+    case ThreadState::parked:
+        return "parked";
+    case ThreadState::ended:
+        return "ended";
+    }
+    return "?";
+}
+
+Thread* thread_create(std::string_view name, ThreadFunction run, void* argument, CpuSet affinity, Gfp gfp) {
+    might_sleep("thread_create");
+    LOFT_ASSERT((affinity.bits() & hal::online_cpus().bits()) != 0);
+    const KernelStack stack = make_stack(kThreadStackBytes, gfp);
+    if (!stack.exists()) return nullptr;
+    Thread* thread = take_descriptor(name);
+    if (thread == nullptr) {
+        give_back_stack(stack);
+        return nullptr;
+    }
+    thread->run = run;
+    thread->argument = argument;
+    thread->stack_begin = stack.begin;
+    thread->stack_end = stack.end;
+    thread->affinity = affinity;
+    thread->stack_pointer = prepare_stack(stack.end, begin_thread, thread);
+    make_ready(*thread, choose_cpu(*thread));
+    return thread;
+}
+
+void thread_exit() {
+    might_sleep("thread_exit");
+    report_leaks("ended", *thread_self());
+    static_cast<void>(hal::irq_save());
+    switch_away(SwitchReason::ended);
+    panic("thread {} came back after its end", thread_self()->name);
+}
+
+void thread_join(Thread* thread) {
+    might_sleep("thread_join");
+    LOFT_ASSERT(thread != thread_self());
+    // Two locked instructions face each other: either we see that it has ended, or it sees whom to wake.
+    if (thread->joiner.exchange(hal::current_thread().value()) != 0)
+        panic("thread {} is joined twice", thread->name);
+    while (thread->ended.load() == 0)
+        hal::park();
+    give_back_stack({thread->stack_begin, thread->stack_end});
+    give_back_descriptor(*thread);
+}
+
+// The descriptor may be another thread's as soon as `ended` is set: a wake-up too many does no harm.
+void thread_has_ended(Thread& thread) {
+    thread.ended.exchange(1);
+    if (const u32 joiner = thread.joiner.load(); joiner != 0) hal::unpark(ThreadId{joiner});
+}
+
+u32 thread_leaks() { return leaks.load(); }
+
+// Reported, and then taken away: the next thread on this CPU must not find slots that nobody owns.
+void report_leaks(std::string_view what, const Thread& thread) {
+    const u32 kmaps = Context::kmaps_of(context.load<&Context::minus_kmaps>());
+    if (!local_held() && kmaps == 0) [[likely]]
+        return;
+    leaks.fetch_add(1);
+    BufferSink<64> where;
+    format(where, "thread {} {}", thread.name_view(), what);
+    where.write(std::string_view{"\0", 1});
+    if (!local_check_leaks(where.view().data())) local_unwind(0);
+    if (kmaps != 0)
+        log(LogLevel::error, "kmap", "thread {} {} with {} pages mapped", thread.name_view(), what, kmaps);
+}
+
+void check_return_to_user() {
+    Context& mine = context.mine();
+    if (!local_held() && mine.minus_kmaps == 0 && mine.preempt_count == 0 && mine.pagefaults_off == 0) [[likely]]
+        return;
+    const Thread& me = *thread_self();
+    report_leaks("returned to its program", me);
+    mine.minus_kmaps = 0; // reported once
+    if (mine.preempt_count != 0 || mine.pagefaults_off != 0) {
+        leaks.fetch_add(1);
+        log(LogLevel::error, "thread", "thread {} returned to its program with preempt count {}, page faults off {} times",
+            me.name_view(), mine.preempt_depth(), mine.pagefaults_off);
+        mine.preempt_count = mine.pagefaults_off = 0;
+    }
+}
+
+void for_each_thread(void (*visit)(const Thread&, void*), void* argument) {
+    for (const Thread* thread : table.thread)
+        if (thread != nullptr && thread->id.load() != 0) visit(*thread, argument);
+}
+
+Thread* thread_of(ThreadId id) {
+    Thread* thread = table.thread[id.value() & kIndexMask];
+    return thread != nullptr && thread->id.load() == id.value() ? thread : nullptr;
+}
+
+bool in_stack_guard(VirtAddr va) {
+    const auto below = [va](VirtAddr begin) { return begin != VirtAddr{} && va.page() == begin - kPageSize; };
+    const Thread* me = thread_self();
+    return va.page() == image_addr(__boot_stack_guard) || va.page() == image_addr(__df_stack_guard) ||
+           (me != nullptr && below(me->stack_begin)) || below(VirtAddr{double_fault_stack.mine().begin});
+}
+
+KernelStack make_stack(u32 bytes, Gfp gfp) {
+    const Result<VirtAddr> memory = vmalloc(bytes, gfp);
+    if (!memory) return {};
+    return {*memory, *memory + bytes};
+}
+void give_back_stack(KernelStack stack) { vfree(stack.begin); }
+void set_double_fault_stack(CpuId cpu, KernelStack stack) {
+    double_fault_stack.of(cpu).begin = stack.begin.value();
+}
+
+Thread* thread_adopt(std::string_view name, KernelStack stack) {
+    Thread* thread = take_descriptor(name);
+    if (thread == nullptr) return nullptr;
+    thread->stack_begin = stack.begin;
+    thread->stack_end = stack.end;
+    return thread;
+}
+
+} // namespace loft
