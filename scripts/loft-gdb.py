@@ -4,7 +4,7 @@ Everything is read out of the kernel's own variables by their names in the debug
 kernel, so this works at any instruction and in a panic. Before paging is on there is nothing of the kernel to be read at
 its addresses: then each command says what to do.
 
-A stack is followed through interrupts, exceptions and system calls by the unwind information of arch/i386/trap_entry.asm,
+A stack is followed through interrupts, exceptions and system calls by the unwind information of arch/i386/irq/trap_entry.asm,
 and out of the double-fault task by EdgeUnwinder, below.
 """
 import os
@@ -257,7 +257,7 @@ class FrameId:
 
 
 class EdgeUnwinder(Unwinder):
-    """Where a stack goes on that gdb cannot follow by itself. Traps it can: arch/i386/trap_entry.asm says how."""
+    """Where a stack goes on that gdb cannot follow by itself. Traps it can: arch/i386/irq/trap_entry.asm says how."""
 
     def __init__(self):
         super().__init__('loft')

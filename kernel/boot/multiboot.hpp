@@ -5,7 +5,7 @@
 #pragma once
 
 #include "arch/base/types.hpp"
-#include "arch/i386/topology.hpp"
+#include "arch/i386/firmware/topology.hpp"
 #include "mm/ground/boot_info.hpp"
 
 #include <span>

@@ -5,7 +5,7 @@
 
 namespace loft {
 
-// Copies `bytes` to `to`; false if they do not all lie where this kernel reaches. As arch/i386/topology.hpp wants a
+// Copies `bytes` to `to`; false if they do not all lie where this kernel reaches. As arch/i386/firmware/topology.hpp wants a
 // PhysicalReader. Context: boot, one CPU, from pagetable_early on. Cost: a flush of each page that was looked at.
 bool read_physical(PhysAddr from, void* to, u32 bytes);
 

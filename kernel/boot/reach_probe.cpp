@@ -2,9 +2,9 @@
 #include "kernel/boot/reach_probe.hpp"
 
 #include "arch/base/panic.hpp"
-#include "arch/i386/features.hpp"
-#include "arch/i386/probe.hpp"
-#include "arch/i386/traps.hpp"
+#include "arch/i386/cpu/features.hpp"
+#include "arch/i386/cpu/probe.hpp"
+#include "arch/i386/irq/traps.hpp"
 #include "mm/windows/fixmap.hpp"
 
 namespace loft {

@@ -2,7 +2,7 @@
 #include "kernel/boot/report.hpp"
 
 #include "arch/base/panic.hpp"
-#include "arch/i386/features.hpp"
+#include "arch/i386/cpu/features.hpp"
 #include "kernel/report/log.hpp"
 #include "kernel/report/nmi.hpp"
 #include "kernel/threads/scheduler.hpp"

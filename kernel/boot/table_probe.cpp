@@ -1,7 +1,7 @@
 // The trial: one page, seen through a table above 4 GiB. Contract: table_probe.hpp.
 #include "kernel/boot/table_probe.hpp"
 
-#include "arch/i386/probe.hpp"
+#include "arch/i386/cpu/probe.hpp"
 #include "kernel/boot/cmdline.hpp"
 #include "mm/ground/context.hpp"
 #include "mm/windows/highmem.hpp"

@@ -1,14 +1,14 @@
 // From an exception to a sentence: which rule of the address map the faulting access broke.
 //
-// Faults that a probe expected never get here (arch/i386/probe.hpp). What a program does is its own affair: it gets
+// Faults that a probe expected never get here (arch/i386/cpu/probe.hpp). What a program does is its own affair: it gets
 // the memory that it has been promised, or it ends, with one line of the log. A fault of the kernel is resolved only
 // where it copies from or to a program (resolve_copy_fault); every other one is a bug, and the text says which.
 #include "kernel/programs/faults.hpp"
 
-#include "arch/i386/control.hpp"
-#include "arch/i386/descriptors.hpp"
-#include "arch/i386/image.hpp"
-#include "arch/i386/traps.hpp"
+#include "arch/i386/cpu/control.hpp"
+#include "arch/i386/cpu/descriptors.hpp"
+#include "arch/i386/cpu/image.hpp"
+#include "arch/i386/irq/traps.hpp"
 #include "kernel/report/nmi.hpp"
 #include "kernel/report/panic.hpp"
 #include "kernel/programs/process.hpp"

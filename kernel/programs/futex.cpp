@@ -8,7 +8,7 @@
 // taken a lock; and a thread that moves it holds both locks, the one with the lower address first.
 #include "kernel/programs/futex.hpp"
 
-#include "arch/i386/timer.hpp"
+#include "arch/i386/irq/timer.hpp"
 #include "kernel/programs/process.hpp"
 #include "kernel/threads/sleep.hpp"
 #include "mm/windows/highmem.hpp"

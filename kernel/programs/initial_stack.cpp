@@ -1,9 +1,9 @@
 // The first words of a program's stack. Contract: initial_stack.hpp.
 #include "kernel/programs/initial_stack.hpp"
 
-#include "arch/i386/features.hpp"
-#include "arch/i386/fpu.hpp"
-#include "arch/i386/timer.hpp"
+#include "arch/i386/cpu/features.hpp"
+#include "arch/i386/cpu/fpu.hpp"
+#include "arch/i386/irq/timer.hpp"
 #include "kernel/programs/elf.hpp"
 #include "kernel/programs/process.hpp"
 #include "kernel/boot/random.hpp"

@@ -2,7 +2,7 @@
 #include "kernel/programs/process.hpp"
 
 #include "arch/base/panic.hpp"
-#include "arch/i386/features.hpp"
+#include "arch/i386/cpu/features.hpp"
 #include "kernel/programs/futex.hpp"
 #include "kernel/programs/ids.hpp"
 #include "kernel/programs/initial_stack.hpp"

@@ -2,7 +2,7 @@
 #include "kernel/programs/syscalls.hpp"
 
 #include "arch/base/panic.hpp"
-#include "arch/i386/timer.hpp"
+#include "arch/i386/irq/timer.hpp"
 #include "kernel/threads/clock.hpp"
 #include "kernel/programs/futex.hpp"
 #include "kernel/programs/process.hpp"

@@ -1,8 +1,8 @@
 // Rounds, medians, counters: how a line of the benchmark comes about.
 #include "kernel/proof/bench.hpp"
 
-#include "arch/i386/image.hpp"
-#include "arch/i386/timer.hpp"
+#include "arch/i386/cpu/image.hpp"
+#include "arch/i386/irq/timer.hpp"
 #include "kernel/report/log.hpp"
 #include "kernel/threads/scheduler.hpp"
 #include "mm/windows/pkmap.hpp"

@@ -2,9 +2,9 @@
 #include "kernel/proof/crash.hpp"
 
 #include "arch/base/panic.hpp"
-#include "arch/i386/image.hpp"
-#include "arch/i386/timer.hpp"
-#include "arch/i386/traps.hpp"
+#include "arch/i386/cpu/image.hpp"
+#include "arch/i386/irq/timer.hpp"
+#include "arch/i386/irq/traps.hpp"
 #include "kernel/report/exit.hpp"
 #include "kernel/report/log.hpp"
 #include "kernel/report/names.hpp"

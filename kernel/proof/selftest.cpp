@@ -2,8 +2,8 @@
 #include "kernel/proof/selftest.hpp"
 
 #include "arch/base/panic.hpp"
-#include "arch/i386/control.hpp"
-#include "arch/i386/timer.hpp"
+#include "arch/i386/cpu/control.hpp"
+#include "arch/i386/irq/timer.hpp"
 #include "kernel/report/catch.hpp"
 #include "kernel/boot/cmdline.hpp"
 #include "kernel/report/log.hpp"

@@ -1,7 +1,7 @@
 // How a boot ends.
 #include "kernel/report/exit.hpp"
 
-#include "arch/i386/console.hpp"
+#include "arch/i386/io/console.hpp"
 #include "kernel/boot/cmdline.hpp"
 
 namespace loft {

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "arch/base/types.hpp"
-#include "arch/i386/power.hpp"
+#include "arch/i386/io/power.hpp"
 
 namespace loft {
 

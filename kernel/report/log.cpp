@@ -2,9 +2,9 @@
 #include "kernel/report/log.hpp"
 
 #include "arch/base/panic.hpp"
-#include "arch/i386/console.hpp"
-#include "arch/i386/control.hpp"
-#include "arch/i386/timer.hpp"
+#include "arch/i386/io/console.hpp"
+#include "arch/i386/cpu/control.hpp"
+#include "arch/i386/irq/timer.hpp"
 
 #include <hal/hal.hpp>
 

@@ -3,8 +3,8 @@
 
 #include "arch/base/format.hpp"
 #include "arch/base/panic.hpp"
-#include "arch/i386/power.hpp"
-#include "arch/i386/traps.hpp"
+#include "arch/i386/io/power.hpp"
+#include "arch/i386/irq/traps.hpp"
 #include "kernel/boot/cmdline.hpp"
 #include "kernel/report/panic.hpp"
 

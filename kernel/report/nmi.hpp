@@ -5,7 +5,7 @@
 // of the log taken: so the NMI itself only counts, and the next tick of its CPU says what happened. `nmi=panic` stops the
 // kernel at once instead, and shows where it was: a kernel that hangs with its interrupts off has no ticks.
 //
-// The NMI by which a panic stops the other CPUs does not get here (arch/i386/smp.hpp).
+// The NMI by which a panic stops the other CPUs does not get here (arch/i386/irq/smp.hpp).
 #pragma once
 
 #include "arch/base/types.hpp"

@@ -1,11 +1,11 @@
 // Panics, failed assertions and refusals.
 #include "kernel/report/panic.hpp"
 
-#include "arch/i386/console.hpp"
-#include "arch/i386/control.hpp"
-#include "arch/i386/image.hpp"
-#include "arch/i386/stacktrace.hpp"
-#include "arch/i386/timer.hpp"
+#include "arch/i386/io/console.hpp"
+#include "arch/i386/cpu/control.hpp"
+#include "arch/i386/cpu/image.hpp"
+#include "arch/i386/cpu/stacktrace.hpp"
+#include "arch/i386/irq/timer.hpp"
 #include "kernel/report/catch.hpp"
 #include "kernel/report/exit.hpp"
 #include "kernel/report/log.hpp"

@@ -6,8 +6,8 @@
 #pragma once
 
 #include "arch/base/panic.hpp"
-#include "arch/i386/descriptors.hpp"
-#include "arch/i386/traps.hpp"
+#include "arch/i386/cpu/descriptors.hpp"
+#include "arch/i386/irq/traps.hpp"
 
 #include <optional>
 

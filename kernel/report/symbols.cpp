@@ -5,7 +5,7 @@
 // printed when something is broken already.
 #include "kernel/report/symbols.hpp"
 
-#include "arch/i386/image.hpp"
+#include "arch/i386/cpu/image.hpp"
 
 extern "C" {
 extern const loft::u32 loft_symbols_begin[];

@@ -2,8 +2,8 @@
 #include "kernel/threads/clock.hpp"
 
 #include "arch/base/panic.hpp"
-#include "arch/i386/rtc.hpp"
-#include "arch/i386/timer.hpp"
+#include "arch/i386/io/rtc.hpp"
+#include "arch/i386/irq/timer.hpp"
 
 namespace loft {
 namespace {

@@ -1,7 +1,7 @@
 // Alarms: a list for each CPU, in order of time, whose tick looks at it.
 #include "kernel/threads/sleep.hpp"
 
-#include "arch/i386/timer.hpp"
+#include "arch/i386/irq/timer.hpp"
 #include "kernel/threads/scheduler.hpp"
 #include "mm/ground/context.hpp"
 #include "mm/ground/spinlock.hpp"

@@ -2,8 +2,8 @@
 #include "kernel/threads/thread.hpp"
 
 #include "arch/base/panic.hpp"
-#include "arch/i386/image.hpp"
-#include "arch/i386/switch.hpp"
+#include "arch/i386/cpu/image.hpp"
+#include "arch/i386/cpu/switch.hpp"
 #include "kernel/threads/run_queue.hpp"
 #include "kernel/threads/scheduler.hpp"
 #include "mm/frames/slab.hpp"

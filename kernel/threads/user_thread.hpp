@@ -1,9 +1,9 @@
 // What a thread has besides when it runs a program: registers of ring 3 that the kernel does not use itself.
 #pragma once
 
-#include "arch/i386/fpu.hpp"
-#include "arch/i386/traps.hpp"
-#include "arch/i386/user_mode.hpp"
+#include "arch/i386/cpu/fpu.hpp"
+#include "arch/i386/irq/traps.hpp"
+#include "arch/i386/irq/user_mode.hpp"
 #include "kernel/threads/thread.hpp"
 
 namespace loft {

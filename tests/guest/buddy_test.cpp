@@ -1,5 +1,5 @@
 // The buddy system: blocks of every size, how they split and merge, and what it says to nonsense.
-#include "arch/i386/image.hpp"
+#include "arch/i386/cpu/image.hpp"
 #include "tests/guest/support.hpp"
 
 #include <algorithm>

@@ -1,5 +1,5 @@
 // The direct map: all of lowmem, linear, and not a page more.
-#include "arch/i386/image.hpp"
+#include "arch/i386/cpu/image.hpp"
 #include "kernel/boot/cmdline.hpp"
 #include "mm/windows/fixmap.hpp"
 #include "mm/tables/pagetable.hpp"

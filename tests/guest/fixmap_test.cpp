@@ -1,6 +1,6 @@
 // Fixed mappings: the windows through which boot looks at memory that nothing else shows.
-#include "arch/i386/features.hpp"
-#include "arch/i386/lapic.hpp"
+#include "arch/i386/cpu/features.hpp"
+#include "arch/i386/irq/lapic.hpp"
 #include "mm/windows/fixmap.hpp"
 #include "mm/init.hpp"
 #include "tests/guest/support.hpp"

@@ -1,8 +1,8 @@
 // The clock, and real interrupts that use memory while the main context does.
-#include "arch/i386/control.hpp"
-#include "arch/i386/lapic.hpp"
-#include "arch/i386/timer.hpp"
-#include "arch/i386/traps.hpp"
+#include "arch/i386/cpu/control.hpp"
+#include "arch/i386/irq/lapic.hpp"
+#include "arch/i386/irq/timer.hpp"
+#include "arch/i386/irq/traps.hpp"
 #include "kernel/threads/scheduler.hpp"
 #include "tests/guest/support.hpp"
 

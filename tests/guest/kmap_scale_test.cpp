@@ -1,7 +1,7 @@
 // kmap with many CPUs and many threads: whom a round of the pool interrupts, what an address is worth that travels to a CPU
 // which never called kmap, what takes a lock, and in which order those wake who had to wait for a slot.
-#include "arch/i386/control.hpp"
-#include "arch/i386/timer.hpp"
+#include "arch/i386/cpu/control.hpp"
+#include "arch/i386/irq/timer.hpp"
 #include "kernel/threads/scheduler.hpp"
 #include "kernel/threads/sync.hpp"
 #include "kernel/threads/thread.hpp"

@@ -1,5 +1,5 @@
 // The address map: the table that is printed, the symbols of the linker, and what the page tables really say.
-#include "arch/i386/image.hpp"
+#include "arch/i386/cpu/image.hpp"
 #include "kernel/boot/cmdline.hpp"
 #include "mm/init.hpp"
 #include "mm/ground/layout.hpp"

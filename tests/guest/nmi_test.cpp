@@ -1,6 +1,6 @@
 // NMIs that nobody expects: counted and survived, at any instruction, and no state is left behind by one.
-#include "arch/i386/lapic.hpp"
-#include "arch/i386/smp.hpp"
+#include "arch/i386/irq/lapic.hpp"
+#include "arch/i386/irq/smp.hpp"
 #include "kernel/report/nmi.hpp"
 #include "kernel/programs/process.hpp"
 #include "kernel/programs/programs.hpp"

@@ -1,6 +1,6 @@
 // Several CPUs: who they are, whether they answer, and whom a flush interrupts.
-#include "arch/i386/control.hpp"
-#include "arch/i386/timer.hpp"
+#include "arch/i386/cpu/control.hpp"
+#include "arch/i386/irq/timer.hpp"
 #include "kernel/threads/scheduler.hpp"
 #include "kernel/threads/sync.hpp"
 #include "kernel/threads/thread.hpp"

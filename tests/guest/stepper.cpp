@@ -1,8 +1,8 @@
 // Single-stepping. Contract: stepper.hpp.
 #include "tests/guest/stepper.hpp"
 
-#include "arch/i386/control.hpp"
-#include "arch/i386/traps.hpp"
+#include "arch/i386/cpu/control.hpp"
+#include "arch/i386/irq/traps.hpp"
 
 #include <hal/hal.hpp>
 

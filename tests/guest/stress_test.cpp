@@ -8,9 +8,9 @@
 //
 // `quick` and `full` bound the work by operations, so that a run under -icount does the same each time. `soak=SECONDS` goes
 // on for that long, with a line for each round.
-#include "arch/i386/control.hpp"
-#include "arch/i386/timer.hpp"
-#include "arch/i386/traps.hpp"
+#include "arch/i386/cpu/control.hpp"
+#include "arch/i386/irq/timer.hpp"
+#include "arch/i386/irq/traps.hpp"
 #include "kernel/boot/cmdline.hpp"
 #include "kernel/boot/report.hpp"
 #include "kernel/threads/scheduler.hpp"

@@ -1,8 +1,8 @@
 // Helpers of the self-tests. What they promise: support.hpp.
 #include "tests/guest/support.hpp"
 
-#include "arch/i386/timer.hpp"
-#include "arch/i386/traps.hpp"
+#include "arch/i386/irq/timer.hpp"
+#include "arch/i386/irq/traps.hpp"
 #include "kernel/threads/sync.hpp"
 #include "kernel/threads/thread.hpp"
 #include "mm/frames/slab.hpp"

@@ -2,7 +2,7 @@
 // changed.
 #pragma once
 
-#include "arch/i386/probe.hpp"
+#include "arch/i386/cpu/probe.hpp"
 #include "kernel/proof/selftest.hpp"
 #include "mm/windows/highmem.hpp"
 #include "mm/frames/page_alloc.hpp"

@@ -2,13 +2,13 @@
 //
 // They are multiboot modules (make run and make test bring them along). A boot without them skips what needs one;
 // what can be shown with a few bytes of code is shown with those.
-#include "arch/i386/control.hpp"
-#include "arch/i386/cpuid.hpp"
-#include "arch/i386/features.hpp"
-#include "arch/i386/fpu.hpp"
-#include "arch/i386/rtc.hpp"
-#include "arch/i386/timer.hpp"
-#include "arch/i386/traps.hpp"
+#include "arch/i386/cpu/control.hpp"
+#include "arch/i386/cpu/cpuid.hpp"
+#include "arch/i386/cpu/features.hpp"
+#include "arch/i386/cpu/fpu.hpp"
+#include "arch/i386/io/rtc.hpp"
+#include "arch/i386/irq/timer.hpp"
+#include "arch/i386/irq/traps.hpp"
 #include "kernel/threads/clock.hpp"
 #include "kernel/programs/ids.hpp"
 #include "kernel/programs/process.hpp"

@@ -1,7 +1,7 @@
 // Nothing is both writable and executable, and nothing is reachable that should not be: by a walk over every
 // present entry, with a walker of the tests' own.
-#include "arch/i386/control.hpp"
-#include "arch/i386/image.hpp"
+#include "arch/i386/cpu/control.hpp"
+#include "arch/i386/cpu/image.hpp"
 #include "mm/tables/pagetable.hpp"
 #include "tests/guest/support.hpp"
 #include "tests/guest/walker.hpp"

@@ -6,7 +6,7 @@
 #pragma once
 
 #include "arch/base/types.hpp"
-#include "arch/i386/control.hpp"
+#include "arch/i386/cpu/control.hpp"
 
 #include <cstdint>
 
@@ -26,6 +26,6 @@ class Deadline {
 };
 
 // Any context. Before timer_init has measured the TSC the wait may be longer than asked for, never shorter.
-Deadline deadline(u32 milliseconds); // arch/i386/timer.cpp
+Deadline deadline(u32 milliseconds); // arch/i386/irq/timer.cpp
 
 } // namespace loft::hal

@@ -10,7 +10,7 @@
 
 #include "arch/base/config.hpp"
 #include "arch/base/types.hpp"
-#include "arch/i386/control.hpp"
+#include "arch/i386/cpu/control.hpp"
 
 #define LOFT_PERCPU [[gnu::section(".percpu")]] constinit
 #define LOFT_REGPARM [[gnu::regparm(3)]]
@@ -33,7 +33,7 @@ template <typename M> struct Member;
 template <typename C, typename F> struct Member<F C::*> { using Field = F; };
 } // namespace detail
 
-// arch/i386/percpu.cpp
+// arch/i386/cpu/percpu.cpp
 extern "C" {
 extern u32 loft_percpu_offset[config::kMaxCpus]; // distance from the section to each CPU's copy of it
 extern u32 loft_my_offset;                       // per CPU: its own entry of that table
@@ -89,7 +89,7 @@ struct CpuFeatures {
     bool no_execute;  // NX, and EFER.NXE is set
     u32 phys_bits;    // an entry may have addresses of so many bits: 36 (PAE) or 32 at most
 };
-CpuFeatures cpu_features(); // arch/i386/features.cpp; right from the first line of kernel_main on
+CpuFeatures cpu_features(); // arch/i386/cpu/features.cpp; right from the first line of kernel_main on
 
 template <typename T> class PerCpu {
   public:

@@ -8,7 +8,7 @@
 
 namespace loft::hal {
 
-// arch/i386/smp.cpp. A CPU enters the set itself, as its last step before ap_main, and then flushes its TLB:
+// arch/i386/irq/smp.cpp. A CPU enters the set itself, as its last step before ap_main, and then flushes its TLB:
 // a change of a page table that did not interrupt it is one that it has not seen before either.
 extern Atomic<u32> loft_online_cpus;
 
@@ -21,6 +21,6 @@ inline CpuSet online_cpus() {
 
 // An interrupt to a physical destination. Waits, for a bounded time, until the local APIC has sent the one
 // before.
-void interrupt_cpu(CpuId cpu); // arch/i386/ipi.cpp
+void interrupt_cpu(CpuId cpu); // arch/i386/irq/ipi.cpp
 
 } // namespace loft::hal

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "arch/base/types.hpp"
-#include "arch/i386/control.hpp"
+#include "arch/i386/cpu/control.hpp"
 
 namespace loft::hal {
 

@@ -1,0 +1,143 @@
+// What the processor can do. Contract: features.hpp, and hal::cpu_features of hal/cpu.hpp.
+#include "arch/i386/cpu/features.hpp"
+
+#include "arch/base/config.hpp"
+#include "arch/i386/cpu/control.hpp"
+#include "arch/i386/cpu/cpuid.hpp"
+#include "arch/i386/cpu/fpu.hpp"
+#include "arch/i386/cpu/probe.hpp"
+
+#include <hal/cpu.hpp>
+
+namespace loft {
+namespace {
+
+// A CPU without extended leaves answers with those of the highest basic leaf: anything.
+constexpr u32 kNoExtendedMax = 0x8001'0000;
+
+constinit CpuIdentity identity{};
+constinit bool identified = false;
+
+// What is switched on. The boot tables use large pages; the rest comes with enable_features.
+constexpr u32 kMostPhysBits = config::kPae ? 36 : 32; // what this kernel has use for
+constinit hal::CpuFeatures enabled{
+    .large_pages = true, .global = false, .no_execute = false, .phys_bits = kMostPhysBits};
+
+void put_register(char* to, u32 four_characters) { __builtin_memcpy(to, &four_characters, 4); }
+
+void read_names(CpuIdentity& id, u32 extended_max) {
+    const CpuidResult v = cpuid(cpuid_leaf::vendor);
+    put_register(id.vendor, v.ebx);
+    put_register(id.vendor + 4, v.edx);
+    put_register(id.vendor + 8, v.ecx);
+    if (extended_max < cpuid_leaf::brand + 2) return;
+    for (u32 i = 0; i < 3; ++i) {
+        const CpuidResult b = cpuid(cpuid_leaf::brand + i);
+        char* part = id.brand + 16 * i;
+        put_register(part, b.eax);
+        put_register(part + 4, b.ebx);
+        put_register(part + 8, b.ecx);
+        put_register(part + 12, b.edx);
+    }
+}
+
+// Family and model are spread over two fields each (SDM vol. 2, "CPUID", figure 3-6).
+void read_signature(CpuIdentity& id, u32 signature) {
+    const u32 family = signature >> 8 & 0xf, model = signature >> 4 & 0xf;
+    id.family = family == 15 ? family + (signature >> 20 & 0xff) : family;
+    id.model = family == 6 || family == 15 ? model + (signature >> 16 & 0xf) * 16 : model;
+    id.stepping = signature & 0xf;
+}
+
+// MAXPHYADDR (SDM vol. 3, 4.1.4). An answer that no processor can mean is none.
+void read_phys_bits(CpuIdentity& id, u32 extended_max) {
+    constexpr u32 kLeast = 32, kMost = 52;
+    if (extended_max >= cpuid_leaf::address_sizes && extended_max < kNoExtendedMax) {
+        id.phys_bits = cpuid(cpuid_leaf::address_sizes).eax & 0xff;
+        id.phys_bits_known = id.phys_bits >= kLeast && id.phys_bits <= kMost;
+    }
+    if (!id.phys_bits_known) id.phys_bits = id.pae ? 36 : 32;
+}
+
+CpuIdentity read_identity() {
+    CpuIdentity id{};
+    const u32 extended_max = cpuid(cpuid_leaf::extended_max).eax;
+    read_names(id, extended_max);
+
+    const CpuidResult basic = cpuid(cpuid_leaf::features);
+    read_signature(id, basic.eax);
+    id.features = basic.edx;
+    id.pse = basic.edx & cpuid_edx::pse;
+    id.tsc = basic.edx & cpuid_edx::tsc;
+    id.msr = basic.edx & cpuid_edx::msr;
+    id.pae = basic.edx & cpuid_edx::pae;
+    id.cx8 = basic.edx & cpuid_edx::cx8;
+    id.apic = basic.edx & cpuid_edx::apic;
+    id.pge = basic.edx & cpuid_edx::pge;
+    const bool extended = extended_max >= cpuid_leaf::extended_features && extended_max < kNoExtendedMax;
+    id.nx = extended && (cpuid(cpuid_leaf::extended_features).edx & cpuid_edx::nx);
+    read_phys_bits(id, extended_max);
+    return id;
+}
+
+// Which memory type a page has by PWT and PCD is up to PAT; loft's entries mean what they do after a reset. A change needs the
+// caches and the TLB empty (SDM vol. 3, 12.12.4, and 12.11.8 for the order).
+void reset_memory_types() {
+    u64 pat = 0;
+    if (!probe_read_msr(msr::pat, pat) || pat == msr::pat_at_reset) return;
+    write_back_caches();
+    static_cast<void>(probe_write_msr(msr::pat, msr::pat_at_reset));
+    write_back_caches();
+    write_cr3(read_cr3());
+}
+
+// What a CPU keeps of the kernel that it ran before, after a kexec: written whole, never changed bit by bit. EFER.SCE and
+// SYSENTER_CS would let a program into ring 0 at that kernel's entry; BTF would step by branches.
+void forget_what_ran_before() {
+    reset_breakpoints();
+    static_cast<void>(probe_write_msr(msr::efer, enabled.no_execute ? msr::efer_nxe : 0));
+    static_cast<void>(probe_write_msr(msr::sysenter_cs, 0));
+    static_cast<void>(probe_write_msr(msr::debug_control, 0));
+    reset_memory_types();
+}
+
+void switch_on() {
+    forget_what_ran_before();
+    if (enabled.global) write_cr4(read_cr4() | cr4_bit::pge);
+    fpu_init_cpu();
+}
+
+} // namespace
+
+const CpuIdentity& identify_cpu() {
+    if (!identified) {
+        identity = read_identity();
+        identified = true;
+    }
+    return identity;
+}
+
+void enable_features(bool nopse) {
+    const CpuIdentity& cpu = identify_cpu();
+    fpu_choose(cpu.features);
+    enabled = {.large_pages = !nopse,
+               .global = cpu.pge,
+               .no_execute = config::kPae && cpu.nx,
+               .phys_bits = cpu.phys_bits < kMostPhysBits ? cpu.phys_bits : kMostPhysBits};
+    switch_on();
+}
+
+bool enable_features_like_boot_cpu() {
+    const CpuIdentity here = read_identity();
+    if ((enabled.no_execute && !here.nx) || (enabled.global && !here.pge) ||
+        here.phys_bits < enabled.phys_bits || !fpu_suits(here.features))
+        return false;
+    switch_on();
+    return true;
+}
+
+void limit_phys_bits(u32 bits) { enabled.phys_bits = bits; }
+
+hal::CpuFeatures hal::cpu_features() { return enabled; }
+
+} // namespace loft

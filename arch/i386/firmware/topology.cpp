@@ -1,0 +1,100 @@
+// Putting the description of the machine together. Contract: topology.hpp, firmware_scan.hpp.
+#include "arch/i386/firmware/topology.hpp"
+
+#include "arch/i386/firmware/acpi.hpp"
+#include "arch/i386/firmware/firmware_scan.hpp"
+#include "arch/i386/firmware/mp_table.hpp"
+
+#include <algorithm>
+
+namespace loft {
+
+void CpuTopology::add_cpu(u32 lapic_id, bool enabled) {
+    constexpr u32 kBroadcast = 255;
+    const auto known = lapic_ids.view();
+    if (std::find(known.begin(), known.end(), lapic_id) != known.end()) return;
+    if (!enabled)
+        ++disabled_cpus;
+    else if (lapic_id >= kBroadcast)
+        ++unreachable_cpus;
+    else if (!lapic_ids.add(static_cast<u8>(lapic_id)))
+        ++surplus_cpus;
+}
+
+void CpuTopology::add_io_apic(const IoApic& io_apic) {
+    ++io_apics_listed;
+    if (io_apic.first_gsi != 0) {
+        const auto others = other_io_apics.view();
+        if (std::find(others.begin(), others.end(), io_apic.address) == others.end())
+            static_cast<void>(other_io_apics.add(io_apic.address)); // more than a board with all CPUs has
+        return;
+    }
+    for (const IoApic& known : io_apics)
+        if (known.address == io_apic.address) return;
+    static_cast<void>(io_apics.add(io_apic)); // eight that claim the same inputs are enough to try
+}
+
+CpuTopology::IsaLine CpuTopology::isa_line(u32 irq) const {
+    IsaLine line{irq, {}};
+    for (const Override& over : overrides) {
+        if (over.irq == irq) return {over.gsi, over.mode};
+        if (over.gsi == irq) line.gsi = IsaLine::kNowhere;
+    }
+    return line;
+}
+
+void CpuTopology::add_override(const Override& over) {
+    if (over.irq >= 16) return;
+    for (const Override& known : overrides)
+        if (known.irq == over.irq) return;
+    overrides.add(over);
+}
+
+void CpuTopology::add_local_nmi(const LocalNmi& nmi) {
+    if (nmi.pin > 1) return; // there are no others
+    const auto ids = lapic_ids.view();
+    if (nmi.lapic_id != LocalNmi::kEvery && std::find(ids.begin(), ids.end(), nmi.lapic_id) == ids.end()) return;
+    for (const LocalNmi& known : local_nmis)
+        if (known.lapic_id == nmi.lapic_id && known.pin == nmi.pin) return;
+    local_nmis.add(nmi);
+}
+
+bool CpuTopology::add_nmi_source(const NmiSource& added) {
+    for (const NmiSource& known : nmi_sources)
+        if (known.gsi == added.gsi) return true;
+    return nmi_sources.add(added);
+}
+
+CpuTopology find_topology(PhysicalReader read, u32 boot_lapic_id) {
+    CpuTopology topology;
+    topology.add_cpu(boot_lapic_id, true);
+    if (read_acpi(read, topology))
+        topology.source = "ACPI";
+    else if (read_mp_tables(read, topology))
+        topology.source = "MP tables";
+    return topology;
+}
+
+void find_firmware_tables(PhysicalReader read, RangeFound found) {
+    const BiosAreas bios = bios_areas(read);
+    u32 begin = kBaseMemoryEnd;
+    for (const u32 told : {bios.extended_data, bios.base_end})
+        if (told != 0) begin = std::min(begin, told);
+    if (begin != kBaseMemoryEnd) found(PhysAddr{u64{begin}}, kBaseMemoryEnd - begin, "BIOS data");
+    find_acpi_tables(read, found);
+    find_mp_tables(read, found);
+}
+
+bool checksum_is_right(PhysicalReader read, PhysAddr from, u32 bytes) {
+    std::array<u8, 512> chunk{};
+    u8 sum = 0;
+    for (u32 done = 0; done < bytes;) {
+        const u32 step = std::min<u32>(bytes - done, chunk.size());
+        if (!read(from + done, chunk.data(), step)) return false;
+        sum = static_cast<u8>(sum + byte_sum({chunk.data(), step}));
+        done += step;
+    }
+    return sum == 0;
+}
+
+} // namespace loft

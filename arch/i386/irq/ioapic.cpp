@@ -1,0 +1,78 @@
+// The I/O APIC. Contract: ioapic.hpp.
+#include "arch/i386/irq/ioapic.hpp"
+
+namespace loft {
+namespace {
+
+// Two registers in memory: the number of another one, and its contents (data sheet, 3.1).
+constexpr u32 kSelect = 0x00, kWindow = 0x10;
+constexpr u32 kVersion = 0x01; // bits 16-23: the last input
+constexpr u32 low_of(u32 input) { return 0x10 + 2 * input; }
+constexpr u32 high_of(u32 input) { return low_of(input) + 1; }
+
+// An entry of the redirection table, low half (3.2.4).
+constexpr u32 kNmi = 4 << 8, kActiveLow = 1 << 13, kLevel = 1 << 15, kMasked = 1 << 16;
+
+constinit VirtAddr registers{};
+constinit u32 inputs = 0;
+
+volatile u32& at(u32 offset) { return *reinterpret_cast<volatile u32*>(registers.value() + offset); }
+u32 read(u32 reg) {
+    at(kSelect) = reg;
+    return at(kWindow);
+}
+void write(u32 reg, u32 value) {
+    at(kSelect) = reg;
+    at(kWindow) = value;
+}
+
+// Masked while the two halves do not belong together.
+void route(u32 input, u32 low, u32 lapic_id) {
+    write(low_of(input), kMasked);
+    write(high_of(input), lapic_id << 24);
+    write(low_of(input), low);
+}
+
+u32 mode_bits(LineMode mode) { return (mode.active_low() ? kActiveLow : 0) | (mode.level() ? kLevel : 0); }
+
+} // namespace
+
+// The select register keeps eight bits, the version has reserved bits that are 0 (3.2.2), and an entry keeps its vector.
+bool io_apic_answers(VirtAddr mapped) {
+    constexpr u32 kReservedOfVersion = 0xff00'7f00, kMostInputs = 240;
+    const VirtAddr before = registers;
+    registers = mapped;
+    at(kSelect) = kVersion;
+    const bool selects = (at(kSelect) & 0xff) == kVersion;
+    const u32 version = at(kWindow), last = version >> 16 & 0xff;
+    bool answers = selects && version != 0 && (version & kReservedOfVersion) == 0 && last < kMostInputs;
+    for (u32 vector = 0x55; answers && vector <= 0xaa; vector += 0x55) {
+        write(low_of(last), kMasked | vector);
+        answers = (read(low_of(last)) & (kMasked | 0xff)) == (kMasked | vector);
+    }
+    registers = before;
+    return answers;
+}
+
+void io_apic_init(VirtAddr mapped) {
+    registers = mapped;
+    inputs = (read(kVersion) >> 16 & 0xff) + 1;
+    for (u32 input = 0; input < inputs; ++input)
+        write(low_of(input), kMasked);
+}
+
+u32 io_apic_inputs() { return inputs; }
+
+void io_apic_route(u32 input, LineMode mode, u32 lapic_id, u8 vector) {
+    route(input, kMasked | mode_bits(mode) | vector, lapic_id);
+}
+
+// Edge triggered whatever the firmware says: that is what NMI delivery demands (3.2.4, bits 8-10).
+void io_apic_route_nmi(u32 input, LineMode mode, u32 lapic_id) {
+    route(input, kNmi | (mode_bits(mode) & kActiveLow), lapic_id);
+}
+
+void io_apic_mask(u32 input) { write(low_of(input), read(low_of(input)) | kMasked); }
+void io_apic_unmask(u32 input) { write(low_of(input), read(low_of(input)) & ~kMasked); }
+
+} // namespace loft

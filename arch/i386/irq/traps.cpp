@@ -1,0 +1,143 @@
+// The dispatcher of exceptions and interrupts. Contract: traps.hpp.
+#include "arch/i386/irq/traps.hpp"
+
+#include "arch/i386/cpu/control.hpp"
+#include "arch/i386/cpu/extable.hpp"
+#include "arch/i386/cpu/image.hpp"
+#include "arch/i386/irq/lapic.hpp"
+#include "arch/i386/cpu/probe.hpp"
+#include "arch/i386/irq/smp.hpp"
+
+#include <hal/atomic.hpp>
+
+namespace loft {
+namespace {
+
+void no_enter(TrapFrame&, TrapCookie&) {}
+void no_leave(TrapFrame&, const TrapCookie&) {}
+
+constinit TrapHooks hooks{no_enter, no_leave};
+constinit TrapHandler handlers[256]{};
+constinit hal::Atomic<u32> spurious{};
+
+constexpr const char* kExceptionNames[]{
+    "divide error",
+    "debug",
+    "NMI",
+    "breakpoint",
+    "overflow",
+    "bound range",
+    "invalid opcode",
+    "no FPU",
+    "double fault",
+    "coprocessor overrun",
+    "invalid TSS",
+    "segment not present",
+    "stack fault",
+    "general protection fault",
+    "page fault",
+    "reserved exception",
+    "x87 error",
+    "alignment check",
+    "machine check",
+    "SIMD error",
+    "virtualization exception",
+    "control protection",
+};
+
+void call_handler(TrapFrame& frame) {
+    if (const TrapHandler handler = handlers[frame.vector & 0xff])
+        handler(frame);
+    else if (frame.vector < vector::first_interrupt || !lapic_end_stray(frame.vector))
+        unhandled_trap(frame);
+    else
+        note_spurious_interrupt();
+}
+
+void handle_interrupt(TrapFrame& frame) {
+    TrapCookie cookie;
+    hooks.enter(frame, cookie);
+    call_handler(frame);
+    hooks.leave(frame, cookie);
+}
+
+void handle_nmi(TrapFrame& frame) {
+    if constexpr (config::kSmp) smp_stop_if_asked(frame);
+    const u32 touched = read_cr2(); // of a page fault whose handler has not come so far yet
+    call_handler(frame);
+    write_cr2(touched);
+}
+
+// What loading a segment register, or touching memory, can end in.
+bool is_expected_fault(TrapFrame& frame) {
+    switch (frame.vector) {
+    case vector::segment_not_present:
+    case vector::stack_fault:
+    case vector::general_protection:
+    case vector::page_fault:
+        return apply_fixup(frame);
+    default:
+        return false;
+    }
+}
+
+// A copy from or to a program. The other side of the copy is the kernel's own: a fault there is a bug like any other.
+bool is_copy_fault(TrapFrame& frame) {
+    if (frame.vector != vector::page_fault) return false;
+    const VirtAddr address{read_cr2()};
+    if (address.value() >= kDirectMapBase) return false;
+    const Fixup* fixup = find_user_copy_fixup(frame.eip);
+    if (fixup == nullptr) return false;
+    if (!resolve_copy_fault(frame, address)) frame.eip = fixup->to;
+    disable_interrupts();
+    return true;
+}
+
+// What a program did, and nobody else: not a broken machine.
+bool is_of_the_program(u32 vector) {
+    return vector == vector::system_call ||
+           (vector <= vector::last_exception && vector != vector::machine_check);
+}
+
+void dispatch_from_user(TrapFrame& frame) {
+    if (frame.vector == vector::nmi) {
+        handle_nmi(frame);
+        return; // straight back: it may have come anywhere
+    }
+    if (is_of_the_program(frame.vector))
+        program_trap(frame);
+    else
+        handle_interrupt(frame);
+    disable_interrupts();
+    return_to_user(frame);
+}
+
+} // namespace
+
+TrapHandler trap_set_handler(u8 vector, TrapHandler handler) {
+    const TrapHandler before = handlers[vector];
+    handlers[vector] = handler;
+    return before;
+}
+
+void trap_set_hooks(const TrapHooks& wanted) { hooks = wanted; }
+
+const char* trap_name(u32 vector) {
+    if (vector < std::size(kExceptionNames)) return kExceptionNames[vector];
+    return vector <= vector::last_exception ? "reserved exception" : "interrupt";
+}
+
+u32 spurious_interrupts() { return spurious.load(); }
+void note_spurious_interrupt() { spurious.fetch_add(1); }
+
+// Called by trap_entry.asm, interrupts off.
+extern "C" void trap_dispatch(TrapFrame* frame) {
+    if (frame->from_user())
+        dispatch_from_user(*frame);
+    else if (frame->vector == vector::nmi)
+        handle_nmi(*frame);
+    else if (!is_expected_fault(*frame) && !is_copy_fault(*frame))
+        handle_interrupt(*frame);
+}
+
+} // namespace loft

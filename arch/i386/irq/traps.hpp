@@ -1,0 +1,85 @@
+// Exceptions and interrupts: one frame, one dispatcher, a handler for each vector.
+//
+// 256 entry stubs (trap_entry.asm) build a TrapFrame and call the dispatcher with interrupts off. It wraps
+// the handler in the hooks that the kernel installs: this is where mm's account of interrupt contexts is
+// kept. Two vectors are outside: an NMI calls its handler without hooks (it touches no slot, semantics.md),
+// unless it is the one by which another CPU stops this one (smp.hpp); a double fault is a task of its own
+// (descriptors.hpp). Handlers and hooks are the same for all CPUs.
+//
+// Traps of a program are another matter. An exception or a system call of ring 3 is not an interrupt of anything:
+// what handles it may sleep, so it runs outside the hooks, and so does the fault of a kernel instruction that copies
+// from or to the memory of a program. Device interrupts that come while a program runs are interrupts as always.
+#pragma once
+
+#include "arch/base/types.hpp"
+#include "arch/i386/irq/vectors.hpp"
+
+namespace loft {
+
+// The interrupted registers, lowest address first. A handler may change them: eip to go on elsewhere, eflags
+// (TF) to step, the general registers but esp.
+struct TrapFrame {
+    u32 gs, fs, es, ds;                                  // pushed by trap_entry.asm
+    u32 edi, esi, ebp, esp_at_pusha, ebx, edx, ecx, eax; // pusha
+    u32 vector;                                          // pushed by the stub
+    u32 error;                                           // by the CPU, or 0 from the stub
+    u32 eip, cs, eflags;                                 // by the CPU
+    u32 user_esp, user_ss;                               // by the CPU, only if it came from another ring
+
+    bool from_user() const { return (cs & 3) != 0; }
+    // The stack pointer that was interrupted: within one ring the CPU pushes none (SDM vol. 3, 6.12.1).
+    u32 esp() const { return from_user() ? user_esp : reinterpret_cast<u32>(&user_esp); }
+};
+static_assert(sizeof(TrapFrame) == 19 * 4);
+
+// The error code of a page fault (SDM vol. 3, 4.7).
+namespace page_fault_error {
+inline constexpr u32 present = 1u << 0, write = 1u << 1, user = 1u << 2, reserved_bit = 1u << 3,
+                     fetch = 1u << 4;
+}
+
+using TrapHandler = void (*)(TrapFrame&);
+
+// Installs a handler and returns the one that was there. It is called with interrupts off, on the interrupted
+// stack, between the hooks, and returns to go back; an interrupt's handler acknowledges its controller
+// itself. Any context. A vector without a handler ends in unhandled_trap.
+TrapHandler trap_set_handler(u8 vector, TrapHandler handler);
+
+// What `enter` keeps for its `leave`; the dispatcher holds it on the stack and does not look inside.
+struct TrapCookie {
+    u32 word[4];
+};
+
+// Called around every handler but those of NMI and double fault. Neither may fault. A probe's expected fault
+// (probe.hpp) is settled before the hooks and is not seen by them.
+struct TrapHooks {
+    void (*enter)(TrapFrame&, TrapCookie&);
+    void (*leave)(TrapFrame&, const TrapCookie&);
+};
+void trap_set_hooks(const TrapHooks& hooks);
+
+// "page fault", "general protection", ...; "interrupt" for the vectors above 31.
+const char* trap_name(u32 vector);
+
+// Interrupts that had no cause (the 8259's IRQ 7 and 15, the local APIC's spurious vector), and those of a device that loft did
+// not ask. Counted and dropped.
+u32 spurious_interrupts();
+void note_spurious_interrupt();
+
+// --- Up-calls, defined by the kernel. Interrupts are off when they are called; they may let them in.
+
+// An exception or a system call of a program. Registers may be changed; when it returns, return_to_user is called.
+void program_trap(TrapFrame& frame);
+
+// An instruction of the kernel in the exception table (extable.hpp) faulted on an address below the kernel's, in any
+// context. True: the address can be touched now, try again; false: the copy ends here.
+bool resolve_copy_fault(const TrapFrame& frame, VirtAddr address);
+
+// At the end of every trap from ring 3 but NMI: what has to be done before the program goes on. Interrupts are off
+// when it returns.
+void return_to_user(TrapFrame& frame);
+
+// A trap that nobody handles.
+[[noreturn]] void unhandled_trap(TrapFrame& frame);
+
+} // namespace loft
