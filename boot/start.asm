@@ -16,7 +16,7 @@ LOADER_MAGIC    equ 0x2BADB002
 
 EFLAGS_ID       equ 1 << 21                 ; can be changed only where CPUID exists (SDM vol. 1, 20.1)
 
-; CPUID leaf 1, EDX (SDM vol. 2, "CPUID"); the names below and arch/i386/cpu/cpuid.hpp list the same bits.
+; CPUID leaf 1, EDX (SDM vol. 2, "CPUID"); the names below and arch/i386/isa/cpuid.hpp list the same bits.
 CPUID_PSE       equ 1 << 3                  ; 4 MiB pages: the boot tables of the two-level format
 CPUID_TSC       equ 1 << 4
 CPUID_MSR       equ 1 << 5                  ; the way to the local APIC's address and to EFER

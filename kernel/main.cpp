@@ -1,7 +1,7 @@
 // From the first C++ line to the self-tests: the order in which loft comes to life.
 #include "arch/base/panic.hpp"
 #include "arch/i386/io/console.hpp"
-#include "arch/i386/cpu/control.hpp"
+#include "arch/i386/isa/control.hpp"
 #include "arch/i386/cpu/descriptors.hpp"
 #include "arch/i386/cpu/features.hpp"
 #include "arch/i386/cpu/image.hpp"

@@ -11,6 +11,7 @@
 #include "mm/windows/pkmap.hpp"
 #include "mm/ground/remote.hpp"
 #include "mm/frames/slab.hpp"
+#include "mm/tables/flush_clock.hpp"
 #include "mm/windows/vmap.hpp"
 
 #include <algorithm>

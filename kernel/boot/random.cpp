@@ -1,7 +1,7 @@
 // splitmix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", OOPSLA 2014) over a counter and the time.
 #include "kernel/boot/random.hpp"
 
-#include "arch/i386/cpu/control.hpp"
+#include "arch/i386/isa/control.hpp"
 
 #include <hal/hal.hpp>
 

@@ -5,7 +5,7 @@
 // where it copies from or to a program (resolve_copy_fault); every other one is a bug, and the text says which.
 #include "kernel/programs/faults.hpp"
 
-#include "arch/i386/cpu/control.hpp"
+#include "arch/i386/isa/control.hpp"
 #include "arch/i386/cpu/descriptors.hpp"
 #include "arch/i386/cpu/image.hpp"
 #include "arch/i386/irq/traps.hpp"
@@ -18,6 +18,7 @@
 #include "mm/ground/context.hpp"
 #include "mm/windows/kmap_local.hpp"
 #include "mm/ground/layout.hpp"
+#include "mm/windows/interrupt_context.hpp"
 #include "mm/windows/pkmap.hpp"
 #include "mm/windows/vmap.hpp"
 

@@ -9,6 +9,7 @@
 #include "mm/ground/remote.hpp"
 #include "mm/ground/spinlock.hpp"
 #include "mm/tables/tlb_batch.hpp"
+#include "mm/windows/kmap_local.hpp"
 
 #include <algorithm>
 #include <array>

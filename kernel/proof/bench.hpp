@@ -11,7 +11,7 @@
 // has instead, where there is none: a log line says so). A line NAME.touched is NAME with one load from what was mapped.
 #pragma once
 
-#include "arch/i386/cpu/control.hpp"
+#include "arch/i386/isa/control.hpp"
 #include "kernel/boot/cmdline.hpp"
 #include "kernel/report/names.hpp"
 

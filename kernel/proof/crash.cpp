@@ -18,6 +18,7 @@
 #include "mm/frames/page_alloc.hpp"
 #include "mm/tables/pagetable.hpp"
 #include "mm/spaces/user_copy.hpp"
+#include "mm/windows/page_walk.hpp"
 
 #include <array>
 #include <cstring>

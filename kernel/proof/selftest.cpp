@@ -2,7 +2,7 @@
 #include "kernel/proof/selftest.hpp"
 
 #include "arch/base/panic.hpp"
-#include "arch/i386/cpu/control.hpp"
+#include "arch/i386/isa/control.hpp"
 #include "arch/i386/irq/timer.hpp"
 #include "kernel/report/catch.hpp"
 #include "kernel/boot/cmdline.hpp"

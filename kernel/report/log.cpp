@@ -3,7 +3,7 @@
 
 #include "arch/base/panic.hpp"
 #include "arch/i386/io/console.hpp"
-#include "arch/i386/cpu/control.hpp"
+#include "arch/i386/isa/control.hpp"
 #include "arch/i386/irq/timer.hpp"
 
 #include <hal/hal.hpp>

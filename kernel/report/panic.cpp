@@ -2,7 +2,7 @@
 #include "kernel/report/panic.hpp"
 
 #include "arch/i386/io/console.hpp"
-#include "arch/i386/cpu/control.hpp"
+#include "arch/i386/isa/control.hpp"
 #include "arch/i386/cpu/image.hpp"
 #include "arch/i386/cpu/stacktrace.hpp"
 #include "arch/i386/irq/timer.hpp"
@@ -15,6 +15,7 @@
 #include "mm/ground/context.hpp"
 #include "mm/windows/kmap_local.hpp"
 #include "mm/tables/pagetable.hpp"
+#include "mm/windows/page_walk.hpp"
 
 #include <array>
 

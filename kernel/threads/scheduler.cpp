@@ -2,7 +2,7 @@
 #include "kernel/threads/scheduler.hpp"
 
 #include "arch/base/panic.hpp"
-#include "arch/i386/cpu/control.hpp"
+#include "arch/i386/isa/control.hpp"
 #include "arch/i386/cpu/fpu.hpp"
 #include "arch/i386/cpu/image.hpp"
 #include "arch/i386/irq/ipi.hpp"
@@ -17,6 +17,7 @@
 #include "mm/ground/context.hpp"
 #include "mm/ground/counters.hpp"
 #include "mm/ground/spinlock.hpp"
+#include "mm/tables/flush_clock.hpp"
 #include "mm/tables/tlb_batch.hpp"
 
 namespace loft {

@@ -7,7 +7,6 @@
 #pragma once
 
 #include "mm/frames/page.hpp"
-#include "mm/frames/page_alloc.hpp"
 #include "mm/ground/spinlock.hpp"
 
 namespace loft {

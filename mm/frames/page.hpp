@@ -21,6 +21,8 @@
 
 namespace loft {
 
+inline constexpr u32 kMaxOrder = 10; // the largest block: 2^10 frames, 4 MiB
+
 enum class PageType : u8 {
     none = 0, // no RAM, reserved, or inside a free block: never part of a list, never freed
     buddy,    // head of a free block

@@ -3,8 +3,6 @@
 
 #include "mm/frames/buddy.hpp"
 #include "mm/ground/counters.hpp"
-#include "mm/windows/free_checks.hpp"
-#include "mm/windows/pkmap.hpp"
 
 #include <algorithm>
 

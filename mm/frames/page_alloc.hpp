@@ -15,7 +15,6 @@ namespace loft {
 enum class ZoneId : u8 { dma, normal, high };
 inline constexpr u32 kZones = 3;
 inline constexpr u32 kDmaEnd = (16 * MiB) >> kPageShift;
-inline constexpr u32 kMaxOrder = 10; // largest block: 2^10 frames, 4 MiB
 
 // Where frames may come from, in this order.
 enum class Gfp : u8 {
@@ -77,6 +76,19 @@ void page_alloc_init_cpu(CpuId cpu); // an empty list
 void page_alloc_present(Pfn begin, Pfn end);
 void page_alloc_add(Pfn begin, Pfn end);
 void page_alloc_ready(); // computes the reserves; the allocator works from here on
+
+// --- Up-calls: what the allocator asks of the windows, which stand above it.
+
+// A frame comes back whose page has a slot of pkmap: the slot is taken away if it is idle, its flush stays owed. Panics if the
+// frame is still mapped. Context: any. Defined by mm/windows/pkmap.
+void pkmap_forget(Page* page);
+
+// DEBUG only, defined by mm/windows/free_checks. Panics if a mapping that is held anywhere shows one of the frames; then fills
+// them with poison. Context: any. Cost: one invlpg a high frame.
+void debug_frame_freed(Pfn pfn, u32 order);
+// Panics if a frame that was poisoned when it was freed has been written since. Context and cost: the same.
+void debug_check_poison(Pfn pfn, u32 order);
+inline constexpr u32 kPoison = 0x6b6b'6b6b;
 
 // --- The paths of single frames.
 namespace detail {

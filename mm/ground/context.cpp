@@ -1,7 +1,5 @@
-// Contexts: what an interrupt must leave as it found it.
+// The counts of a context. Contract: context.hpp.
 #include "mm/ground/context.hpp"
-
-#include "mm/windows/kmap_local.hpp"
 
 namespace loft {
 
@@ -11,34 +9,6 @@ void sleep_in_atomic(const char* what) {
     const Context& now = context.mine();
     panic("{} may sleep, called in atomic context: preempt count {}, interrupt depth {}, interrupts {}", what,
           now.preempt_depth(), now.irq_depth(), hal::irqs_enabled() ? "on" : "off");
-}
-
-InterruptCookie interrupt_enter() {
-    tlb_leave_idle(); // before anything that could touch a stale address
-    InterruptCookie cookie{};
-    cookie.local_top = local_maps.load<&LocalMaps::top>();
-    cookie.local_limit = local_maps.load<&LocalMaps::limit>();
-    cookie.preempt_count = context.load<&Context::preempt_count>();
-    context.add<&Context::preempt_count>(1u << Context::kIrqShift);
-    if constexpr (config::kHighMem)
-        local_maps.store<&LocalMaps::limit>(local_maps.load<&LocalMaps::base>() +
-                                            layout::kLocalSlots * layout::kLocalStride);
-    return cookie;
-}
-
-void interrupt_leave(const InterruptCookie& cookie) {
-    const u32 top = local_maps.load<&LocalMaps::top>();
-    if (top != cookie.local_top)
-        panic("interrupt left {} local mappings behind (top {:08x}, was {:08x})",
-              static_cast<int>(top - cookie.local_top) / static_cast<int>(layout::kLocalStride), top,
-              cookie.local_top);
-    const u32 preempt = context.load<&Context::preempt_count>() - (1u << Context::kIrqShift);
-    if (preempt != cookie.preempt_count)
-        panic("interrupt changed the preempt count from {} to {}, the interrupt depth from {} to {}",
-              Context{cookie.preempt_count}.preempt_depth(), Context{preempt}.preempt_depth(),
-              Context{cookie.preempt_count}.irq_depth(), Context{preempt}.irq_depth());
-    local_maps.store<&LocalMaps::limit>(cookie.local_limit);
-    context.add<&Context::preempt_count>(0u - (1u << Context::kIrqShift));
 }
 
 } // namespace loft

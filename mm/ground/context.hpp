@@ -71,14 +71,4 @@ class [[nodiscard]] IrqGuard {
     u32 flags_;
 };
 
-// The kernel wraps every interrupt and exception (not NMI, not double fault) in these two. Leaving panics if
-// the interrupt did not leave the local maps and the counts as it found them.
-struct InterruptCookie {
-    u32 local_top;
-    u32 local_limit;
-    u32 preempt_count;
-};
-InterruptCookie interrupt_enter();
-void interrupt_leave(const InterruptCookie& cookie);
-
 } // namespace loft

@@ -13,7 +13,7 @@
 
 #include "arch/base/config.hpp"
 #include "arch/base/types.hpp"
-#include "arch/i386/cpu/pte.hpp"
+#include "arch/i386/isa/pte.hpp"
 
 #include <span>
 

@@ -1,4 +1,4 @@
-// The kernel's page tables, and the one walker.
+// The kernel's page tables. mm/windows/page_walk.hpp walks them, and those of programs.
 //
 // Every table of the upper part (from the end of the direct map to 4 GiB) is allocated at boot, and they lie
 // one behind the other: the entry of an address there is an array index, kernel_pte(va). No mapping ever
@@ -44,23 +44,6 @@ void pagetable_early(hal::PteCell* last_table);
 // Builds the kernel's root (direct map, upper tables), without loading it. Uses bootmem.
 PhysAddr pagetable_build(const BootInfo& info);
 PhysAddr kernel_root();
-
-// What the tables say about an address. `levels` says how far the walk got.
-struct Walk {
-    enum class Level : u8 { root, directory, table }; // the entry that ended the walk
-    Level level = Level::root;
-    Pte root{};      // the PDPTE; PAE only
-    Pte directory{}; // the PDE
-    Pte entry{};     // the PTE; empty behind a large page
-    bool present = false;
-    bool large = false;
-    bool unreadable = false; // a table lies where this walker does not reach
-    Pfn pfn{};               // of the 4 KiB frame, if present
-    PteFlags flags{};        // of the entry that maps
-};
-// Any context in which the private slot is free (mm/windows/kmap_local.hpp), panic and NMI included: reads only, through the direct
-// map; a table in high memory costs one invlpg. Follows SDM vol. 3, 4.3 and 4.4.
-Walk page_walk(PhysAddr root, VirtAddr va);
 
 // Frames that boot used for the kernel's tables.
 u32 pagetable_frames();

@@ -4,7 +4,7 @@
 #include "mm/ground/context.hpp"
 #include "mm/tables/pagetable.hpp"
 #include "mm/ground/remote.hpp"
-#include "mm/tables/tlb_batch.hpp"
+#include "mm/tables/flush_clock.hpp"
 
 namespace loft {
 namespace {

@@ -1,55 +1,11 @@
-// TlbBatch: change, flush everywhere, only then free. And the clocks that say who need not be asked.
+// TlbBatch: change, flush everywhere, only then free. Contract: tlb_batch.hpp.
 #include "mm/tables/tlb_batch.hpp"
 
-#include "mm/ground/counters.hpp"
-#include "mm/windows/kmap_local.hpp"
 #include "mm/frames/page_alloc.hpp"
 #include "mm/ground/remote.hpp"
+#include "mm/tables/flush_clock.hpp"
 
 namespace loft {
-
-LOFT_PERCPU hal::PerCpu<TlbStats> tlb_stats;
-
-namespace {
-
-hal::Counter time;                          // of the youngest debt
-hal::Counter clock_of[config::kMaxCpus];    // each CPU is clean up to here; only that CPU sets it
-hal::Atomic<u32> idle_of[config::kMaxCpus]; // 1: idle, looks at the time before it runs anything
-
-// DEBUG kernels reach a carry into the high half early: a time that is cut to 32 bits anywhere fails there.
-constexpr FlushTime kFirstTime = config::kDebug ? (FlushTime{1} << 32) - 256 : 0;
-
-} // namespace
-
-FlushTime tlb_new_debt() { return time.increment(); }
-
-void tlb_flush_local_non_global(hal::Site site) {
-    // Read before the flush: an entry that goes away in between is younger than what the clock will say.
-    const FlushTime now = time.load();
-    tlb_stats.add<&TlbStats::non_global>(1);
-    hal::flush_non_global(site);
-    clock_of[hal::this_cpu().value()].raise_to(now);
-}
-
-void tlb_load_root(PhysAddr root) {
-    const FlushTime now = time.load();
-    hal::load_root(root);
-    clock_of[hal::this_cpu().value()].raise_to(now);
-}
-
-bool tlb_is_clean(CpuId cpu, FlushTime debt) { return clock_of[cpu.value()].load() >= debt; }
-bool tlb_is_idle(CpuId cpu) { return idle_of[cpu.value()].load() != 0; }
-
-void tlb_enter_idle() { idle_of[hal::this_cpu().value()].exchange(1); }
-
-void tlb_leave_idle(hal::Site site) {
-    hal::Atomic<u32>& idle = idle_of[hal::this_cpu().value()];
-    if (idle.load() == 0) return;
-    // Two locked instructions face each other. Here: idle = 0, then the time is read. There: time + 1, then idle is read. So
-    // either this CPU sees the new time, or the other one sees that it is awake and interrupts it.
-    idle.exchange(0);
-    if (!tlb_is_clean(hal::this_cpu(), time.load())) tlb_flush_local_non_global(site);
-}
 
 // What every CPU is asked to do; lives on the stack of the CPU that asks until all have answered.
 struct TlbBatch::Request {
@@ -159,23 +115,6 @@ void TlbBatch::flush(hal::Site site) {
         free_ = Pfn{page->payload()};
         free_page(page);
     }
-}
-
-TlbStats tlb_stats_of(CpuId cpu) {
-    TlbStats stats = tlb_stats.of(cpu);
-    if constexpr (!config::kDebug) stats.invlpg += local_maps.of(cpu).misses;
-    return stats;
-}
-
-TlbStats tlb_stats_sum() { return sum_of_cpus(tlb_stats_of); }
-
-void tlb_init() { time.raise_to(kFirstTime); }
-
-void tlb_init_cpu(CpuId cpu) {
-    tlb_stats.of(cpu) = TlbStats{};
-    // A CPU that starts has an empty TLB.
-    clock_of[cpu.value()].raise_to(time.load());
-    idle_of[cpu.value()].store(0);
 }
 
 } // namespace loft

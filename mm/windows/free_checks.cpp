@@ -1,9 +1,9 @@
-// DEBUG=1: poison and mapped-when-freed checks.
+// DEBUG=1: poison in free frames, and the question whether a frame that is freed is still mapped somewhere. Contract:
+// page_alloc.hpp, the up-calls.
 //
 // A frame that was never freed since boot holds anything, so the poison starts and ends with a word that
 // names the frame: if either is there, all of the frame must be poison.
-#include "mm/windows/free_checks.hpp"
-
+#include "mm/frames/page_alloc.hpp"
 #include "mm/windows/kmap_local.hpp"
 #include "mm/windows/vmap.hpp"
 

@@ -1,4 +1,6 @@
 // The stacks of local mappings. The header says how and why; this file is the how in order.
+#include "mm/ground/counters.hpp"
+#include "mm/tables/flush_clock.hpp"
 #include "mm/windows/kmap_local.hpp"
 
 #include "arch/base/panic.hpp"
@@ -217,5 +219,13 @@ void kmap_local_init_cpu(CpuId cpu) {
         maps.limit = maps.base + layout::kLocalThreadSlots * kLocalStride;
     }
 }
+
+TlbStats tlb_stats_of(CpuId cpu) {
+    TlbStats stats = tlb_stats.of(cpu);
+    if constexpr (!config::kDebug) stats.invlpg += local_maps.of(cpu).misses;
+    return stats;
+}
+
+TlbStats tlb_stats_sum() { return sum_of_cpus(tlb_stats_of); }
 
 } // namespace loft

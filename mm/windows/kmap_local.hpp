@@ -18,8 +18,8 @@
 
 #include "mm/ground/context.hpp"
 #include "mm/frames/page.hpp"
+#include "mm/tables/flush_clock.hpp"
 #include "mm/tables/pagetable.hpp"
-#include "mm/tables/tlb_batch.hpp"
 
 #include <atomic>
 
@@ -266,5 +266,9 @@ class [[nodiscard]] LocalPair {
     static constexpr u32 kTwo = 2 * layout::kLocalStride;
     VirtAddr first_;
 };
+
+// Counters of the TLB with the invlpg of this header in them: of one CPU, of all that are online. Any context; a snapshot.
+TlbStats tlb_stats_of(CpuId cpu);
+TlbStats tlb_stats_sum();
 
 } // namespace loft

@@ -6,6 +6,7 @@
 #include "mm/tables/pagetable.hpp"
 #include "mm/ground/spinlock.hpp"
 #include "mm/ground/credits.hpp"
+#include "mm/tables/flush_clock.hpp"
 
 #include <algorithm>
 

@@ -102,9 +102,6 @@ bool pkmap_to_pfn(VirtAddr va, Pfn& out); // the frame behind an address of the 
 // The address of a page that is in use by kmap.
 bool pkmap_address(const Page* page, VirtAddr& out);
 
-// The allocator takes a frame back that has an idle slot. Panics if the frame is still mapped. Context: any.
-void pkmap_forget(Page* page);
-
 // Whether the accessed bit of this machine does what it should: a touch sets it. Measured at boot on a pool entry; where it
 // fails, idle slots are always flushed.
 bool pkmap_accessed_bit_works();

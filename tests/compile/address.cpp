@@ -1,8 +1,9 @@
 // Addresses, frame numbers and page-table entries that must not turn into each other (semantics.md,
 // "Compile-time errors"). How this file is used: mapping.cpp.
 #include "arch/base/types.hpp"
-#include "arch/i386/cpu/pte.hpp"
+#include "arch/i386/isa/pte.hpp"
 #include "mm/tables/pagetable.hpp"
+#include "mm/windows/page_walk.hpp"
 
 namespace loft {
 

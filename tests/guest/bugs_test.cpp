@@ -29,6 +29,7 @@
 // 23  large page split without a flush             tlb.rights_that_were_taken_away_are_gone for small pages; mm splits
 //                                                  none after boot
 // 24  condition that is never signalled            needs threads
+#include "mm/tables/flush_clock.hpp"
 #include "mm/tables/pagetable.hpp"
 #include "tests/guest/support.hpp"
 

@@ -1,6 +1,7 @@
 // What DEBUG=1 adds: frames that are poisoned when they are freed, frames that must not be mapped then, and entries
 // that must be what was written.
-#include "mm/windows/free_checks.hpp"
+#include "mm/frames/page_alloc.hpp"
+#include "mm/tables/flush_clock.hpp"
 #include "mm/windows/fixmap.hpp"
 #include "mm/windows/vmap.hpp"
 #include "tests/guest/support.hpp"

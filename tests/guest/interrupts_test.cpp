@@ -1,5 +1,5 @@
 // The clock, and real interrupts that use memory while the main context does.
-#include "arch/i386/cpu/control.hpp"
+#include "arch/i386/isa/control.hpp"
 #include "arch/i386/irq/lapic.hpp"
 #include "arch/i386/irq/timer.hpp"
 #include "arch/i386/irq/traps.hpp"

@@ -1,12 +1,14 @@
 // kmap with many CPUs and many threads: whom a round of the pool interrupts, what an address is worth that travels to a CPU
 // which never called kmap, what takes a lock, and in which order those wake who had to wait for a slot.
-#include "arch/i386/cpu/control.hpp"
+#include "arch/i386/isa/control.hpp"
 #include "arch/i386/irq/timer.hpp"
 #include "kernel/threads/scheduler.hpp"
 #include "kernel/threads/sync.hpp"
 #include "kernel/threads/thread.hpp"
 #include "mm/windows/pkmap.hpp"
 #include "mm/ground/remote.hpp"
+#include "mm/tables/flush_clock.hpp"
+#include "mm/windows/kmap_local.hpp"
 #include "tests/guest/stepper.hpp"
 #include "tests/guest/support.hpp"
 

@@ -1,10 +1,11 @@
 // Several CPUs: who they are, whether they answer, and whom a flush interrupts.
-#include "arch/i386/cpu/control.hpp"
+#include "arch/i386/isa/control.hpp"
 #include "arch/i386/irq/timer.hpp"
 #include "kernel/threads/scheduler.hpp"
 #include "kernel/threads/sync.hpp"
 #include "kernel/threads/thread.hpp"
 #include "mm/ground/remote.hpp"
+#include "mm/windows/kmap_local.hpp"
 #include "mm/windows/vmap.hpp"
 #include "tests/guest/support.hpp"
 

@@ -1,7 +1,7 @@
 // Single-stepping. Contract: stepper.hpp.
 #include "tests/guest/stepper.hpp"
 
-#include "arch/i386/cpu/control.hpp"
+#include "arch/i386/isa/control.hpp"
 #include "arch/i386/irq/traps.hpp"
 
 #include <hal/hal.hpp>

@@ -5,7 +5,8 @@
 // unmaps them. Each page names its frame in a few words, so whichever of the two gets a window that shows
 // something else, somebody notices: the one who reads a wrong name, or the owner of the page that was
 // written.
-#include "arch/i386/cpu/control.hpp"
+#include "arch/i386/isa/control.hpp"
+#include "mm/windows/page_walk.hpp"
 #include "mm/windows/vmap.hpp"
 #include "tests/guest/stepper.hpp"
 #include "tests/guest/support.hpp"

@@ -8,7 +8,7 @@
 //
 // `quick` and `full` bound the work by operations, so that a run under -icount does the same each time. `soak=SECONDS` goes
 // on for that long, with a line for each round.
-#include "arch/i386/cpu/control.hpp"
+#include "arch/i386/isa/control.hpp"
 #include "arch/i386/irq/timer.hpp"
 #include "arch/i386/irq/traps.hpp"
 #include "kernel/boot/cmdline.hpp"
@@ -17,6 +17,7 @@
 #include "kernel/threads/sync.hpp"
 #include "kernel/threads/thread.hpp"
 #include "mm/ground/remote.hpp"
+#include "mm/windows/kmap_local.hpp"
 #include "mm/windows/vmap.hpp"
 #include "tests/guest/support.hpp"
 

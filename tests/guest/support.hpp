@@ -8,6 +8,7 @@
 #include "mm/frames/page_alloc.hpp"
 #include "mm/windows/pkmap.hpp"
 #include "mm/tables/tlb_batch.hpp"
+#include "mm/windows/kmap_local.hpp"
 
 #include <hal/hal.hpp>
 

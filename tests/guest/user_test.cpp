@@ -2,8 +2,8 @@
 //
 // They are multiboot modules (make run and make test bring them along). A boot without them skips what needs one;
 // what can be shown with a few bytes of code is shown with those.
-#include "arch/i386/cpu/control.hpp"
-#include "arch/i386/cpu/cpuid.hpp"
+#include "arch/i386/isa/control.hpp"
+#include "arch/i386/isa/cpuid.hpp"
 #include "arch/i386/cpu/features.hpp"
 #include "arch/i386/cpu/fpu.hpp"
 #include "arch/i386/io/rtc.hpp"

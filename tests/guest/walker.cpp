@@ -1,7 +1,7 @@
 // The naive walker. Contract: walker.hpp.
 #include "tests/guest/walker.hpp"
 
-#include "arch/i386/cpu/control.hpp"
+#include "arch/i386/isa/control.hpp"
 #include "mm/ground/layout.hpp"
 
 namespace loft::guest {

@@ -1,8 +1,9 @@
 // Nothing is both writable and executable, and nothing is reachable that should not be: by a walk over every
 // present entry, with a walker of the tests' own.
-#include "arch/i386/cpu/control.hpp"
+#include "arch/i386/isa/control.hpp"
 #include "arch/i386/cpu/image.hpp"
 #include "mm/tables/pagetable.hpp"
+#include "mm/windows/page_walk.hpp"
 #include "tests/guest/support.hpp"
 #include "tests/guest/walker.hpp"
 

@@ -4,6 +4,7 @@
 #include "mm/ground/context.hpp"
 #include "mm/windows/kmap_local.hpp"
 #include "mm/tables/pagetable.hpp"
+#include "mm/windows/interrupt_context.hpp"
 
 #include <cstdio>
 #include <ostream>

@@ -4,7 +4,7 @@
 // Written from the manual, not from mm: it is the oracle for mm's own walker.
 #pragma once
 
-#include "arch/i386/cpu/pte.hpp"
+#include "arch/i386/isa/pte.hpp"
 #include "tests/sim/ram.hpp"
 
 #include <source_location>

@@ -1,12 +1,12 @@
 // GDT, IDT, TSS and the double-fault task. Contract: descriptors.hpp.
 #include "arch/i386/cpu/descriptors.hpp"
 
-#include "arch/i386/cpu/control.hpp"
+#include "arch/i386/isa/control.hpp"
 #include "arch/i386/cpu/image.hpp"
 #include "arch/i386/cpu/percpu.hpp"
 #include "arch/i386/cpu/switch.hpp"
 #include "arch/i386/irq/user_mode.hpp"
-#include "arch/i386/irq/vectors.hpp"
+#include "arch/i386/isa/vectors.hpp"
 
 #include <hal/cpu.hpp>
 

@@ -2,8 +2,8 @@
 #include "arch/i386/cpu/features.hpp"
 
 #include "arch/base/config.hpp"
-#include "arch/i386/cpu/control.hpp"
-#include "arch/i386/cpu/cpuid.hpp"
+#include "arch/i386/isa/control.hpp"
+#include "arch/i386/isa/cpuid.hpp"
 #include "arch/i386/cpu/fpu.hpp"
 #include "arch/i386/cpu/probe.hpp"
 

@@ -1,8 +1,8 @@
 // Saving and loading the FPU. Contract: fpu.hpp.
 #include "arch/i386/cpu/fpu.hpp"
 
-#include "arch/i386/cpu/control.hpp"
-#include "arch/i386/cpu/cpuid.hpp"
+#include "arch/i386/isa/control.hpp"
+#include "arch/i386/isa/cpuid.hpp"
 
 #include <cstring>
 

@@ -1,8 +1,8 @@
 // Probes and the exception tables. Contracts: probe.hpp, extable.hpp.
 #include "arch/i386/cpu/probe.hpp"
 
-#include "arch/i386/cpu/control.hpp"
-#include "arch/i386/cpu/extable.hpp"
+#include "arch/i386/isa/control.hpp"
+#include "arch/i386/isa/extable.hpp"
 #include "arch/i386/irq/traps.hpp"
 
 namespace loft {

@@ -10,7 +10,7 @@
 
 #include "arch/base/config.hpp"
 #include "arch/base/types.hpp"
-#include "arch/i386/cpu/control.hpp"
+#include "arch/i386/isa/control.hpp"
 
 #define LOFT_PERCPU [[gnu::section(".percpu")]] constinit
 #define LOFT_REGPARM [[gnu::regparm(3)]]

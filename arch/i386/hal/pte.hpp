@@ -6,7 +6,7 @@
 // cmpxchg8b (SDM vol. 3, 8.1.1: an aligned 8-byte locked operation is atomic).
 #pragma once
 
-#include "arch/i386/cpu/pte.hpp"
+#include "arch/i386/isa/pte.hpp"
 
 namespace loft::hal {
 

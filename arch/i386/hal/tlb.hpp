@@ -3,7 +3,7 @@
 #pragma once
 
 #include "arch/base/types.hpp"
-#include "arch/i386/cpu/control.hpp"
+#include "arch/i386/isa/control.hpp"
 
 namespace loft::hal {
 

@@ -7,7 +7,7 @@
 #pragma once
 
 #include "arch/base/fault.hpp"
-#include "arch/i386/cpu/extable.hpp"
+#include "arch/i386/isa/extable.hpp"
 
 namespace loft::hal {
 

@@ -1,7 +1,7 @@
 // Everything printed, to all three places. Contract: console.hpp.
 #include "arch/i386/io/console.hpp"
 
-#include "arch/i386/cpu/control.hpp"
+#include "arch/i386/isa/control.hpp"
 #include "arch/i386/io/serial.hpp"
 #include "arch/i386/io/vga.hpp"
 

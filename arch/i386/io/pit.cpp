@@ -1,7 +1,7 @@
 // The 8254 (Intel 8254 data sheet). Contract: pit.hpp.
 #include "arch/i386/io/pit.hpp"
 
-#include "arch/i386/cpu/control.hpp"
+#include "arch/i386/isa/control.hpp"
 
 namespace loft {
 namespace {

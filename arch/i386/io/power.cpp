@@ -1,7 +1,7 @@
 // Stopping. Contract: power.hpp.
 #include "arch/i386/io/power.hpp"
 
-#include "arch/i386/cpu/control.hpp"
+#include "arch/i386/isa/control.hpp"
 
 #include <string_view>
 

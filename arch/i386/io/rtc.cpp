@@ -1,7 +1,7 @@
 // The real-time clock. Contract: rtc.hpp.
 #include "arch/i386/io/rtc.hpp"
 
-#include "arch/i386/cpu/control.hpp"
+#include "arch/i386/isa/control.hpp"
 
 #include <array>
 

@@ -2,7 +2,7 @@
 #include "arch/i386/io/serial.hpp"
 
 #include "arch/base/format.hpp"
-#include "arch/i386/cpu/control.hpp"
+#include "arch/i386/isa/control.hpp"
 
 #include <hal/clock.hpp>
 #include <hal/cpu.hpp>

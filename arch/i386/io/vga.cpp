@@ -6,7 +6,7 @@
 // copy kept in `rows`.
 #include "arch/i386/io/vga.hpp"
 
-#include "arch/i386/cpu/control.hpp"
+#include "arch/i386/isa/control.hpp"
 
 namespace loft::vga {
 namespace {

@@ -1,8 +1,8 @@
 // Clocks of known frequency. Contract: clocks.hpp.
 #include "arch/i386/irq/clocks.hpp"
 
-#include "arch/i386/cpu/control.hpp"
-#include "arch/i386/cpu/cpuid.hpp"
+#include "arch/i386/isa/control.hpp"
+#include "arch/i386/isa/cpuid.hpp"
 #include "arch/i386/io/pit.hpp"
 
 namespace loft {

@@ -2,7 +2,7 @@
 #include "arch/i386/irq/irq.hpp"
 
 #include "arch/base/panic.hpp"
-#include "arch/i386/cpu/control.hpp"
+#include "arch/i386/isa/control.hpp"
 #include "arch/i386/irq/ioapic.hpp"
 #include "arch/i386/irq/lapic.hpp"
 #include "arch/i386/irq/pic.hpp"

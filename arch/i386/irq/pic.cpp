@@ -1,7 +1,7 @@
 // The two 8259s (Intel 8259A data sheet). Contract: pic.hpp.
 #include "arch/i386/irq/pic.hpp"
 
-#include "arch/i386/cpu/control.hpp"
+#include "arch/i386/isa/control.hpp"
 #include "arch/i386/irq/traps.hpp"
 
 namespace loft {

@@ -3,7 +3,7 @@
 
 #include "arch/base/panic.hpp"
 #include "arch/i386/irq/clocks.hpp"
-#include "arch/i386/cpu/control.hpp"
+#include "arch/i386/isa/control.hpp"
 #include "arch/i386/cpu/image.hpp"
 #include "arch/i386/irq/irq.hpp"
 #include "arch/i386/irq/lapic.hpp"

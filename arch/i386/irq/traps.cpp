@@ -1,8 +1,8 @@
 // The dispatcher of exceptions and interrupts. Contract: traps.hpp.
 #include "arch/i386/irq/traps.hpp"
 
-#include "arch/i386/cpu/control.hpp"
-#include "arch/i386/cpu/extable.hpp"
+#include "arch/i386/isa/control.hpp"
+#include "arch/i386/isa/extable.hpp"
 #include "arch/i386/cpu/image.hpp"
 #include "arch/i386/irq/lapic.hpp"
 #include "arch/i386/cpu/probe.hpp"

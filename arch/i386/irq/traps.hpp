@@ -12,7 +12,7 @@
 #pragma once
 
 #include "arch/base/types.hpp"
-#include "arch/i386/irq/vectors.hpp"
+#include "arch/i386/isa/vectors.hpp"
 
 namespace loft {
 

@@ -2,7 +2,7 @@
 // trap_entry.asm, the GDT in descriptors.cpp.
 #include "arch/i386/irq/user_mode.hpp"
 
-#include "arch/i386/cpu/control.hpp"
+#include "arch/i386/isa/control.hpp"
 
 namespace loft {
 

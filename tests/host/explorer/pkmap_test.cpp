@@ -3,7 +3,9 @@
 #include "tests/host/explorer/rig.hpp"
 
 #include "mm/frames/page_alloc.hpp"
+#include "mm/tables/flush_clock.hpp"
 #include "mm/tables/tlb_batch.hpp"
+#include "mm/windows/kmap_local.hpp"
 
 using namespace loft;
 using namespace loft::test;

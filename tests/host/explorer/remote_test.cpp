@@ -3,6 +3,7 @@
 
 #include "mm/frames/page_alloc.hpp"
 #include "mm/tables/tlb_batch.hpp"
+#include "mm/windows/kmap_local.hpp"
 
 using namespace loft;
 using namespace loft::test;

@@ -1,7 +1,9 @@
 // The small kernel under the explorer: see explorer_rig.hpp.
 #include "tests/host/explorer/rig.hpp"
 
+#include "mm/tables/flush_clock.hpp"
 #include "mm/tables/tlb_batch.hpp"
+#include "mm/windows/interrupt_context.hpp"
 
 #include <algorithm>
 #include <chrono>

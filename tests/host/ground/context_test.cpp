@@ -1,5 +1,6 @@
 // Contexts: who may sleep, and what an interrupt must leave as it found it.
 #include "mm/ground/context.hpp"
+#include "mm/windows/interrupt_context.hpp"
 #include "mm/windows/kmap_local.hpp"
 #include "mm/windows/pkmap.hpp"
 #include "tests/host/booted.hpp"

@@ -2,6 +2,7 @@
 #include "mm/ground/context.hpp"
 #include "mm/spaces/highpte.hpp"
 #include "mm/init.hpp"
+#include "mm/windows/page_walk.hpp"
 #include "tests/host/oracle.hpp"
 #include "tests/host/spaces/program.hpp"
 

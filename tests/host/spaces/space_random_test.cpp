@@ -6,6 +6,7 @@
 // machine, so a flush that is missing is an exception.
 #include "mm/spaces/address_space.hpp"
 #include "mm/spaces/user_copy.hpp"
+#include "mm/tables/flush_clock.hpp"
 #include "tests/host/oracle.hpp"
 #include "tests/host/spaces/program.hpp"
 

@@ -2,6 +2,7 @@
 #include "mm/tables/pagetable.hpp"
 #include "mm/frames/bootmem.hpp"
 #include "mm/windows/fixmap.hpp"
+#include "mm/windows/page_walk.hpp"
 #include "tests/host/booted.hpp"
 #include "tests/host/oracle.hpp"
 

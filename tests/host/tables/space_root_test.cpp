@@ -1,7 +1,9 @@
 // Which CPUs are asked to forget, which are left alone, and that nothing goes back before they have.
 #include "mm/ground/context.hpp"
+#include "mm/tables/flush_clock.hpp"
 #include "mm/tables/space_root.hpp"
 #include "mm/tables/tlb_batch.hpp"
+#include "mm/windows/kmap_local.hpp"
 #include "tests/host/oracle.hpp"
 #include "tests/host/spaces/program.hpp"
 

@@ -1,8 +1,10 @@
 // TlbBatch: every CPU forgets what was added, as cheaply as promised, and no frame goes back before that. And the clocks
 // and the idle CPUs: who need not be asked, and why that is sound.
 #include "mm/ground/layout.hpp"
+#include "mm/tables/flush_clock.hpp"
 #include "mm/tables/pagetable.hpp"
 #include "mm/tables/tlb_batch.hpp"
+#include "mm/windows/kmap_local.hpp"
 #include "tests/host/booted.hpp"
 
 #include <optional>

@@ -1,5 +1,5 @@
 // DEBUG=1: freed frames are poison and stay poison, and no frame is freed while a mapping shows it.
-#include "mm/windows/free_checks.hpp"
+#include "mm/frames/page_alloc.hpp"
 #include "mm/windows/highmem.hpp"
 #include "mm/windows/vmap.hpp"
 #include "tests/host/booted.hpp"

@@ -1,5 +1,6 @@
 // kmap_local_page and kmap_atomic: a stack of slots for each CPU, what it costs, and interrupts between any two
 // steps of it.
+#include "mm/windows/interrupt_context.hpp"
 #include "mm/windows/kmap_local.hpp"
 #include "tests/host/booted.hpp"
 #include "tests/host/oracle.hpp"

@@ -1,8 +1,11 @@
 // kmap: the states of a slot, what reuse costs, and that no CPU ever sees the page that was there before.
+#include "mm/frames/page_alloc.hpp"
 #include "mm/ground/context.hpp"
 #include "mm/tables/pagetable.hpp"
 #include "mm/windows/pkmap.hpp"
 #include "mm/ground/spinlock.hpp"
+#include "mm/tables/flush_clock.hpp"
+#include "mm/windows/kmap_local.hpp"
 #include "tests/host/booted.hpp"
 #include "tests/host/oracle.hpp"
 

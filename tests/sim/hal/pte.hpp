@@ -5,7 +5,7 @@
 // access.
 #pragma once
 
-#include "arch/i386/cpu/pte.hpp"
+#include "arch/i386/isa/pte.hpp"
 #include "tests/sim/machine.hpp"
 
 namespace loft::hal {
