@@ -186,7 +186,7 @@ TEST_CASE("flushes of one line can be left out", "[sim]") {
     CHECK(round(kFrameA) == signature(kFrameA));
     const u64 flushed = r.m.total().invlpg;
     const std::string here = "tests/host/sim/cpu_test.cpp:" + std::to_string(line);
-    drop_flush_site("host/sim_cpu_test.cpp:1");
+    drop_flush_site("host/sim/cpu_test.cpp:1");
     CHECK(round(kFrameB) == signature(kFrameB));
     CHECK(dropped_flushes() == 0);
     drop_flush_site(here);
@@ -201,7 +201,7 @@ TEST_CASE("a left-out flush does not latch PDPTEs either", "[sim]") {
     Rig r;
     r.t.map(kVa, kFrameA);
     hal::pte_clear(r.cell);
-    drop_flush_site("sim_cpu_test.cpp:" + std::to_string(__LINE__ + 1));
+    drop_flush_site("sim/cpu_test.cpp:" + std::to_string(__LINE__ + 1));
     hal::flush_non_global();
     drop_flush_site("");
     REQUIRE_THROWS_AS(read(), StaleAccess);

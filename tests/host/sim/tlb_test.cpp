@@ -52,7 +52,7 @@ TEST_CASE("the message names the line that changed the entry", "[sim]") {
     Rig r;
     r.t.map(kVa, kFrameA);
     hal::pte_clear(r.cell);
-    const std::string line = "sim_tlb_test.cpp:" + std::to_string(__LINE__ - 1);
+    const std::string line = "sim/tlb_test.cpp:" + std::to_string(__LINE__ - 1);
     try {
         read();
         FAIL("not caught");
