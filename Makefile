@@ -102,7 +102,7 @@ USER_LIBC      := $(sort $(notdir $(wildcard tests/user/libc/*.c)))
 USER_PROGRAMS  := $(addprefix build/user/,$(basename $(USER_CXX) $(USER_ASM) $(USER_LIBC)))
 # Besides mm, what reads the tables of loaders and firmware.
 HOST_SOURCES   := $(sort $(call sources-of,arch/base mm tests/sim tests/host) \
-                  arch/i386/firmware/acpi.cpp arch/i386/firmware/mp_table.cpp arch/i386/firmware/topology.cpp kernel/boot/in_use.cpp kernel/boot/multiboot.cpp)
+                  $(wildcard arch/i386/firmware/*.cpp) kernel/boot/in_use.cpp kernel/boot/multiboot.cpp)
 
 # ----------------------------------------------------------------------------------------------------------- how: flags
 WARNINGS := -Wall -Wextra -Werror

@@ -10,7 +10,7 @@
 #include "arch/i386/io/power.hpp"
 #include "arch/i386/irq/smp.hpp"
 #include "arch/i386/irq/timer.hpp"
-#include "arch/i386/firmware/topology.hpp"
+#include "arch/i386/firmware/find.hpp"
 #include "kernel/proof/bench.hpp"
 #include "kernel/threads/clock.hpp"
 #include "kernel/boot/cmdline.hpp"

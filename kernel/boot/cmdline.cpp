@@ -2,8 +2,10 @@
 #include "kernel/boot/cmdline.hpp"
 
 #include "arch/base/panic.hpp"
+#include "kernel/report/exit.hpp"
 #include "kernel/report/log.hpp"
 #include "kernel/report/names.hpp"
+#include "kernel/report/nmi.hpp"
 
 namespace loft {
 namespace {
@@ -140,6 +142,8 @@ void parse_command_line(std::string_view text) {
         first = false;
     }
     known = true;
+    set_exit(values.exit);
+    set_nmi_panics(values.nmi_panics);
 }
 
 const Options& options() { return values; }

@@ -9,6 +9,7 @@
 #include "kernel/boot/multiboot.hpp"
 
 #include "arch/base/panic.hpp"
+#include "arch/i386/firmware/find.hpp"
 #include "kernel/boot/in_use.hpp"
 
 #include <algorithm>

@@ -1,23 +1,19 @@
-// Starting the other CPUs, and stopping them in a panic. Contract: smp.hpp.
+// Starting the other CPUs. Contract: smp.hpp.
 #include "kernel/boot/smp.hpp"
 
 #include "arch/base/panic.hpp"
-#include "arch/i386/io/console.hpp"
 #include "arch/i386/cpu/image.hpp"
 #include "arch/i386/irq/ioapic.hpp"
 #include "arch/i386/irq/irq.hpp"
 #include "arch/i386/irq/lapic.hpp"
 #include "arch/i386/cpu/percpu.hpp"
 #include "arch/i386/irq/smp.hpp"
-#include "arch/i386/cpu/stacktrace.hpp"
-#include "arch/i386/firmware/topology.hpp"
+#include "arch/i386/firmware/find.hpp"
 #include "arch/i386/irq/traps.hpp"
 #include "kernel/boot/cmdline.hpp"
 #include "kernel/boot/multiboot.hpp"
-#include "kernel/report/panic.hpp"
 #include "kernel/boot/physical.hpp"
 #include "kernel/threads/scheduler.hpp"
-#include "kernel/report/symbols.hpp"
 #include "mm/windows/fixmap.hpp"
 #include "mm/init.hpp"
 #include "mm/frames/page_alloc.hpp"
@@ -29,23 +25,11 @@
 namespace loft {
 namespace {
 
-constexpr u32 kStopMs = 1000;
-constexpr u32 kShownFrames = 8;
-
 constinit CpuTopology topology; // start_cpu goes on using it
 
 bool overlaps(PhysAddr page, u64 begin, u64 end) {
     return begin < page.value() + kPageSize && end > page.value();
 }
-
-// Where a CPU was when it was stopped.
-struct Stopped {
-    bool known = false;
-    u32 eip = 0, ebp = 0, flags = 0;
-    const Thread* thread = nullptr;
-};
-std::array<Stopped, config::kMaxCpus> stopped;
-CpuSet asked_to_stop, not_stopped;
 
 // What a CPU needs before its first instruction. False: there is no memory for it.
 bool prepare(CpuId cpu, CpuBirth& birth) {
@@ -70,28 +54,6 @@ void start(CpuId cpu) {
     }
     // One that does not come is reported by start_cpu. Its memory stays as it is: it may still come, and then it halts.
     static_cast<void>(start_cpu(birth));
-}
-
-class ConsoleSink final : public Sink {
-  public:
-    void write(std::string_view text) override { console_write(text); }
-};
-
-void print_stopped(CpuId cpu, const Stopped& where) {
-    ConsoleSink console;
-    format(console, "  CPU {} in thread {}, interrupts {}:\n", cpu,
-           where.thread != nullptr ? where.thread->name_view() : "\"boot\"",
-           where.flags & eflags::interrupt ? "on" : "off");
-    format(console, "    {:08x} ", where.eip);
-    print_code_address(console, where.eip);
-    console.write("\n");
-    std::array<u32, kShownFrames> frames;
-    const u32 count = collect_stack(where.ebp, frames);
-    for (u32 i = 0; i != count; ++i) {
-        format(console, "    {:08x} ", frames[i]);
-        print_return_address(console, frames[i]);
-        console.write("\n");
-    }
 }
 
 } // namespace
@@ -211,26 +173,5 @@ void start_other_cpus(PhysAddr trampoline) {
 }
 
 void ap_main(CpuId cpu) { scheduler_run(cpu); }
-
-void nmi_stop(TrapFrame& frame) {
-    stopped[hal::this_cpu().value()] = {true, frame.eip, frame.ebp, frame.eflags, thread_self()};
-}
-
-void smp_stop_others() {
-    asked_to_stop = hal::online_cpus().without(hal::this_cpu());
-    if (config::kSmp && !asked_to_stop.empty()) not_stopped = stop_other_cpus(kStopMs);
-}
-
-void smp_print_stopped() {
-    asked_to_stop.for_each([](CpuId cpu) {
-        const Stopped& where = stopped[cpu.value()];
-        if (where.known) {
-            print_stopped(cpu, where);
-        } else {
-            ConsoleSink console;
-            format(console, "  CPU {} did not stop\n", cpu);
-        }
-    });
-}
 
 } // namespace loft

@@ -1,4 +1,4 @@
-// The other CPUs: which there are, starting them, and what becomes of them in a panic.
+// The other CPUs: which there are, and starting them.
 #pragma once
 
 #include "arch/base/types.hpp"
@@ -19,10 +19,5 @@ void read_topology();
 // Starts every CPU that the firmware names and `maxcpus=` allows. One that does not come up is reported and left out. Boot
 // CPU, thread "main", interrupts on; once.
 void start_other_cpus(PhysAddr trampoline);
-
-// For a panic: stops the other CPUs, whatever they do, and remembers where they were. Any context.
-void smp_stop_others();
-// Prints where the CPUs were that smp_stop_others stopped, and which ones did not stop.
-void smp_print_stopped();
 
 } // namespace loft

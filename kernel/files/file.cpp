@@ -1,7 +1,6 @@
 // The console, and the numbers of files. Contract: file.hpp. Pipes are in pipe.cpp.
 #include "kernel/files/file.hpp"
 
-#include "kernel/programs/process.hpp"
 #include "mm/spaces/user_copy.hpp"
 
 #include <algorithm>
@@ -15,14 +14,13 @@ class ConsoleFile final : public File {
     SysResult read(UserAddr, u32) override { return 0u; } // always at its end
 
     SysResult write(UserSource& from) override {
-        Process& me = *current_process();
         std::array<char, 128> text;
         u32 done = 0;
         while (from.left() != 0 && !must_stop()) {
             const u32 step = std::min<u32>(from.left(), text.size());
             if (!from.copy_to(text.data(), step))
                 return done != 0 ? SysResult{done} : SysResult{Errno::fault};
-            me.output.write({text.data(), step});
+            write_output({text.data(), step});
             done += step;
         }
         return done;

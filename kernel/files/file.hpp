@@ -1,13 +1,13 @@
 // What a program reads and writes through a number: the console, and pipes.
 #pragma once
 
-#include "kernel/programs/errno.hpp"
+#include "kernel/files/errno.hpp"
 #include "kernel/files/user_source.hpp"
 #include "mm/ground/spinlock.hpp"
 
-namespace loft {
+#include <string_view>
 
-struct Process;
+namespace loft {
 
 // One end that is open somewhere. Counted: each number in each program is one user.
 class File {
@@ -31,6 +31,15 @@ class File {
   protected:
     ~File() = default;
 };
+
+// --- Up-calls, defined by kernel/programs/process.cpp: what a file asks of the program that calls. Any thread context.
+
+// The program is to end: whoever sleeps for it stops. False for a thread of the kernel.
+bool must_stop();
+// Nobody reads what it writes: SIGPIPE.
+void signal_broken_pipe();
+// To its console.
+void write_output(std::string_view text);
 
 // Numbers 0, 1 and 2: nothing to read, and what is written becomes lines of the log, each marked with who wrote it.
 File* console_file();

@@ -8,7 +8,6 @@
 // write of at most kPipeAtomic bytes, which is one step, is all or nothing, and its bytes lie together. Sources: pipe(7);
 // Linux 6.1 for how much a pipe holds, and for what a fault leaves.
 #include "kernel/files/file.hpp"
-#include "kernel/programs/process.hpp"
 #include "kernel/threads/sync.hpp"
 #include "mm/frames/slab.hpp"
 #include "mm/spaces/user_copy.hpp"
@@ -153,7 +152,7 @@ SysResult PipeEnd::write(UserSource& from) {
         // Also where there is room: readers that are as fast as the writer make room as long as it writes.
         if (must_stop() || !pipe->writable.wait(room, must_stop)) return ended(Errno::intr);
         if (pipe->nobody_reads()) {
-            signal_self(Signal::pipe);
+            signal_broken_pipe();
             return ended(Errno::pipe);
         }
         SysResult result = 0u;

@@ -9,10 +9,11 @@
 #include "kernel/programs/futex.hpp"
 
 #include "arch/i386/irq/timer.hpp"
-#include "kernel/programs/process.hpp"
+#include "kernel/files/file.hpp"
 #include "kernel/threads/sleep.hpp"
 #include "mm/windows/highmem.hpp"
 #include "mm/ground/spinlock.hpp"
+#include "mm/spaces/address_space.hpp"
 #include "mm/spaces/user_copy.hpp"
 
 #include <array>

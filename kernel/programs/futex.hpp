@@ -2,7 +2,7 @@
 #pragma once
 
 #include "arch/base/types.hpp"
-#include "kernel/programs/errno.hpp"
+#include "kernel/files/errno.hpp"
 
 namespace loft {
 

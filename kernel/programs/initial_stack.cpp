@@ -5,7 +5,7 @@
 #include "arch/i386/cpu/fpu.hpp"
 #include "arch/i386/irq/timer.hpp"
 #include "kernel/programs/elf.hpp"
-#include "kernel/programs/process.hpp"
+#include "kernel/programs/launch.hpp"
 #include "kernel/boot/random.hpp"
 #include "mm/spaces/user_copy.hpp"
 

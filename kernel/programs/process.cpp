@@ -7,6 +7,7 @@
 #include "kernel/programs/ids.hpp"
 #include "kernel/programs/initial_stack.hpp"
 #include "kernel/programs/programs.hpp"
+#include "kernel/threads/lifecycle.hpp"
 #include "kernel/threads/scheduler.hpp"
 #include "mm/frames/slab.hpp"
 #include "mm/spaces/user_copy.hpp"
@@ -302,6 +303,9 @@ bool must_stop() {
     const Process* process = current_process();
     return process != nullptr && process->dying.load() != 0;
 }
+
+void signal_broken_pipe() { signal_self(Signal::pipe); }
+void write_output(std::string_view text) { current_process()->output.write(text); }
 
 u32 parent_pid() {
     const SpinGuard guard{family};

@@ -7,8 +7,9 @@
 #pragma once
 
 #include "kernel/programs/elf.hpp"
-#include "kernel/programs/errno.hpp"
+#include "kernel/files/errno.hpp"
 #include "kernel/files/file.hpp"
+#include "kernel/programs/launch.hpp"
 #include "kernel/threads/sync.hpp"
 #include "kernel/threads/user_thread.hpp"
 #include "mm/spaces/address_space.hpp"
@@ -76,17 +77,6 @@ class ProgramOutput {
     Sink* copy_ = nullptr;
 };
 
-// For the self-tests and for crash=: what happens beside the program.
-struct ProcessWatch {
-    // Everything that it, and what it forks, writes on the console; not serialized between processes.
-    Sink* output = nullptr;
-    // Asked about a fault that would kill it: true if `frame` was changed so that it can go on. Preemptible context.
-    bool (*on_fault)(TrapFrame& frame, VirtAddr address, void* argument) = nullptr;
-    // In its first thread, just before that goes to ring 3. Preemptible context.
-    void (*at_start)(void* argument) = nullptr;
-    void* argument = nullptr;
-};
-
 struct Process {
     static constexpr u32 kNameBytes = 24;
 
@@ -122,12 +112,6 @@ struct Process {
 
 // --- Starting and waiting, for the kernel. Preemptible context.
 
-struct Launch {
-    std::string_view name;
-    std::span<const std::string_view> arguments{};   // without the name, which comes first by itself
-    std::span<const std::string_view> environment{}; // "NAME=value"
-    ProcessWatch watch{};
-};
 // Loads and starts; `problem` says why not, as the end of a sentence. Every process that is started must be waited for.
 struct Started {
     Process* process = nullptr;
@@ -150,8 +134,6 @@ void process_wait_for_all();
 
 Process* current_process(); // null: a thread of the kernel
 UserThread* current_user_thread();
-// The process is to end: whoever sleeps for it stops. False for a thread of the kernel. Any thread context.
-bool must_stop();
 u32 parent_pid(); // 0: the kernel
 
 struct CloneArguments {

@@ -12,6 +12,7 @@
 #include "kernel/threads/scheduler.hpp"
 #include "kernel/threads/sync.hpp"
 #include "kernel/boot/table_probe.hpp"
+#include "kernel/threads/lifecycle.hpp"
 #include "mm/windows/highmem.hpp"
 #include "mm/spaces/highpte.hpp"
 #include "mm/init.hpp"

@@ -4,7 +4,7 @@
 #include "arch/base/panic.hpp"
 #include "arch/i386/isa/control.hpp"
 #include "arch/i386/irq/timer.hpp"
-#include "kernel/report/catch.hpp"
+#include "kernel/proof/catch.hpp"
 #include "kernel/boot/cmdline.hpp"
 #include "kernel/report/log.hpp"
 #include "kernel/report/names.hpp"

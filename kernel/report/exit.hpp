@@ -15,6 +15,9 @@ enum class ExitStatus : u8 {
     refused = exit_status::refused, // 39: the machine or its input does not allow loft to start, or to do what was asked
 };
 
+// What the command line says about `exit`; once, when it is known.
+void set_exit(bool wanted);
+
 // Leaves QEMU with `status` if the command line says `exit`, or if it is not known yet; else halts with what
 // is on the screen. Any context.
 [[noreturn]] void end_of_boot(ExitStatus status);

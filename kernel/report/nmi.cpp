@@ -5,8 +5,8 @@
 #include "arch/base/panic.hpp"
 #include "arch/i386/io/power.hpp"
 #include "arch/i386/irq/traps.hpp"
-#include "kernel/boot/cmdline.hpp"
 #include "kernel/report/panic.hpp"
+#include "kernel/report/symbols.hpp"
 
 #include <hal/hal.hpp>
 
@@ -20,16 +20,19 @@ struct Nmis {
     u32 reported = 0; // the count at the last report
 };
 LOFT_PERCPU hal::PerCpu<Nmis> nmis;
+constinit bool stops_the_kernel = false;
 
 void on_nmi(TrapFrame& frame) {
     const char* reason = nmi_reason();
-    if (options().nmi_panics) panic_in_nmi(frame, reason);
+    if (stops_the_kernel) panic_in_nmi(frame, reason);
     nmis.store<&Nmis::eip>(frame.eip);
     nmis.store<&Nmis::reason>(reason);
     nmis.add<&Nmis::count>(1);
 }
 
 } // namespace
+
+void set_nmi_panics(bool wanted) { stops_the_kernel = wanted; }
 
 void nmi_init() { trap_set_handler(vector::nmi, on_nmi); }
 

@@ -12,6 +12,9 @@
 
 namespace loft {
 
+// What the command line says about `nmi=panic`; once, when it is known.
+void set_nmi_panics(bool wanted);
+
 // Installs the handler. Boot CPU, once.
 void nmi_init();
 

@@ -6,12 +6,10 @@
 #include "arch/i386/cpu/image.hpp"
 #include "arch/i386/cpu/stacktrace.hpp"
 #include "arch/i386/irq/timer.hpp"
-#include "kernel/report/catch.hpp"
 #include "kernel/report/exit.hpp"
 #include "kernel/report/log.hpp"
-#include "kernel/boot/smp.hpp"
+#include "kernel/report/stopped_cpus.hpp"
 #include "kernel/report/symbols.hpp"
-#include "kernel/threads/thread.hpp"
 #include "mm/ground/context.hpp"
 #include "mm/windows/kmap_local.hpp"
 #include "mm/tables/pagetable.hpp"
@@ -82,10 +80,9 @@ void say_context(const Registers& registers) {
     const Context& now = context.mine();
     const u32 depth = now.irq_depth() > registers.own_depth ? now.irq_depth() - registers.own_depth : 0;
     const u64 us = now_us();
-    const Thread* thread = thread_self();
     say("  CPU {}, {} {} (interrupt depth {}), preempt count {}, interrupts {}, {}.{:06} s after start",
         hal::this_cpu(), depth != 0 ? "in an interrupt of thread" : "in thread",
-        thread != nullptr ? thread->name_view() : "\"boot\"", depth, now.preempt_depth(),
+        running_thread_name(), depth, now.preempt_depth(),
         registers.flags & eflags::interrupt ? "on" : "off", us / 1'000'000, us % 1'000'000);
 }
 
@@ -188,14 +185,14 @@ void become_the_one() {
     switch (panics++) {
     case 0:
         take_console(kConsolePatienceMs);
-        smp_stop_others();
+        stop_others();
         say_headline("panic: ", text, args);
         say_context(registers);
         say_registers(registers);
         say_backtrace(registers);
         if (address) say_page_walk(*address);
         say_held_slots();
-        smp_print_stopped();
+        print_stopped();
         break;
     case 1:
         // Something that the report needs is broken as well; say so and trust nothing more.
@@ -209,20 +206,6 @@ void become_the_one() {
 }
 
 } // namespace
-
-void print_code_address(Sink& sink, u32 address) {
-    if (const std::optional<Symbol> symbol = find_symbol(address))
-        format(sink, "{}+0x{:x}", symbol->name, symbol->offset);
-    else
-        sink.write("?");
-}
-
-void print_return_address(Sink& sink, u32 address) {
-    if (const std::optional<Symbol> symbol = find_symbol(address - 1))
-        format(sink, "{}+0x{:x}", symbol->name, symbol->offset + 1);
-    else
-        sink.write("?");
-}
 
 [[gnu::noinline]] void panic_args(std::string_view text, std::span<const fmt::Arg> args) {
     Registers registers;

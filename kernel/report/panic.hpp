@@ -15,7 +15,7 @@ namespace loft {
 
 // A panic about the code that `frame` interrupted, and, if there is one, about an address it touched: prints
 // these registers, the stack from there, and the page walk of the address. Never returns, but see
-// kernel/report/catch.hpp.
+// kernel/proof/catch.hpp.
 [[noreturn]] void panic_at_args(const TrapFrame& frame, std::optional<VirtAddr> address,
                                 std::string_view text, std::span<const fmt::Arg> args);
 template <typename... Args>
@@ -29,9 +29,7 @@ template <typename... Args>
 [[noreturn]] void panic_in_nmi(const TrapFrame& frame, std::string_view text);
 [[noreturn]] void panic_in_double_fault(const TssState& interrupted, VirtAddr address, std::string_view text);
 
-// "loft::function+0x12", or "?" where no symbol is known. A return address lies behind its call, and behind a
-// call that does not return another function may begin: it is looked up one byte before.
-void print_code_address(Sink& sink, u32 address);
-void print_return_address(Sink& sink, u32 address);
+// --- Up-call, defined by kernel/proof/catch.cpp: returns only if no one waits for this panic. Any context.
+void deliver_expected_panic(std::string_view text, std::span<const fmt::Arg> args);
 
 } // namespace loft

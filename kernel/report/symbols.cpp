@@ -51,4 +51,18 @@ std::optional<Symbol> find_symbol(u32 address) {
     return Symbol{name, address - found.address};
 }
 
+void print_code_address(Sink& sink, u32 address) {
+    if (const std::optional<Symbol> symbol = find_symbol(address))
+        format(sink, "{}+0x{:x}", symbol->name, symbol->offset);
+    else
+        sink.write("?");
+}
+
+void print_return_address(Sink& sink, u32 address) {
+    if (const std::optional<Symbol> symbol = find_symbol(address - 1))
+        format(sink, "{}+0x{:x}", symbol->name, symbol->offset + 1);
+    else
+        sink.write("?");
+}
+
 } // namespace loft

@@ -1,6 +1,7 @@
 // Names for code addresses, from the table that scripts/gen-symbols.py puts into the image.
 #pragma once
 
+#include "arch/base/format.hpp"
 #include "arch/base/types.hpp"
 
 #include <optional>
@@ -16,5 +17,10 @@ struct Symbol {
 // The function `address` lies in; nothing if the address is not in the kernel's text or there is no table
 // (the first pass of the link). Any context; reads only the image.
 std::optional<Symbol> find_symbol(u32 address);
+
+// "loft::function+0x12", or "?" where no symbol is known. A return address lies behind its call, and behind a
+// call that does not return another function may begin: it is looked up one byte before.
+void print_code_address(Sink& sink, u32 address);
+void print_return_address(Sink& sink, u32 address);
 
 } // namespace loft

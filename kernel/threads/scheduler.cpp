@@ -10,8 +10,6 @@
 #include "arch/i386/irq/timer.hpp"
 #include "arch/i386/irq/traps.hpp"
 #include "kernel/report/nmi.hpp"
-#include "kernel/threads/run_queue.hpp"
-#include "kernel/threads/sleep.hpp"
 #include "kernel/threads/user_thread.hpp"
 #include "mm/spaces/address_space.hpp"
 #include "mm/ground/context.hpp"

@@ -70,6 +70,25 @@ SchedulerStats scheduler_stats_sum(); // of all online CPUs
 u32 ready_threads(CpuId cpu);         // in its queue
 CpuSet idle_cpus();                   // as seen just now
 
+// --- For a thread's beginning and end (lifecycle.cpp): going from one stack to the next.
+
+enum class SwitchReason : u8 {
+    yielded,   // the thread stays ready
+    preempted, // it stays ready, and did not ask
+    parked,    // until it is given a permit; returns at once if it has one
+    ended,     // for good
+};
+// Gives the CPU to the next thread; returns when this one has it again. A thread context, interrupts off.
+void switch_away(SwitchReason reason);
+
+// The second half of a switch, on the new stack: the first thing that a new thread calls. Interrupts off.
+void finish_switch();
+
+// Where a thread that is in no queue should run. Any context.
+CpuId choose_cpu(const Thread& thread);
+// Puts a thread that is in no queue, and has left its stack, into the queue of a CPU. Any context.
+void make_ready(Thread& thread, CpuId cpu);
+
 // --- Boot.
 
 // The context that calls becomes thread "main"; the tick schedules from here on. Boot CPU, interrupts on.
@@ -83,5 +102,8 @@ KernelStack scheduler_prepare_cpu(CpuId cpu);
 void preempt_after_trap(const TrapFrame& frame);
 // Before ring 3 goes on, interrupts off: programs are preempted by every kernel, PREEMPT=0 or 1.
 void preempt_program();
+
+// --- Up-call, defined by sleep.cpp: rings what is due of this CPU's alarms. In the tick, interrupts off.
+void ring_alarms();
 
 } // namespace loft

@@ -32,7 +32,4 @@ class Alarm {
     hal::Atomic<u32> rang_;
 };
 
-// Rings what is due of this CPU's alarms. In the tick, interrupts off.
-void ring_alarms();
-
 } // namespace loft

@@ -1,11 +1,9 @@
-// Threads: descriptors, stacks, beginning and end. Contract: thread.hpp.
+// Threads: descriptors and stacks. Contract: thread.hpp.
 #include "kernel/threads/thread.hpp"
 
 #include "arch/base/panic.hpp"
 #include "arch/i386/cpu/image.hpp"
-#include "arch/i386/cpu/switch.hpp"
-#include "kernel/threads/run_queue.hpp"
-#include "kernel/threads/scheduler.hpp"
+#include "kernel/report/stopped_cpus.hpp"
 #include "mm/frames/slab.hpp"
 #include "mm/windows/vmap.hpp"
 
@@ -41,7 +39,26 @@ void set_name(Thread& thread, std::string_view name) {
     thread.name[size] = '\0';
 }
 
-// A descriptor that nobody uses, with an id. What it keeps for a thread that is switched out is as for a new one.
+} // namespace
+
+const char* thread_state_name(ThreadState state) {
+    switch (state) {
+    case ThreadState::unused:
+        return "unused";
+    case ThreadState::ready:
+        return "ready";
+    case ThreadState::running:
+        return "running";
+    case ThreadState::moving:
+        return "moving";
+    case ThreadState::parked:
+        return "parked";
+    case ThreadState::ended:
+        return "ended";
+    }
+    return "?";
+}
+
 Thread* take_descriptor(std::string_view name) {
     SpinGuard guard{table.lock};
     u32 place = 0;
@@ -73,73 +90,9 @@ void give_back_descriptor(Thread& thread) {
     thread.id.store(0);
 }
 
-// Where a thread begins, on its own stack, interrupts off.
-void begin_thread(void* argument) {
-    finish_switch();
-    Thread& me = *static_cast<Thread*>(argument);
-    hal::irq_restore(eflags::interrupt);
-    me.run(me.argument);
-    thread_exit();
-}
-
-} // namespace
-
-const char* thread_state_name(ThreadState state) {
-    switch (state) {
-    case ThreadState::unused:
-        return "unused";
-    case ThreadState::ready:
-        return "ready";
-    case ThreadState::running:
-        return "running";
-    case ThreadState::moving:
-        return "moving";
-    case ThreadState::parked:
-        return "parked";
-    case ThreadState::ended:
-        return "ended";
-    }
-    return "?";
-}
-
-Thread* thread_create(std::string_view name, ThreadFunction run, void* argument, CpuSet affinity, Gfp gfp) {
-    might_sleep("thread_create");
-    LOFT_ASSERT((affinity.bits() & hal::online_cpus().bits()) != 0);
-    const KernelStack stack = make_stack(kThreadStackBytes, gfp);
-    if (!stack.exists()) return nullptr;
-    Thread* thread = take_descriptor(name);
-    if (thread == nullptr) {
-        give_back_stack(stack);
-        return nullptr;
-    }
-    thread->run = run;
-    thread->argument = argument;
-    thread->stack_begin = stack.begin;
-    thread->stack_end = stack.end;
-    thread->affinity = affinity;
-    thread->stack_pointer = prepare_stack(stack.end, begin_thread, thread);
-    make_ready(*thread, choose_cpu(*thread));
-    return thread;
-}
-
-void thread_exit() {
-    might_sleep("thread_exit");
-    report_leaks("ended", *thread_self());
-    static_cast<void>(hal::irq_save());
-    switch_away(SwitchReason::ended);
-    panic("thread {} came back after its end", thread_self()->name);
-}
-
-void thread_join(Thread* thread) {
-    might_sleep("thread_join");
-    LOFT_ASSERT(thread != thread_self());
-    // Two locked instructions face each other: either we see that it has ended, or it sees whom to wake.
-    if (thread->joiner.exchange(hal::current_thread().value()) != 0)
-        panic("thread {} is joined twice", thread->name);
-    while (thread->ended.load() == 0)
-        hal::park();
-    give_back_stack({thread->stack_begin, thread->stack_end});
-    give_back_descriptor(*thread);
+std::string_view running_thread_name() {
+    const Thread* thread = thread_self();
+    return thread != nullptr ? thread->name_view() : "\"boot\"";
 }
 
 // The descriptor may be another thread's as soon as `ended` is set: a wake-up too many does no harm.

@@ -1,10 +1,10 @@
-// Kernel threads: what one is made of, how it begins, ends, and is waited for.
+// Kernel threads: what one is made of, and the table of all.
 //
 // A thread has a stack of its own in the vmap area, so that an unmapped page lies below it: the guard page behind the area
 // before, or addresses that nobody has. Its descriptor is never given back to the allocator, only used again: whoever wakes
 // a thread that has just ended finds a descriptor, and does no harm.
 //
-// Everything that makes it run or stop is in scheduler.hpp.
+// Everything that makes it run or stop is in scheduler.hpp; how it begins, ends, and is waited for, in lifecycle.hpp.
 #pragma once
 
 #include "arch/base/cpu_set.hpp"
@@ -82,25 +82,7 @@ Thread* thread_self();
 inline constexpr u32 kThreadStackBytes = 16 * KiB;
 inline constexpr u32 kMaxThreads = 1023;
 
-// A thread that runs run(argument), on a CPU of `affinity` that is online (at least one), and ends when it returns. The
-// name is cut to what fits. `gfp`: where the frames of its stack come from; Gfp::user for a thread of a program, which leaves
-// the kernel's reserve alone. Null when there is no memory for it. Every thread must be joined. Preemptible context.
 inline constexpr CpuSet kEveryCpu = CpuSet::from_bits(~u32{0});
-[[nodiscard]] Thread* thread_create(std::string_view name, ThreadFunction run, void* argument,
-                                    CpuSet affinity = kEveryCpu, Gfp gfp = Gfp::high);
-// With something callable, which the caller keeps until it has joined the thread.
-template <typename F>
-[[nodiscard]] Thread* thread_create(std::string_view name, F& body, CpuSet affinity = kEveryCpu) {
-    return thread_create(
-        name, [](void* argument) { (*static_cast<F*>(argument))(); }, &body, affinity);
-}
-
-// Ends the thread that calls. What it has not undone (local maps, kmaps) is reported. Preemptible context.
-[[noreturn]] void thread_exit();
-
-// Waits until the thread has ended and left its stack, and gives back what it had. Once for each thread, by one other
-// thread. Preemptible context.
-void thread_join(Thread* thread);
 
 // How many threads (and idle loops) have ended or slept with something still mapped.
 u32 thread_leaks();
@@ -113,7 +95,12 @@ Thread* thread_of(ThreadId id); // null: there is none
 // task. Any context.
 bool in_stack_guard(VirtAddr va);
 
-// --- For the scheduler and smp.
+// --- For the scheduler, smp and lifecycle.
+
+// A descriptor that nobody uses, with an id: parked, on every CPU, with nothing kept. Null: no memory, or kMaxThreads are there.
+// Any context.
+Thread* take_descriptor(std::string_view name);
+void give_back_descriptor(Thread& thread);
 
 // A stack with an unmapped page below it, `bytes` long; nothing if there is no memory. Preemptible context.
 struct KernelStack {

@@ -2,6 +2,7 @@
 // which never called kmap, what takes a lock, and in which order those wake who had to wait for a slot.
 #include "arch/i386/isa/control.hpp"
 #include "arch/i386/irq/timer.hpp"
+#include "kernel/threads/lifecycle.hpp"
 #include "kernel/threads/scheduler.hpp"
 #include "kernel/threads/sync.hpp"
 #include "kernel/threads/thread.hpp"

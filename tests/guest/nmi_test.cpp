@@ -4,6 +4,7 @@
 #include "kernel/report/nmi.hpp"
 #include "kernel/programs/process.hpp"
 #include "kernel/programs/programs.hpp"
+#include "kernel/threads/lifecycle.hpp"
 #include "kernel/threads/scheduler.hpp"
 #include "kernel/threads/thread.hpp"
 #include "tests/guest/support.hpp"

@@ -1,6 +1,7 @@
 // Several CPUs: who they are, whether they answer, and whom a flush interrupts.
 #include "arch/i386/isa/control.hpp"
 #include "arch/i386/irq/timer.hpp"
+#include "kernel/threads/lifecycle.hpp"
 #include "kernel/threads/scheduler.hpp"
 #include "kernel/threads/sync.hpp"
 #include "kernel/threads/thread.hpp"

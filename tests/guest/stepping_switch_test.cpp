@@ -4,6 +4,7 @@
 // take it off its CPU and, where it is not bound, to send it to the next one, and wakes the companion that lives on the CPU
 // that is left: that one uses the same slots before the stepped thread comes back. Where the stepped code has interrupts or
 // preemption off, nothing moves, as it must be.
+#include "kernel/threads/lifecycle.hpp"
 #include "kernel/threads/scheduler.hpp"
 #include "kernel/threads/thread.hpp"
 #include "tests/guest/stepper.hpp"

@@ -13,6 +13,7 @@
 #include "arch/i386/irq/traps.hpp"
 #include "kernel/boot/cmdline.hpp"
 #include "kernel/boot/report.hpp"
+#include "kernel/threads/lifecycle.hpp"
 #include "kernel/threads/scheduler.hpp"
 #include "kernel/threads/sync.hpp"
 #include "kernel/threads/thread.hpp"

@@ -3,6 +3,7 @@
 
 #include "arch/i386/irq/timer.hpp"
 #include "arch/i386/irq/traps.hpp"
+#include "kernel/threads/lifecycle.hpp"
 #include "kernel/threads/sync.hpp"
 #include "kernel/threads/thread.hpp"
 #include "mm/frames/slab.hpp"

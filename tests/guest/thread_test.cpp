@@ -1,5 +1,6 @@
 // Threads and what they wait with: on one CPU or on many, preemptible or not.
 #include "arch/i386/irq/timer.hpp"
+#include "kernel/threads/lifecycle.hpp"
 #include "kernel/threads/scheduler.hpp"
 #include "kernel/threads/sleep.hpp"
 #include "kernel/threads/sync.hpp"

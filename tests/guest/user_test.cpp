@@ -15,6 +15,7 @@
 #include "kernel/programs/programs.hpp"
 #include "kernel/threads/scheduler.hpp"
 #include "kernel/boot/table_probe.hpp"
+#include "kernel/threads/lifecycle.hpp"
 #include "mm/spaces/highpte.hpp"
 #include "mm/init.hpp"
 #include "mm/spaces/user_copy.hpp"

@@ -5,7 +5,7 @@
 #include "arch/i386/cpu/image.hpp"
 #include "arch/i386/cpu/percpu.hpp"
 #include "arch/i386/cpu/switch.hpp"
-#include "arch/i386/irq/user_mode.hpp"
+#include "arch/i386/cpu/tls.hpp"
 #include "arch/i386/isa/vectors.hpp"
 
 #include <hal/cpu.hpp>

@@ -3,19 +3,9 @@
 #pragma once
 
 #include "arch/base/types.hpp"
+#include "arch/i386/isa/selectors.hpp"
 
 namespace loft {
-
-// Selectors. The requested privilege level is in the low two bits.
-namespace selector {
-inline constexpr u16 kernel_code = 0x08, kernel_data = 0x10, user_code = 0x1b, user_data = 0x23;
-inline constexpr u16 per_cpu = 0x28; // %fs: hal/cpu.hpp
-// Of the thread that runs: what it asked for by set_thread_area. The same numbers as Linux's.
-inline constexpr u16 tls_first = 0x30;
-inline constexpr u32 tls_count = 3;
-inline constexpr u16 tss = 0x48, double_fault_tss = 0x50;
-static_assert(tss == tls_first + 8 * tls_count);
-} // namespace selector
 
 // The 32-bit task-state segment (SDM vol. 3, 7.2.1).
 struct TssState {

@@ -1,9 +1,10 @@
 // Probes and the exception tables. Contracts: probe.hpp, extable.hpp.
 #include "arch/i386/cpu/probe.hpp"
 
+#include "arch/i386/cpu/trap_frame.hpp"
 #include "arch/i386/isa/control.hpp"
 #include "arch/i386/isa/extable.hpp"
-#include "arch/i386/irq/traps.hpp"
+#include "arch/i386/isa/vectors.hpp"
 
 namespace loft {
 namespace {

@@ -1,9 +1,5 @@
-// Putting the description of the machine together. Contract: topology.hpp, firmware_scan.hpp.
+// Putting the description of the machine together. Contract: topology.hpp.
 #include "arch/i386/firmware/topology.hpp"
-
-#include "arch/i386/firmware/acpi.hpp"
-#include "arch/i386/firmware/firmware_scan.hpp"
-#include "arch/i386/firmware/mp_table.hpp"
 
 #include <algorithm>
 
@@ -63,38 +59,6 @@ bool CpuTopology::add_nmi_source(const NmiSource& added) {
     for (const NmiSource& known : nmi_sources)
         if (known.gsi == added.gsi) return true;
     return nmi_sources.add(added);
-}
-
-CpuTopology find_topology(PhysicalReader read, u32 boot_lapic_id) {
-    CpuTopology topology;
-    topology.add_cpu(boot_lapic_id, true);
-    if (read_acpi(read, topology))
-        topology.source = "ACPI";
-    else if (read_mp_tables(read, topology))
-        topology.source = "MP tables";
-    return topology;
-}
-
-void find_firmware_tables(PhysicalReader read, RangeFound found) {
-    const BiosAreas bios = bios_areas(read);
-    u32 begin = kBaseMemoryEnd;
-    for (const u32 told : {bios.extended_data, bios.base_end})
-        if (told != 0) begin = std::min(begin, told);
-    if (begin != kBaseMemoryEnd) found(PhysAddr{u64{begin}}, kBaseMemoryEnd - begin, "BIOS data");
-    find_acpi_tables(read, found);
-    find_mp_tables(read, found);
-}
-
-bool checksum_is_right(PhysicalReader read, PhysAddr from, u32 bytes) {
-    std::array<u8, 512> chunk{};
-    u8 sum = 0;
-    for (u32 done = 0; done < bytes;) {
-        const u32 step = std::min<u32>(bytes - done, chunk.size());
-        if (!read(from + done, chunk.data(), step)) return false;
-        sum = static_cast<u8>(sum + byte_sum({chunk.data(), step}));
-        done += step;
-    }
-    return sum == 0;
 }
 
 } // namespace loft

@@ -3,7 +3,6 @@
 
 #include "arch/base/panic.hpp"
 #include "arch/i386/irq/lapic.hpp"
-#include "arch/i386/irq/smp.hpp"
 #include "arch/i386/irq/traps.hpp"
 
 #include <hal/ipi.hpp>

@@ -13,6 +13,8 @@
 namespace loft {
 namespace {
 
+constinit u32 id_of[config::kMaxCpus]{};
+
 // Offsets of the registers (SDM vol. 3, table 10-1).
 enum class Register : u32 {
     id = 0x20,
@@ -183,5 +185,8 @@ void lapic_timer_start_periodic(u32 count) {
     reg(Register::timer_initial) = count;
 }
 void lapic_timer_stop() { reg(Register::lvt_timer) = kMasked; }
+
+u32 cpu_lapic_id(CpuId cpu) { return id_of[cpu.value()]; }
+void set_cpu_lapic_id(CpuId cpu, u32 id) { id_of[cpu.value()] = id; }
 
 } // namespace loft

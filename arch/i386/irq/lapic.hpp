@@ -28,12 +28,12 @@ u32 lapic_id();     // this CPU's APIC id
 // This CPU's NMIs arrive where the firmware says, and the 8259 nowhere: interrupts come through the I/O APIC.
 void lapic_leave_virtual_wire(const CpuTopology& topology);
 
+// The APIC id of a CPU that is or was online; each CPU tells its own when it comes.
+u32 cpu_lapic_id(CpuId cpu);
+void set_cpu_lapic_id(CpuId cpu, u32 id);
+
 // End of interrupt: every handler of a vector from the local APIC but the spurious one. Any context.
 void lapic_eoi();
-
-// For the trap dispatcher, of a vector without a handler: true if the local APIC has delivered it, and then it is ended and
-// counted; false if it came by an instruction.
-bool lapic_end_stray(u32 vector);
 
 // True if an interrupt with this vector has arrived at this CPU and waits for it (10.8.4). Any context.
 bool lapic_has_pending(u8 vector);

@@ -11,6 +11,7 @@
 #include "arch/i386/io/power.hpp"
 #include "arch/i386/cpu/probe.hpp"
 #include "arch/i386/irq/timer.hpp"
+#include "arch/i386/irq/traps.hpp"
 #include "arch/i386/firmware/topology.hpp"
 
 #include <hal/hal.hpp>
@@ -54,7 +55,6 @@ constinit const CpuTopology* topology = nullptr;
 constinit TrampolineData* trampoline_data = nullptr;
 constinit u8 start_vector = 0; // the number of the trampoline's page
 
-constinit u32 lapic_ids[config::kMaxCpus]{};
 
 hal::PteCell* table_at(PhysAddr phys) {
     return reinterpret_cast<hal::PteCell*>(kDirectMapBase + static_cast<u32>(phys.value()));
@@ -139,7 +139,7 @@ extern "C" [[noreturn]] void ap_entry(Ticket* ticket) {
     }
     lapic_init_cpu();
     lapic_leave_virtual_wire(*topology);
-    lapic_ids[cpu.value()] = lapic_id(); // not always the one that was called: smp.hpp
+    set_cpu_lapic_id(cpu, lapic_id()); // not always the one that was called: smp.hpp
 
     Progress expected = Progress::expected;
     if (!ticket->progress.compare_exchange(expected, Progress::online)) halt_forever();
@@ -166,11 +166,10 @@ void become_the_stopper() {
 } // namespace
 
 void smp_init() {
-    lapic_ids[0] = lapic_id();
+    set_cpu_lapic_id(CpuId{0}, lapic_id());
     ipi_init();
 }
 
-u32 cpu_lapic_id(CpuId cpu) { return lapic_ids[cpu.value()]; }
 
 void smp_prepare(const CpuTopology& all, PhysAddr page, u32 cpus) {
     LOFT_ASSERT(page.page_offset() == 0 && page.value() < MiB);

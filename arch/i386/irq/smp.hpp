@@ -51,9 +51,6 @@ inline constexpr u32 kCpuStartMs = 1000;
 // off, and in online_cpus(): it has to let interrupts in soon.
 [[noreturn]] void ap_main(CpuId cpu);
 
-// The APIC id of a CPU that is or was online.
-u32 cpu_lapic_id(CpuId cpu);
-
 // --- Stopping, for a panic: an NMI gets through to a CPU that has its interrupts off.
 
 // Stops all other online CPUs and takes them out of online_cpus(). Each one calls nmi_stop, and halts. Waits
@@ -65,8 +62,5 @@ CpuSet stop_other_cpus(u32 milliseconds);
 // Up-call, defined by the kernel, in the NMI on the CPU that is stopped: a chance to keep or print where it
 // was. When it returns the CPU is out of online_cpus() and halts for good.
 void nmi_stop(TrapFrame& frame);
-
-// For the trap dispatcher: if this NMI is a request to stop, does not return.
-void smp_stop_if_asked(TrapFrame& frame);
 
 } // namespace loft

@@ -9,7 +9,6 @@
 #include "arch/i386/irq/lapic.hpp"
 #include "arch/i386/io/pit.hpp"
 #include "arch/i386/io/rtc.hpp"
-#include "arch/i386/irq/smp.hpp"
 #include "arch/i386/irq/traps.hpp"
 
 #include <hal/clock.hpp>

@@ -4,9 +4,7 @@
 #include "arch/i386/isa/control.hpp"
 #include "arch/i386/isa/extable.hpp"
 #include "arch/i386/cpu/image.hpp"
-#include "arch/i386/irq/lapic.hpp"
 #include "arch/i386/cpu/probe.hpp"
-#include "arch/i386/irq/smp.hpp"
 
 #include <hal/atomic.hpp>
 

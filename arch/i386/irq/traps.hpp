@@ -12,31 +12,10 @@
 #pragma once
 
 #include "arch/base/types.hpp"
+#include "arch/i386/cpu/trap_frame.hpp"
 #include "arch/i386/isa/vectors.hpp"
 
 namespace loft {
-
-// The interrupted registers, lowest address first. A handler may change them: eip to go on elsewhere, eflags
-// (TF) to step, the general registers but esp.
-struct TrapFrame {
-    u32 gs, fs, es, ds;                                  // pushed by trap_entry.asm
-    u32 edi, esi, ebp, esp_at_pusha, ebx, edx, ecx, eax; // pusha
-    u32 vector;                                          // pushed by the stub
-    u32 error;                                           // by the CPU, or 0 from the stub
-    u32 eip, cs, eflags;                                 // by the CPU
-    u32 user_esp, user_ss;                               // by the CPU, only if it came from another ring
-
-    bool from_user() const { return (cs & 3) != 0; }
-    // The stack pointer that was interrupted: within one ring the CPU pushes none (SDM vol. 3, 6.12.1).
-    u32 esp() const { return from_user() ? user_esp : reinterpret_cast<u32>(&user_esp); }
-};
-static_assert(sizeof(TrapFrame) == 19 * 4);
-
-// The error code of a page fault (SDM vol. 3, 4.7).
-namespace page_fault_error {
-inline constexpr u32 present = 1u << 0, write = 1u << 1, user = 1u << 2, reserved_bit = 1u << 3,
-                     fetch = 1u << 4;
-}
 
 using TrapHandler = void (*)(TrapFrame&);
 
@@ -65,6 +44,14 @@ const char* trap_name(u32 vector);
 // not ask. Counted and dropped.
 u32 spurious_interrupts();
 void note_spurious_interrupt();
+
+// --- What the dispatcher asks of the controllers, which stand above it.
+
+// Defined by lapic.cpp, of a vector without a handler: true if the local APIC has delivered it, and then it is ended and
+// counted; false if it came by an instruction.
+bool lapic_end_stray(u32 vector);
+// Defined by smp.cpp: if this NMI is a request to stop, does not return.
+void smp_stop_if_asked(TrapFrame& frame);
 
 // --- Up-calls, defined by the kernel. Interrupts are off when they are called; they may let them in.
 

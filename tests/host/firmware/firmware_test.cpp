@@ -1,5 +1,5 @@
 // ACPI's and the MP tables: QEMU's own, what else the specifications allow, and both with bytes that are wrong.
-#include "arch/i386/firmware/topology.hpp"
+#include "arch/i386/firmware/find.hpp"
 #include "tests/host/booted.hpp"
 
 #include <cstring>

@@ -1,5 +1,5 @@
-// Mutex: one owner, who is known. That it is fair and wakes is the business of explorer_space_test.cpp and
-// wait_test.cpp.
+// Mutex: one owner, who is known. That it is fair and wakes is the business of explorer/space_test.cpp and
+// credits_test.cpp.
 #include "mm/ground/context.hpp"
 #include "mm/ground/mutex.hpp"
 #include "tests/host/explorer/rig.hpp"

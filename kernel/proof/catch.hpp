@@ -12,7 +12,4 @@ namespace loft {
 // nothing else. Context: a thread, which stays on its CPU meanwhile; does not nest, one at a time.
 std::string_view run_catching_panic(void (*body)(void*), void* argument);
 
-// For panic_args: returns only if no one waits for this panic.
-void deliver_expected_panic(std::string_view text, std::span<const fmt::Arg> args);
-
 } // namespace loft

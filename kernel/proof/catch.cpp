@@ -2,9 +2,10 @@
 //
 // The compiler's own setjmp and longjmp are enough: the panicking code is always deeper on the same stack,
 // also when it is an exception handler. The double-fault task and the NMI handler never deliver.
-#include "kernel/report/catch.hpp"
+#include "kernel/proof/catch.hpp"
 
 #include "arch/base/panic.hpp"
+#include "kernel/report/panic.hpp"
 #include "kernel/threads/scheduler.hpp"
 #include "mm/ground/context.hpp"
 #include "mm/windows/kmap_local.hpp"
