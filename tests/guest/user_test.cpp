@@ -96,7 +96,11 @@ void warm_up() {
 // All that a program had is back when it has ended, in every zone; and no table is left.
 class NothingIsLeft {
   public:
-    NothingIsLeft() { warm_up(); }
+    // What a run before has forked may outlive it.
+    NothingIsLeft() {
+        warm_up();
+        process_wait_for_all();
+    }
     ~NothingIsLeft() {
         process_wait_for_all();
         CHECK_EQ(process_count(), 0u);
