@@ -1,37 +1,37 @@
 // From the first C++ line to the self-tests: the order in which loft comes to life.
 #include "arch/base/panic.hpp"
-#include "arch/i386/io/console.hpp"
-#include "arch/i386/isa/control.hpp"
 #include "arch/i386/cpu/descriptors.hpp"
 #include "arch/i386/cpu/features.hpp"
 #include "arch/i386/cpu/image.hpp"
+#include "arch/i386/firmware/find.hpp"
+#include "arch/i386/io/console.hpp"
+#include "arch/i386/io/power.hpp"
 #include "arch/i386/irq/irq.hpp"
 #include "arch/i386/irq/lapic.hpp"
-#include "arch/i386/io/power.hpp"
 #include "arch/i386/irq/smp.hpp"
 #include "arch/i386/irq/timer.hpp"
-#include "arch/i386/firmware/find.hpp"
-#include "kernel/proof/bench.hpp"
-#include "kernel/threads/clock.hpp"
+#include "arch/i386/isa/control.hpp"
 #include "kernel/boot/cmdline.hpp"
-#include "kernel/proof/crash.hpp"
-#include "kernel/report/exit.hpp"
-#include "kernel/programs/faults.hpp"
-#include "kernel/report/log.hpp"
 #include "kernel/boot/multiboot.hpp"
 #include "kernel/boot/physical.hpp"
-#include "kernel/programs/process.hpp"
-#include "kernel/programs/programs.hpp"
 #include "kernel/boot/reach_probe.hpp"
 #include "kernel/boot/report.hpp"
-#include "kernel/threads/scheduler.hpp"
-#include "kernel/proof/selftest.hpp"
 #include "kernel/boot/smp.hpp"
 #include "kernel/boot/table_probe.hpp"
-#include "mm/windows/fixmap.hpp"
-#include "mm/init.hpp"
+#include "kernel/programs/faults.hpp"
+#include "kernel/programs/process.hpp"
+#include "kernel/programs/programs.hpp"
+#include "kernel/proof/bench.hpp"
+#include "kernel/proof/crash.hpp"
+#include "kernel/proof/selftest.hpp"
+#include "kernel/report/exit.hpp"
+#include "kernel/report/log.hpp"
+#include "kernel/threads/clock.hpp"
+#include "kernel/threads/scheduler.hpp"
 #include "mm/frames/page.hpp"
+#include "mm/init.hpp"
 #include "mm/tables/pagetable.hpp"
+#include "mm/windows/fixmap.hpp"
 
 namespace loft {
 namespace {
@@ -43,9 +43,9 @@ constexpr const char* kCompiler = "g++ " __VERSION__;
 #endif
 
 void say_hello() {
-    log(LogLevel::info, "loft", "high memory {}, page tables in {}, {}, {}preemptible{}; {}",
-        config::kHighMemName, config::kHighPte ? "high memory" : "lowmem", config::kSmp ? "SMP" : "one CPU",
-        config::kPreempt ? "" : "not ", config::kDebug ? ", DEBUG" : "", kCompiler);
+    log(LogLevel::info, "loft", "high memory {}, page tables in {}, {}, {}preemptible{}; {}", config::kHighMemName,
+        config::kHighPte ? "high memory" : "lowmem", config::kSmp ? "SMP" : "one CPU", config::kPreempt ? "" : "not ",
+        config::kDebug ? ", DEBUG" : "", kCompiler);
     log(LogLevel::info, "loft", "command line: {}", command_line());
     for (const BootModule& module : multiboot_modules())
         log(LogLevel::info, "loft", "module [{:08x}-{:08x}) {}", module.begin.value(), module.end.value(),
@@ -72,16 +72,14 @@ BootInfo boot_info() {
     guard_pages[0] = image_addr(__boot_stack_guard);
     guard_pages[1] = image_addr(__df_stack_guard);
     // Those above 4 GiB, too.
-    find_firmware_tables(read_physical, [](PhysAddr begin, u32 bytes, const char* what) {
-        reserve_memory(begin, begin + bytes, what);
-    });
+    find_firmware_tables(
+        read_physical, [](PhysAddr begin, u32 bytes, const char* what) { reserve_memory(begin, begin + bytes, what); });
     // Where the CPU sees its registers it sees no memory, whatever the firmware says.
     if (identify_cpu().apic)
         reserve_memory(lapic_phys_base(), lapic_phys_base() + kPageSize, "registers of the local APIC");
     if constexpr (config::kSmp) {
         trampoline = choose_trampoline(multiboot_memory_map(), multiboot_reserved());
-        if (trampoline != PhysAddr{})
-            reserve_memory(trampoline, trampoline + kPageSize, "start of other CPUs");
+        if (trampoline != PhysAddr{}) reserve_memory(trampoline, trampoline + kPageSize, "start of other CPUs");
     }
     return {
         .firmware = multiboot_memory_map(),
@@ -98,13 +96,13 @@ BootInfo boot_info() {
     };
 }
 
-// The cost of knowing all memory: with 64 GiB, 16 million frame descriptors. Under QEMU's `-icount shift=0` a tick is an
-// instruction.
+// The cost of knowing all memory: with 64 GiB, 16 million frame descriptors. Under QEMU's `-icount shift=0` a tick is
+// an instruction.
 void start_mm() {
     const u64 begin = read_tsc();
     mm_init(boot_info());
-    log(LogLevel::info, "mm", "ready after {} ticks: {} frame descriptors, {} KiB", read_tsc() - begin,
-        mem_map_count, mem_map_count / (KiB / u32{sizeof(Page)}));
+    log(LogLevel::info, "mm", "ready after {} ticks: {} frame descriptors, {} KiB", read_tsc() - begin, mem_map_count,
+        mem_map_count / (KiB / u32{sizeof(Page)}));
 }
 
 void start_lapic() {

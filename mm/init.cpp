@@ -1,17 +1,17 @@
 // Starting mm: the order is the point of this file.
 #include "mm/init.hpp"
 
-#include "mm/spaces/address_space.hpp"
 #include "mm/frames/bootmem.hpp"
-#include "mm/ground/context.hpp"
-#include "mm/spaces/highpte.hpp"
-#include "mm/windows/kmap_local.hpp"
 #include "mm/frames/page_alloc.hpp"
-#include "mm/tables/pagetable.hpp"
-#include "mm/windows/pkmap.hpp"
-#include "mm/ground/remote.hpp"
 #include "mm/frames/slab.hpp"
+#include "mm/ground/context.hpp"
+#include "mm/ground/remote.hpp"
+#include "mm/spaces/address_space.hpp"
+#include "mm/spaces/highpte.hpp"
 #include "mm/tables/flush_clock.hpp"
+#include "mm/tables/pagetable.hpp"
+#include "mm/windows/kmap_local.hpp"
+#include "mm/windows/pkmap.hpp"
 #include "mm/windows/vmap.hpp"
 
 #include <algorithm>
@@ -29,8 +29,7 @@ void log_map(const BootInfo& info) {
         log(LogLevel::info, "mm", "firmware [{:012x}-{:012x}) type {}", range.base, range.base + range.length,
             range.type);
     for (const ReservedRange& range : info.reserved)
-        log(LogLevel::info, "mm", "in use   [{:012x}-{:012x}) {}", range.begin.value(), range.end.value(),
-            range.what);
+        log(LogLevel::info, "mm", "in use   [{:012x}-{:012x}) {}", range.begin.value(), range.end.value(), range.what);
 
     const auto count = [](u64 n, const char* what) {
         if (n != 0) log(LogLevel::notice, "mm", "map: {} {}", n, what);
@@ -90,9 +89,10 @@ void understand_memory(const BootInfo& info) {
         refuse("not enough memory: {} KiB usable below {} MiB, {} KiB needed (qemu: -m 16M or more)", low * 4,
                layout::boundaries.lowmem_bytes / MiB, kMinLowFrames * 4);
     if (info.stored_end > layout::lowmem_end().phys())
-        refuse("what the boot loader passed had to be stored at {}, above the {} MiB of low memory: the memory below is "
-               "in use or in pieces. Leave out highmem= and vmalloc=, or load fewer modules",
-               info.stored_end, layout::boundaries.lowmem_bytes / MiB);
+        refuse(
+            "what the boot loader passed had to be stored at {}, above the {} MiB of low memory: the memory below is "
+            "in use or in pieces. Leave out highmem= and vmalloc=, or load fewer modules",
+            info.stored_end, layout::boundaries.lowmem_bytes / MiB);
 }
 
 } // namespace
@@ -155,8 +155,7 @@ void mm_init_cpu(CpuId cpu) {
 const PhysMap& physmap() { return map; }
 
 MemInfo meminfo() {
-    const ZoneInfo dma = zone_info(ZoneId::dma), normal = zone_info(ZoneId::normal),
-                   high = zone_info(ZoneId::high);
+    const ZoneInfo dma = zone_info(ZoneId::dma), normal = zone_info(ZoneId::normal), high = zone_info(ZoneId::high);
     constexpr u32 kKiBPerFrame = kPageSize / KiB;
     MemInfo info{};
     info.low_total = (dma.managed + normal.managed) * kKiBPerFrame;

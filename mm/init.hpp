@@ -1,14 +1,14 @@
 // Starting mm, and its sums.
 #pragma once
 
-#include "mm/ground/boot_info.hpp"
 #include "mm/frames/physmap.hpp"
+#include "mm/ground/boot_info.hpp"
 
 namespace loft {
 
 // Boot, once, one CPU, interrupts off; the fixmap works already (pagetable_early). Reads the firmware's map,
-// decides the layout, builds and loads the kernel's page tables, starts zones, object cache, pkmap, vmap and address spaces.
-// Refuses to start when the machine or its map does not allow it. All calls of mm work when it returns.
+// decides the layout, builds and loads the kernel's page tables, starts zones, object cache, pkmap, vmap and address
+// spaces. Refuses to start when the machine or its map does not allow it. All calls of mm work when it returns.
 void mm_init(const BootInfo& info);
 
 // What mm keeps for each CPU, in its first state. mm_init does it for the CPUs that are online; a CPU that

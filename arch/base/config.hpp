@@ -6,10 +6,9 @@
 
 #include <cstdint>
 
-#if !defined(LOFT_HIGHMEM) || !defined(LOFT_HIGHPTE) || !defined(LOFT_SMP) || !defined(LOFT_PREEMPT) ||      \
+#if !defined(LOFT_HIGHMEM) || !defined(LOFT_HIGHPTE) || !defined(LOFT_SMP) || !defined(LOFT_PREEMPT) ||                \
     !defined(LOFT_DEBUG)
-#error                                                                                                       \
-    "build through the Makefile: LOFT_HIGHMEM, LOFT_HIGHPTE, LOFT_SMP, LOFT_PREEMPT and LOFT_DEBUG are needed"
+#error "build through the Makefile: LOFT_HIGHMEM, LOFT_HIGHPTE, LOFT_SMP, LOFT_PREEMPT and LOFT_DEBUG are needed"
 #endif
 
 namespace loft::config {
@@ -25,8 +24,7 @@ inline constexpr bool kSmp = LOFT_SMP != 0;
 inline constexpr bool kPreempt = LOFT_PREEMPT != 0;
 inline constexpr bool kDebug = LOFT_DEBUG != 0;
 
-static_assert(kHighMem || !kHighPte,
-              "HIGHPTE=1 puts page tables into high memory: it needs HIGHMEM=4g or 64g");
+static_assert(kHighMem || !kHighPte, "HIGHPTE=1 puts page tables into high memory: it needs HIGHMEM=4g or 64g");
 
 inline constexpr std::uint32_t kMaxCpus = kSmp ? 32 : 1;
 

@@ -52,8 +52,7 @@ struct Arg {
     template <std::signed_integral T>
     constexpr Arg(T v) : kind{Kind::signed_int}, number{static_cast<u64>(static_cast<std::int64_t>(v))} {}
     constexpr Arg(std::string_view v) : kind{Kind::text}, text{v} {}
-    constexpr Arg(const char* v)
-        : kind{Kind::text}, text{v ? std::string_view{v} : std::string_view{"(null)"}} {}
+    constexpr Arg(const char* v) : kind{Kind::text}, text{v ? std::string_view{v} : std::string_view{"(null)"}} {}
     Arg(const void* v) : kind{Kind::pointer}, number{reinterpret_cast<std::uintptr_t>(v)} {}
     constexpr Arg(VirtAddr v) : kind{Kind::pointer}, number{v.value()} {}
     constexpr Arg(UserAddr v) : kind{Kind::pointer}, number{v.value()} {}

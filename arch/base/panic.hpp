@@ -46,13 +46,12 @@ template <typename... Args>
 } // namespace loft
 
 // Checked in every build: a violated invariant of the kernel itself.
-#define LOFT_ASSERT(condition)                                                                               \
-    (__builtin_expect(static_cast<bool>(condition), true)                                                    \
-         ? static_cast<void>(0)                                                                              \
-         : ::loft::assertion_failed(#condition, __FILE__, __LINE__))
+#define LOFT_ASSERT(condition)                                                                                         \
+    (__builtin_expect(static_cast<bool>(condition), true) ? static_cast<void>(0)                                       \
+                                                          : ::loft::assertion_failed(#condition, __FILE__, __LINE__))
 
 // Checked with DEBUG=1 only; compiled, and thus kept valid, always.
-#define LOFT_DEBUG_ASSERT(condition)                                                                         \
-    do {                                                                                                     \
-        if constexpr (::loft::config::kDebug) LOFT_ASSERT(condition);                                        \
+#define LOFT_DEBUG_ASSERT(condition)                                                                                   \
+    do {                                                                                                               \
+        if constexpr (::loft::config::kDebug) LOFT_ASSERT(condition);                                                  \
     } while (false)

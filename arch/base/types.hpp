@@ -82,8 +82,8 @@ class VirtAddr {
     u32 value_ = 0;
 };
 
-// An address that a program gave. It is a number until the user copies (mm/spaces/user_copy.hpp) have looked at it, so it does not
-// turn into a VirtAddr by itself: whoever does that by hand has to say value(), and can be asked why.
+// An address that a program gave. It is a number until the user copies (mm/spaces/user_copy.hpp) have looked at it, so
+// it does not turn into a VirtAddr by itself: whoever does that by hand has to say value(), and can be asked why.
 class UserAddr {
   public:
     constexpr UserAddr() = default;
@@ -123,9 +123,7 @@ class ThreadId {
 };
 
 constexpr u32 pages_for(u32 bytes) { return (bytes >> kPageShift) + ((bytes & ~kPageMask) != 0); }
-template <std::unsigned_integral T> constexpr T round_up(T value, T to) {
-    return (value + (to - 1)) & ~(to - 1);
-}
+template <std::unsigned_integral T> constexpr T round_up(T value, T to) { return (value + (to - 1)) & ~(to - 1); }
 template <std::unsigned_integral T> constexpr T round_down(T value, T to) { return value & ~(to - 1); }
 
 } // namespace loft

@@ -63,8 +63,7 @@ constexpr Option kOptions[] = {
     {"exit", kNone, "", [](std::string_view) { return values.exit = true; }},
     {"seed", kNeeded, "a number", [](std::string_view v) { return set_number(values.seed, v, 0, ~u64{0}); }},
     {"order", kNeeded, "reverse, or a number as the seed of a random one", set_order},
-    {"soak", kNeeded, "a number of seconds",
-     [](std::string_view v) { return set_number(values.soak, v, 0, kMost32); }},
+    {"soak", kNeeded, "a number of seconds", [](std::string_view v) { return set_number(values.soak, v, 0, kMost32); }},
     {"maxcpus", kNeeded, "a number from 1",
      [](std::string_view v) { return set_number(values.maxcpus, v, 1, kMost32); }},
     {"highmem", kNeeded, "a size such as 512M",
@@ -101,8 +100,7 @@ void apply(std::string_view word) {
         } else if (option.value == kNone && has_value) {
             log(LogLevel::warn, "cmdline", "{} takes no value; {} is ignored", name, word);
         } else if (!option.set(value)) {
-            log(LogLevel::warn, "cmdline", "{} is malformed ({} is {}); the default is used", word, name,
-                option.form);
+            log(LogLevel::warn, "cmdline", "{} is malformed ({} is {}); the default is used", word, name, option.form);
         } else {
             return;
         }

@@ -34,8 +34,8 @@ struct Options {
     std::string_view bench;              // bench[=GLOB,...]: measure these (kernel/proof/bench.hpp); empty: nothing
 };
 
-// Parses `text` into options() and warns about what it does not understand. It has printable characters and blanks only,
-// and stays where it is (multiboot_command_line). Once, at boot.
+// Parses `text` into options() and warns about what it does not understand. It has printable characters and blanks
+// only, and stays where it is (multiboot_command_line). Once, at boot.
 void parse_command_line(std::string_view text);
 
 // Any context; the defaults before parse_command_line.

@@ -6,10 +6,10 @@
 
 namespace loft {
 
-// In order of address; things of one name that touch the same or neighbouring pages are one range. There is no allocator
-// yet, and no limit to what firmware and loaders leave behind: when the list is full, the two neighbours with the
-// smallest gap between them become one range. So memory may be kept that nothing is in, but whatever was added stays
-// covered.
+// In order of address; things of one name that touch the same or neighbouring pages are one range. There is no
+// allocator yet, and no limit to what firmware and loaders leave behind: when the list is full, the two neighbours with
+// the smallest gap between them become one range. So memory may be kept that nothing is in, but whatever was added
+// stays covered.
 class InUse {
   public:
     static constexpr u32 kRoom = 64;

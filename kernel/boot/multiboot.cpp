@@ -28,8 +28,7 @@ constexpr u32 kMaxModules = 4096;
 constexpr u32 kMaxMapBytes = 64 * KiB;
 constexpr u32 kMaxPieceBytes = 256 * MiB; // a framebuffer of 8192 x 8192 pixels
 
-constexpr u32 kMinEntry =
-    sizeof(multiboot_memory_map_t) - sizeof(multiboot_uint32_t); // `size` does not count itself
+constexpr u32 kMinEntry = sizeof(multiboot_memory_map_t) - sizeof(multiboot_uint32_t); // `size` does not count itself
 
 // Video memory and ROMs, on every PC, whatever the firmware calls them (IBM PC/AT Technical Reference, "Memory map").
 constexpr u64 kIsaHoleBegin = 640 * KiB, kIsaHoleEnd = MiB;
@@ -112,10 +111,9 @@ class Loader {
 
 Loader::Loader(u32 magic, u32 info_at) {
     if (magic != MULTIBOOT_BOOTLOADER_MAGIC)
-        refuse(
-            "multiboot: the magic number is {:08x}, not {:08x}: loft must be started by a multiboot loader "
-            "(GRUB's \"multiboot\", QEMU's -kernel)",
-            magic, u32{MULTIBOOT_BOOTLOADER_MAGIC});
+        refuse("multiboot: the magic number is {:08x}, not {:08x}: loft must be started by a multiboot loader "
+               "(GRUB's \"multiboot\", QEMU's -kernel)",
+               magic, u32{MULTIBOOT_BOOTLOADER_MAGIC});
     // A loader need not provide more than what its flags announce, nor loft look at it.
     u32 bytes = offsetof(multiboot_info_t, drives_length);
     if (info_at == 0 || !read_below_4g(info_at, &info_, bytes))
@@ -204,9 +202,9 @@ void note_other_pieces(const multiboot_info_t& info) {
             note_piece(info.config_table, length + sizeof length, "configuration table");
     }
     if (info.flags & MULTIBOOT_INFO_BOOT_LOADER_NAME)
-        note_piece(info.boot_loader_name, find_text(info.boot_loader_name, kMaxModuleCommand).size + 1, "loader's name");
-    if (info.flags & MULTIBOOT_INFO_APM_TABLE)
-        note_piece(info.apm_table, sizeof(multiboot_apm_info), "APM table");
+        note_piece(info.boot_loader_name, find_text(info.boot_loader_name, kMaxModuleCommand).size + 1,
+                   "loader's name");
+    if (info.flags & MULTIBOOT_INFO_APM_TABLE) note_piece(info.apm_table, sizeof(multiboot_apm_info), "APM table");
     if (info.flags & MULTIBOOT_INFO_VBE_INFO) {
         note_piece(info.vbe_control_info, 512, "VBE information"); // VBE 3.0, functions 00h and 01h
         note_piece(info.vbe_mode_info, 256, "VBE mode");
@@ -214,8 +212,8 @@ void note_other_pieces(const multiboot_info_t& info) {
     if (info.flags & MULTIBOOT_INFO_FRAMEBUFFER_INFO) {
         note_piece(info.framebuffer_addr, u64{info.framebuffer_pitch} * info.framebuffer_height, "framebuffer");
         if (info.framebuffer_type == MULTIBOOT_FRAMEBUFFER_TYPE_INDEXED)
-            note_piece(info.framebuffer_palette_addr,
-                       info.framebuffer_palette_num_colors * sizeof(multiboot_color), "palette");
+            note_piece(info.framebuffer_palette_addr, info.framebuffer_palette_num_colors * sizeof(multiboot_color),
+                       "palette");
     }
 }
 
@@ -234,8 +232,8 @@ void note_modules(const Loader& loader, Amount& amount) {
         const Text text = module_text(module);
         if (module.cmdline != 0) {
             if (!text.whole)
-                log(LogLevel::warn, "multiboot", "the line of module {} has no end within {} bytes; the rest is ignored",
-                    index, text.size);
+                log(LogLevel::warn, "multiboot",
+                    "the line of module {} has no end within {} bytes; the rest is ignored", index, text.size);
             note(module.cmdline, text.size + 1, "module command line");
         }
         note(module.mod_start, module.mod_end - module.mod_start, "module");
@@ -379,9 +377,8 @@ void read_multiboot(const PhysicalMemory& reach, u32 magic, u32 info_at, PhysAdd
     note(loader.info().mmap_addr, loader.info().mmap_length, "memory map");
     note_modules(loader, amount);
     note_other_pieces(loader.info());
-    find_firmware_tables(memory.read, [](PhysAddr begin, u32 bytes, const char* what) {
-        note(begin.value(), bytes, what);
-    });
+    find_firmware_tables(memory.read,
+                         [](PhysAddr begin, u32 bytes, const char* what) { note(begin.value(), bytes, what); });
 
     const u32 bytes = round_up(bytes_for(amount), kPageSize);
     u64 begin = find_room(loader, kLowest, kHighest, bytes);

@@ -13,7 +13,8 @@
 
 namespace loft {
 
-// How physical memory is reached before mm: by copying it out (below 4 GiB), and in place (what the direct map will show).
+// How physical memory is reached before mm: by copying it out (below 4 GiB), and in place (what the direct map will
+// show).
 struct PhysicalMemory {
     PhysicalReader read;
     void* (*at)(PhysAddr from, u32 bytes);
@@ -21,8 +22,8 @@ struct PhysicalMemory {
 
 // Reads the information at physical `info`, and finds what the firmware left in memory. [image_begin, image_end) is the
 // kernel itself. Refuses to start when the magic is not a multiboot loader's or the memory map cannot be used; whatever
-// else is wrong is named in a warning and left out. Boot, once, as soon as fixmap works (pagetable_early). Cost: of a map
-// of n entries, some n reads for each place that the copies do not fit at.
+// else is wrong is named in a warning and left out. Boot, once, as soon as fixmap works (pagetable_early). Cost: of a
+// map of n entries, some n reads for each place that the copies do not fit at.
 void read_multiboot(const PhysicalMemory& memory, u32 magic, u32 info, PhysAddr image_begin, PhysAddr image_end);
 
 // A file that the loader put into memory.

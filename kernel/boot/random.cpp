@@ -1,4 +1,5 @@
-// splitmix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", OOPSLA 2014) over a counter and the time.
+// splitmix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", OOPSLA 2014) over a counter and the
+// time.
 #include "kernel/boot/random.hpp"
 
 #include "arch/i386/isa/control.hpp"

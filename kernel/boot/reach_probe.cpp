@@ -10,8 +10,8 @@
 namespace loft {
 namespace {
 
-// The page is read-only: the walk ends in a fault in any case, nothing is read or written behind it, and the error code says
-// which fault came first. A reserved bit is noticed before any right (SDM vol. 3, 4.7: P, W/R and RSVD).
+// The page is read-only: the walk ends in a fault in any case, nothing is read or written behind it, and the error code
+// says which fault came first. A reserved bit is noticed before any right (SDM vol. 3, 4.7: P, W/R and RSVD).
 bool is_taken(u32 bit) {
     const Pfn frame{1u << (bit - kPageShift)};
     const VirtAddr page = fixmap_set(layout::Fix::boot_first, frame, kernel_prot.rodata);

@@ -6,13 +6,13 @@
 #include "kernel/report/log.hpp"
 #include "kernel/report/nmi.hpp"
 #include "kernel/threads/scheduler.hpp"
-#include "mm/init.hpp"
-#include "mm/windows/kmap_local.hpp"
-#include "mm/ground/layout.hpp"
 #include "mm/frames/page_alloc.hpp"
-#include "mm/windows/pkmap.hpp"
+#include "mm/ground/layout.hpp"
 #include "mm/ground/remote.hpp"
+#include "mm/init.hpp"
 #include "mm/tables/tlb_batch.hpp"
+#include "mm/windows/kmap_local.hpp"
+#include "mm/windows/pkmap.hpp"
 #include "mm/windows/vmap.hpp"
 
 namespace loft {
@@ -37,16 +37,15 @@ void report_cpu() {
         cpu.phys_bits_known ? "" : ", if it is as usual");
     const hal::CpuFeatures used = hal::cpu_features();
     log(LogLevel::info, "cpu", "paging: {}, lowmem in {} pages, {}, {}",
-        config::kPae ? "PAE, 64-bit entries" : "two levels, 32-bit entries",
-        used.large_pages ? "large" : "4 KiB", used.global ? "global kernel pages" : "no global pages",
-        used.no_execute ? "NX" : "no NX");
+        config::kPae ? "PAE, 64-bit entries" : "two levels, 32-bit entries", used.large_pages ? "large" : "4 KiB",
+        used.global ? "global kernel pages" : "no global pages", used.no_execute ? "NX" : "no NX");
 }
 
 void report_address_map() {
     for (const layout::Region& region : layout::regions()) {
         const Size size = exact_size(u64{region.last} - region.begin + 1);
-        log(LogLevel::info, "map", "{:08x}-{:08x} {:5} {} {}", region.begin, region.last, size.number,
-            size.unit, region.name);
+        log(LogLevel::info, "map", "{:08x}-{:08x} {:5} {} {}", region.begin, region.last, size.number, size.unit,
+            region.name);
     }
 }
 
@@ -56,8 +55,9 @@ void report_meminfo() {
         const char* name;
         u32 kib;
     } lines[] = {
-        {"MemTotal", info.mem_total},     {"MemFree", info.mem_free},     {"LowTotal", info.low_total},
-        {"LowFree", info.low_free},       {"HighTotal", info.high_total}, {"HighFree", info.high_free},
+        {"MemTotal", info.mem_total},     {"MemFree", info.mem_free},
+        {"LowTotal", info.low_total},     {"LowFree", info.low_free},
+        {"HighTotal", info.high_total},   {"HighFree", info.high_free},
         {"PageTables", info.page_tables}, {"PageTablesHigh", info.page_tables_high},
         {"Bounce", info.bounce},
     };
@@ -72,18 +72,17 @@ void report_counters() {
             zone_name(static_cast<ZoneId>(i)), zone.present, zone.managed, zone.free, zone.reserve);
     }
     const AllocStats alloc = alloc_stats();
-    log(LogLevel::info, "mm", "pages: {} refills, {} drains, {} fallbacks, {} failures", alloc.refills,
-        alloc.drains, alloc.fallbacks, alloc.failures);
+    log(LogLevel::info, "mm", "pages: {} refills, {} drains, {} fallbacks, {} failures", alloc.refills, alloc.drains,
+        alloc.fallbacks, alloc.failures);
     const PkmapStats pool = pkmap_stats();
     const PkmapUse use = pkmap_use();
     log(LogLevel::info, "mm",
         "pkmap: {} slots free, {} idle, {} used; {} maps, {} wraps, {} flushes, {} reclaimed ({} "
         "never touched), {} waits",
-        use.free, use.idle, use.used, pool.maps, pool.wraps, pool.flushes, pool.reclaimed, pool.unused,
-        pool.waits);
+        use.free, use.idle, use.used, pool.maps, pool.wraps, pool.flushes, pool.reclaimed, pool.unused, pool.waits);
     const VmapStats vmap = vmap_stats();
-    log(LogLevel::info, "mm", "vmap: {} areas, {} pages, {} lazy pages, {} flushes, {} rounds", vmap.areas,
-        vmap.pages, vmap.lazy_pages, vmap.flushes, vmap.rounds);
+    log(LogLevel::info, "mm", "vmap: {} areas, {} pages, {} lazy pages, {} flushes, {} rounds", vmap.areas, vmap.pages,
+        vmap.lazy_pages, vmap.flushes, vmap.rounds);
     const TlbStats tlb = tlb_stats_sum();
     log(LogLevel::info, "mm",
         "tlb: {} invlpg, {} CR3 loads, {} full flushes, {} batches, {} rounds, {} remote requests; not "
@@ -92,8 +91,7 @@ void report_counters() {
         tlb.invlpg, tlb.non_global, tlb.full, tlb.requests, tlb.rounds, tlb.remote, tlb.skipped_idle,
         tlb.skipped_clean);
     const MigrateGuard here;
-    log(LogLevel::info, "mm", "kmap_local: {} misses, depth {}", local_maps.load<&LocalMaps::misses>(),
-        local_depth());
+    log(LogLevel::info, "mm", "kmap_local: {} misses, depth {}", local_maps.load<&LocalMaps::misses>(), local_depth());
 }
 
 void report_cpus() {
@@ -106,7 +104,8 @@ void report_cpus() {
             "remote: {} calls, {} interrupts, {} answers",
             cpu, s.ticks, s.switches, s.preemptions, s.pulled, s.wakes, s.kicks, s.kicked, s.idles, r.calls,
             r.interrupts, r.answers);
-        if (const u32 nmis = nmi_count(cpu)) log(LogLevel::info, "cpu", "CPU {}: {} NMIs that nobody expects", cpu, nmis);
+        if (const u32 nmis = nmi_count(cpu))
+            log(LogLevel::info, "cpu", "CPU {}: {} NMIs that nobody expects", cpu, nmis);
     });
 }
 
@@ -114,8 +113,8 @@ void report_threads() {
     for_each_thread(
         [](const Thread& thread, void*) {
             log(LogLevel::info, "thread", "{:5} {:-12} {:-7} CPU {:2}, {} switches, {} migrations",
-                thread.id.load() & kMaxThreads, thread.name_view(), thread_state_name(thread.state),
-                thread.cpu, thread.switches, thread.migrations);
+                thread.id.load() & kMaxThreads, thread.name_view(), thread_state_name(thread.state), thread.cpu,
+                thread.switches, thread.migrations);
         },
         nullptr);
 }

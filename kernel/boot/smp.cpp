@@ -3,20 +3,20 @@
 
 #include "arch/base/panic.hpp"
 #include "arch/i386/cpu/image.hpp"
+#include "arch/i386/cpu/percpu.hpp"
+#include "arch/i386/firmware/find.hpp"
 #include "arch/i386/irq/ioapic.hpp"
 #include "arch/i386/irq/irq.hpp"
 #include "arch/i386/irq/lapic.hpp"
-#include "arch/i386/cpu/percpu.hpp"
 #include "arch/i386/irq/smp.hpp"
-#include "arch/i386/firmware/find.hpp"
 #include "arch/i386/irq/traps.hpp"
 #include "kernel/boot/cmdline.hpp"
 #include "kernel/boot/multiboot.hpp"
 #include "kernel/boot/physical.hpp"
 #include "kernel/threads/scheduler.hpp"
-#include "mm/windows/fixmap.hpp"
-#include "mm/init.hpp"
 #include "mm/frames/page_alloc.hpp"
+#include "mm/init.hpp"
+#include "mm/windows/fixmap.hpp"
 
 #include <algorithm>
 #include <array>
@@ -27,9 +27,7 @@ namespace {
 
 constinit CpuTopology topology; // start_cpu goes on using it
 
-bool overlaps(PhysAddr page, u64 begin, u64 end) {
-    return begin < page.value() + kPageSize && end > page.value();
-}
+bool overlaps(PhysAddr page, u64 begin, u64 end) { return begin < page.value() + kPageSize && end > page.value(); }
 
 // What a CPU needs before its first instruction. False: there is no memory for it.
 bool prepare(CpuId cpu, CpuBirth& birth) {
@@ -83,7 +81,8 @@ namespace {
 bool is_memory(PhysAddr begin, u64 bytes) {
     for (const FirmwareRange& range : multiboot_memory_map()) {
         const u64 end = range.base + range.length < range.base ? ~u64{0} : range.base + range.length;
-        if (range.type == FirmwareRange::kUsable && range.base < begin.value() + bytes && begin.value() < end) return true;
+        if (range.type == FirmwareRange::kUsable && range.base < begin.value() + bytes && begin.value() < end)
+            return true;
     }
     return false;
 }
@@ -141,8 +140,8 @@ void mask_io_apic(PhysAddr address) {
 void read_topology() {
     if (!lapic_ready()) return;
     topology = find_topology(read_physical, lapic_id());
-    log(LogLevel::info, "smp", "{} CPUs and {} I/O APICs by {}", topology.lapic_ids.size(),
-        topology.io_apics_listed, topology.source);
+    log(LogLevel::info, "smp", "{} CPUs and {} I/O APICs by {}", topology.lapic_ids.size(), topology.io_apics_listed,
+        topology.source);
     const auto count = [](u32 n, const char* what) {
         if (n != 0) log(LogLevel::notice, "smp", "{} {}", n, what);
     };

@@ -12,12 +12,12 @@ namespace loft {
 // allocator. 0 if there is none: then the other CPUs stay off. Pure.
 PhysAddr choose_trampoline(std::span<const FirmwareRange> firmware, std::span<const ReservedRange> reserved);
 
-// Reads the firmware's tables, and moves the ISA interrupts to the I/O APIC if there is one. After lapic_init, interrupts
-// off, none of them unmasked. Boot CPU, once.
+// Reads the firmware's tables, and moves the ISA interrupts to the I/O APIC if there is one. After lapic_init,
+// interrupts off, none of them unmasked. Boot CPU, once.
 void read_topology();
 
-// Starts every CPU that the firmware names and `maxcpus=` allows. One that does not come up is reported and left out. Boot
-// CPU, thread "main", interrupts on; once.
+// Starts every CPU that the firmware names and `maxcpus=` allows. One that does not come up is reported and left out.
+// Boot CPU, thread "main", interrupts on; once.
 void start_other_cpus(PhysAddr trampoline);
 
 } // namespace loft

@@ -3,12 +3,12 @@
 
 #include "arch/i386/cpu/probe.hpp"
 #include "kernel/boot/cmdline.hpp"
-#include "mm/ground/context.hpp"
-#include "mm/windows/highmem.hpp"
-#include "mm/spaces/highpte.hpp"
-#include "mm/init.hpp"
 #include "mm/frames/page_alloc.hpp"
+#include "mm/ground/context.hpp"
+#include "mm/init.hpp"
+#include "mm/spaces/highpte.hpp"
 #include "mm/tables/pagetable.hpp"
+#include "mm/windows/highmem.hpp"
 
 #include <algorithm>
 #include <initializer_list>
@@ -31,8 +31,7 @@ bool is_found(Page* table, Page* directory, VirtAddr root) {
     const VirtAddr directory_at = direct_addr(page_to_pfn(directory));
     hal::store<u32>(directory_at + (kPageSize - 4), kMark);
     put_entry(directory_at, 0, Pte{page_to_pfn(table), used});
-    put_entry(root, paging::pdpte_index(kSeenAt),
-              Pte{page_to_pfn(directory), pte::present}); // no other bit: table 4-8
+    put_entry(root, paging::pdpte_index(kSeenAt), Pte{page_to_pfn(directory), pte::present}); // no other bit: table 4-8
     // The kernel's own part, so that this code goes on.
     const u32 last = paging::kRootEntries - 1;
     const VirtAddr kernel = direct_addr(kernel_root().pfn()) + kernel_root().page_offset();

@@ -51,8 +51,8 @@ constexpr Errno errno_of(Error error) {
     return Errno::inval;
 }
 
-// The value of a system call: not negative, or why it failed. The addresses that mmap and brk return are values as well, and
-// lie below the last page.
+// The value of a system call: not negative, or why it failed. The addresses that mmap and brk return are values as
+// well, and lie below the last page.
 class [[nodiscard]] SysResult {
   public:
     constexpr SysResult(Errno error) : value_{-static_cast<int>(error)} {}

@@ -18,8 +18,7 @@ class ConsoleFile final : public File {
         u32 done = 0;
         while (from.left() != 0 && !must_stop()) {
             const u32 step = std::min<u32>(from.left(), text.size());
-            if (!from.copy_to(text.data(), step))
-                return done != 0 ? SysResult{done} : SysResult{Errno::fault};
+            if (!from.copy_to(text.data(), step)) return done != 0 ? SysResult{done} : SysResult{Errno::fault};
             write_output({text.data(), step});
             done += step;
         }

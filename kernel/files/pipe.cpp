@@ -2,11 +2,12 @@
 //
 // The bytes go from a page of one program to a page of the pipe and on to a page of another, with nothing in between:
 // the pipe's page is reached through kmap_atomic while the program's side may fault (copy_user_to_page,
-// copy_page_to_user). A page is taken when the first byte is put into it and given back when it has been read to its end.
+// copy_page_to_user). A page is taken when the first byte is put into it and given back when it has been read to its
+// end.
 //
 // What is copied counts only when all of a step is there: a step that ends in a fault has put, or taken, nothing. So a
-// write of at most kPipeAtomic bytes, which is one step, is all or nothing, and its bytes lie together. Sources: pipe(7);
-// Linux 6.1 for how much a pipe holds, and for what a fault leaves.
+// write of at most kPipeAtomic bytes, which is one step, is all or nothing, and its bytes lie together. Sources:
+// pipe(7); Linux 6.1 for how much a pipe holds, and for what a fault leaves.
 #include "kernel/files/file.hpp"
 #include "kernel/threads/sync.hpp"
 #include "mm/frames/slab.hpp"

@@ -41,8 +41,7 @@ const char* check_header(const ProgramImage& image, Header& header) {
         if (header.ident[5] == kBigEndian) return "it is a big-endian ELF file";
         return "it is for another processor than the i386";
     }
-    if (header.type != kExecutable)
-        return "it is not an executable for fixed addresses (link it with -static -no-pie)";
+    if (header.type != kExecutable) return "it is not an executable for fixed addresses (link it with -static -no-pie)";
     if (header.program_header_bytes != sizeof(ProgramHeader)) return "its program headers have a wrong size";
     if (header.program_header_count == 0) return "it has no program headers";
     if (header.program_header_count > kMaxHeaders) return "it has too many program headers";
@@ -61,8 +60,7 @@ const char* add_segment(const ProgramImage& image, const ProgramHeader& header, 
     if (header.address < layout::kUserBegin) return "a segment lies at the null pointer";
     if (header.address >= ElfPlan::kHighestEnd || header.bytes > ElfPlan::kHighestEnd - header.address)
         return "a segment lies where programs cannot be";
-    if ((header.address ^ header.offset) & ~kPageMask)
-        return "a segment's address and offset do not suit each other";
+    if ((header.address ^ header.offset) & ~kPageMask) return "a segment's address and offset do not suit each other";
     if (plan.count == ElfPlan::kMaxSegments) return "it has too many segments";
     const ElfPlan::Segment segment{
         .begin = VirtAddr{header.address},

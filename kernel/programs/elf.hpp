@@ -41,12 +41,11 @@ struct ElfPlan {
     std::array<Segment, kMaxSegments> segments{};
     u32 count = 0;
     VirtAddr entry{};
-    VirtAddr headers{};   // where the program finds its own program headers (AT_PHDR); 0: nowhere
-    u32 header_count = 0; //
-    VirtAddr end{};       // behind everything: where brk begins
-    bool stack_exec =
-        true; // its stack may be executed: PT_GNU_STACK says so, or there is none, as in files of old
-    bool read_exec = true; // there is none: then all that it may read it may execute, too
+    VirtAddr headers{};     // where the program finds its own program headers (AT_PHDR); 0: nowhere
+    u32 header_count = 0;   //
+    VirtAddr end{};         // behind everything: where brk begins
+    bool stack_exec = true; // its stack may be executed: PT_GNU_STACK says so, or there is none, as in files of old
+    bool read_exec = true;  // there is none: then all that it may read it may execute, too
 
     // Programs get no address above: the stack lies there.
     static constexpr u32 kHighestEnd = layout::kUserEnd - 16 * MiB;

@@ -5,20 +5,20 @@
 // where it copies from or to a program (resolve_copy_fault); every other one is a bug, and the text says which.
 #include "kernel/programs/faults.hpp"
 
-#include "arch/i386/isa/control.hpp"
 #include "arch/i386/cpu/descriptors.hpp"
 #include "arch/i386/cpu/image.hpp"
 #include "arch/i386/irq/traps.hpp"
+#include "arch/i386/isa/control.hpp"
+#include "kernel/programs/process.hpp"
+#include "kernel/programs/syscalls.hpp"
 #include "kernel/report/nmi.hpp"
 #include "kernel/report/panic.hpp"
-#include "kernel/programs/process.hpp"
 #include "kernel/threads/scheduler.hpp"
-#include "kernel/programs/syscalls.hpp"
 #include "kernel/threads/thread.hpp"
 #include "mm/ground/context.hpp"
-#include "mm/windows/kmap_local.hpp"
 #include "mm/ground/layout.hpp"
 #include "mm/windows/interrupt_context.hpp"
+#include "mm/windows/kmap_local.hpp"
 #include "mm/windows/pkmap.hpp"
 #include "mm/windows/vmap.hpp"
 
@@ -27,9 +27,7 @@ namespace {
 
 constexpr u32 kNullRange = 64 * KiB; // a member of a null object lies here
 
-bool inside(VirtAddr va, const char* begin, const char* end) {
-    return va >= image_addr(begin) && va < image_addr(end);
-}
+bool inside(VirtAddr va, const char* begin, const char* end) { return va >= image_addr(begin) && va < image_addr(end); }
 
 const char* region_name(VirtAddr va) {
     if (inside(va, __text_begin, __text_end)) return "kernel text";
@@ -97,8 +95,8 @@ void explain_vmap(const Access& access) {
         access.violates("overrun past a vmap area: {} of {}, in the guard page behind the {} pages at {}",
                         access.verb(), access.address, fault.pages, fault.area);
     case VmapFault::Kind::lazy:
-        access.violates("use after vunmap: {} of {}, in the {} pages that were at {}", access.verb(),
-                        access.address, fault.pages, fault.area);
+        access.violates("use after vunmap: {} of {}, in the {} pages that were at {}", access.verb(), access.address,
+                        fault.pages, fault.area);
     case VmapFault::Kind::unused:
         access.violates("{} of {}: no vmap area is there", access.verb(), access.address);
     }
@@ -120,8 +118,7 @@ void page_fault(TrapFrame& frame) {
     if (va.value() < kNullRange) access.violates("null pointer dereference: {} of {}", access.verb(), va);
     if (va.value() < layout::kPageOffset)
         access.violates("kernel {} of user address {}, outside of the user copies", access.verb(), va);
-    if (in_stack_guard(va))
-        access.violates("{} of {}, the guard page below a kernel stack", access.verb(), va);
+    if (in_stack_guard(va)) access.violates("{} of {}, the guard page below a kernel stack", access.verb(), va);
     explain_local_window(access);
     explain_pkmap(access);
     explain_vmap(access);
@@ -154,8 +151,8 @@ void program_page_fault(TrapFrame& frame, VirtAddr va) {
         panic_at(frame, va, "broken page table: a reserved bit is set in the walk of {}", va);
     const FaultAccess wanted = wanted_by(frame.error);
     // The kernel's part of the address space is no business of the program's space.
-    const FaultResult result = va.value() < layout::kUserEnd ? current_process()->space->handle_fault(va, wanted)
-                                                             : FaultResult::bad_address;
+    const FaultResult result =
+        va.value() < layout::kUserEnd ? current_process()->space->handle_fault(va, wanted) : FaultResult::bad_address;
     if (result == FaultResult::resolved) return;
     const ProcessWatch& watch = current_process()->watch;
     if (watch.on_fault != nullptr && watch.on_fault(frame, va, watch.argument)) return;
@@ -233,8 +230,8 @@ void return_to_user(TrapFrame&) {
 }
 
 void unhandled_trap(TrapFrame& frame) {
-    panic_at(frame, std::nullopt, "unhandled {} (vector {}, error code {:x})", trap_name(frame.vector),
-             frame.vector, frame.error);
+    panic_at(frame, std::nullopt, "unhandled {} (vector {}, error code {:x})", trap_name(frame.vector), frame.vector,
+             frame.error);
 }
 
 void double_fault(const TssState& interrupted) {
@@ -242,8 +239,7 @@ void double_fault(const TssState& interrupted) {
     const VirtAddr stack{interrupted.esp};
     // The push that ran into the guard left its address in CR2; ESP is at or just above it.
     if (in_stack_guard(touched) || in_stack_guard(stack))
-        panic_in_double_fault(interrupted, touched,
-                              "kernel stack overflow: the stack ran into its guard page");
+        panic_in_double_fault(interrupted, touched, "kernel stack overflow: the stack ran into its guard page");
     panic_in_double_fault(interrupted, touched, "double fault");
 }
 

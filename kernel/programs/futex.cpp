@@ -11,10 +11,10 @@
 #include "arch/i386/irq/timer.hpp"
 #include "kernel/files/file.hpp"
 #include "kernel/threads/sleep.hpp"
-#include "mm/windows/highmem.hpp"
 #include "mm/ground/spinlock.hpp"
 #include "mm/spaces/address_space.hpp"
 #include "mm/spaces/user_copy.hpp"
+#include "mm/windows/highmem.hpp"
 
 #include <array>
 #include <optional>
@@ -39,9 +39,8 @@ struct Sleeper {
     Key key{}; // once it is in a list: under the lock of the list
     u32 bits = 0;
     ThreadId thread{};
-    hal::Atomic<List*>
-        list; // it is in this one, or has been until it was woken: changed under the locks of both
-    hal::Atomic<u32> woken; // set under the lock
+    hal::Atomic<List*> list; // it is in this one, or has been until it was woken: changed under the locks of both
+    hal::Atomic<u32> woken;  // set under the lock
 };
 
 struct List {
@@ -149,8 +148,7 @@ int wake_some(List& list, const Key& key, int most, u32 bits) {
 
 // Runs `then` under the lock if the word is what it should be. The memory may be taken away again and again by another
 // thread of the program; one that is never there when it is looked at might as well have changed.
-template <typename Guard, typename F>
-SysResult if_equal(UserAddr word, u32 value, Guard&& make_guard, F&& then) {
+template <typename Guard, typename F> SysResult if_equal(UserAddr word, u32 value, Guard&& make_guard, F&& then) {
     constexpr u32 kTries = 8;
     for (u32 i = 0; i < kTries; ++i) {
         if (fault_in_readable(word, 4) != 0) return Errno::fault;
@@ -218,8 +216,7 @@ u32 change_word(Page* page, u32 offset, const WakeOp& op) {
     const LocalMap map{page};
     auto* const word = reinterpret_cast<u32*>(map.addr().value() + offset);
     u32 old = __atomic_load_n(word, __ATOMIC_RELAXED);
-    while (
-        !__atomic_compare_exchange_n(word, &old, op.change(old), false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)) {
+    while (!__atomic_compare_exchange_n(word, &old, op.change(old), false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)) {
     }
     return old;
 }
@@ -259,8 +256,7 @@ SysResult futex_wake(UserAddr address, int most, bool shared, u32 bits) {
     return static_cast<u32>(wake_some(word.list(), word.key(), most, bits));
 }
 
-SysResult futex_requeue(UserAddr address, UserAddr to, int wake_most, int move_most, bool shared,
-                        const u32* expected) {
+SysResult futex_requeue(UserAddr address, UserAddr to, int wake_most, int move_most, bool shared, const u32* expected) {
     if (wake_most < 0 || move_most < 0) return Errno::inval;
     Word from{address, shared};
     if (!from) return from.error();
@@ -307,8 +303,7 @@ SysResult futex_wake_op(UserAddr first, UserAddr second, int most, int most_seco
         const u32 old = change_word(page, second.page_offset(), op);
         if (op.comparable()) {
             int woken = wake_some(one.list(), one.key(), most, kAnyBit);
-            if (op.passes(static_cast<int>(old)))
-                woken += wake_some(two.list(), two.key(), most_second, kAnyBit);
+            if (op.passes(static_cast<int>(old))) woken += wake_some(two.list(), two.key(), most_second, kAnyBit);
             result = static_cast<u32>(woken);
         }
     }

@@ -1,8 +1,8 @@
 // The numbers of processes and threads.
 //
-// They are counted together, and upwards, so that a number which was just given back is not the next one to be handed out: a
-// program that still knows it hits nothing. A number stands for one thing at a time: whoever waits for, or signals, a number
-// relies on that. So when the count has reached the end, it goes on with the lowest that is free.
+// They are counted together, and upwards, so that a number which was just given back is not the next one to be handed
+// out: a program that still knows it hits nothing. A number stands for one thing at a time: whoever waits for, or
+// signals, a number relies on that. So when the count has reached the end, it goes on with the lowest that is free.
 // Source: Linux's pid_max, 32768 on i386, and its RESERVED_PIDS; wait(2), "pid" is positive.
 #pragma once
 
@@ -13,7 +13,7 @@ namespace loft {
 
 class IdPool {
   public:
-    static constexpr u32 kEnd = 32768; // ids are below it, and above 0
+    static constexpr u32 kEnd = 32768;      // ids are below it, and above 0
     static constexpr u32 kFirstAgain = 300; // after the end; what was started at boot keeps its small numbers to itself
 
     // Hands out ids from `after` + 1 on.

@@ -4,9 +4,9 @@
 #include "arch/i386/cpu/features.hpp"
 #include "arch/i386/cpu/fpu.hpp"
 #include "arch/i386/irq/timer.hpp"
+#include "kernel/boot/random.hpp"
 #include "kernel/programs/elf.hpp"
 #include "kernel/programs/launch.hpp"
-#include "kernel/boot/random.hpp"
 #include "mm/spaces/user_copy.hpp"
 
 #include <array>
@@ -16,9 +16,9 @@ namespace {
 
 // Entries of the auxiliary vector (the ABI's, and those that Linux has added).
 namespace aux {
-constexpr u32 end = 0, program_headers = 3, header_bytes = 4, header_count = 5, page_size = 6, base = 7,
-              flags = 8, entry = 9, uid = 11, euid = 12, gid = 13, egid = 14, platform = 15, hwcap = 16,
-              clock_ticks = 17, secure = 23, random = 25, file_name = 31;
+constexpr u32 end = 0, program_headers = 3, header_bytes = 4, header_count = 5, page_size = 6, base = 7, flags = 8,
+              entry = 9, uid = 11, euid = 12, gid = 13, egid = 14, platform = 15, hwcap = 16, clock_ticks = 17,
+              secure = 23, random = 25, file_name = 31;
 }
 constexpr u32 kProgramHeaderBytes = 32;
 

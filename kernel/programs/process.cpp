@@ -28,7 +28,7 @@ constinit Process* newest = nullptr; // of all processes
 
 // Of processes and threads together. DEBUG kernels come to the end of the count soon.
 constinit IdPool ids{config::kDebug ? IdPool::kEnd - 200 : 0};
-constinit hal::Atomic<u32> count{0};   // processes that have not been taken
+constinit hal::Atomic<u32> count{0}; // processes that have not been taken
 constinit WaitQueue count_changed;
 
 // Orphans that have ended.
@@ -120,8 +120,7 @@ void begin_program(void* argument) {
         user_registers_load(me);
     }
     Process& process = *me.process;
-    if (process.watch.at_start != nullptr && me.tid == process.pid)
-        process.watch.at_start(process.watch.argument);
+    if (process.watch.at_start != nullptr && me.tid == process.pid) process.watch.at_start(process.watch.argument);
     TrapFrame frame = me.first;
     static_cast<void>(hal::irq_save());
     return_to_user(frame);

@@ -6,9 +6,9 @@
 // has left its stack: when a process has been taken, nothing of it is left, and every frame is back.
 #pragma once
 
-#include "kernel/programs/elf.hpp"
 #include "kernel/files/errno.hpp"
 #include "kernel/files/file.hpp"
+#include "kernel/programs/elf.hpp"
 #include "kernel/programs/launch.hpp"
 #include "kernel/threads/sync.hpp"
 #include "kernel/threads/user_thread.hpp"
@@ -20,20 +20,10 @@
 
 namespace loft {
 
-// The numbers of signals. No handler of a program ever runs: a signal ends the program, or nothing happens, as signal(7)
-// and the program's own actions (rt_sigaction) say. One that would have to run a handler, or to stop the program, cannot
-// be sent.
-enum class Signal : u8 {
-    ill = 4,
-    trap = 5,
-    abort = 6,
-    bus = 7,
-    fpe = 8,
-    kill = 9,
-    segv = 11,
-    pipe = 13,
-    child = 17
-};
+// The numbers of signals. No handler of a program ever runs: a signal ends the program, or nothing happens, as
+// signal(7) and the program's own actions (rt_sigaction) say. One that would have to run a handler, or to stop the
+// program, cannot be sent.
+enum class Signal : u8 { ill = 4, trap = 5, abort = 6, bus = 7, fpe = 8, kill = 9, segv = 11, pipe = 13, child = 17 };
 
 // What a program has said about a signal: the kernel's struct sigaction of i386.
 struct SignalAction {
@@ -164,8 +154,8 @@ WaitResult process_wait_child(int pid, WaitFor what, bool may_sleep);
 
 // --- Signals (signal(7)). A set has a bit for each signal, from bit 0 for signal 1 on.
 
-// To a thread of a process (tgkill), or of any (tkill); 0 only asks whether it exists. Errors: srch, inval, nosys: a handler would have to
-// run, or the process to stop.
+// To a thread of a process (tgkill), or of any (tkill); 0 only asks whether it exists. Errors: srch, inval, nosys: a
+// handler would have to run, or the process to stop.
 SysResult signal_thread(std::optional<u32> pid, u32 tid, u32 signal);
 // To the thread that calls, by the kernel: nothing happens if there is a handler.
 void signal_self(Signal signal);

@@ -55,8 +55,7 @@ void programs_init() {
     for (const BootModule& module : multiboot_modules()) {
         Program program;
         if (const char* problem = examine(module, program))
-            log(LogLevel::warn, "user", "module \"{}\" is no program and is left out: {}", module.command,
-                problem);
+            log(LogLevel::warn, "user", "module \"{}\" is no program and is left out: {}", module.command, problem);
         else if (!programs.add(program))
             log(LogLevel::warn, "user", "module \"{}\" is left out: more than {} programs", module.command,
                 kMaxPrograms);

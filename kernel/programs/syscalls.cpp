@@ -3,10 +3,10 @@
 
 #include "arch/base/panic.hpp"
 #include "arch/i386/irq/timer.hpp"
-#include "kernel/threads/clock.hpp"
+#include "kernel/boot/random.hpp"
 #include "kernel/programs/futex.hpp"
 #include "kernel/programs/process.hpp"
-#include "kernel/boot/random.hpp"
+#include "kernel/threads/clock.hpp"
 #include "kernel/threads/scheduler.hpp"
 #include "kernel/threads/sleep.hpp"
 #include "mm/spaces/user_copy.hpp"
@@ -58,10 +58,10 @@ constexpr u32 kSigChild = static_cast<u32>(Signal::child);
 SysResult sys_fork(Call& call) { return process_fork(call.frame, {.exit_signal = kSigChild}); }
 
 SysResult sys_clone(Call& call) {
-    constexpr u32 kSignal = 0xff, kVm = 0x100, kFs = 0x200, kFiles = 0x400, kSighand = 0x800,
-                  kPtrace = 0x2000, kThread = 0x1'0000, kSysvsem = 0x4'0000, kSetTls = 0x8'0000,
-                  kParentSetTid = 0x10'0000, kChildClearTid = 0x20'0000, kDetached = 0x40'0000,
-                  kUntraced = 0x80'0000, kChildSetTid = 0x100'0000, kIo = 0x8000'0000;
+    constexpr u32 kSignal = 0xff, kVm = 0x100, kFs = 0x200, kFiles = 0x400, kSighand = 0x800, kPtrace = 0x2000,
+                  kThread = 0x1'0000, kSysvsem = 0x4'0000, kSetTls = 0x8'0000, kParentSetTid = 0x10'0000,
+                  kChildClearTid = 0x20'0000, kDetached = 0x40'0000, kUntraced = 0x80'0000, kChildSetTid = 0x100'0000,
+                  kIo = 0x8000'0000;
     // What these would share, or trace, no program has here: they ask for nothing.
     constexpr u32 kNothing = kPtrace | kSysvsem | kDetached | kUntraced | kIo;
     constexpr u32 kOptions = kNothing | kSetTls | kParentSetTid | kChildClearTid | kChildSetTid | kSignal;
@@ -86,9 +86,7 @@ SysResult wait_child(Call& call, UserAddr usage) {
     if (options & ~(kNoHang | kUntraced | kContinued | kNoThread | kAll | kClone)) return Errno::inval;
     const int pid = static_cast<int>(call.a());
     if (call.a() == 0x8000'0000) return Errno::srch; // it has no opposite
-    const WaitFor what = options & kAll     ? WaitFor::all
-                         : options & kClone ? WaitFor::clones
-                                            : WaitFor::children;
+    const WaitFor what = options & kAll ? WaitFor::all : options & kClone ? WaitFor::clones : WaitFor::children;
     // All are of one group.
     const WaitResult result = process_wait_child(pid == 0 ? -1 : pid, what, !(options & kNoHang));
     if (result.pid.failed() || result.pid.value() == 0) return result.pid;
@@ -431,9 +429,8 @@ void populate(VirtAddr begin, u32 bytes, Prot prot) {
 
 // Memory of its own, or shared with those it forks; there are no files to map. The order of the checks is Linux's.
 SysResult sys_mmap2(Call& call) {
-    constexpr u32 kShared = 1, kPrivate = 2, kType = 0xf, kFixed = 0x10, kAnonymous = 0x20,
-                  kGrowsDown = 0x100, kLocked = 0x2000, kPopulate = 0x8000, kNonBlock = 0x1'0000,
-                  kHuge = 0x4'0000, kNoReplace = 0x10'0000;
+    constexpr u32 kShared = 1, kPrivate = 2, kType = 0xf, kFixed = 0x10, kAnonymous = 0x20, kGrowsDown = 0x100,
+                  kLocked = 0x2000, kPopulate = 0x8000, kNonBlock = 0x1'0000, kHuge = 0x4'0000, kNoReplace = 0x10'0000;
     const u32 flags = call.d(), where = call.a(), bytes = call.b(), type = flags & kType;
     const bool anonymous = flags & kAnonymous, fixed = flags & (kFixed | kNoReplace);
     const OpenFile file{call.process, anonymous ? FileTable::kMost : call.e()};
@@ -449,9 +446,7 @@ SysResult sys_mmap2(Call& call) {
     if ((flags & kGrowsDown) && type == kShared) return Errno::inval;
     if (flags & kHuge) return Errno::nomem;            // none are set aside, as on Linux by default
     const Prot prot = prot_of(call.process, call.c()); // other bits mean nothing, mmap(2)
-    const MapKind kind = type == kShared      ? MapKind::shared
-                         : flags & kGrowsDown ? MapKind::grows
-                                              : MapKind::anonymous;
+    const MapKind kind = type == kShared ? MapKind::shared : flags & kGrowsDown ? MapKind::grows : MapKind::anonymous;
     const Result<VirtAddr> area =
         call.process.space->map(VirtAddr{where & kPages}, length, prot, kind, fixed, !(flags & kNoReplace));
     if (!area) {
@@ -467,8 +462,7 @@ SysResult sys_munmap(Call& call) { return call.process.space->unmap(VirtAddr{cal
 
 SysResult sys_mprotect(Call& call) {
     constexpr u32 kAll = 7, kSemaphores = 8, kGrowsDown = 0x0100'0000, kGrowsUp = 0x0200'0000;
-    const u32 begin = call.a(), bytes = call.b(), grows = call.c() & (kGrowsDown | kGrowsUp),
-              prot = call.c() & ~grows;
+    const u32 begin = call.a(), bytes = call.b(), grows = call.c() & (kGrowsDown | kGrowsUp), prot = call.c() & ~grows;
     if (grows == (kGrowsDown | kGrowsUp) || (begin & ~kPages)) return Errno::inval;
     if (bytes == 0) return 0u;
     const u32 length = round_up(bytes, kPageSize);
@@ -485,8 +479,8 @@ SysResult sys_mprotect(Call& call) {
 constexpr u32 kNanosecondsPerSecond = 1'000'000'000, kNanosecondsPerMicrosecond = 1000;
 constexpr u64 kMicrosecondsPerSecond = 1'000'000;
 
-// A time as programs hand it over: struct timespec with 32 bits for each part, or with 64, of which the upper half of the
-// nanoseconds is padding.
+// A time as programs hand it over: struct timespec with 32 bits for each part, or with 64, of which the upper half of
+// the nanoseconds is padding.
 struct TimeSpec {
     u32 seconds, nanoseconds;
 };
@@ -495,7 +489,8 @@ struct TimeSpec64 {
     u32 nanoseconds, padding;
 };
 
-// Microseconds, rounded up. Errors: fault, inval; 0: it worked. A time that is too late for a number is as late as can be.
+// Microseconds, rounded up. Errors: fault, inval; 0: it worked. A time that is too late for a number is as late as can
+// be.
 SysResult microseconds_of(u64 seconds, u32 nanoseconds, u64& us) {
     if (nanoseconds >= kNanosecondsPerSecond || static_cast<long long>(seconds) < 0) return Errno::inval;
     constexpr u64 kMost = kForever / 4;
@@ -573,8 +568,7 @@ SysResult sleep_until(u64 until_us) {
     if (until_us <= now_us()) return 0u;
     const Alarm alarm{until_us};
     while (!alarm.rang()) {
-        if (must_stop())
-            return Errno::intr; // it does not come back: what is left of the time is told to nobody
+        if (must_stop()) return Errno::intr; // it does not come back: what is left of the time is told to nobody
         hal::park();
     }
     return 0u;
@@ -605,8 +599,7 @@ SysResult sys_time(Call& call) {
 
 SysResult sys_gettimeofday(Call& call) {
     const u64 us = read_clock(Clock::date);
-    const u32 time[2]{static_cast<u32>(us / kMicrosecondsPerSecond),
-                      static_cast<u32>(us % kMicrosecondsPerSecond)};
+    const u32 time[2]{static_cast<u32>(us / kMicrosecondsPerSecond), static_cast<u32>(us % kMicrosecondsPerSecond)};
     constexpr u32 kZone[2]{}; // UTC
     if (call.a() != 0 && copy_to_user(call.pointer_a(), time, sizeof time) != 0) return Errno::fault;
     if (call.b() != 0 && copy_to_user(call.pointer_b(), kZone, sizeof kZone) != 0) return Errno::fault;
@@ -620,8 +613,8 @@ SysResult sys_sched_yield(Call&) {
 
 // Priority inheritance is not there: its operations say ENOSYS.
 template <typename Spec> SysResult futex(Call& call) {
-    constexpr u32 kWait = 0, kWake = 1, kRequeue = 3, kCmpRequeue = 4, kWakeOp = 5, kWaitBits = 9,
-                  kWakeBits = 10, kPrivate = 128, kRealtime = 256;
+    constexpr u32 kWait = 0, kWake = 1, kRequeue = 3, kCmpRequeue = 4, kWakeOp = 5, kWaitBits = 9, kWakeBits = 10,
+                  kPrivate = 128, kRealtime = 256;
     const UserAddr word = call.pointer_a();
     const u32 operation = call.b() & ~(kPrivate | kRealtime);
     const bool shared = !(call.b() & kPrivate), date = call.b() & kRealtime;
@@ -678,8 +671,7 @@ SysResult sys_set_thread_area(Call& call) {
 
 SysResult sys_getrandom(Call& call) {
     constexpr u32 kNonBlock = 1, kRandom = 2, kInsecure = 4;
-    if ((call.c() & ~(kNonBlock | kRandom | kInsecure)) ||
-        (call.c() & (kRandom | kInsecure)) == (kRandom | kInsecure))
+    if ((call.c() & ~(kNonBlock | kRandom | kInsecure)) || (call.c() & (kRandom | kInsecure)) == (kRandom | kInsecure))
         return Errno::inval;
     std::array<u8, 64> bytes;
     const u32 wanted = std::min(call.b(), kMostBytes);

@@ -5,11 +5,11 @@
 #include "arch/i386/irq/timer.hpp"
 #include "kernel/report/log.hpp"
 #include "kernel/threads/scheduler.hpp"
-#include "mm/windows/pkmap.hpp"
 #include "mm/ground/remote.hpp"
 #include "mm/ground/spinlock.hpp"
 #include "mm/tables/tlb_batch.hpp"
 #include "mm/windows/kmap_local.hpp"
+#include "mm/windows/pkmap.hpp"
 
 #include <algorithm>
 #include <array>
@@ -45,7 +45,8 @@ CounterValues count() {
     return values;
 }
 
-// The counter was 0 when the power came on. "done": all that is before the benchmark, the self-tests included, if they ran.
+// The counter was 0 when the power came on. "done": all that is before the benchmark, the self-tests included, if they
+// ran.
 bool measure_boot(Meter& meter) {
     const u64 now = read_tsc();
     meter.report("boot.first_instruction", boot_tsc);
@@ -75,9 +76,8 @@ bool Meter::wanted(std::string_view name, std::string_view ending) {
     BufferSink<64> whole;
     format(whole, "{}{}", name, ending);
     if (closest_ != nullptr) closest_->offer(whole.view());
-    const bool is = any_item(selection_, [&](std::string_view item) {
-        return item == group_ || matches_glob(item, whole.view());
-    });
+    const bool is =
+        any_item(selection_, [&](std::string_view item) { return item == group_ || matches_glob(item, whole.view()); });
     any_ |= is;
     return is;
 }
@@ -88,8 +88,8 @@ void Meter::report(std::string_view name, u64 ticks) {
     if (!only_names_) print("bench {} {} ticks", name, ticks);
 }
 
-void Meter::rounds(std::string_view name, std::string_view ending, u64 (*round)(const void*),
-                   const void* op, u32 operations) {
+void Meter::rounds(std::string_view name, std::string_view ending, u64 (*round)(const void*), const void* op,
+                   u32 operations) {
     ++lines_;
     if (only_names_) return;
     std::array<u64, kRounds> took;
@@ -108,8 +108,7 @@ void Meter::rounds(std::string_view name, std::string_view ending, u64 (*round)(
     print("bench {}{} {}.{:04} ticks", name, ending, ticks.whole, ticks.ten_thousandths);
     for (std::size_t i = 0; i != before.size(); ++i) {
         const Ratio grown = ratio(after[i] - before[i], kRounds * operations);
-        print("bench {}{}.{} {}.{:04} per_op", name, ending, kCounters[i].name, grown.whole,
-              grown.ten_thousandths);
+        print("bench {}{}.{} {}.{:04} per_op", name, ending, kCounters[i].name, grown.whole, grown.ten_thousandths);
     }
 }
 

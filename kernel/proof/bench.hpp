@@ -1,14 +1,15 @@
 // Measuring what a path costs: time, and what it does to TLBs, other CPUs and locks.
 //
-// A line is the median of 21 rounds of 4096 operations (of fewer where one is the life of a process), the loop around them
-// included, divided by their number; a round before them is not counted. The unit is a tick of the TSC: under QEMU's
-// `-icount shift=0` that is one instruction, and every run says the same. No tick of the timer falls into a round, because
-// the CPU has none while a line is measured (TickPause), and the thread stays on that CPU.
+// A line is the median of 21 rounds of 4096 operations (of fewer where one is the life of a process), the loop around
+// them included, divided by their number; a round before them is not counted. The unit is a tick of the TSC: under
+// QEMU's `-icount shift=0` that is one instruction, and every run says the same. No tick of the timer falls into a
+// round, because the CPU has none while a line is measured (TickPause), and the thread stays on that CPU.
 //
 // After the line come the counters: how much each has grown in all 21 rounds, on all CPUs, divided by the operations.
 //
 // Every operation goes through the calls that users of high memory have, on pages of the high zone (of what the kernel
-// has instead, where there is none: a log line says so). A line NAME.touched is NAME with one load from what was mapped.
+// has instead, where there is none: a log line says so). A line NAME.touched is NAME with one load from what was
+// mapped.
 #pragma once
 
 #include "arch/i386/isa/control.hpp"
@@ -48,8 +49,8 @@ class Meter {
     u32 lines() const { return lines_; }                 // measured so far
     bool any() const { return any_; }                    // whether a line was wanted
 
-    // Whether any line of those that measure_all() measures is wanted; nothing is measured, so none of what the operations
-    // need has to be there.
+    // Whether any line of those that measure_all() measures is wanted; nothing is measured, so none of what the
+    // operations need has to be there.
     template <typename F> bool wants(const F& measure_all) {
         const u32 before = lines_;
         only_names_ = true;
@@ -83,8 +84,7 @@ class Meter {
     void measure_line(std::string_view name, std::string_view ending, const Op& op) {
         if (!wanted(name, ending)) return;
         const auto round = [](const void* object) {
-            const Op mine =
-                *static_cast<const Op*>(object); // what it refers to is in registers, as far as it fits
+            const Op mine = *static_cast<const Op*>(object); // what it refers to is in registers, as far as it fits
             const u64 begin = read_tsc();
             for (u32 i = 0; i < kCount; i += kAtOnce)
                 mine(i);

@@ -2,11 +2,11 @@
 //
 // The pages are where the kernel would take a user's pages from: high memory, or lowmem where a kernel knows no other.
 #include "kernel/proof/bench.hpp"
-#include "mm/spaces/address_space.hpp"
-#include "mm/windows/highmem.hpp"
 #include "mm/frames/page_alloc.hpp"
-#include "mm/tables/tlb_batch.hpp"
+#include "mm/spaces/address_space.hpp"
 #include "mm/spaces/user_tables.hpp"
+#include "mm/tables/tlb_batch.hpp"
+#include "mm/windows/highmem.hpp"
 
 namespace loft::bench {
 namespace {
@@ -39,7 +39,8 @@ template <u32 kBytes> void measure_copies(Meter& meter, std::string_view name, P
     });
 }
 
-// What a fault on new memory does, after the end of a program that had some: one page after the other goes, a clear one comes.
+// What a fault on new memory does, after the end of a program that had some: one page after the other goes, a clear one
+// comes.
 void measure_new_pages(Meter& meter, Page** pages) {
     meter.measure("cost.new_page", [=](u32 i) {
         Page*& page = pages[i];
@@ -154,8 +155,7 @@ void measure_walks(Meter& meter, const UserTables* tables) {
         const u32 begin = i / kEntries * paging::kLargeSize;
         u32 seen = 0;
         tables->each_table({begin, begin + paging::kLargeSize}, [&](hal::PteCell* pde, PageRange range) {
-            return each_entry(hal::pte_read(pde), range,
-                              [&](hal::PteCell*, Pte, VirtAddr) { return ++seen != 0; });
+            return each_entry(hal::pte_read(pde), range, [&](hal::PteCell*, Pte, VirtAddr) { return ++seen != 0; });
         });
     });
 }

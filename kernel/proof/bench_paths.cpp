@@ -1,10 +1,10 @@
-// What each path of high memory costs. A path whose result is kept has two lines: where the mapping, or the frame, is found
-// as it was left (a hit), and where it is not (a miss).
+// What each path of high memory costs. A path whose result is kept has two lines: where the mapping, or the frame, is
+// found as it was left (a hit), and where it is not (a miss).
 #include "arch/base/panic.hpp"
 #include "kernel/proof/bench.hpp"
-#include "mm/windows/highmem.hpp"
-#include "mm/spaces/highpte.hpp"
 #include "mm/frames/page_alloc.hpp"
+#include "mm/spaces/highpte.hpp"
+#include "mm/windows/highmem.hpp"
 #include "mm/windows/vmap.hpp"
 
 namespace loft::bench {
@@ -66,7 +66,7 @@ void measure_local(Meter& meter, Page* const* pages) {
 
 // A table is a page like any other, reached from the entry that leads to it.
 void measure_tables(Meter& meter, Page* const* pages) {
-    const auto pair = [](Page* table, u32 i, auto touch) __attribute__((always_inline)) {
+    const auto pair = [](Page * table, u32 i, auto touch) __attribute__((always_inline)) {
         hal::PteCell* const entry =
             pte_offset_map(Pte{page_to_pfn(table), kernel_prot.data}, VirtAddr{i << kPageShift});
         touch(entry);
@@ -77,7 +77,7 @@ void measure_tables(Meter& meter, Page* const* pages) {
 }
 
 void measure_global(Meter& meter, Page* const* pages) {
-    const auto pair = [](Page* page, auto touch) __attribute__((always_inline)) {
+    const auto pair = [](Page * page, auto touch) __attribute__((always_inline)) {
         const GlobalAddr at = kmap(page);
         touch(at);
         kunmap(page);
@@ -136,8 +136,7 @@ bool measure_paths(Meter& meter) {
 
     measure_allocator(meter, pages);
     take_all(Gfp::high, pages);
-    if (!is_highmem(pages[0]))
-        log(LogLevel::notice, "bench", "there is no high memory: the pages are of lowmem");
+    if (!is_highmem(pages[0])) log(LogLevel::notice, "bench", "there is no high memory: the pages are of lowmem");
     measure_mappings(meter, pages);
     free_all(pages);
     free_pages(table, kTableOrder);

@@ -8,8 +8,8 @@
 #include "kernel/report/panic.hpp"
 #include "kernel/threads/scheduler.hpp"
 #include "mm/ground/context.hpp"
-#include "mm/windows/kmap_local.hpp"
 #include "mm/ground/spinlock.hpp"
+#include "mm/windows/kmap_local.hpp"
 
 namespace loft {
 namespace {

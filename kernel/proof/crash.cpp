@@ -5,20 +5,20 @@
 #include "arch/i386/cpu/image.hpp"
 #include "arch/i386/irq/timer.hpp"
 #include "arch/i386/irq/traps.hpp"
+#include "kernel/boot/table_probe.hpp"
+#include "kernel/programs/process.hpp"
 #include "kernel/report/exit.hpp"
 #include "kernel/report/log.hpp"
 #include "kernel/report/names.hpp"
-#include "kernel/programs/process.hpp"
+#include "kernel/threads/lifecycle.hpp"
 #include "kernel/threads/scheduler.hpp"
 #include "kernel/threads/sync.hpp"
-#include "kernel/boot/table_probe.hpp"
-#include "kernel/threads/lifecycle.hpp"
-#include "mm/windows/highmem.hpp"
-#include "mm/spaces/highpte.hpp"
-#include "mm/init.hpp"
 #include "mm/frames/page_alloc.hpp"
-#include "mm/tables/pagetable.hpp"
+#include "mm/init.hpp"
+#include "mm/spaces/highpte.hpp"
 #include "mm/spaces/user_copy.hpp"
+#include "mm/tables/pagetable.hpp"
+#include "mm/windows/highmem.hpp"
 #include "mm/windows/page_walk.hpp"
 
 #include <array>
@@ -34,16 +34,13 @@ const char* nothing() { return nullptr; }
 // Lowmem pages have no slot that could be misused, but in a DEBUG kernel.
 const char* local_slots() {
     if (!config::kHighMem) return "a kernel with high memory";
-    return config::kDebug || meminfo().high_total != 0 ? nullptr
-                                                       : "a machine with high memory, or a DEBUG=1 kernel";
+    return config::kDebug || meminfo().high_total != 0 ? nullptr : "a machine with high memory, or a DEBUG=1 kernel";
 }
 const char* debug_slots() {
     if (!config::kDebug) return "a DEBUG=1 kernel";
     return local_slots();
 }
-const char* no_execute() {
-    return hal::cpu_features().no_execute ? nullptr : "a 64g kernel and a CPU with NX";
-}
+const char* no_execute() { return hal::cpu_features().no_execute ? nullptr : "a 64g kernel and a CPU with NX"; }
 
 Page* take_page() {
     Page* page = alloc_page(Gfp::high);
@@ -212,9 +209,8 @@ void pte_unmap_missing() {
 const char* table_slots() {
     if (!config::kHighPte) return "a HIGHPTE=1 kernel";
     if (config::kDebug) return nullptr;
-    return tables_may_be_high() && meminfo().high_free != 0
-               ? nullptr
-               : "page tables in high memory, or a DEBUG=1 kernel";
+    return tables_may_be_high() && meminfo().high_free != 0 ? nullptr
+                                                            : "page tables in high memory, or a DEBUG=1 kernel";
 }
 
 struct Misuse {

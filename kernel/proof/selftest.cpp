@@ -2,10 +2,10 @@
 #include "kernel/proof/selftest.hpp"
 
 #include "arch/base/panic.hpp"
-#include "arch/i386/isa/control.hpp"
 #include "arch/i386/irq/timer.hpp"
-#include "kernel/proof/catch.hpp"
+#include "arch/i386/isa/control.hpp"
 #include "kernel/boot/cmdline.hpp"
+#include "kernel/proof/catch.hpp"
 #include "kernel/report/log.hpp"
 #include "kernel/report/names.hpp"
 #include "mm/ground/context.hpp"
@@ -26,7 +26,8 @@ constexpr u32 kMaxTests = 1024;
 
 std::array<const Test*, kMaxTests> sorted;
 
-// In order of file and line, until arrange() has another one made: compilers and linkers emit the pointers as they like.
+// In order of file and line, until arrange() has another one made: compilers and linkers emit the pointers as they
+// like.
 std::span<const Test* const> all_tests() {
     static u32 count = 0;
     if (count == 0) {
@@ -41,7 +42,8 @@ std::span<const Test* const> all_tests() {
     return {sorted.data(), count};
 }
 
-// As `order=` has it. A suite comes where its first test is. Fisher and Yates' shuffle (Knuth, vol. 2, 3.4.2, algorithm P).
+// As `order=` has it. A suite comes where its first test is. Fisher and Yates' shuffle (Knuth, vol. 2, 3.4.2, algorithm
+// P).
 void arrange() {
     const auto first = sorted.begin(), last = first + all_tests().size();
     switch (options().order) {
@@ -96,8 +98,7 @@ bool selected(const Test& test) {
     if (selection_text == "off") return false;
     const bool has_glob = any_item(selection_text, [](std::string_view item) { return !is_mode(item); });
     if (!has_glob) return true;
-    return any_item(selection_text,
-                    [&](std::string_view item) { return !is_mode(item) && glob_names(item, test); });
+    return any_item(selection_text, [&](std::string_view item) { return !is_mode(item) && glob_names(item, test); });
 }
 
 bool same_suite(const Test& a, const Test& b) { return std::string_view{a.suite} == b.suite; }
@@ -162,8 +163,8 @@ void check_context(u32 slots_before) {
     }
     const Context left = context.mine();
     if (left.preempt_count != 0 || left.pagefaults_off != 0) {
-        note("the test left preempt count {}, interrupt depth {}, page faults disabled {} times",
-             left.preempt_depth(), left.irq_depth(), left.pagefaults_off);
+        note("the test left preempt count {}, interrupt depth {}, page faults disabled {} times", left.preempt_depth(),
+             left.irq_depth(), left.pagefaults_off);
         ++current.failures;
         context.mine() = Context{};
     }
@@ -196,9 +197,7 @@ void run_test(const Test& test, u32 number, Totals& totals) {
 
 void run_suite(u32 first, u32 number, Totals& totals) {
     const std::span<const Test* const> tests = all_tests();
-    const auto in_suite = [&](const Test* test) {
-        return same_suite(*test, *tests[first]) && selected(*test);
-    };
+    const auto in_suite = [&](const Test* test) { return same_suite(*test, *tests[first]) && selected(*test); };
 
     u32 count = 0;
     for (const Test* test : tests)
@@ -284,9 +283,7 @@ void progress(u64 done, u64 total, std::string_view what) {
     note("{}: {} of {} ({} %)", what, done, total, total == 0 ? 100 : done * 100 / total);
 }
 
-std::string_view catch_panic_call(void (*body)(void*), void* argument) {
-    return run_catching_panic(body, argument);
-}
+std::string_view catch_panic_call(void (*body)(void*), void* argument) { return run_catching_panic(body, argument); }
 
 namespace detail {
 
@@ -295,13 +292,11 @@ void failed(const char* file, int line, std::string_view what) {
     note("{}:{}: {} does not hold", file, line, what);
 }
 
-void failed_values(const char* file, int line, std::string_view what, const fmt::Arg& left,
-                   const fmt::Arg& right) {
+void failed_values(const char* file, int line, std::string_view what, const fmt::Arg& left, const fmt::Arg& right) {
     ++current.failures;
     // Numbers are shown both ways: whether a decimal or a hexadecimal reader looks, the difference should be
     // seen.
-    const bool numbers =
-        left.kind == fmt::Arg::Kind::unsigned_int && right.kind == fmt::Arg::Kind::unsigned_int;
+    const bool numbers = left.kind == fmt::Arg::Kind::unsigned_int && right.kind == fmt::Arg::Kind::unsigned_int;
     const fmt::Arg list[]{file, line, what, left, right, left, right};
     if (numbers)
         note_args("{}:{}: {} does not hold: left {}, right {} (0x{:x}, 0x{:x})", list);

@@ -9,9 +9,9 @@
 //
 // A test runs with interrupts on, in a preemptible context that holds no slot, and leaves things that way:
 // one that does not is failed by the harness, which then repairs the context for the next test. A test does
-// not need what another one has left, and does not mind it: each passes alone, and in any order (`order=`). Without that
-// option suites come in the order of their files' names, and what is in one file in the order of its lines. Output is KTAP
-// version 1 from column 0.
+// not need what another one has left, and does not mind it: each passes alone, and in any order (`order=`). Without
+// that option suites come in the order of their files' names, and what is in one file in the order of its lines. Output
+// is KTAP version 1 from column 0.
 //
 // Everything here is called from the boot thread while the self-tests run; the CHECK macros also from
 // interrupt handlers (a failure inside one is printed and counted for the test that runs).
@@ -42,8 +42,8 @@ struct Totals {
 };
 
 // Runs what `selection` names: "quick", "full", or globs ("*" and "?") separated by commas, each matched
-// against the suite's name and against "suite.test". "off" runs nothing. `soak=SECONDS` adds stress.soak to any of them.
-// Prints KTAP and the closing line.
+// against the suite's name and against "suite.test". "off" runs nothing. `soak=SECONDS` adds stress.soak to any of
+// them. Prints KTAP and the closing line.
 Totals run(std::string_view selection);
 
 // Refuses the boot if an item of `selection` names no self-test, and prints which names there are, the closest first.
@@ -87,15 +87,12 @@ template <typename F> std::string_view catch_panic(F&& body) {
 }
 
 // True if `text` contains `part`.
-inline bool contains(std::string_view text, std::string_view part) {
-    return text.find(part) != std::string_view::npos;
-}
+inline bool contains(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
 
 namespace detail {
 
 void failed(const char* file, int line, std::string_view what);
-void failed_values(const char* file, int line, std::string_view what, const fmt::Arg& left,
-                   const fmt::Arg& right);
+void failed_values(const char* file, int line, std::string_view what, const fmt::Arg& left, const fmt::Arg& right);
 void skipped(std::string_view why);
 
 template <typename T> fmt::Arg value(const T& v) {
@@ -146,19 +143,20 @@ inline bool check(bool holds, const char* file, int line, std::string_view what)
 } // namespace loft::selftest
 
 // The linker collects a pointer to each test between __selftests_begin and __selftests_end.
-#define SELFTEST(suite, name)                                                                                \
-    static void loft_selftest_##suite##_##name();                                                            \
-    static constinit const ::loft::selftest::Test loft_selftest_entry_##suite##_##name{                      \
-        #suite, #name, __FILE__, __LINE__, &loft_selftest_##suite##_##name};                                 \
-    [[gnu::section(".selftests"), gnu::used]] static constinit const ::loft::selftest::Test* const           \
-        loft_selftest_pointer_##suite##_##name = &loft_selftest_entry_##suite##_##name;                      \
+#define SELFTEST(suite, name)                                                                                          \
+    static void loft_selftest_##suite##_##name();                                                                      \
+    static constinit const ::loft::selftest::Test loft_selftest_entry_##suite##_##name{                                \
+        #suite, #name, __FILE__, __LINE__, &loft_selftest_##suite##_##name};                                           \
+    [[gnu::section(".selftests"),                                                                                      \
+      gnu::used]] static constinit const ::loft::selftest::Test* const loft_selftest_pointer_##suite##_##name =        \
+        &loft_selftest_entry_##suite##_##name;                                                                         \
     static void loft_selftest_##suite##_##name()
 
-#define LOFT_CHECK_HOLDS(condition, text)                                                                    \
+#define LOFT_CHECK_HOLDS(condition, text)                                                                              \
     ::loft::selftest::detail::check(static_cast<bool>(condition), __FILE__, __LINE__, text)
-#define LOFT_CHECK_COMPARE(a, b, expression, text)                                                           \
-    ::loft::selftest::detail::compare([](const auto& l, const auto& r) { return expression; }, a, b,         \
-                                      __FILE__, __LINE__, text)
+#define LOFT_CHECK_COMPARE(a, b, expression, text)                                                                     \
+    ::loft::selftest::detail::compare([](const auto& l, const auto& r) { return expression; }, a, b, __FILE__,         \
+                                      __LINE__, text)
 
 // Each is an expression of type bool: true if the check held.
 #define CHECK(condition) LOFT_CHECK_HOLDS(condition, #condition)
@@ -170,18 +168,18 @@ inline bool check(bool holds, const char* file, int line, std::string_view what)
 #define CHECK_GE(a, b) LOFT_CHECK_COMPARE(a, b, !::loft::selftest::detail::less(l, r), #a " >= " #b)
 
 // As CHECK, and a failure leaves the function (which returns void).
-#define REQUIRE(condition)                                                                                   \
-    do {                                                                                                     \
-        if (!CHECK(condition)) return;                                                                       \
+#define REQUIRE(condition)                                                                                             \
+    do {                                                                                                               \
+        if (!CHECK(condition)) return;                                                                                 \
     } while (false)
-#define REQUIRE_EQ(a, b)                                                                                     \
-    do {                                                                                                     \
-        if (!CHECK_EQ(a, b)) return;                                                                         \
+#define REQUIRE_EQ(a, b)                                                                                               \
+    do {                                                                                                               \
+        if (!CHECK_EQ(a, b)) return;                                                                                   \
     } while (false)
 
 // Leaves the test, which counts as skipped, with the reason in its line.
-#define SKIP(why)                                                                                            \
-    do {                                                                                                     \
-        ::loft::selftest::detail::skipped(why);                                                              \
-        return;                                                                                              \
+#define SKIP(why)                                                                                                      \
+    do {                                                                                                               \
+        ::loft::selftest::detail::skipped(why);                                                                        \
+        return;                                                                                                        \
     } while (false)

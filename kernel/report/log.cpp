@@ -3,8 +3,8 @@
 
 #include "arch/base/panic.hpp"
 #include "arch/i386/io/console.hpp"
-#include "arch/i386/isa/control.hpp"
 #include "arch/i386/irq/timer.hpp"
+#include "arch/i386/isa/control.hpp"
 
 #include <hal/hal.hpp>
 

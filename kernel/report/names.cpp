@@ -13,7 +13,8 @@ u32 name_distance(std::string_view a, std::string_view b) {
     constexpr std::size_t kMost = 63;
     a = a.substr(0, kMost);
     b = b.substr(0, kMost);
-    // Row i: how far the first i letters of `a` are from each beginning of `b`. Three rows, for the exchange of neighbours.
+    // Row i: how far the first i letters of `a` are from each beginning of `b`. Three rows, for the exchange of
+    // neighbours.
     std::array<std::array<u8, kMost + 1>, 3> rows;
     for (std::size_t j = 0; j <= b.size(); ++j)
         rows[0][j] = static_cast<u8>(j);

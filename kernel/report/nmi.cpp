@@ -46,8 +46,9 @@ void nmi_report() {
     mine.reported = count;
     BufferSink<80> where;
     print_code_address(where, mine.eip);
-    log(LogLevel::warn, "nmi", "CPU {}: {} so far that nobody expects, the last at {:08x} ({}): {}. nmi=panic stops there", cpu,
-        count, mine.eip, where.view(), mine.reason);
+    log(LogLevel::warn, "nmi",
+        "CPU {}: {} so far that nobody expects, the last at {:08x} ({}): {}. nmi=panic stops there", cpu, count,
+        mine.eip, where.view(), mine.reason);
 }
 
 } // namespace loft

@@ -1,18 +1,18 @@
 // Panics, failed assertions and refusals.
 #include "kernel/report/panic.hpp"
 
-#include "arch/i386/io/console.hpp"
-#include "arch/i386/isa/control.hpp"
 #include "arch/i386/cpu/image.hpp"
 #include "arch/i386/cpu/stacktrace.hpp"
+#include "arch/i386/io/console.hpp"
 #include "arch/i386/irq/timer.hpp"
+#include "arch/i386/isa/control.hpp"
 #include "kernel/report/exit.hpp"
 #include "kernel/report/log.hpp"
 #include "kernel/report/stopped_cpus.hpp"
 #include "kernel/report/symbols.hpp"
 #include "mm/ground/context.hpp"
-#include "mm/windows/kmap_local.hpp"
 #include "mm/tables/pagetable.hpp"
+#include "mm/windows/kmap_local.hpp"
 #include "mm/windows/page_walk.hpp"
 
 #include <array>
@@ -81,9 +81,8 @@ void say_context(const Registers& registers) {
     const u32 depth = now.irq_depth() > registers.own_depth ? now.irq_depth() - registers.own_depth : 0;
     const u64 us = now_us();
     say("  CPU {}, {} {} (interrupt depth {}), preempt count {}, interrupts {}, {}.{:06} s after start",
-        hal::this_cpu(), depth != 0 ? "in an interrupt of thread" : "in thread",
-        running_thread_name(), depth, now.preempt_depth(),
-        registers.flags & eflags::interrupt ? "on" : "off", us / 1'000'000, us % 1'000'000);
+        hal::this_cpu(), depth != 0 ? "in an interrupt of thread" : "in thread", running_thread_name(), depth,
+        now.preempt_depth(), registers.flags & eflags::interrupt ? "on" : "off", us / 1'000'000, us % 1'000'000);
 }
 
 void say_registers(const Registers& r) {
@@ -107,8 +106,7 @@ void say_backtrace(const Registers& registers) {
     std::array<u32, 32> addresses;
     const u32 count = collect_stack(registers.ebp, addresses);
     say("  backtrace:");
-    if (registers.general)
-        line(registers.eip, print_code_address); // else it is the first return address, too
+    if (registers.general) line(registers.eip, print_code_address); // else it is the first return address, too
     for (u32 i = 0; i != count; ++i)
         line(addresses[i], print_return_address);
     if (count == addresses.size()) say("    ... (cut here)");
@@ -146,8 +144,7 @@ void say_page_walk(VirtAddr address) {
     if (walk.level != Walk::Level::root) say_entry("PDE  ", walk.directory);
     if (walk.level == Walk::Level::table) say_entry("PTE  ", walk.entry);
     if (walk.unreadable) say("    the next table lies where the walker does not reach");
-    if (walk.present)
-        say("    {} in frame {} ({})", walk.large ? "large page," : "page,", walk.pfn, walk.pfn.phys());
+    if (walk.present) say("    {} in frame {} ({})", walk.large ? "large page," : "page,", walk.pfn, walk.pfn.phys());
 }
 
 void say_held_slots() {
@@ -178,8 +175,8 @@ void become_the_one() {
 }
 
 // The one order of things in which every panic ends.
-[[noreturn]] void end_in_panic(const Registers& registers, std::optional<VirtAddr> address,
-                               std::string_view text, std::span<const fmt::Arg> args) {
+[[noreturn]] void end_in_panic(const Registers& registers, std::optional<VirtAddr> address, std::string_view text,
+                               std::span<const fmt::Arg> args) {
     static_cast<void>(hal::irq_save());
     become_the_one();
     switch (panics++) {

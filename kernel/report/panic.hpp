@@ -16,8 +16,8 @@ namespace loft {
 // A panic about the code that `frame` interrupted, and, if there is one, about an address it touched: prints
 // these registers, the stack from there, and the page walk of the address. Never returns, but see
 // kernel/proof/catch.hpp.
-[[noreturn]] void panic_at_args(const TrapFrame& frame, std::optional<VirtAddr> address,
-                                std::string_view text, std::span<const fmt::Arg> args);
+[[noreturn]] void panic_at_args(const TrapFrame& frame, std::optional<VirtAddr> address, std::string_view text,
+                                std::span<const fmt::Arg> args);
 template <typename... Args>
 [[noreturn]] void panic_at(const TrapFrame& frame, std::optional<VirtAddr> address, std::string_view text,
                            const Args&... args) {

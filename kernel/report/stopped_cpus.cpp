@@ -36,8 +36,7 @@ class ConsoleSink final : public Sink {
 
 void print_one(CpuId cpu, const Stopped& where) {
     ConsoleSink console;
-    format(console, "  CPU {} in thread {}, interrupts {}:\n", cpu,
-           where.thread,
+    format(console, "  CPU {} in thread {}, interrupts {}:\n", cpu, where.thread,
            where.flags & eflags::interrupt ? "on" : "off");
     format(console, "    {:08x} ", where.eip);
     print_code_address(console, where.eip);

@@ -10,8 +10,8 @@ void stop_others();
 // Prints where the CPUs were that stop_others stopped, and which ones did not stop.
 void print_stopped();
 
-// --- Up-call. Defined by kernel/threads/thread.cpp: the name of the thread that runs, "boot" in quotes before there are any. It stays valid.
-// Any context.
+// --- Up-call, defined by kernel/threads/thread.cpp: the name of the thread that runs, "boot" in quotes before there
+// are any. It stays valid. Any context.
 std::string_view running_thread_name();
 
 } // namespace loft

@@ -1,5 +1,5 @@
-// What time programs are told it is: microseconds of now_us() (timer.hpp), and the date that the board's clock showed at
-// boot.
+// What time programs are told it is: microseconds of now_us() (timer.hpp), and the date that the board's clock showed
+// at boot.
 #pragma once
 
 #include "arch/base/types.hpp"

@@ -52,8 +52,7 @@ void thread_join(Thread* thread) {
     might_sleep("thread_join");
     LOFT_ASSERT(thread != thread_self());
     // Two locked instructions face each other: either we see that it has ended, or it sees whom to wake.
-    if (thread->joiner.exchange(hal::current_thread().value()) != 0)
-        panic("thread {} is joined twice", thread->name);
+    if (thread->joiner.exchange(hal::current_thread().value()) != 0) panic("thread {} is joined twice", thread->name);
     while (thread->ended.load() == 0)
         hal::park();
     give_back_stack({thread->stack_begin, thread->stack_end});

@@ -2,19 +2,19 @@
 #include "kernel/threads/scheduler.hpp"
 
 #include "arch/base/panic.hpp"
-#include "arch/i386/isa/control.hpp"
 #include "arch/i386/cpu/fpu.hpp"
 #include "arch/i386/cpu/image.hpp"
-#include "arch/i386/irq/ipi.hpp"
 #include "arch/i386/cpu/switch.hpp"
+#include "arch/i386/irq/ipi.hpp"
 #include "arch/i386/irq/timer.hpp"
 #include "arch/i386/irq/traps.hpp"
+#include "arch/i386/isa/control.hpp"
 #include "kernel/report/nmi.hpp"
 #include "kernel/threads/user_thread.hpp"
-#include "mm/spaces/address_space.hpp"
 #include "mm/ground/context.hpp"
 #include "mm/ground/counters.hpp"
 #include "mm/ground/spinlock.hpp"
+#include "mm/spaces/address_space.hpp"
 #include "mm/tables/flush_clock.hpp"
 #include "mm/tables/tlb_batch.hpp"
 
@@ -116,10 +116,12 @@ void on_tick(TrapFrame&) {
         } else {
             report_leaks("went idle", *mine.idle);
             ++mine.stats.idles;
-            // From here to the hlt nothing is touched whose translation can change; what wakes us looks at the clock first.
+            // From here to the hlt nothing is touched whose translation can change; what wakes us looks at the clock
+            // first.
             tlb_enter_idle();
             wait_for_interrupt();
-            // That was the interrupt, if one came; an NMI or a system management interrupt also ends a hlt (SDM vol. 2, "HLT").
+            // That was the interrupt, if one came; an NMI or a system management interrupt also ends a hlt (SDM vol. 2,
+            // "HLT").
             disable_interrupts();
             tlb_leave_idle();
         }
@@ -265,8 +267,7 @@ void make_ready(Thread& thread, CpuId cpu) {
 
 CpuId choose_cpu(const Thread& thread) {
     const CpuSet possible = CpuSet::from_bits(thread.affinity.bits() & hal::online_cpus().bits());
-    if (possible.has(thread.cpu) && (thread.migrate_disabled != 0 || thread.local.depth != 0))
-        return thread.cpu;
+    if (possible.has(thread.cpu) && (thread.migrate_disabled != 0 || thread.local.depth != 0)) return thread.cpu;
     const CpuSet idle = CpuSet::from_bits(possible.bits() & idle_bits.load());
     if (idle.has(thread.cpu)) return thread.cpu;
     const auto first = [](CpuSet set) { return CpuId{static_cast<u32>(std::countr_zero(set.bits()))}; };
@@ -297,8 +298,7 @@ void hal::unpark(ThreadId id) {
 }
 
 void hal::reschedule() {
-    if (!preemptible() || current() == nullptr)
-        return; // the end of the interrupt, or the next tick, looks again
+    if (!preemptible() || current() == nullptr) return; // the end of the interrupt, or the next tick, looks again
     const u32 flags = irq_save();
     switch_away(SwitchReason::preempted);
     irq_restore(flags);

@@ -1,11 +1,11 @@
 // Who runs where: a run queue for each CPU, first come, first served, a slice of one tick.
 //
 // A thread that is ready is in the queue of exactly one CPU. The lock of that queue is held while the CPU goes from one
-// stack to the next, and given back by the thread that was switched to: whoever holds the lock knows that no thread in the
-// queue, and none that was put to sleep there, is still on its stack elsewhere.
+// stack to the next, and given back by the thread that was switched to: whoever holds the lock knows that no thread in
+// the queue, and none that was put to sleep there, is still on its stack elsewhere.
 //
-// A CPU that has nothing to do takes from others: when it goes idle, and at each tick. A busy CPU looks for a longer queue
-// ten times a second. A thread stays where it is while it holds local maps or has disabled migration.
+// A CPU that has nothing to do takes from others: when it goes idle, and at each tick. A busy CPU looks for a longer
+// queue ten times a second. A thread stays where it is while it holds local maps or has disabled migration.
 //
 // PREEMPT=1: the CPU changes threads at the end of an interrupt, and where preemption is allowed again, if somebody
 // else should run. PREEMPT=0: only where a thread gives the CPU away: yield, park, sleep, and what is built on them;
@@ -38,12 +38,12 @@ class [[nodiscard]] MigrateGuard {
     MigrateGuard& operator=(const MigrateGuard&) = delete;
 };
 
-// From now on the thread that calls runs on these CPUs only (at least one is online). Returns on one of them. It must not be
-// bound to its CPU by a local map or by migrate_disable. Preemptible context.
+// From now on the thread that calls runs on these CPUs only (at least one is online). Returns on one of them. It must
+// not be bound to its CPU by a local map or by migrate_disable. Preemptible context.
 void set_affinity(CpuSet affinity);
 
-// The thread that runs here goes to `cpu` when it is switched out next, and is switched out as soon as it may be: for the
-// self-tests, also from interrupts. Nothing happens if it is bound, or may not run there. Any context but NMI.
+// The thread that runs here goes to `cpu` when it is switched out next, and is switched out as soon as it may be: for
+// the self-tests, also from interrupts. Nothing happens if it is bound, or may not run there. Any context but NMI.
 void request_move(CpuId cpu);
 
 // From now on the thread that calls has this address space below the kernel's, wherever it runs; null: none, and

@@ -43,8 +43,7 @@ Alarm::~Alarm() {
 
 void ring_alarms() {
     Alarms& mine = alarms.mine();
-    if (mine.first == nullptr)
-        return; // whoever is adding one on this CPU has been interrupted, or has not begun
+    if (mine.first == nullptr) return; // whoever is adding one on this CPU has been interrupted, or has not begun
     const u64 now = now_us();
     const SpinGuard guard{mine.lock};
     while (mine.first != nullptr && mine.first->when_ <= now) {

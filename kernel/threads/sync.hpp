@@ -1,12 +1,13 @@
 // Waiting for other threads: WaitQueue and Completion, beside mm's Mutex (mm/ground/mutex.hpp) and Credits, a counting
 // semaphore (mm/ground/credits.hpp).
 //
-// All of them wake in order of arrival, and stand on park and unpark: there is no moment in which a wake-up goes unheard.
+// All of them wake in order of arrival, and stand on park and unpark: there is no moment in which a wake-up goes
+// unheard.
 #pragma once
 
 #include "mm/ground/context.hpp"
-#include "mm/ground/mutex.hpp"
 #include "mm/ground/credits.hpp"
+#include "mm/ground/mutex.hpp"
 
 namespace loft {
 

@@ -16,7 +16,8 @@ namespace {
 // Never more than kMaxThreads of them, and they stay: also for threads of programs they come from what the kernel has.
 Cache<Thread> thread_cache{"thread", Gfp::kernel};
 
-// A ThreadId is an index into the table, and above it how often the place was used: a thread that comes later has another.
+// A ThreadId is an index into the table, and above it how often the place was used: a thread that comes later has
+// another.
 constexpr u32 kIndexBits = 10, kIndexMask = (1u << kIndexBits) - 1;
 static_assert(kMaxThreads == kIndexMask);
 
@@ -113,8 +114,7 @@ void report_leaks(std::string_view what, const Thread& thread) {
     format(where, "thread {} {}", thread.name_view(), what);
     where.write(std::string_view{"\0", 1});
     if (!local_check_leaks(where.view().data())) local_unwind(0);
-    if (kmaps != 0)
-        log(LogLevel::error, "kmap", "thread {} {} with {} pages mapped", thread.name_view(), what, kmaps);
+    if (kmaps != 0) log(LogLevel::error, "kmap", "thread {} {} with {} pages mapped", thread.name_view(), what, kmaps);
 }
 
 void check_return_to_user() {
@@ -126,8 +126,9 @@ void check_return_to_user() {
     mine.minus_kmaps = 0; // reported once
     if (mine.preempt_count != 0 || mine.pagefaults_off != 0) {
         leaks.fetch_add(1);
-        log(LogLevel::error, "thread", "thread {} returned to its program with preempt count {}, page faults off {} times",
-            me.name_view(), mine.preempt_depth(), mine.pagefaults_off);
+        log(LogLevel::error, "thread",
+            "thread {} returned to its program with preempt count {}, page faults off {} times", me.name_view(),
+            mine.preempt_depth(), mine.pagefaults_off);
         mine.preempt_count = mine.pagefaults_off = 0;
     }
 }
@@ -155,9 +156,7 @@ KernelStack make_stack(u32 bytes, Gfp gfp) {
     return {*memory, *memory + bytes};
 }
 void give_back_stack(KernelStack stack) { vfree(stack.begin); }
-void set_double_fault_stack(CpuId cpu, KernelStack stack) {
-    double_fault_stack.of(cpu).begin = stack.begin.value();
-}
+void set_double_fault_stack(CpuId cpu, KernelStack stack) { double_fault_stack.of(cpu).begin = stack.begin.value(); }
 
 Thread* thread_adopt(std::string_view name, KernelStack stack) {
     Thread* thread = take_descriptor(name);

@@ -1,16 +1,16 @@
 // Kernel threads: what one is made of, and the table of all.
 //
-// A thread has a stack of its own in the vmap area, so that an unmapped page lies below it: the guard page behind the area
-// before, or addresses that nobody has. Its descriptor is never given back to the allocator, only used again: whoever wakes
-// a thread that has just ended finds a descriptor, and does no harm.
+// A thread has a stack of its own in the vmap area, so that an unmapped page lies below it: the guard page behind the
+// area before, or addresses that nobody has. Its descriptor is never given back to the allocator, only used again:
+// whoever wakes a thread that has just ended finds a descriptor, and does no harm.
 //
 // Everything that makes it run or stop is in scheduler.hpp; how it begins, ends, and is waited for, in lifecycle.hpp.
 #pragma once
 
 #include "arch/base/cpu_set.hpp"
+#include "mm/frames/page_alloc.hpp"
 #include "mm/ground/context.hpp"
 #include "mm/windows/kmap_local.hpp"
-#include "mm/frames/page_alloc.hpp"
 
 #include <hal/hal.hpp>
 
@@ -91,14 +91,14 @@ u32 thread_leaks();
 void for_each_thread(void (*visit)(const Thread& thread, void* argument), void* argument);
 Thread* thread_of(ThreadId id); // null: there is none
 
-// True if `va` lies in the unmapped page below a stack of this CPU: of the running thread, of boot, or of the double-fault
-// task. Any context.
+// True if `va` lies in the unmapped page below a stack of this CPU: of the running thread, of boot, or of the
+// double-fault task. Any context.
 bool in_stack_guard(VirtAddr va);
 
 // --- For the scheduler, smp and lifecycle.
 
-// A descriptor that nobody uses, with an id: parked, on every CPU, with nothing kept. Null: no memory, or kMaxThreads are there.
-// Any context.
+// A descriptor that nobody uses, with an id: parked, on every CPU, with nothing kept. Null: no memory, or kMaxThreads
+// are there. Any context.
 Thread* take_descriptor(std::string_view name);
 void give_back_descriptor(Thread& thread);
 

@@ -2,8 +2,8 @@
 #pragma once
 
 #include "arch/i386/cpu/fpu.hpp"
-#include "arch/i386/irq/traps.hpp"
 #include "arch/i386/cpu/tls.hpp"
+#include "arch/i386/irq/traps.hpp"
 #include "arch/i386/irq/user_mode.hpp"
 #include "kernel/threads/thread.hpp"
 

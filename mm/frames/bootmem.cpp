@@ -64,8 +64,7 @@ FrameRange find_free(u32 frames, u32 align_frames) {
             const u32 begin = round_down(end - frames, align_frames);
             if (begin < floor) break;
             u64 use_begin = 0, use_end = 0;
-            if (!first_in_use(begin, u64{begin} + frames, use_begin, use_end))
-                return {Pfn{begin}, Pfn{begin + frames}};
+            if (!first_in_use(begin, u64{begin} + frames, use_begin, use_end)) return {Pfn{begin}, Pfn{begin + frames}};
             end = static_cast<u32>(use_begin);
         }
     }

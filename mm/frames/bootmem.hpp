@@ -5,8 +5,8 @@
 #pragma once
 
 #include "arch/base/types.hpp"
-#include "mm/ground/boot_info.hpp"
 #include "mm/frames/physmap.hpp"
+#include "mm/ground/boot_info.hpp"
 
 namespace loft {
 

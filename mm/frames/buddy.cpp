@@ -76,8 +76,8 @@ void Buddy::verify() const {
         for (Pfn pfn = head_[order]; pfn.value() != 0; pfn = pfn_to_page(pfn)->next()) {
             const Page* page = pfn_to_page(pfn);
             if (page->type() != PageType::buddy || page->order() != order || page->prev() != prev)
-                panic("buddy: block {} in the list of order {} says type {}, order {}, previous {}", pfn,
-                      order, static_cast<u32>(page->type()), page->order(), page->prev());
+                panic("buddy: block {} in the list of order {} says type {}, order {}, previous {}", pfn, order,
+                      static_cast<u32>(page->type()), page->order(), page->prev());
             if ((pfn.value() & ((1u << order) - 1)) != 0 || pfn < begin_ || pfn + (1u << order) > end_)
                 panic("buddy: block {} of order {} is not aligned or not of this zone", pfn, order);
             const Pfn other{pfn.value() ^ (1u << order)};

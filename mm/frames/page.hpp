@@ -56,7 +56,8 @@ class Page {
         while (!word0_.compare_exchange(old, (old & ~kTypeField) | static_cast<u32>(type) << kTypeShift)) {
         }
     }
-    // From no slot of kmap to this one; false if it has one. Others may try at the same time, and references come and go.
+    // From no slot of kmap to this one; false if it has one. Others may try at the same time, and references come and
+    // go.
     bool try_set_slot(u32 slot) {
         for (;;) {
             u32 old = word0_.load() & ~kSlotMask;
@@ -113,9 +114,7 @@ class Page {
 static_assert(sizeof(Page) == 8);
 
 // The end of what this configuration reaches: 64 GiB with PAE, 4 GiB without, or what is mapped for good.
-inline constexpr u32 kMaxPfn = config::kPae       ? 1u << 24
-                               : config::kHighMem ? 1u << 20
-                                                  : layout::kMaxLowmem >> kPageShift;
+inline constexpr u32 kMaxPfn = config::kPae ? 1u << 24 : config::kHighMem ? 1u << 20 : layout::kMaxLowmem >> kPageShift;
 
 // The frame table: one Page for every frame from 0 to page_count().
 extern Page* mem_map;
@@ -133,8 +132,8 @@ inline bool is_highmem(const Page* page) { return page >= first_high_page; }
 // Does nothing but a mapping show it? DEBUG sends the pages of lowmem through mappings all the same.
 inline bool needs_slot(const Page* page) { return config::kHighMem && (config::kDebug || is_highmem(page)); }
 
-// The entry that shows the page: its place in the table, of 8 bytes a frame, shifted to where an entry has the frame. The
-// number of the frame is never computed.
+// The entry that shows the page: its place in the table, of 8 bytes a frame, shifted to where an entry has the frame.
+// The number of the frame is never computed.
 inline Pte::Halves page_halves(const Page* page, PteFlags flags) {
     const u32 bytes =
         static_cast<u32>(reinterpret_cast<std::uintptr_t>(page) - reinterpret_cast<std::uintptr_t>(mem_map));
@@ -146,8 +145,6 @@ inline Pte::Halves page_halves(const Page* page, PteFlags flags) {
 // Lowmem only: where the direct map shows a frame, and back.
 inline VirtAddr direct_addr(Pfn pfn) { return VirtAddr{layout::kPageOffset + (pfn.value() << kPageShift)}; }
 inline PhysAddr direct_phys(VirtAddr va) { return PhysAddr{u64{va.value() - layout::kPageOffset}}; }
-inline bool in_direct_map(VirtAddr va) {
-    return va.value() - layout::kPageOffset < layout::boundaries.lowmem_bytes;
-}
+inline bool in_direct_map(VirtAddr va) { return va.value() - layout::kPageOffset < layout::boundaries.lowmem_bytes; }
 
 } // namespace loft

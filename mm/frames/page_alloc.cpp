@@ -31,8 +31,8 @@ struct Zone {
 Zone zones[kZones];
 
 // A request that could have had high memory leaves 1/32 of what is above it in the lower zone, but never more
-// than half of that zone: what Linux calls lowmem_reserve_ratio. Programs leave 1/64 of the zone at least, so that the kernel
-// can go on when they have taken the rest, also of a machine without high memory.
+// than half of that zone: what Linux calls lowmem_reserve_ratio. Programs leave 1/64 of the zone at least, so that the
+// kernel can go on when they have taken the rest, also of a machine without high memory.
 constexpr u32 kReserveShift = 5, kLeastReserveShift = 6;
 
 // The zones of a request, in order.
@@ -209,8 +209,7 @@ void free_pages(Page* page, u32 order) {
     LOFT_ASSERT(order <= kMaxOrder && (pfn.value() & ((1u << order) - 1)) == 0);
     for (u32 i = 1; i < 1u << order; ++i) {
         if (page[i].type() != PageType::tail)
-            panic("free of {} frames at {}: frame {} is not part of that allocation", 1u << order, pfn,
-                  pfn + i);
+            panic("free of {} frames at {}: frame {} is not part of that allocation", 1u << order, pfn, pfn + i);
         if (page[i].slot() != Page::kNoSlot) pkmap_forget(page + i);
         page[i].make_none();
     }
@@ -233,8 +232,7 @@ ZoneInfo zone_info(ZoneId id) {
     info.reserve = zone.reserve;
     info.user_reserve = zone.user_reserve;
     info.free = zone.buddy.free_frames();
-    hal::online_cpus().for_each(
-        [&](CpuId cpu) { info.free += cpu_pages.of(cpu).zone[static_cast<u32>(id)].count; });
+    hal::online_cpus().for_each([&](CpuId cpu) { info.free += cpu_pages.of(cpu).zone[static_cast<u32>(id)].count; });
     for (u32 order = 0; order <= kMaxOrder; ++order)
         info.by_order[order] = zone.buddy.blocks(order);
     return info;

@@ -45,11 +45,11 @@ inline void get_page(Page* page) { page->get(); }
 void put_page(Page* page);
 
 struct ZoneInfo {
-    u32 managed; // frames handed to the zone at boot
-    u32 free;    // in the buddy lists and in the CPUs' lists
-    u32 reserve; // frames that Gfp::high leaves
+    u32 managed;      // frames handed to the zone at boot
+    u32 free;         // in the buddy lists and in the CPUs' lists
+    u32 reserve;      // frames that Gfp::high leaves
     u32 user_reserve; // frames that Gfp::user and Gfp::user_low leave: as many, or more
-    u32 present; // usable frames of the firmware's map in this zone's range
+    u32 present;      // usable frames of the firmware's map in this zone's range
     u32 by_order[kMaxOrder + 1];
 };
 ZoneInfo zone_info(ZoneId zone);
@@ -79,12 +79,12 @@ void page_alloc_ready(); // computes the reserves; the allocator works from here
 
 // --- Up-calls: what the allocator asks of the windows, which stand above it.
 
-// A frame comes back whose page has a slot of pkmap: the slot is taken away if it is idle, its flush stays owed. Panics if the
-// frame is still mapped. Context: any. Defined by mm/windows/pkmap.
+// A frame comes back whose page has a slot of pkmap: the slot is taken away if it is idle, its flush stays owed. Panics
+// if the frame is still mapped. Context: any. Defined by mm/windows/pkmap.
 void pkmap_forget(Page* page);
 
-// DEBUG only, defined by mm/windows/free_checks. Panics if a mapping that is held anywhere shows one of the frames; then fills
-// them with poison. Context: any. Cost: one invlpg a high frame.
+// DEBUG only, defined by mm/windows/free_checks. Panics if a mapping that is held anywhere shows one of the frames;
+// then fills them with poison. Context: any. Cost: one invlpg a high frame.
 void debug_frame_freed(Pfn pfn, u32 order);
 // Panics if a frame that was poisoned when it was freed has been written since. Context and cost: the same.
 void debug_check_poison(Pfn pfn, u32 order);

@@ -1,7 +1,7 @@
 // Making sense of the firmware's memory map: see physmap.hpp for the rules.
 //
-// One sweep over the borders of all entries, in order of address: between two of them the numbers of usable and of other
-// entries do not change.
+// One sweep over the borders of all entries, in order of address: between two of them the numbers of usable and of
+// other entries do not change.
 #include "mm/frames/physmap.hpp"
 
 #include "arch/base/panic.hpp"

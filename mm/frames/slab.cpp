@@ -87,8 +87,7 @@ void ObjectCache::free(void* object) {
     const u32 index = offset / stride();
     if (slab->cache != this || va.page_offset() < first() || offset % stride() != 0 || index >= capacity())
         panic("{}: {} is not an object of this cache", name_, va);
-    if ((slab->used[index / 32] >> index % 32 & 1) == 0)
-        panic("{}: {} is free already (double free)", name_, va);
+    if ((slab->used[index / 32] >> index % 32 & 1) == 0) panic("{}: {} is free already (double free)", name_, va);
 
     slab->used[index / 32] &= ~(1u << index % 32);
     *static_cast<void**>(object) = slab->free_list;
@@ -96,8 +95,8 @@ void ObjectCache::free(void* object) {
     --stats_.objects;
     const bool was_full = slab->in_use-- == capacity();
     if (was_full) SlabLinks::link_after(&partial_, slab);
-    // An empty slab stays only as long as no other one has room: a cache that is used goes on being used. So how many slabs a
-    // cache has does not depend on which of them was emptied first.
+    // An empty slab stays only as long as no other one has room: a cache that is used goes on being used. So how many
+    // slabs a cache has does not depend on which of them was emptied first.
     const bool alone = partial_.next == slab && slab->next == &partial_;
     if (slab->in_use == 0 && !alone)
         give_back(*slab);

@@ -1,7 +1,8 @@
 // The object cache: everything small that mm and the kernel need, in lowmem, one size a cache.
 //
-// A cache says for whom its objects are: Gfp::kernel, or Gfp::user_low for what a program makes the kernel take by its calls
-// (an area for each mmap, a process for each fork). Programs leave the kernel's reserve alone, however many calls they make.
+// A cache says for whom its objects are: Gfp::kernel, or Gfp::user_low for what a program makes the kernel take by its
+// calls (an area for each mmap, a process for each fork). Programs leave the kernel's reserve alone, however many calls
+// they make.
 //
 // A slab is one lowmem frame: a header, then objects; free objects are linked through their own first word.
 // The header lies at the start of the frame, so freeing needs the object's address only.
@@ -40,8 +41,8 @@ struct CacheStats {
 
 class ObjectCache {
   public:
-    // size at least 1, at most kMaxSize; align a power of two up to 64. At most kMaxObjects fit a slab. `gfp`: where the
-    // frames of the slabs come from, and what they leave there; kernel or user_low.
+    // size at least 1, at most kMaxSize; align a power of two up to 64. At most kMaxObjects fit a slab. `gfp`: where
+    // the frames of the slabs come from, and what they leave there; kernel or user_low.
     static constexpr u32 kMaxSize = 1024;
     static constexpr u32 kMaxObjects = 512;
     constexpr ObjectCache(const char* name, u32 size, u32 align, Gfp gfp)
@@ -57,8 +58,8 @@ class ObjectCache {
     void reset(); // boot: forgets everything
 
     // A cache keeps its last slab when it empties, so that it need not fetch one again. Every cache that has ever had a
-    // slab gives such a one back here: as many frames are free as before the first object. Context: any. Cost: a lock for
-    // each cache.
+    // slab gives such a one back here: as many frames are free as before the first object. Context: any. Cost: a lock
+    // for each cache.
     static void give_back_empty_slabs();
     static void forget_all(); // boot, before the first object: no cache has had a slab
 

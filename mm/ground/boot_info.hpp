@@ -53,14 +53,13 @@ struct ImagePart {
 struct BootInfo {
     std::span<const FirmwareRange> firmware;
     std::span<const ReservedRange> reserved;
-    PhysMapRoom room;     // for the map; in use, and in lowmem, like the two above
+    PhysMapRoom room;      // for the map; in use, and in lowmem, like the two above
     PhysAddr stored_end{}; // the end of where these three are; 0: not in the machine's memory
 
-    ImagePart text;   // R-X
-    ImagePart rodata; // R--
-    ImagePart data;   // RW-, .bss included
-    std::span<const VirtAddr>
-        guard_pages; // pages inside `data` that are left unmapped: below each boot stack
+    ImagePart text;                        // R-X
+    ImagePart rodata;                      // R--
+    ImagePart data;                        // RW-, .bss included
+    std::span<const VirtAddr> guard_pages; // pages inside `data` that are left unmapped: below each boot stack
 
     static constexpr u64 kAllHighMem = ~u64{0};
     u64 highmem_bytes = kAllHighMem; // `highmem=`: exactly this much, or as much as there is

@@ -15,8 +15,8 @@ struct Context {
     u32 preempt_count = 0;
     u32 pagefaults_off = 0; // a fault on user memory returns short instead of sleeping
     u32 reschedule = 0;     // somebody wants this CPU's scheduler to run: of the CPU, not of the thread
-    // Pages that the thread has mapped by kmap, counted downwards: subtracting one borrows with the first, adding one gives
-    // 0 with the last, so one instruction counts and asks.
+    // Pages that the thread has mapped by kmap, counted downwards: subtracting one borrows with the first, adding one
+    // gives 0 with the last, so one instruction counts and asks.
     u32 minus_kmaps = 0;
 
     static constexpr u32 kIrqShift = 16;
@@ -32,8 +32,7 @@ inline void preempt_enable() {
     context.add<&Context::preempt_count>(static_cast<u32>(-1));
     if constexpr (config::kPreempt) {
         // A reschedule that was asked for in between happens now.
-        if (!context.equals<&Context::reschedule>(0) && context.equals<&Context::preempt_count>(0))
-            [[unlikely]]
+        if (!context.equals<&Context::reschedule>(0) && context.equals<&Context::preempt_count>(0)) [[unlikely]]
             hal::reschedule();
     }
 }

@@ -26,7 +26,8 @@ void Credits::wait() {
         (last_ != nullptr ? last_->next : first_) = &me;
         last_ = &me;
     }
-    while (me.granted.load() == 0) hal::park();
+    while (me.granted.load() == 0)
+        hal::park();
 }
 
 void Credits::hand_over() {

@@ -14,8 +14,8 @@ namespace loft {
 //     value > 0   free credits           value <= 0   nobody may pass; -value threads wait, or are about to
 //
 // A release that finds a negative value hands its credit to the first in the queue instead of putting it back, so that
-// nobody who comes later can take it first. If the one who is about to wait has not entered the queue yet, the credit waits
-// for it in `granted`.
+// nobody who comes later can take it first. If the one who is about to wait has not entered the queue yet, the credit
+// waits for it in `granted`.
 class Credits {
   public:
     constexpr Credits() = default;
@@ -46,7 +46,7 @@ class Credits {
 
     [[gnu::cold]] void hand_over();
 
-    hal::Atomic<u32> value_; // signed
+    hal::Atomic<u32> value_;        // signed
     SpinLock lock_{LockRank::wait}; // the queue and granted_
     Waiter* first_ = nullptr;
     Waiter* last_ = nullptr;

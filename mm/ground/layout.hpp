@@ -40,9 +40,7 @@ enum class Fix : u32 {
     ioapic,
     count,
 };
-constexpr VirtAddr fix_addr(Fix slot) {
-    return VirtAddr{kFixmapTop - ((static_cast<u32>(slot) + 1) << kPageShift)};
-}
+constexpr VirtAddr fix_addr(Fix slot) { return VirtAddr{kFixmapTop - ((static_cast<u32>(slot) + 1) << kPageShift)}; }
 inline constexpr u32 kFixmapSize = 256 * KiB;
 inline constexpr u32 kFixmapBase = kFixmapTop + kPageSize - kFixmapSize;
 static_assert(static_cast<u32>(Fix::count) * kPageSize + kPageSize <= kFixmapSize);
@@ -62,8 +60,7 @@ constexpr VirtAddr local_private_slot(CpuId cpu) { return VirtAddr{kLocalBase + 
 constexpr VirtAddr local_first_slot(CpuId cpu) { return local_private_slot(cpu) + kLocalStride; }
 static_assert(!config::kSmp || !config::kHighMem ||
               kLocalSize / kPageSize == (32 * 32 + 32) * (config::kDebug ? 2 : 1));
-static_assert(local_first_slot(CpuId{config::kMaxCpus - 1}).value() + kLocalSlots * kLocalStride <=
-                  kFixmapBase ||
+static_assert(local_first_slot(CpuId{config::kMaxCpus - 1}).value() + kLocalSlots * kLocalStride <= kFixmapBase ||
               !config::kHighMem);
 
 // pkmap: exactly one page table.
@@ -82,9 +79,9 @@ static_assert(kVmapEnd > kPageOffset + kMaxLowmem + kDirectMapHole + kMinVmap);
 
 // What boot decided. Set once by layout_init, before any other CPU runs.
 struct Boundaries {
-    u32 lowmem_bytes = 0; // the direct map is kPageOffset .. kPageOffset + lowmem_bytes
+    u32 lowmem_bytes = 0;  // the direct map is kPageOffset .. kPageOffset + lowmem_bytes
     u32 lowmem_frames = 0; // the same in frames, which is asked more often than anything else
-    u32 upper_base = 0;   // from here to 4 GiB every page table exists from boot on
+    u32 upper_base = 0;    // from here to 4 GiB every page table exists from boot on
     u32 vmap_begin = 0;
 };
 extern Boundaries boundaries;

@@ -28,8 +28,7 @@ void Mutex::unlock() {
     const u32 owner = owner_.load();
     if (owner == 0) panic("mutex {}: unlocked by thread {}, held by nobody", name_, hal::current_thread());
     if (owner != me())
-        panic("mutex {}: unlocked by thread {}, held by {}", name_, hal::current_thread(),
-              ThreadId{owner - 1});
+        panic("mutex {}: unlocked by thread {}, held by {}", name_, hal::current_thread(), ThreadId{owner - 1});
     owner_.store(0);
     free_.release();
 }

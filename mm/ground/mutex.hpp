@@ -1,7 +1,7 @@
 // Mutex: one owner at a time, who may sleep while he has it.
 //
-// It stands on Credits (mm/ground/credits.hpp), so it is fair: unlock hands it to the one who has waited longest, and nobody who
-// comes later can take it first. A thread that keeps locking and unlocking cannot keep another one out.
+// It stands on Credits (mm/ground/credits.hpp), so it is fair: unlock hands it to the one who has waited longest, and
+// nobody who comes later can take it first. A thread that keeps locking and unlocking cannot keep another one out.
 #pragma once
 
 #include "mm/ground/credits.hpp"

@@ -14,8 +14,8 @@ struct Call {
     hal::Plain<void*> argument;
     hal::Atomic<u32> waiting; // the CPUs that have not answered yet
 };
-Call calls[config::kMaxCpus];               // by the CPU that asks
-hal::Atomic<u32> asked[config::kMaxCpus];   // by the CPU that is asked: who asks
+Call calls[config::kMaxCpus];             // by the CPU that asks
+hal::Atomic<u32> asked[config::kMaxCpus]; // by the CPU that is asked: who asks
 
 constexpr u32 bit(CpuId cpu) { return 1u << cpu.value(); }
 

@@ -36,7 +36,8 @@ class SpinLock {
     bool held() const { return owner_.load() != kNobody; }
     void reset() { owner_.store(kNobody); } // boot: whoever held it is gone
 
-    // Without a guard: for the scheduler, which takes a lock on one stack and gives it back on another. Interrupts are off.
+    // Without a guard: for the scheduler, which takes a lock on one stack and gives it back on another. Interrupts are
+    // off.
     void lock() {
         const u32 me = hal::this_cpu().value();
         u32 expected = kNobody;
@@ -54,7 +55,7 @@ class SpinLock {
     [[gnu::cold, gnu::noinline]] void contend(u32 me); // until it is ours
 
     hal::Atomic<u32> owner_{kNobody}; // a CPU
-    hal::Plain<u32> taken_at_; // DEBUG: where, for messages
+    hal::Plain<u32> taken_at_;        // DEBUG: where, for messages
     LockRank rank_ = LockRank::last;
 };
 
@@ -90,8 +91,7 @@ class HeldLock {
     // The youngest one held has the highest rank, as all of them were taken in order. Locks of the last rank nest.
     void check_rank() const {
         const HeldLock* held = newest();
-        const bool in_order =
-            held == nullptr || held->lock_.rank() < lock_.rank() || lock_.rank() == LockRank::last;
+        const bool in_order = held == nullptr || held->lock_.rank() < lock_.rank() || lock_.rank() == LockRank::last;
         if (!in_order)
             panic("spinlock: rank {} taken at {:08x} while rank {} is held", static_cast<u32>(lock_.rank()),
                   hal::return_address(), static_cast<u32>(held->lock_.rank()));
@@ -118,8 +118,8 @@ class [[nodiscard]] SpinGuard {
     HeldLock held_;
 };
 
-// body() with the lock held, for who is behind might_sleep(): interrupts are on. Nothing that was known before has to be
-// looked up after: a third cheaper than a guard.
+// body() with the lock held, for who is behind might_sleep(): interrupts are on. Nothing that was known before has to
+// be looked up after: a third cheaper than a guard.
 template <typename F> [[gnu::always_inline]] inline auto with_lock(SpinLock& lock, F&& body) {
     hal::irq_off();
     HeldLock held{lock};

@@ -1,8 +1,8 @@
 // The life of an address space, and who runs in it. Contract: address_space.hpp.
 #include "mm/spaces/address_space.hpp"
 
-#include "mm/ground/context.hpp"
 #include "mm/frames/page_alloc.hpp"
+#include "mm/ground/context.hpp"
 #include "mm/tables/tlb_batch.hpp"
 
 namespace loft {

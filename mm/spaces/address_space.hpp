@@ -18,11 +18,11 @@
 
 #include "arch/base/error.hpp"
 #include "arch/base/fault.hpp"
-#include "mm/spaces/area.hpp"
-#include "mm/ground/mutex.hpp"
 #include "mm/frames/slab.hpp"
-#include "mm/tables/space_root.hpp"
+#include "mm/ground/mutex.hpp"
+#include "mm/spaces/area.hpp"
 #include "mm/spaces/user_tables.hpp"
+#include "mm/tables/space_root.hpp"
 
 namespace loft {
 
@@ -65,8 +65,8 @@ class AddressSpace {
     Status unmap(VirtAddr begin, u32 bytes);
     // Every page of the range belongs to an area that is no guard, else not_found or no_access and nothing is changed.
     // Errors: also invalid, no_memory. Preemptible context. Cost: one flush if rights were taken away. Source:
-    // mprotect(2). `down`: from the beginning of the first area in the range on, which must be one that grows down; else
-    // invalid.
+    // mprotect(2). `down`: from the beginning of the first area in the range on, which must be one that grows down;
+    // else invalid.
     Status protect(VirtAddr begin, u32 bytes, Prot prot, bool down = false);
 
     // The heap begins at this address, rounded up to a page, and is empty. Before others use the space.
@@ -119,7 +119,7 @@ class AddressSpace {
     Pinned resolve(VirtAddr va, FaultAccess access);                             // the page is not counted
     Pinned fill(const UserArea& area, VirtAddr va);                              // a page that was not there
     Page* own(const UserArea& area, VirtAddr va, hal::PteCell* cell, Pte entry); // null: no memory for a copy
-    bool show(VirtAddr va, Pte entry); // false: no memory for a table
+    bool show(VirtAddr va, Pte entry);                                           // false: no memory for a table
     void remove(PageRange range);
     void zap(PageRange range, TlbBatch& batch);
     bool copy_to(AddressSpace& child, TlbBatch& batch);

@@ -1,8 +1,8 @@
 // Areas: cutting, joining, finding room. Contract: area.hpp.
 #include "mm/spaces/area.hpp"
 
-#include "mm/ground/layout.hpp"
 #include "mm/frames/slab.hpp"
+#include "mm/ground/layout.hpp"
 
 #include <algorithm>
 
@@ -13,8 +13,7 @@ Cache<UserArea> area_cache{"area", Gfp::user_low};
 
 // Do two neighbours say the same? Those of one object were cut from one area, so their pages follow each other too.
 bool can_join(const UserArea& a, const UserArea& b) {
-    return a.end == b.begin && a.prot == b.prot && a.kind == b.kind && a.limit == b.limit &&
-           a.object == b.object;
+    return a.end == b.begin && a.prot == b.prot && a.kind == b.kind && a.limit == b.limit && a.object == b.object;
 }
 
 // Where a hole below this area ends: what a stack may grow into, and its gap, is no hole.

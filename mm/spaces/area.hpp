@@ -12,9 +12,7 @@
 namespace loft {
 
 enum class Prot : u8 { none = 0, read = 1, write = 2, exec = 4 };
-constexpr Prot operator|(Prot a, Prot b) {
-    return static_cast<Prot>(static_cast<u8>(a) | static_cast<u8>(b));
-}
+constexpr Prot operator|(Prot a, Prot b) { return static_cast<Prot>(static_cast<u8>(a) | static_cast<u8>(b)); }
 constexpr bool has(Prot all, Prot some) { return (static_cast<u8>(all) & static_cast<u8>(some)) != 0; }
 
 enum class MapKind : u8 {
@@ -32,8 +30,7 @@ struct PageRange {
     constexpr u32 pages() const { return (end - begin) >> kPageShift; }
 };
 
-struct UserArea
-    : boost::intrusive::set_base_hook<boost::intrusive::link_mode<boost::intrusive::normal_link>> {
+struct UserArea : boost::intrusive::set_base_hook<boost::intrusive::link_mode<boost::intrusive::normal_link>> {
     u32 begin = 0;
     u32 end = 0;
     Prot prot = Prot::none;

@@ -1,8 +1,8 @@
 // Tables as frames. Contract: highpte.hpp.
 #include "mm/spaces/highpte.hpp"
 
-#include "mm/windows/highmem.hpp"
 #include "mm/frames/page_alloc.hpp"
+#include "mm/windows/highmem.hpp"
 
 namespace loft {
 namespace {

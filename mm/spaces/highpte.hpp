@@ -8,11 +8,11 @@
 //     ...
 //     pte_unmap(entry);
 //
-// It is the local stack that shows the table (mm/windows/kmap_local.hpp): no lock, no sleep, no limit but its depth; never
-// kmap(), which could sleep and runs out. A table in lowmem is arithmetic, so the same calls reach the kernel's own
-// tables. With DEBUG=1 lowmem tables go through a real slot too: a missing pte_unmap is a held slot, which is reported
-// when the context returns to its program, sleeps idle or ends. HIGHPTE=0 and `userpte=nohigh`: every table is in
-// lowmem.
+// It is the local stack that shows the table (mm/windows/kmap_local.hpp): no lock, no sleep, no limit but its depth;
+// never kmap(), which could sleep and runs out. A table in lowmem is arithmetic, so the same calls reach the kernel's
+// own tables. With DEBUG=1 lowmem tables go through a real slot too: a missing pte_unmap is a held slot, which is
+// reported when the context returns to its program, sleeps idle or ends. HIGHPTE=0 and `userpte=nohigh`: every table is
+// in lowmem.
 //
 // There is no pte_offset(): code that has not heard of high tables does not compile.
 // Source: the highpte proposal for Linux 2.5.5 (Molnar, van de Ven 2002).
@@ -61,7 +61,8 @@ class [[nodiscard]] PteMap {
 
 // An empty table (order 0, type `table`, payload 0), from high memory where that is allowed; null if there is no
 // memory.
-// Context: any but NMI. Lowmem that tables take leaves the reserve that programs leave everywhere (mm/frames/page_alloc.hpp).
+// Context: any but NMI. Lowmem that tables take leaves the reserve that programs leave everywhere
+// (mm/frames/page_alloc.hpp).
 [[nodiscard]] Page* alloc_table();
 // An empty directory, always in lowmem: the walk of the kernel goes through it without mapping anything.
 [[nodiscard]] Page* alloc_directory();

@@ -4,9 +4,9 @@
 // more; so the pages stay while one area is left, mapped or not. What is never touched does not exist.
 #pragma once
 
+#include "mm/frames/slab.hpp"
 #include "mm/ground/mutex.hpp"
 #include "mm/spaces/page_index.hpp"
-#include "mm/frames/slab.hpp"
 
 namespace loft {
 

@@ -1,10 +1,10 @@
 // What a fault becomes: a new page, a page of one's own, or no. Contract: address_space.hpp.
 #include "mm/spaces/address_space.hpp"
 
-#include "mm/ground/context.hpp"
-#include "mm/windows/highmem.hpp"
 #include "mm/frames/page_alloc.hpp"
+#include "mm/ground/context.hpp"
 #include "mm/tables/tlb_batch.hpp"
+#include "mm/windows/highmem.hpp"
 
 namespace loft {
 namespace {
@@ -48,8 +48,7 @@ AddressSpace::Pinned AddressSpace::resolve(VirtAddr va, FaultAccess access) {
         if (!entry.empty()) {
             // Somebody else's fault was here first, or only the right to write is missing.
             Page* page = pfn_to_page(entry.pfn());
-            if (access == FaultAccess::write && !entry.has(pte::write))
-                page = own(*area, va, map.cell(), entry);
+            if (access == FaultAccess::write && !entry.has(pte::write)) page = own(*area, va, map.cell(), entry);
             if (page == nullptr) return {FaultResult::no_memory};
             return {FaultResult::resolved, page};
         }
@@ -99,8 +98,9 @@ Page* AddressSpace::own(const UserArea& area, VirtAddr va, hal::PteCell* cell, P
     if (copy == nullptr) return nullptr;
     copy_highpage(copy, page);
     // The copy is shown only when no CPU has a translation of the old page. If it were shown before that, one CPU could
-    // store to the copy and raise a flag, and another one could see the flag and still read the old page: a program would
-    // see its stores out of order (SDM vol. 3, 8.2.2). A thread that finds no entry here faults, and waits for the mutex.
+    // store to the copy and raise a flag, and another one could see the flag and still read the old page: a program
+    // would see its stores out of order (SDM vol. 3, 8.2.2). A thread that finds no entry here faults, and waits for
+    // the mutex.
     (void)hal::pte_take(cell);
     TlbBatch batch{root_};
     batch.add(va);

@@ -2,10 +2,10 @@
 // address_space.hpp.
 #include "mm/spaces/address_space.hpp"
 
-#include "mm/ground/context.hpp"
-#include "mm/windows/highmem.hpp"
 #include "mm/frames/page_alloc.hpp"
+#include "mm/ground/context.hpp"
 #include "mm/tables/tlb_batch.hpp"
+#include "mm/windows/highmem.hpp"
 
 namespace loft {
 

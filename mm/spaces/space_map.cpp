@@ -1,8 +1,8 @@
 // What a program is promised: map, unmap, protect, brk. Contract: address_space.hpp.
 #include "mm/spaces/address_space.hpp"
 
-#include "mm/ground/context.hpp"
 #include "mm/frames/page_alloc.hpp"
+#include "mm/ground/context.hpp"
 #include "mm/tables/tlb_batch.hpp"
 
 namespace loft {
@@ -41,8 +41,7 @@ UserArea* new_area(PageRange range, Prot prot, MapKind kind) {
 
 } // namespace
 
-Result<VirtAddr> AddressSpace::map(VirtAddr where, u32 bytes, Prot prot, MapKind kind, bool fixed,
-                                   bool replace) {
+Result<VirtAddr> AddressSpace::map(VirtAddr where, u32 bytes, Prot prot, MapKind kind, bool fixed, bool replace) {
     might_sleep("map");
     if (bytes == 0 || bytes > layout::kUserEnd) return Error::invalid;
     bytes = round_up(bytes, kPageSize);
@@ -113,9 +112,8 @@ Status AddressSpace::protect(VirtAddr begin, u32 bytes, Prot prot, bool down) {
                 hal::pte_exchange(cell, now);
                 // A CPU that still has fewer rights than there are faults once, and its fault forgets the old
                 // translation (SDM vol. 3, 4.10.4.1 and 4.10.4.3). Only what was taken away has to be told.
-                const bool less =
-                    old.present() && (!now.present() || (old.has(pte::write) && !now.has(pte::write)) ||
-                                      (now.has(pte::no_execute) && !old.has(pte::no_execute)));
+                const bool less = old.present() && (!now.present() || (old.has(pte::write) && !now.has(pte::write)) ||
+                                                    (now.has(pte::no_execute) && !old.has(pte::no_execute)));
                 if (less) batch.add(va);
                 return true;
             });

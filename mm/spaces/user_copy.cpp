@@ -1,9 +1,9 @@
 // The copies: try, resolve and try again, pin and copy. Contract and reasons: user_copy.hpp.
 #include "mm/spaces/user_copy.hpp"
 
+#include "mm/frames/page_alloc.hpp"
 #include "mm/ground/context.hpp"
 #include "mm/windows/highmem.hpp"
-#include "mm/frames/page_alloc.hpp"
 
 #include <algorithm>
 
@@ -28,9 +28,7 @@ struct CopyIn {
         NoFaults guard;
         return hal::user_copy_in(to + at, user, bytes);
     }
-    void by_frame(Page* frame, u32 offset, u32 at, u32 bytes) const {
-        memcpy_from_page(to + at, frame, offset, bytes);
-    }
+    void by_frame(Page* frame, u32 offset, u32 at, u32 bytes) const { memcpy_from_page(to + at, frame, offset, bytes); }
 };
 
 struct CopyOut {
@@ -40,9 +38,7 @@ struct CopyOut {
         NoFaults guard;
         return hal::user_copy_out(user, from + at, bytes);
     }
-    void by_frame(Page* frame, u32 offset, u32 at, u32 bytes) const {
-        memcpy_to_page(frame, offset, from + at, bytes);
-    }
+    void by_frame(Page* frame, u32 offset, u32 at, u32 bytes) const { memcpy_to_page(frame, offset, from + at, bytes); }
 };
 
 struct Clear {
@@ -86,9 +82,7 @@ struct CopyFromPage {
 
 // May the running thread have such a range? What an address below kUserEnd means depends on that: a CPU may still have
 // the root of a program loaded that is not the one running.
-bool may_touch(UserAddr user, u32 bytes) {
-    return layout::is_user_range(user, bytes) && active_space() != nullptr;
-}
+bool may_touch(UserAddr user, u32 bytes) { return layout::is_user_range(user, bytes) && active_space() != nullptr; }
 
 template <typename Copy> u32 run(const Copy& copy, UserAddr user, u32 bytes) {
     might_sleep("a copy from or to a program");
@@ -118,8 +112,7 @@ template <typename Copy> u32 run(const Copy& copy, UserAddr user, u32 bytes) {
 
 template <typename Copy> u32 run_in_page(const Copy& copy, UserAddr user, u32 offset, u32 bytes) {
     if (offset > kPageSize || bytes > kPageSize - offset)
-        panic("copy between a page and a program: {} bytes from offset {} do not lie in one page", bytes,
-              offset);
+        panic("copy between a page and a program: {} bytes from offset {} do not lie in one page", bytes, offset);
     return run(copy, user, bytes);
 }
 
@@ -137,9 +130,7 @@ u32 fault_in(UserAddr addr, u32 bytes, FaultAccess access) {
 
 } // namespace
 
-u32 copy_from_user(void* to, UserAddr from, u32 bytes) {
-    return run(CopyIn{static_cast<u8*>(to)}, from, bytes);
-}
+u32 copy_from_user(void* to, UserAddr from, u32 bytes) { return run(CopyIn{static_cast<u8*>(to)}, from, bytes); }
 u32 copy_to_user(UserAddr to, const void* from, u32 bytes) {
     return run(CopyOut{static_cast<const u8*>(from)}, to, bytes);
 }

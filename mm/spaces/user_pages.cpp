@@ -1,9 +1,9 @@
 // The memory of any address space, by its frames. Contract: user_copy.hpp.
 #include "mm/spaces/user_copy.hpp"
 
+#include "mm/frames/page_alloc.hpp"
 #include "mm/ground/context.hpp"
 #include "mm/windows/highmem.hpp"
-#include "mm/frames/page_alloc.hpp"
 
 #include <algorithm>
 

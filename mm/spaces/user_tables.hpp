@@ -80,8 +80,7 @@ template <typename F> bool each_entry(Pte table, PageRange range, F&& visit) {
     for (u32 i = 0; i < range.pages() && left != 0; ++i) {
         if (hal::pte_low(map.cell(i)) == 0) continue;
         --left;
-        if (!visit(map.cell(i), hal::pte_read(map.cell(i)), VirtAddr{range.begin + (i << kPageShift)}))
-            return false;
+        if (!visit(map.cell(i), hal::pte_read(map.cell(i)), VirtAddr{range.begin + (i << kPageShift)})) return false;
     }
     return true;
 }

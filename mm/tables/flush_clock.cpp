@@ -40,8 +40,8 @@ void tlb_enter_idle() { idle_of[hal::this_cpu().value()].exchange(1); }
 void tlb_leave_idle(hal::Site site) {
     hal::Atomic<u32>& idle = idle_of[hal::this_cpu().value()];
     if (idle.load() == 0) return;
-    // Two locked instructions face each other. Here: idle = 0, then the time is read. There: time + 1, then idle is read. So
-    // either this CPU sees the new time, or the other one sees that it is awake and interrupts it.
+    // Two locked instructions face each other. Here: idle = 0, then the time is read. There: time + 1, then idle is
+    // read. So either this CPU sees the new time, or the other one sees that it is awake and interrupts it.
     idle.exchange(0);
     if (!tlb_is_clean(hal::this_cpu(), time.load())) tlb_flush_local_non_global(site);
 }

@@ -1,13 +1,13 @@
 // Flushes of one CPU, and the clocks that say when each CPU has flushed: evidence that it has no stale translation
 // (semantics.md, "Flush debt").
 //
-// Time grows by one with each debt: with each group of non-global entries that were taken away. A CPU's own clock says up to
-// which time it is known to be clean: it reads the time, flushes all that is not global, and then sets its clock to the
-// time that it read. An entry that was taken away before the time grew to t is therefore in no TLB of a CPU whose clock is t
-// or more. Nothing else is evidence: not who called kmap, because addresses travel.
+// Time grows by one with each debt: with each group of non-global entries that were taken away. A CPU's own clock says
+// up to which time it is known to be clean: it reads the time, flushes all that is not global, and then sets its clock
+// to the time that it read. An entry that was taken away before the time grew to t is therefore in no TLB of a CPU
+// whose clock is t or more. Nothing else is evidence: not who called kmap, because addresses travel.
 //
-// A CPU that runs one busy thread answers requests by invlpg, and an idle one may sleep: nothing bounds how far a clock falls
-// behind. So times have 64 bits and do not wrap.
+// A CPU that runs one busy thread answers requests by invlpg, and an idle one may sleep: nothing bounds how far a clock
+// falls behind. So times have 64 bits and do not wrap.
 #pragma once
 
 #include "arch/base/types.hpp"
@@ -40,8 +40,8 @@ bool tlb_is_clean(CpuId cpu, FlushTime debt);
 // Loads another address space's root: CR3 loads flush, so the clock goes on. The caller cannot migrate.
 void tlb_load_root(PhysAddr root);
 
-// An idle CPU is not interrupted. It says so before it halts, and the first thing that it does when anything wakes it, an
-// interrupt included, is to look at the clock: between the two it touches no address whose translation can be stale.
+// An idle CPU is not interrupted. It says so before it halts, and the first thing that it does when anything wakes it,
+// an interrupt included, is to look at the clock: between the two it touches no address whose translation can be stale.
 // Context: interrupts off, this CPU's idle thread / the first thing in every interrupt.
 void tlb_enter_idle();
 void tlb_leave_idle(hal::Site site = hal::Site::current());

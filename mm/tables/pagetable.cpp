@@ -83,8 +83,7 @@ void build_direct_map(const BootInfo& info, Directories dirs) {
         for (u32 i = 0; i < kPtesPerTable; ++i) {
             const VirtAddr page = va + i * kPageSize;
             if (page >= end) break;
-            if (std::find(info.guard_pages.begin(), info.guard_pages.end(), page) != info.guard_pages.end())
-                continue;
+            if (std::find(info.guard_pages.begin(), info.guard_pages.end(), page) != info.guard_pages.end()) continue;
             hal::pte_set(table + i, Pte{direct_phys(page).pfn(), direct_flags(info, page)});
         }
         hal::pte_set(dirs.of(va), table_entry(table));

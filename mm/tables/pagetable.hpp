@@ -5,8 +5,8 @@
 // allocates, and no other address space ever has to hear of one.
 #pragma once
 
-#include "mm/ground/boot_info.hpp"
 #include "mm/frames/page.hpp"
+#include "mm/ground/boot_info.hpp"
 #include <hal/hal.hpp>
 
 namespace loft {
@@ -28,7 +28,7 @@ void pagetable_init_flags();
 namespace detail {
 // Where the entry of address 0 would be, if the tables of the upper part went on down to it.
 extern std::uintptr_t kernel_ptes_origin;
-}
+} // namespace detail
 
 // The entry of a page in the upper part; `page` is its first address. Any context, no check but in DEBUG.
 inline hal::PteCell* kernel_pte(VirtAddr page) {

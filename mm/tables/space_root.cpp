@@ -2,9 +2,9 @@
 #include "mm/tables/space_root.hpp"
 
 #include "mm/ground/context.hpp"
-#include "mm/tables/pagetable.hpp"
 #include "mm/ground/remote.hpp"
 #include "mm/tables/flush_clock.hpp"
+#include "mm/tables/pagetable.hpp"
 
 namespace loft {
 namespace {

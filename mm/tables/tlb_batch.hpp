@@ -4,7 +4,8 @@
 // see goes through a TlbBatch: change the entries, tell the batch, flush, and only then do the frames go back
 // (semantics.md, "Page tables"; a page freed before the flush is bug 22 of every kernel).
 //
-// Pages of a program are known to the CPUs that may have its root loaded, and only they are asked (mm/tables/space_root.hpp).
+// Pages of a program are known to the CPUs that may have its root loaded, and only they are asked
+// (mm/tables/space_root.hpp).
 //
 // A request that covers more than kMaxPages pages becomes one full flush: above that a CR3 load is cheaper
 // than single invlpg on every machine we know. Only non-global pages are forgotten by a CR3 load, so a batch
@@ -33,17 +34,17 @@ class TlbBatch {
 
     // The entry of this page (or of `pages` pages from here) was taken away or changed; a flush is owed.
     void add(VirtAddr va, u32 pages = 1);
-    // Entries that were taken away earlier, at a known time: CPUs that have flushed since owe nothing. The flush becomes
-    // one of everything non-global.
+    // Entries that were taken away earlier, at a known time: CPUs that have flushed since owe nothing. The flush
+    // becomes one of everything non-global.
     void add_debt(FlushTime debt);
     // This frame (order 0, allocated) goes back to the allocator after the flush. Uses the frame's payload.
     void free_after(Page* page);
-    // A mapping of this frame was taken away: it is put after the flush. With kMaxPuts frames that others count too (the
-    // rest needs no room here) the batch flushes by itself.
+    // A mapping of this frame was taken away: it is put after the flush. With kMaxPuts frames that others count too
+    // (the rest needs no room here) the batch flushes by itself.
     void put_after(Page* page, hal::Site site = hal::Site::current());
     // This frame was the page table of the addresses around `va`, and no directory entry leads to it any more: it goes
-    // back after the flush. An idle CPU is asked too: its walks, speculative ones as well, may still go through the table
-    // by what it remembers of the directory (SDM vol. 3, 4.10.3).
+    // back after the flush. An idle CPU is asked too: its walks, speculative ones as well, may still go through the
+    // table by what it remembers of the directory (SDM vol. 3, 4.10.3).
     void free_table_after(Page* table, VirtAddr va);
 
     bool empty() const { return pages_ == 0 && !old_debt_ && free_.value() == 0 && puts_ == 0; }

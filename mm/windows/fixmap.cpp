@@ -1,6 +1,6 @@
 // Fixed mappings.
-#include "mm/tables/flush_clock.hpp"
 #include "mm/windows/fixmap.hpp"
+#include "mm/tables/flush_clock.hpp"
 
 #include "mm/tables/tlb_batch.hpp"
 

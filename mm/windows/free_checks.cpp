@@ -41,8 +41,8 @@ void check(Pfn pfn) {
         });
     }
     if (wrong_at != kWords)
-        panic("frame {} was written after it was freed: offset {:x} holds {:08x}, not {:08x}", pfn,
-              wrong_at * 4, found, want);
+        panic("frame {} was written after it was freed: offset {:x} holds {:08x}, not {:08x}", pfn, wrong_at * 4, found,
+              want);
 }
 
 } // namespace

@@ -24,8 +24,7 @@ void interrupt_leave(const InterruptCookie& cookie) {
     const u32 top = local_maps.load<&LocalMaps::top>();
     if (top != cookie.local_top)
         panic("interrupt left {} local mappings behind (top {:08x}, was {:08x})",
-              static_cast<int>(top - cookie.local_top) / static_cast<int>(layout::kLocalStride), top,
-              cookie.local_top);
+              static_cast<int>(top - cookie.local_top) / static_cast<int>(layout::kLocalStride), top, cookie.local_top);
     const u32 preempt = context.load<&Context::preempt_count>() - (1u << Context::kIrqShift);
     if (preempt != cookie.preempt_count)
         panic("interrupt changed the preempt count from {} to {}, the interrupt depth from {} to {}",

@@ -1,7 +1,7 @@
 // The stacks of local mappings. The header says how and why; this file is the how in order.
+#include "mm/windows/kmap_local.hpp"
 #include "mm/ground/counters.hpp"
 #include "mm/tables/flush_clock.hpp"
-#include "mm/windows/kmap_local.hpp"
 
 #include "arch/base/panic.hpp"
 
@@ -25,14 +25,13 @@ u32 slot_index(VirtAddr va) { return (va.value() - local_maps.load<&LocalMaps::b
 [[noreturn, gnu::cold, gnu::noinline]] void wrong_order(VirtAddr va, u32 top) {
     const u32 base = local_maps.load<&LocalMaps::base>();
     if (top == base)
-        panic("kunmap_local: {} was given back, but nothing is mapped (the stack is empty at {:08x})", va,
-              base);
+        panic("kunmap_local: {} was given back, but nothing is mapped (the stack is empty at {:08x})", va, base);
     const VirtAddr youngest{top - kLocalStride};
     if (va.value() < base || va.value() >= top)
         panic("kunmap_local: {} is no local mapping of this context; the youngest one is {}", va, youngest);
     if constexpr (config::kDebug)
-        panic("kunmap_local: {} is not the youngest mapping: {} is still held, mapped at {:08x}", va,
-              youngest, local_debug.mine().caller[slot_index(youngest)]);
+        panic("kunmap_local: {} is not the youngest mapping: {} is still held, mapped at {:08x}", va, youngest,
+              local_debug.mine().caller[slot_index(youngest)]);
     panic("kunmap_local: {} is not the youngest mapping: {} is still held", va, youngest);
 }
 
@@ -104,9 +103,7 @@ void private_slot_unmap() {
 
 } // namespace detail
 
-u32 local_depth() {
-    return (local_maps.load<&LocalMaps::top>() - local_maps.load<&LocalMaps::base>()) / kLocalStride;
-}
+u32 local_depth() { return (local_maps.load<&LocalMaps::top>() - local_maps.load<&LocalMaps::base>()) / kLocalStride; }
 
 HeldSlot local_slot(u32 index) {
     const VirtAddr va{local_maps.load<&LocalMaps::base>() + index * kLocalStride};
@@ -161,8 +158,8 @@ bool local_check_leaks(const char* where) {
     log(LogLevel::error, "kmap_local", "{} with {} local mappings held", where, depth);
     for (u32 i = 0; i < depth; ++i) {
         const HeldSlot slot = local_slot(i);
-        log(LogLevel::error, "kmap_local", "  {} shows frame {}, mapped at {:08x}", slot.address,
-            slot.entry.pfn(), slot.caller);
+        log(LogLevel::error, "kmap_local", "  {} shows frame {}, mapped at {:08x}", slot.address, slot.entry.pfn(),
+            slot.caller);
     }
     return false;
 }
@@ -202,9 +199,10 @@ void local_switch_in(const LocalSaved& saved) {
             local_debug.mine().caller[i] = saved.caller[i];
             local_debug.mine().frame[i] = saved.frame[i];
         }
-        // A thread that was stopped between its flush and its write counts on the flush; since then another one may have
-        // been stopped between its clearing and its flush. An empty slot looks the same in both cases.
-        if (saved.entry[i].low == 0 || !hal::pte_is(kernel_pte(va), saved.entry[i])) detail::install(va, saved.entry[i]);
+        // A thread that was stopped between its flush and its write counts on the flush; since then another one may
+        // have been stopped between its clearing and its flush. An empty slot looks the same in both cases.
+        if (saved.entry[i].low == 0 || !hal::pte_is(kernel_pte(va), saved.entry[i]))
+            detail::install(va, saved.entry[i]);
     }
     local_maps.store<&LocalMaps::top>(base + saved.depth * kLocalStride);
 }

@@ -16,8 +16,8 @@
 // page above it.
 #pragma once
 
-#include "mm/ground/context.hpp"
 #include "mm/frames/page.hpp"
+#include "mm/ground/context.hpp"
 #include "mm/tables/flush_clock.hpp"
 #include "mm/tables/pagetable.hpp"
 
@@ -72,8 +72,7 @@ extern hal::PerCpu<LocalMaps> local_maps;
 // Takes any address inside the page. Panics, naming both addresses, if it is not the youngest mapping.
 // Context: the one that mapped. Cost: nothing (DEBUG: one invlpg).
 void kunmap_local(LocalAddr addr);
-void kunmap_local(const Page*) =
-    delete; // the classic mistake: seeds, "On not getting burned by kmap_atomic()"
+void kunmap_local(const Page*) = delete; // the classic mistake: seeds, "On not getting burned by kmap_atomic()"
 
 // The same, and preemption and page-fault handling are off until the unmap.
 [[nodiscard]] AtomicAddr kmap_atomic(Page* page);
@@ -116,17 +115,17 @@ bool local_check_leaks(const char* where);
 // Releases whatever is held above `depth`: for the test harness, after it has reported the leak.
 void local_unwind(u32 depth);
 
-// --- The scheduler. A thread's mappings go with it when it is switched out and are there again, at the same addresses, when
-// it comes back; a thread that holds any is not moved to another CPU. The raw halves are kept, whatever they say: a thread
-// that was stopped in the middle of a map or unmap finds its slot as it left it, or empty with the flush done.
+// --- The scheduler. A thread's mappings go with it when it is switched out and are there again, at the same addresses,
+// when it comes back; a thread that holds any is not moved to another CPU. The raw halves are kept, whatever they say:
+// a thread that was stopped in the middle of a map or unmap finds its slot as it left it, or empty with the flush done.
 struct LocalSaved {
     u32 depth = 0;
     Pte::Halves entry[layout::kLocalThreadSlots]{};
     u32 caller[layout::kLocalThreadSlots]{}; // DEBUG
     Pfn frame[layout::kLocalThreadSlots]{};  // DEBUG
 };
-// Context: the scheduler, interrupts off, not in an interrupt's share of the stack. Cost of switch_in: as that many maps;
-// nothing if nobody used the slots in between (DEBUG: switch_out empties and flushes each slot).
+// Context: the scheduler, interrupts off, not in an interrupt's share of the stack. Cost of switch_in: as that many
+// maps; nothing if nobody used the slots in between (DEBUG: switch_out empties and flushes each slot).
 void local_switch_out(LocalSaved& saved);
 void local_switch_in(const LocalSaved& saved);
 // Does the context that runs hold any: then it stays on this CPU. Any context.
@@ -220,9 +219,7 @@ inline void show(VirtAddr va, const Page* page) {
     return LocalAddr{direct_addr(page_to_pfn(page))};
 }
 
-[[gnu::always_inline]] inline void kunmap_local(LocalAddr addr) {
-    detail::unmap_slot(addr);
-}
+[[gnu::always_inline]] inline void kunmap_local(LocalAddr addr) { detail::unmap_slot(addr); }
 
 [[gnu::always_inline]] inline AtomicAddr kmap_atomic(Page* page) {
     preempt_disable();
@@ -238,8 +235,8 @@ inline void show(VirtAddr va, const Page* page) {
     preempt_enable();
 }
 
-// Two high pages for the length of a copy: their slots are taken by one claim, and given back by one. Not with DEBUG, which
-// looks at each.
+// Two high pages for the length of a copy: their slots are taken by one claim, and given back by one. Not with DEBUG,
+// which looks at each.
 class [[nodiscard]] LocalPair {
   public:
     static bool suits(const Page* a, const Page* b) { return !config::kDebug && needs_slot(a) && needs_slot(b); }
@@ -267,7 +264,8 @@ class [[nodiscard]] LocalPair {
     VirtAddr first_;
 };
 
-// Counters of the TLB with the invlpg of this header in them: of one CPU, of all that are online. Any context; a snapshot.
+// Counters of the TLB with the invlpg of this header in them: of one CPU, of all that are online. Any context; a
+// snapshot.
 TlbStats tlb_stats_of(CpuId cpu);
 TlbStats tlb_stats_sum();
 

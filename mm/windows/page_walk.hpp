@@ -20,8 +20,8 @@ struct Walk {
     Pfn pfn{};               // of the 4 KiB frame, if present
     PteFlags flags{};        // of the entry that maps
 };
-// Any context in which the private slot is free (mm/windows/kmap_local.hpp), panic and NMI included: reads only, through the direct
-// map; a table in high memory costs one invlpg. Follows SDM vol. 3, 4.3 and 4.4.
+// Any context in which the private slot is free (mm/windows/kmap_local.hpp), panic and NMI included: reads only,
+// through the direct map; a table in high memory costs one invlpg. Follows SDM vol. 3, 4.3 and 4.4.
 Walk page_walk(PhysAddr root, VirtAddr va);
 
 } // namespace loft

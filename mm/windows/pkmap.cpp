@@ -1,12 +1,12 @@
 // The pool of global mappings. The protocol is written down in the header; the names of the states are there.
 #include "mm/windows/pkmap.hpp"
 
-#include "mm/ground/context.hpp"
 #include "mm/frames/page_alloc.hpp"
-#include "mm/tables/pagetable.hpp"
-#include "mm/ground/spinlock.hpp"
+#include "mm/ground/context.hpp"
 #include "mm/ground/credits.hpp"
+#include "mm/ground/spinlock.hpp"
 #include "mm/tables/flush_clock.hpp"
+#include "mm/tables/pagetable.hpp"
 
 #include <algorithm>
 
@@ -29,8 +29,8 @@ constexpr u32 kFree = 0, kOwed = slot_count::owed;
 constexpr u32 kMostHolders = (slot_count::most - slot_count::idle) / 2;
 
 struct Pool {
-    hal::Atomic<u32> hand; // the slot to be tried next
-    hal::Atomic<u32> stop; // numbers from here on are no slots: the end of the hand's half, or 0 for a while
+    hal::Atomic<u32> hand;         // the slot to be tried next
+    hal::Atomic<u32> stop;         // numbers from here on are no slots: the end of the hand's half, or 0 for a while
     hal::PteCell* cells = nullptr; // of slot 0
     u32 first_tag = 0;             // that of the first descriptor
 
@@ -66,8 +66,7 @@ inline bool claim(u32 slot, const Page* page, u32 word) {
     do {
         if (!is_of(word, page) || !(is_idle(word) || is_used(word))) return false;
         if (count_in(word) == slot_count::most)
-            panic("kmap: frame {} is mapped {} times already", page_to_pfn(page),
-                  slot_count::most - slot_count::idle);
+            panic("kmap: frame {} is mapped {} times already", page_to_pfn(page), slot_count::most - slot_count::idle);
     } while (!pkmap_hot.slot[slot].compare_exchange(word, word + 1));
     return true;
 }
@@ -146,9 +145,9 @@ inline bool take_free(u32 slot, const Page* page) {
     return pkmap_hot.slot[slot].compare_exchange(word, detail::slot_tag(page) | slot_count::making);
 }
 
-// The last step, of who has taken the slot, or of somebody who waits for it and has the lock: without that the slot could
-// have been taken away, and taken again by a thread that has not got as far. It fails if it was done already. It cannot
-// come too late: the use that it counts is that of the thread which makes the slot, and lasts longer.
+// The last step, of who has taken the slot, or of somebody who waits for it and has the lock: without that the slot
+// could have been taken away, and taken again by a thread that has not got as far. It fails if it was done already. It
+// cannot come too late: the use that it counts is that of the thread which makes the slot, and lasts longer.
 inline void let_use(u32 slot, const Page* page) {
     u32 making = detail::slot_tag(page) | slot_count::making;
     const u32 used = making - (slot_count::making - slot_count::one_user);
@@ -179,13 +178,13 @@ u32 turn() {
     return half(pool.inside).begin;
 }
 
-// Under the lock: a slot is taken for the page. 0 if none was free in two rounds, in which every idle one has been taken away
-// and paid for, and a thread has more than its two.
+// Under the lock: a slot is taken for the page. 0 if none was free in two rounds, in which every idle one has been
+// taken away and paid for, and a thread has more than its two.
 u32 search(const Page* page) {
-    // Who takes a number from here on comes to the lock: what is freed here is for us. Threads that have their number already
-    // cannot take all of it: the credits of each stand for a slot. But pages that have slots go on being mapped, and in a pool
-    // of four the only idle slot may again and again be in the half that is not just left: where nobody has more than two
-    // mappings, there is one, and it is looked for longer.
+    // Who takes a number from here on comes to the lock: what is freed here is for us. Threads that have their number
+    // already cannot take all of it: the credits of each stand for a slot. But pages that have slots go on being
+    // mapped, and in a pool of four the only idle slot may again and again be in the half that is not just left: where
+    // nobody has more than two mappings, there is one, and it is looked for longer.
     pool.stop.store(0);
     u32 slot = pool.hand.load();
     u32 found = 0;
@@ -205,8 +204,8 @@ u32 search(const Page* page) {
           pool.end - 1, pool.thirds.load());
 }
 
-// The long way: another thread is ahead of us with this page, or the hand has come to a slot that is not free. `lost` is a
-// slot of ours that the page does not need (0: none).
+// The long way: another thread is ahead of us with this page, or the hand has come to a slot that is not free. `lost`
+// is a slot of ours that the page does not need (0: none).
 [[gnu::noinline]] GlobalAddr map_locked(Page* page, u32 lost) {
     return with_lock(pool.lock, [=] {
         if (lost != 0) take_back(lost);
@@ -237,14 +236,13 @@ u32 search(const Page* page) {
 
 [[gnu::cold, gnu::noinline]] void report_third(u32 held) {
     if (pool.thirds.fetch_add(1) == 0)
-        log(LogLevel::warn, "kmap",
-            "a thread that holds {} mappings makes another one: only two are sure to be there", held);
+        log(LogLevel::warn, "kmap", "a thread that holds {} mappings makes another one: only two are sure to be there",
+            held);
 }
 
 [[noreturn, gnu::cold, gnu::noinline]] void not_mapped(const Page* page) {
     if (page->slot() == Page::kNoSlot) panic("kunmap: frame {} is not mapped", page_to_pfn(page));
-    panic("kunmap: frame {} is not mapped: nobody uses its slot {} any more", page_to_pfn(page),
-          page->slot());
+    panic("kunmap: frame {} is not mapped: nobody uses its slot {} any more", page_to_pfn(page), page->slot());
 }
 
 bool is_mapped(const Page* page, u32 slot) {
@@ -280,8 +278,7 @@ void kmap_waits() {
 
 void kmap_again() {
     // Of this thread, wherever it runs: one instruction reads it.
-    if (const u32 held = Context::kmaps_of(context.load<&Context::minus_kmaps>()) - 1; held >= 2)
-        report_third(held);
+    if (const u32 held = Context::kmaps_of(context.load<&Context::minus_kmaps>()) - 1; held >= 2) report_third(held);
 }
 
 void kunmap_without_slot(const Page* page) {
@@ -369,8 +366,8 @@ void pkmap_forget(Page* page) {
     if (slot == Page::kNoSlot) return;
     const Taken taken = take_alone(slot);
     if (taken == Taken::no)
-        panic("free of frame {}: kmap still shows it at {} to {} users", page_to_pfn(page),
-              layout::pkmap_addr(slot), users_in(pkmap_hot.slot[slot].load()));
+        panic("free of frame {}: kmap still shows it at {} to {} users", page_to_pfn(page), layout::pkmap_addr(slot),
+              users_in(pkmap_hot.slot[slot].load()));
     if (taken == Taken::owed) note_debt(half_of(slot));
 }
 

@@ -1,7 +1,7 @@
 // kmap: a mapping of a high page that every CPU and every thread sees at the same address.
 //
-// The pool is one page table. The word of a slot says whose it is and what state it is in (docs/semantics.md), so that one
-// compare-and-swap asks for both:
+// The pool is one page table. The word of a slot says whose it is and what state it is in (docs/semantics.md), so that
+// one compare-and-swap asks for both:
 //
 //      31                                      8 7         0
 //     | the place of the page's descriptor (24) | count (8) |
@@ -10,47 +10,48 @@
 //     1      idle: nobody uses it, its entry still shows its page, and the next kmap of that page is a hit
 //     n      n-1 users
 //     making it was free and somebody has taken it for this page; nobody else may use it yet
-//     kOwed  nobody uses it and its entry is gone, or just going, but a CPU may still have the translation: a flush is owed
+//     kOwed  nobody uses it, its entry is gone or just going, and a CPU may still have the translation: a flush is owed
 //
 // A page whose slot is s has the word of s, and the other way round, unless somebody is just at work there:
 //
 //     word counts users or is idle   =>   the page's slot field says s
 //     the page's slot field says s   =>   the word is of this page (making, too), or just taken away under the lock
 //
-// kmap, page has a slot    its word with count c >= 1 -> c+1 by compare-and-swap; the first guess is that nobody else has
-//                          it. It fails if the slot went to another page in between. No lock and no flush.
+// kmap, page has a slot    its word with count c >= 1 -> c+1 by compare-and-swap; the first guess is that nobody else
+//                          has it. It fails if the slot went to another page in between. No lock and no flush.
 // kunmap                   c -> c-1, never below 1. No flush: the next user of the page may come soon.
-// kmap, page has no slot   The hand gives numbers. Number s: word of s from free to making by compare-and-swap; its entry;
-//                          the page's slot field from none to s by compare-and-swap; word from making to one user, by
-//                          compare-and-swap again. No lock.
-//                          Under the lock: the half has no number left, or the slot with that number is not free: the hand
-//                          moves on to the next one that is. It says where to look and proves nothing: a number may be old.
-//                          Or the field has been set meanwhile: s is given back, and the other slot used. Or the field is
-//                          set, and the word still making: its maker may sleep, so the last step is done for it.
+// kmap, page has no slot   The hand gives numbers. Number s: word of s from free to making by compare-and-swap; its
+//                          entry; the page's slot field from none to s by compare-and-swap; word from making to one
+//                          user, by compare-and-swap again. No lock. Under the lock: the half has no number left, or
+//                          the slot with that number is not free: the hand moves on to the next one that is. It says
+//                          where to look and proves nothing: a number may be old. Or the field has been set meanwhile:
+//                          s is given back, and the other slot used. Or the field is set, and the word still making:
+//                          its maker may sleep, so the last step is done for it.
 //
-// The pool has two halves, and the debts of one age while the hand is in the other. When the hand enters a half, the idle
-// slots of the OTHER half are taken away (the word becomes kOwed, which stops the lock-free paths; the page's slot field is
-// cleared; the entry is taken by an atomic exchange) and the time of that debt is noted. Then the debt of THIS half is paid:
-// CPUs that have flushed since its time owe nothing, idle CPUs look at the clock themselves, the others are interrupted, once
-// for all slots. After that kOwed -> 0. As a flush pays for the half that was just taken away too, a CPU that never flushes
-// by itself is interrupted at most once each time round the pool.
+// The pool has two halves, and the debts of one age while the hand is in the other. When the hand enters a half, the
+// idle slots of the OTHER half are taken away (the word becomes kOwed, which stops the lock-free paths; the page's slot
+// field is cleared; the entry is taken by an atomic exchange) and the time of that debt is noted. Then the debt of THIS
+// half is paid: CPUs that have flushed since its time owe nothing, idle CPUs look at the clock themselves, the others
+// are interrupted, once for all slots. After that kOwed -> 0. As a flush pays for the half that was just taken away
+// too, a CPU that never flushes by itself is interrupted at most once each time round the pool.
 //
-// A slot whose entry had the accessed bit clear was never used: no TLB can hold it (SDM vol. 3, 4.8 and 4.10.2.3), so it
-// is free at once.
+// A slot whose entry had the accessed bit clear was never used: no TLB can hold it (SDM vol. 3, 4.8 and 4.10.2.3), so
+// it is free at once.
 //
 // page freed while idle    the page forgets its slot, the entry goes, the count becomes kOwed.
 //
-// A thread that holds no mapping reserves two credits with its first one, so that at most half as many threads as there are
-// slots hold any (and no more than a count can count), and each of them can get its second: copying from page to page cannot
-// deadlock. The others sleep, in order of arrival. A third mapping by one thread is reported: nothing guarantees that one.
+// A thread that holds no mapping reserves two credits with its first one, so that at most half as many threads as there
+// are slots hold any (and no more than a count can count), and each of them can get its second: copying from page to
+// page cannot deadlock. The others sleep, in order of arrival. A third mapping by one thread is reported: nothing
+// guarantees that one.
 //
 // The entries are not global: a CR3 load on a CPU ends its debt.
 #pragma once
 
-#include "mm/ground/context.hpp"
 #include "mm/frames/page.hpp"
-#include "mm/tables/tlb_batch.hpp"
+#include "mm/ground/context.hpp"
 #include "mm/ground/credits.hpp"
+#include "mm/tables/tlb_batch.hpp"
 
 namespace loft {
 
@@ -69,16 +70,14 @@ class GlobalAddr {
 
 // The same address for every caller of the page until all have called kunmap; the caller has a reference to the page.
 // Context: preemptible only, checked in every build. Sleeps while too many threads hold mappings. A page of lowmem is
-// arithmetic. Inline while the page has a slot. Cost: none for a page that has one; at most one flush on each CPU once round
-// the pool.
-// Source: Linux kmap(); FreeBSD sf_buf for the accessed bit; Xen for the clock.
+// arithmetic. Inline while the page has a slot. Cost: none for a page that has one; at most one flush on each CPU once
+// round the pool. Source: Linux kmap(); FreeBSD sf_buf for the accessed bit; Xen for the clock.
 [[nodiscard]] GlobalAddr kmap(Page* page);
 // By the thread that called kmap. Panics if the page is not mapped, or if this thread has nothing mapped.
 // Context: preemptible. Cost: none.
 void kunmap(Page* page);
 template <typename Addr>
-    requires(!std::is_convertible_v<Addr, Page*>)
-void kunmap(Addr) = delete; // kunmap takes the page
+requires(!std::is_convertible_v<Addr, Page*>) void kunmap(Addr) = delete; // kunmap takes the page
 
 struct PkmapStats {
     u32 maps = 0;      // a slot was given to a page; while others are at work, about so many
@@ -102,13 +101,13 @@ bool pkmap_to_pfn(VirtAddr va, Pfn& out); // the frame behind an address of the 
 // The address of a page that is in use by kmap.
 bool pkmap_address(const Page* page, VirtAddr& out);
 
-// Whether the accessed bit of this machine does what it should: a touch sets it. Measured at boot on a pool entry; where it
-// fails, idle slots are always flushed.
+// Whether the accessed bit of this machine does what it should: a touch sets it. Measured at boot on a pool entry;
+// where it fails, idle slots are always flushed.
 bool pkmap_accessed_bit_works();
 void pkmap_trust_accessed_bit(bool trust);
 
-// Makes the pool smaller: `slots` usable ones, 2 to kPkmapSlots-1. For tests; nothing may be mapped, and nobody be inside
-// kmap.
+// Makes the pool smaller: `slots` usable ones, 2 to kPkmapSlots-1. For tests; nothing may be mapped, and nobody be
+// inside kmap.
 void pkmap_set_slots(u32 slots);
 u32 pkmap_slots();
 
@@ -128,9 +127,7 @@ struct PkmapHot {
 extern PkmapHot pkmap_hot;
 
 // Descriptors are 8 bytes long and lie within 128 MiB: 24 bits of their address tell them apart.
-inline u32 slot_tag(const Page* page) {
-    return static_cast<u32>(reinterpret_cast<std::uintptr_t>(page)) << 5;
-}
+inline u32 slot_tag(const Page* page) { return static_cast<u32>(reinterpret_cast<std::uintptr_t>(page)) << 5; }
 
 // Lowmem, or it gets one.
 LOFT_REGPARM GlobalAddr kmap_without_slot(Page* page);

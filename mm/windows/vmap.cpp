@@ -2,11 +2,11 @@
 #include "mm/windows/vmap.hpp"
 
 #include "mm/frames/bootmem.hpp"
-#include "mm/ground/context.hpp"
-#include "mm/windows/highmem.hpp"
 #include "mm/frames/page_alloc.hpp"
-#include "mm/tables/pagetable.hpp"
+#include "mm/ground/context.hpp"
 #include "mm/ground/spinlock.hpp"
+#include "mm/tables/pagetable.hpp"
+#include "mm/windows/highmem.hpp"
 
 #include <bit>
 
@@ -15,17 +15,17 @@ namespace {
 
 // --- The tags. Pages of addresses are known by their number, address >> 12.
 //
-// The space is runs of pages, one behind the other without a gap. The tag of a run's first page says what the run is and
-// how long; behind the last page stands one more, the end:
+// The space is runs of pages, one behind the other without a gap. The tag of a run's first page says what the run is
+// and how long; behind the last page stands one more, the end:
 //
 //      free  -  -  -  -  vmap  -  -  (guard)  lazy  link  -  (guard)  free  -  -  -  -  -  -  end
 //
-// The tags of the pages between say nothing. Runs change under the lock. A reader needs none: a run that is there all the
-// time begins where it begins, whatever happens beside it, and a page whose tag says nothing is one step.
+// The tags of the pages between say nothing. Runs change under the lock. A reader needs none: a run that is there all
+// the time begins where it begins, whatever happens beside it, and a page whose tag says nothing is one step.
 enum class Kind : u32 { // bits of a tag; free is none of them
     free = 0,
-    link = 1u << 27,    // nothing begins here: the second page of a lazy run, with the next lazy run instead of a length
-    vmap = 1u << 28,    // in use, the guard page included
+    link = 1u << 27, // nothing begins here: the second page of a lazy run, with the next lazy run instead of a length
+    vmap = 1u << 28, // in use, the guard page included
     vmalloc = 1u << 29, // the same, and the frames are its own
     lazy = 1u << 30,    // unmapped, the guard page included; not usable before the flush
     end = 1u << 31,
@@ -101,8 +101,8 @@ void put(TagCell& cell, Tag tag) { cell.store(tag.word()); }
     batch.flush();
 }
 
-// Moves the cursor to the next free run that has room for an area of `pages` and its guard. Neighbours that are free become
-// one run on the way, but not many more than are needed: interrupts are off.
+// Moves the cursor to the next free run that has room for an area of `pages` and its guard. Neighbours that are free
+// become one run on the way, but not many more than are needed: interrupts are off.
 bool find_room(u32 pages) {
     constexpr u32 kAhead = 512;
     TagCell* const tags = &cell_of(0);
@@ -128,8 +128,8 @@ bool find_room(u32 pages) {
     }
 }
 
-// The same, and at the end of the space a round ends: what was unmapped since it began becomes usable, and the search begins
-// again at the bottom.
+// The same, and at the end of the space a round ends: what was unmapped since it began becomes usable, and the search
+// begins again at the bottom.
 [[gnu::noinline]] bool make_room(u32 pages) {
     if (pages == 0 || pages >= kEnd - first_page()) return false;
     if (find_room(pages)) return true;
@@ -193,8 +193,7 @@ bool find_room(u32 pages) {
 
 const PteFlags& flags_of(VmapProt prot) {
     switch (prot) {
-    [[likely]] case VmapProt::rw:
-        return kernel_prot.pool;
+        [[likely]] case VmapProt::rw : return kernel_prot.pool;
     case VmapProt::ro:
         return kernel_prot.pool_ro;
     case VmapProt::rx:
@@ -240,8 +239,7 @@ Result<VirtAddr> vmap(Page* const* pages, u32 n, VmapProt prot) {
         return no_area(n);
     const VirtAddr begin = addr_of(area);
     const PteFlags& flags = flags_of(prot);
-    for_each_entry(kernel_pte(begin), n,
-                   [&](hal::PteCell* cell) { hal::pte_set(cell, page_halves(*pages++, flags)); });
+    for_each_entry(kernel_pte(begin), n, [&](hal::PteCell* cell) { hal::pte_set(cell, page_halves(*pages++, flags)); });
     return begin;
 }
 

@@ -1,16 +1,17 @@
 // vmap and vmalloc: many frames at contiguous addresses, for long.
 //
-// What is known of the addresses is an array of words, one for each page of them, made at boot: the tags. An area's first
-// page has a tag that says what it is and how long, so vunmap finds it by an index, nothing here ever needs memory, and a
-// fault or a DEBUG check may read the tags from under any lock. Behind each area lies a page that is never mapped.
+// What is known of the addresses is an array of words, one for each page of them, made at boot: the tags. An area's
+// first page has a tag that says what it is and how long, so vunmap finds it by an index, nothing here ever needs
+// memory, and a fault or a DEBUG check may read the tags from under any lock. Behind each area lies a page that is
+// never mapped.
 //
 // New areas are made where the last one ended, so an address is used again only after a whole round. vunmap takes the
-// entries away at once and leaves the flush for later: the area is "lazy", its addresses unusable, until either a round ends
-// or kLazyPages pages wait. Then ONE flush on all CPUs ends the debt of all of them, their addresses become free, and only
-// then do the frames that vfree owed go back to the allocator (bugs 16 and 22).
+// entries away at once and leaves the flush for later: the area is "lazy", its addresses unusable, until either a round
+// ends or kLazyPages pages wait. Then ONE flush on all CPUs ends the debt of all of them, their addresses become free,
+// and only then do the frames that vfree owed go back to the allocator (bugs 16 and 22).
 //
-// A pair of vmap and vunmap costs two locks and its loops over the entries; the rest (walking on to the next free addresses,
-// joining free neighbours, the flush) is paid by one call for a hundred.
+// A pair of vmap and vunmap costs two locks and its loops over the entries; the rest (walking on to the next free
+// addresses, joining free neighbours, the flush) is paid by one call for a hundred.
 #pragma once
 
 #include "arch/base/error.hpp"
@@ -32,8 +33,8 @@ Result<VirtAddr> vmap(Page* const* pages, u32 n, VmapProt prot);
 // flush.
 void vunmap(VirtAddr addr);
 
-// `bytes` of zero-filled memory at contiguous addresses, from high frames where there are some. `gfp` is high, or user for
-// what a program makes the kernel take. Context: preemptible.
+// `bytes` of zero-filled memory at contiguous addresses, from high frames where there are some. `gfp` is high, or user
+// for what a program makes the kernel take. Context: preemptible.
 Result<VirtAddr> vmalloc(u32 bytes, Gfp gfp = Gfp::high);
 void vfree(VirtAddr addr);
 

@@ -20,8 +20,7 @@ class BlockCounts {
     }
     bool operator==(const BlockCounts& other) const {
         for (u32 i = 0; i < kZones; ++i)
-            if (!std::equal(std::begin(zone_[i].by_order), std::end(zone_[i].by_order),
-                            other.zone_[i].by_order))
+            if (!std::equal(std::begin(zone_[i].by_order), std::end(zone_[i].by_order), other.zone_[i].by_order))
                 return false;
         return true;
     }
@@ -92,8 +91,7 @@ SELFTEST(buddy, blocks_of_every_order) {
     for (const Gfp gfp : {Gfp::dma, Gfp::kernel, Gfp::high}) {
         if (gfp == Gfp::dma && !has_dma_memory()) continue;
         for (u32 order = 0; order <= kMaxOrder; ++order) {
-            const u32 free =
-                free_frames(ZoneId::dma) + free_frames(ZoneId::normal) + free_frames(ZoneId::high);
+            const u32 free = free_frames(ZoneId::dma) + free_frames(ZoneId::normal) + free_frames(ZoneId::high);
             Page* page = alloc_pages(gfp, order);
             if (page == nullptr) { // small machines have no large block in each zone
                 CHECK_GT(order, 4u);

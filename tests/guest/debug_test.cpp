@@ -88,8 +88,7 @@ SELFTEST(debug, changed_entries_panic) {
     kunmap_local(at);
     // Or to the one of a slot that is free.
     hal::pte_set(kernel_pte(at), mine);
-    CHECK(contains(selftest::catch_panic([&] { static_cast<void>(kmap_local_page(pages[1])); }),
-                   "is not empty"));
+    CHECK(contains(selftest::catch_panic([&] { static_cast<void>(kmap_local_page(pages[1])); }), "is not empty"));
     CHECK_EQ(local_depth(), 0u);
     CHECK(!readable(at));
 }

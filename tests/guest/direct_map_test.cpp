@@ -1,8 +1,8 @@
 // The direct map: all of lowmem, linear, and not a page more.
 #include "arch/i386/cpu/image.hpp"
 #include "kernel/boot/cmdline.hpp"
-#include "mm/windows/fixmap.hpp"
 #include "mm/tables/pagetable.hpp"
+#include "mm/windows/fixmap.hpp"
 #include "tests/guest/support.hpp"
 #include "tests/guest/walker.hpp"
 
@@ -64,8 +64,7 @@ SELFTEST(direct_map, is_linear) {
     u32 wrong = 0;
     for_each_mapping([&](const Mapping& m) {
         if (m.va < 0xc000'0000u || m.va >= layout::direct_map_end().value()) return;
-        if (m.phys != m.va - 0xc000'0000u && wrong++ == 0)
-            selftest::note("{:08x} shows physical {:09x}", m.va, m.phys);
+        if (m.phys != m.va - 0xc000'0000u && wrong++ == 0) selftest::note("{:08x} shows physical {:09x}", m.va, m.phys);
     });
     CHECK_EQ(wrong, 0u);
 }

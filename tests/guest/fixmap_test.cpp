@@ -1,8 +1,8 @@
 // Fixed mappings: the windows through which boot looks at memory that nothing else shows.
 #include "arch/i386/cpu/features.hpp"
 #include "arch/i386/irq/lapic.hpp"
-#include "mm/windows/fixmap.hpp"
 #include "mm/init.hpp"
+#include "mm/windows/fixmap.hpp"
 #include "tests/guest/support.hpp"
 #include "tests/guest/walker.hpp"
 

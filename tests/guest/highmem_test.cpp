@@ -86,11 +86,8 @@ SELFTEST(highmem, partial_copies) {
         std::fill_n(expected.begin() + offset, bytes, static_cast<u8>(0x5a));
         CHECK(is_as_expected(pages[0]));
     }
-    const auto refused = [](std::string_view name, auto&& call) {
-        return contains(selftest::catch_panic(call), name);
-    };
-    const Range beyond[]{
-        {0, kPageSize + 1}, {1, kPageSize}, {kPageSize, 1}, {kPageSize + 1, 0}, {8, 0xffff'fffcu}};
+    const auto refused = [](std::string_view name, auto&& call) { return contains(selftest::catch_panic(call), name); };
+    const Range beyond[]{{0, kPageSize + 1}, {1, kPageSize}, {kPageSize, 1}, {kPageSize + 1, 0}, {8, 0xffff'fffcu}};
     for (const auto& range : beyond) {
         const u32 offset = range.first, bytes = range.second;
         CHECK(refused("memcpy_to_page", [&] { memcpy_to_page(pages[0], offset, text.data(), bytes); }));
@@ -105,8 +102,7 @@ SELFTEST(highmem, zero_user) {
     const KeepsFreeCounts counts;
     const Pages<1> pages;
     REQUIRE(pages.complete());
-    const Range ranges[]{{0, 0},       {100, 100}, {kPageSize, kPageSize}, {0, 1},
-                         {4095, 4096}, {3, 1000},  {0, kPageSize}};
+    const Range ranges[]{{0, 0}, {100, 100}, {kPageSize, kPageSize}, {0, 1}, {4095, 4096}, {3, 1000}, {0, kPageSize}};
     for (const auto& [start, end] : ranges) {
         fill_with_pattern(pages[0], start + 1);
         zero_user(pages[0], start, end);

@@ -1,8 +1,8 @@
 // The clock, and real interrupts that use memory while the main context does.
-#include "arch/i386/isa/control.hpp"
 #include "arch/i386/irq/lapic.hpp"
 #include "arch/i386/irq/timer.hpp"
 #include "arch/i386/irq/traps.hpp"
+#include "arch/i386/isa/control.hpp"
 #include "kernel/threads/scheduler.hpp"
 #include "tests/guest/support.hpp"
 
@@ -175,8 +175,8 @@ SELFTEST(interrupts, tick_allocates_while_the_main_context_allocates) {
     page_alloc_verify();
 }
 
-// A device that loft did not ask, and that whoever ran before has left on: its interrupt is ended, or nothing of its priority or
-// below would ever come again. What comes by an instruction is a bug of the kernel.
+// A device that loft did not ask, and that whoever ran before has left on: its interrupt is ended, or nothing of its
+// priority or below would ever come again. What comes by an instruction is a bug of the kernel.
 SELFTEST(interrupts, one_without_a_handler_is_dropped) {
     if (!lapic_ready()) SKIP("no local APIC to send it");
     constexpr u8 kNobodys = 0xe8; // above the devices' vectors
@@ -188,7 +188,8 @@ SELFTEST(interrupts, one_without_a_handler_is_dropped) {
     }
     CHECK(during_ticks(2, [] {}));
     CHECK_EQ(spurious_interrupts(), before + 1);
-    CHECK(selftest::contains(selftest::catch_panic([] { asm volatile("int %0" ::"i"(kNobodys)); }), "unhandled interrupt (vector 232"));
+    CHECK(selftest::contains(selftest::catch_panic([] { asm volatile("int %0" ::"i"(kNobodys)); }),
+                             "unhandled interrupt (vector 232"));
     CHECK_EQ(spurious_interrupts(), before + 1);
 }
 
@@ -212,8 +213,7 @@ SELFTEST(interrupts, registers_survive) {
     static u32 ran;
     ran = 0;
     trap_set_handler(test_vector::outer, [](TrapFrame&) { ++ran; });
-    u32 a = 0x1111'1111u, b = 0x2222'2222u, c = 0x3333'3333u, d = 0x4444'4444u, s = 0x5555'5555u,
-        t = 0x6666'6666u;
+    u32 a = 0x1111'1111u, b = 0x2222'2222u, c = 0x3333'3333u, d = 0x4444'4444u, s = 0x5555'5555u, t = 0x6666'6666u;
     bool carry = false;
     asm volatile("stc\n\t"
                  "int %7\n\t"

@@ -56,8 +56,7 @@ SELFTEST(kmap_local, lowmem_is_arithmetic) {
     REQUIRE(pages.complete());
     const FlushCounter flushes;
     const u32 missed = misses();
-    const LocalAddr a = kmap_local_page(pages[0]), b = kmap_local_page(pages[1]),
-                    again = kmap_local_page(pages[0]);
+    const LocalAddr a = kmap_local_page(pages[0]), b = kmap_local_page(pages[1]), again = kmap_local_page(pages[0]);
     CHECK_EQ(VirtAddr{a}, direct_addr(pages.pfn(0)));
     CHECK_EQ(VirtAddr{b}, direct_addr(pages.pfn(1)));
     CHECK_EQ(VirtAddr{again}, VirtAddr{a});
@@ -206,8 +205,8 @@ SELFTEST(kmap_local, interrupt_that_leaves_a_mapping_panics) {
     const KeepsFreeCounts counts;
     const Pages<1> pages;
     REQUIRE(pages.complete());
-    const std::string_view text = selftest::catch_panic(
-        [&] { in_interrupt_do([&] { static_cast<void>(kmap_local_page(pages[0])); }); });
+    const std::string_view text =
+        selftest::catch_panic([&] { in_interrupt_do([&] { static_cast<void>(kmap_local_page(pages[0])); }); });
     CHECK(contains(text, "left 1 local mappings behind"));
     CHECK_EQ(local_depth(), 0u);
 }
@@ -322,9 +321,8 @@ SELFTEST(kmap_local, unmap_of_nothing_panics) {
     kunmap_local(at);
     CHECK(contains(selftest::catch_panic([&] { kunmap_local(at); }), "nothing is mapped"));
     // One below the empty stack.
-    CHECK(
-        contains(selftest::catch_panic([&] { kunmap_local(LocalAddr{VirtAddr{at} - layout::kLocalStride}); }),
-                 "nothing is mapped"));
+    CHECK(contains(selftest::catch_panic([&] { kunmap_local(LocalAddr{VirtAddr{at} - layout::kLocalStride}); }),
+                   "nothing is mapped"));
     CHECK_EQ(local_depth(), 0u);
 }
 
@@ -426,8 +424,7 @@ SELFTEST(kmap_local, private_slot_works_when_all_are_held) {
     u32 wrong = 0;
     for (u32 i = 0; i < 4; ++i) {
         const IrqGuard off;
-        with_private_slot(extra.pfn(i % 2),
-                          [&](VirtAddr va) { wrong += !marks_hold(va, extra.pfn(i % 2), 21); });
+        with_private_slot(extra.pfn(i % 2), [&](VirtAddr va) { wrong += !marks_hold(va, extra.pfn(i % 2), 21); });
     }
     CHECK_EQ(wrong, 0u);
     CHECK_EQ(local_depth(), kThreadSlots);

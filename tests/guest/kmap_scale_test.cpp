@@ -1,15 +1,15 @@
-// kmap with many CPUs and many threads: whom a round of the pool interrupts, what an address is worth that travels to a CPU
-// which never called kmap, what takes a lock, and in which order those wake who had to wait for a slot.
-#include "arch/i386/isa/control.hpp"
+// kmap with many CPUs and many threads: whom a round of the pool interrupts, what an address is worth that travels to a
+// CPU which never called kmap, what takes a lock, and in which order those wake who had to wait for a slot.
 #include "arch/i386/irq/timer.hpp"
+#include "arch/i386/isa/control.hpp"
 #include "kernel/threads/lifecycle.hpp"
 #include "kernel/threads/scheduler.hpp"
 #include "kernel/threads/sync.hpp"
 #include "kernel/threads/thread.hpp"
-#include "mm/windows/pkmap.hpp"
 #include "mm/ground/remote.hpp"
 #include "mm/tables/flush_clock.hpp"
 #include "mm/windows/kmap_local.hpp"
+#include "mm/windows/pkmap.hpp"
 #include "tests/guest/stepper.hpp"
 #include "tests/guest/support.hpp"
 
@@ -19,9 +19,7 @@ namespace loft::guest {
 namespace {
 
 const char* needs_two_cpus() { return hal::online_cpus().count() < 2 ? "one CPU" : nullptr; }
-const char* flushes_at_each_unmap() {
-    return config::kDebug ? "a DEBUG kernel flushes at each kunmap" : nullptr;
-}
+const char* flushes_at_each_unmap() { return config::kDebug ? "a DEBUG kernel flushes at each kunmap" : nullptr; }
 
 CpuSet others() { return hal::online_cpus().without(hal::this_cpu()); }
 CpuId first_other() { return CpuId{static_cast<u32>(std::countr_zero(others().bits()))}; }
@@ -140,8 +138,8 @@ SELFTEST(kmap_scale, busy_cpus_that_have_flushed_are_left_alone) {
     busy.flush();
     const Cost cost;
     go_round(rig, 3, true, now_and_then);
-    selftest::note("{} wraps: {} remote requests, {} times that a CPU had flushed since", cost.wraps(),
-                   cost.remote(), cost.clean());
+    selftest::note("{} wraps: {} remote requests, {} times that a CPU had flushed since", cost.wraps(), cost.remote(),
+                   cost.clean());
     CHECK_EQ(cost.remote(), 0u);
     CHECK_GE(cost.clean(), cost.wraps() * others().count());
 }
@@ -158,8 +156,8 @@ SELFTEST(kmap_scale, busy_cpus_are_asked_once_a_wrap_at_most) {
     go_round(rig, 2);
     const Cost cost;
     go_round(rig, 8);
-    selftest::note("{} wraps, {} maps: {} rounds, {} remote requests", cost.wraps(), cost.maps(),
-                   cost.rounds(), cost.remote());
+    selftest::note("{} wraps, {} maps: {} rounds, {} remote requests", cost.wraps(), cost.maps(), cost.rounds(),
+                   cost.remote());
     CHECK_LE(cost.rounds(), cost.wraps() + 1);
     CHECK_GT(cost.rounds(), 0u);
 }
@@ -233,9 +231,8 @@ SELFTEST(kmap_scale, an_address_that_is_handed_over_is_never_stale) {
         }
     box.stop.store(1);
     thread_join(thread);
-    selftest::note(
-        "{} addresses handed over, {} of them showed another page before; {} wraps, {} rounds of flushes",
-        handed_over, same_address, cost.wraps(), cost.rounds());
+    selftest::note("{} addresses handed over, {} of them showed another page before; {} wraps, {} rounds of flushes",
+                   handed_over, same_address, cost.wraps(), cost.rounds());
     CHECK_GT(same_address, handed_over / 2);
     CHECK_EQ(box.wrong.load(), 0u);
     CHECK_EQ(wrong, 0u);
@@ -245,7 +242,8 @@ SELFTEST(kmap_scale, an_address_that_is_handed_over_is_never_stale) {
     CHECK_EQ(spoilt, 0u);
 }
 
-// Stepped through: at no instruction of a kmap or kunmap is a lock held, but for those with which the hand enters a half.
+// Stepped through: at no instruction of a kmap or kunmap is a lock held, but for those with which the hand enters a
+// half.
 SELFTEST(kmap_scale, takes_no_lock) {
     if (const char* why = no_slots_for(4)) SKIP(why);
     const Pages<4> pages;
@@ -280,8 +278,8 @@ SELFTEST(kmap_scale, takes_no_lock) {
         static_cast<void>(step(pages[3])); // the half is entered: its slots are given without
         CHECK_EQ(locked, 0u);
     }
-    selftest::note("{} instructions for a page without a slot, {} for one that has it, {} for one that is in use", first,
-                   again, shared);
+    selftest::note("{} instructions for a page without a slot, {} for one that has it, {} for one that is in use",
+                   first, again, shared);
 }
 
 SELFTEST(kmap_scale, who_waits_longest_is_next) {
@@ -370,8 +368,7 @@ SELFTEST(kmap_scale, two_at_once_never_deadlock) {
             if (i % 2 == 0) yield();
             const KMap to{pages[b]};
             if (i % 3 == 0) yield();
-            wrong.fetch_add(!marks_hold(from.addr(), pages.pfn(a), 8) ||
-                            !marks_hold(to.addr(), pages.pfn(b), 8));
+            wrong.fetch_add(!marks_hold(from.addr(), pages.pfn(a), 8) || !marks_hold(to.addr(), pages.pfn(b), 8));
         }
         done.fetch_add(1);
     };

@@ -1,8 +1,8 @@
 // The address map: the table that is printed, the symbols of the linker, and what the page tables really say.
 #include "arch/i386/cpu/image.hpp"
 #include "kernel/boot/cmdline.hpp"
-#include "mm/init.hpp"
 #include "mm/ground/layout.hpp"
+#include "mm/init.hpp"
 #include "mm/tables/pagetable.hpp"
 #include "tests/guest/support.hpp"
 #include "tests/guest/walker.hpp"
@@ -21,9 +21,7 @@ const layout::Region* region_of(u32 va) {
     return nullptr;
 }
 
-bool is_guard(VirtAddr va) {
-    return va == image_addr(__boot_stack_guard) || va == image_addr(__df_stack_guard);
-}
+bool is_guard(VirtAddr va) { return va == image_addr(__boot_stack_guard) || va == image_addr(__df_stack_guard); }
 
 } // namespace
 
@@ -73,7 +71,8 @@ SELFTEST(layout, addresses_are_those_of_the_map) {
         CHECK_EQ(u64{direct.last} + 1 - direct.begin, std::min<u64>(ram, 896 * MiB));
         CHECK_EQ(vmap.begin, 0xf880'0000u);
     } else if (options().vmalloc != 0) {
-        // As much as it asks for, in whole pages, as far as that can be: the boot's log says so if it is something else.
+        // As much as it asks for, in whole pages, as far as that can be: the boot's log says so if it is something
+        // else.
         const u32 wanted = round_up(std::clamp(options().vmalloc, layout::kMinVmap, layout::kMaxVmap), kPageSize);
         CHECK_EQ(vmap.last - vmap.begin + 1, wanted);
     }
@@ -137,8 +136,7 @@ SELFTEST(layout, page_tables_agree_with_the_map) {
     CHECK_EQ(idle_pool, 0u);   // a free slot of the pool shows nothing
     CHECK_EQ(early_slots, 0u); // the boot's windows are closed
     CHECK_EQ(direct_bytes, u64{layout::boundaries.lowmem_bytes} - 2 * kPageSize); // the two stack guards
-    CHECK(is_guard(image_addr(__boot_stack_guard)) &&
-          !walk_naively(image_addr(__df_stack_guard).value()).present());
+    CHECK(is_guard(image_addr(__boot_stack_guard)) && !walk_naively(image_addr(__df_stack_guard).value()).present());
 }
 
 // No kernel mapping ever allocates a table, and no other address space has to hear of one (bug 15): each table

@@ -1,9 +1,9 @@
 // NMIs that nobody expects: counted and survived, at any instruction, and no state is left behind by one.
 #include "arch/i386/irq/lapic.hpp"
 #include "arch/i386/irq/smp.hpp"
-#include "kernel/report/nmi.hpp"
 #include "kernel/programs/process.hpp"
 #include "kernel/programs/programs.hpp"
+#include "kernel/report/nmi.hpp"
 #include "kernel/threads/lifecycle.hpp"
 #include "kernel/threads/scheduler.hpp"
 #include "kernel/threads/thread.hpp"
@@ -136,8 +136,8 @@ SELFTEST(nmi, storm_over_programs) {
     }
 }
 
-// A hlt that an NMI ends: the CPU may take a thread from another one right then, and must not run it while it counts as idle,
-// because nobody tells an idle CPU which translations it has to forget.
+// A hlt that an NMI ends: the CPU may take a thread from another one right then, and must not run it while it counts as
+// idle, because nobody tells an idle CPU which translations it has to forget.
 SELFTEST(nmi, wakes_an_idle_cpu_for_good) {
     if (const char* why = needs_two_cpus()) SKIP(why);
     warm_up_threads(4);

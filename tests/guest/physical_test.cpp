@@ -4,8 +4,8 @@
 // So frames are signed with their own numbers, all of them first, and read again afterwards, through mappings of
 // another kind.
 #include "kernel/boot/multiboot.hpp"
-#include "mm/windows/fixmap.hpp"
 #include "mm/init.hpp"
+#include "mm/windows/fixmap.hpp"
 #include "tests/guest/support.hpp"
 
 #include <algorithm>
@@ -48,8 +48,7 @@ u32 sampled(const Page* block, u32 order) {
 
 // Frames inside a block of ours say "tail"; nobody else has blocks of high memory.
 bool is_inside_a_block(u32 frame) {
-    return is_highmem(Pfn{frame}) && frame < mem_map_count &&
-           pfn_to_page(Pfn{frame})->type() == PageType::tail;
+    return is_highmem(Pfn{frame}) && frame < mem_map_count && pfn_to_page(Pfn{frame})->type() == PageType::tail;
 }
 
 const char* cannot_take_everything() {

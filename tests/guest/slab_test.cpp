@@ -17,11 +17,8 @@ struct Kind {
     ObjectCache* cache;
     u32 size, align;
 };
-constexpr Kind kKinds[]{{&tiny, 1, 1},
-                        {&odd, 24, 8},
-                        {&lines, 64, 64},
-                        {&large, 1000, 32},
-                        {&largest, ObjectCache::kMaxSize, 16}};
+constexpr Kind kKinds[]{
+    {&tiny, 1, 1}, {&odd, 24, 8}, {&lines, 64, 64}, {&large, 1000, 32}, {&largest, ObjectCache::kMaxSize, 16}};
 
 // A cache keeps its last slab when that is empty.
 void keep_a_slab(ObjectCache& cache) {
@@ -53,8 +50,7 @@ SELFTEST(slab, objects_are_apart) {
         CHECK_GT(kind.cache->stats().slabs, slabs);
         for (u32 i = 0; i < kObjects; ++i) {
             const u8* bytes = static_cast<const u8*>(object[i]);
-            wrong += !std::all_of(bytes, bytes + kind.size,
-                                  [i](u8 byte) { return byte == static_cast<u8>(i * 37); });
+            wrong += !std::all_of(bytes, bytes + kind.size, [i](u8 byte) { return byte == static_cast<u8>(i * 37); });
         }
         CHECK_EQ(wrong, 0u);
         // Not in the order in which they came.

@@ -1,6 +1,6 @@
 // Several CPUs: who they are, whether they answer, and whom a flush interrupts.
-#include "arch/i386/isa/control.hpp"
 #include "arch/i386/irq/timer.hpp"
+#include "arch/i386/isa/control.hpp"
 #include "kernel/threads/lifecycle.hpp"
 #include "kernel/threads/scheduler.hpp"
 #include "kernel/threads/sync.hpp"
@@ -62,9 +62,7 @@ SELFTEST(smp, control_bits_are_the_same_everywhere) {
         u32 cr0, cr3, cr4, efer;
         hal::Atomic<u32> wrong;
     };
-    const auto efer = [] {
-        return hal::cpu_features().no_execute ? static_cast<u32>(read_msr(msr::efer)) : 0;
-    };
+    const auto efer = [] { return hal::cpu_features().no_execute ? static_cast<u32>(read_msr(msr::efer)) : 0; };
     // Paging writes A and D, and caches may be what they are: CD and NW are the firmware's.
     Bits bits{read_cr0(), read_cr3(), read_cr4(), efer(), {}};
     run_on(
@@ -108,7 +106,8 @@ SELFTEST(smp, nothing_is_left_of_what_ran_before) {
     run_on(
         others(), [](void* all) { (*static_cast<decltype(seen)*>(all))[hal::this_cpu().value()].look(); }, &seen);
     hal::online_cpus().for_each([&](CpuId cpu) {
-        if (!CHECK_EQ(seen[cpu.value()].wrong, 0u)) selftest::note("CPU {}: registers {:x}", cpu, seen[cpu.value()].wrong);
+        if (!CHECK_EQ(seen[cpu.value()].wrong, 0u))
+            selftest::note("CPU {}: registers {:x}", cpu, seen[cpu.value()].wrong);
     });
 }
 
@@ -259,8 +258,7 @@ SELFTEST(smp, busy_cpus_are_asked_once_a_wrap) {
             hal::cpu_relax();
     };
     std::array<Thread*, config::kMaxCpus> thread{};
-    others().for_each(
-        [&](CpuId cpu) { thread[cpu.value()] = thread_create("busy", spin, CpuSet::only(cpu)); });
+    others().for_each([&](CpuId cpu) { thread[cpu.value()] = thread_create("busy", spin, CpuSet::only(cpu)); });
     while (running.load() != others().count())
         yield();
     const auto go_round = [&](u32 wraps) {

@@ -1,8 +1,8 @@
 // Single-stepping. Contract: stepper.hpp.
 #include "tests/guest/stepper.hpp"
 
-#include "arch/i386/isa/control.hpp"
 #include "arch/i386/irq/traps.hpp"
+#include "arch/i386/isa/control.hpp"
 
 #include <hal/hal.hpp>
 

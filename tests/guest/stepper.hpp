@@ -12,16 +12,16 @@
 
 namespace loft::guest {
 
-// For `between`: true where a real interrupt could come, too. Where interrupts are off the stepped code may hold a lock of
-// the scheduler or of mm, and nothing that takes one may be called.
+// For `between`: true where a real interrupt could come, too. Where interrupts are off the stepped code may hold a lock
+// of the scheduler or of mm, and nothing that takes one may be called.
 bool step_may_wake();
 
 // For `body`, after something that may have put it to sleep: who is switched to without an exception is not stepped any
 // more.
 void step_on();
 
-// One thread at a time can be stepped. If the handler asks for it (request_move), the end of the exception gives the CPU to
-// another thread, and the one that is stepped goes on later, perhaps on another CPU.
+// One thread at a time can be stepped. If the handler asks for it (request_move), the end of the exception gives the
+// CPU to another thread, and the one that is stepped goes on later, perhaps on another CPU.
 
 // Runs `body` one instruction at a time and calls `between` after each. Returns how many times that was.
 // `between` must not CHECK: it would print thousands of lines; it counts, the test checks the counts.

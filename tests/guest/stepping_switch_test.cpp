@@ -1,9 +1,9 @@
 // Another thread, and another CPU, between any two instructions of a map, a touch and an unmap.
 //
 // One thread maps and unmaps, a single step at a time. The debug exception after each instruction asks the scheduler to
-// take it off its CPU and, where it is not bound, to send it to the next one, and wakes the companion that lives on the CPU
-// that is left: that one uses the same slots before the stepped thread comes back. Where the stepped code has interrupts or
-// preemption off, nothing moves, as it must be.
+// take it off its CPU and, where it is not bound, to send it to the next one, and wakes the companion that lives on the
+// CPU that is left: that one uses the same slots before the stepped thread comes back. Where the stepped code has
+// interrupts or preemption off, nothing moves, as it must be.
 #include "kernel/threads/lifecycle.hpp"
 #include "kernel/threads/scheduler.hpp"
 #include "kernel/threads/thread.hpp"
@@ -176,8 +176,7 @@ void judge(const Outcome& outcome, u32 least_free) {
     selftest::note(
         "{} instructions, {} of them with interrupts on, {} with a slot held: {} switches, {} migrations, {} "
         "rounds of others",
-        outcome.steps, outcome.free_steps, outcome.bound_steps, outcome.switches, outcome.migrations,
-        outcome.rounds);
+        outcome.steps, outcome.free_steps, outcome.bound_steps, outcome.switches, outcome.migrations, outcome.rounds);
     CHECK(outcome.complete);
     CHECK_GT(outcome.free_steps, least_free);
     CHECK_GT(outcome.switches, outcome.free_steps / 2);
@@ -198,8 +197,8 @@ void prepare() {
 
 u32 rounds(u32 quick) { return selftest::full() ? quick * 10 : quick; }
 
-// body(mine, i) for i below n, stepped among others; at `least` instructions of each the thread can be switched out. With a
-// pool, in which nobody has to wait.
+// body(mine, i) for i below n, stepped among others; at `least` instructions of each the thread can be switched out.
+// With a pool, in which nobody has to wait.
 template <typename Body> void step_rounds(bool pool, u32 n, u32 least, const Body& body) {
     if (const char* why = cannot_step()) SKIP(why);
     prepare();
@@ -246,8 +245,8 @@ SELFTEST(stepping_switch, kmap_local_nested) {
     });
 }
 
-// One switch, after every instruction in turn, to a thread that maps the same page: what it finds in the slot it believes,
-// so an entry must not be there before the old translation is gone.
+// One switch, after every instruction in turn, to a thread that maps the same page: what it finds in the slot it
+// believes, so an entry must not be there before the old translation is gone.
 SELFTEST(stepping_switch, a_hit_is_never_stale) {
     if (const char* why = cannot_step()) SKIP(why);
     prepare();
@@ -307,8 +306,7 @@ SELFTEST(stepping_switch, kmap_atomic) {
             kunmap_atomic(at);
         }
     });
-    selftest::note("{} instructions: {} switches, {} migrations", outcome.steps, outcome.switches,
-                   outcome.migrations);
+    selftest::note("{} instructions: {} switches, {} migrations", outcome.steps, outcome.switches, outcome.migrations);
     CHECK(outcome.complete);
     CHECK_GT(outcome.switches, n);
     CHECK_EQ(moved, 0u);

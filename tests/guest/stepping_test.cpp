@@ -110,18 +110,18 @@ u32 rounds(u32 quick) { return selftest::full() ? quick * 10 : quick; }
 } // namespace
 
 // The frame of most tests: the pages of both sides, and in the end the question whether anybody noticed anything.
-#define LOFT_STEPPING_SETUP(mine, intruder)                                                                  \
-    const KeepsFreeCounts counts;                                                                            \
-    Mine mine;                                                                                               \
-    REQUIRE(mine.ready());                                                                                   \
-    Intruder intruder{selftest::rng().next()};                                                               \
-    REQUIRE(intruder.ready());                                                                               \
+#define LOFT_STEPPING_SETUP(mine, intruder)                                                                            \
+    const KeepsFreeCounts counts;                                                                                      \
+    Mine mine;                                                                                                         \
+    REQUIRE(mine.ready());                                                                                             \
+    Intruder intruder{selftest::rng().next()};                                                                         \
+    REQUIRE(intruder.ready());                                                                                         \
     mine.sign_all()
 
-#define LOFT_STEPPING_VERDICT(mine, intruder, steps, least)                                                  \
-    selftest::note("{} interrupts", steps);                                                                  \
-    CHECK_GT(steps, least);                                                                                  \
-    CHECK_EQ(mine.all_errors(), 0u);                                                                         \
+#define LOFT_STEPPING_VERDICT(mine, intruder, steps, least)                                                            \
+    selftest::note("{} interrupts", steps);                                                                            \
+    CHECK_GT(steps, least);                                                                                            \
+    CHECK_EQ(mine.all_errors(), 0u);                                                                                   \
     CHECK_EQ(intruder.errors(), 0u)
 
 // The machine does step, and the handler runs as an interrupt does.
@@ -317,8 +317,7 @@ SELFTEST(stepping, copy_highpage) {
         const LocalMap map{pages[0]};
         write_all_words(map.addr(), pages.pfn(0), 9);
     }
-    const u32 steps =
-        step_through([&] { copy_highpage(pages[1], pages[0]); }, [&] { intruder.map_something(); });
+    const u32 steps = step_through([&] { copy_highpage(pages[1], pages[0]); }, [&] { intruder.map_something(); });
     LOFT_STEPPING_VERDICT(mine, intruder, steps, 1024u);
     {
         const LocalMap map{pages[1]};

@@ -1,16 +1,16 @@
-// Everything at once: threads on all CPUs map, touch, check and unmap random pages by every call there is, hold them over
-// yields, sleeps, interrupts and moves to other CPUs, and hand each other addresses, while the pool of kmap is smaller than
-// what they want of it.
+// Everything at once: threads on all CPUs map, touch, check and unmap random pages by every call there is, hold them
+// over yields, sleeps, interrupts and moves to other CPUs, and hand each other addresses, while the pool of kmap is
+// smaller than what they want of it.
 //
-// Each word of a page says which frame it is in, and in which round it was written. Whoever reads a word knows what it must
-// be, and whoever writes one writes just that: pages can be shared without a lock, and a translation that is stale is seen
-// at once, by the one who reads through it or by the owner of the frame that was written.
+// Each word of a page says which frame it is in, and in which round it was written. Whoever reads a word knows what it
+// must be, and whoever writes one writes just that: pages can be shared without a lock, and a translation that is stale
+// is seen at once, by the one who reads through it or by the owner of the frame that was written.
 //
-// `quick` and `full` bound the work by operations, so that a run under -icount does the same each time. `soak=SECONDS` goes
-// on for that long, with a line for each round.
-#include "arch/i386/isa/control.hpp"
+// `quick` and `full` bound the work by operations, so that a run under -icount does the same each time. `soak=SECONDS`
+// goes on for that long, with a line for each round.
 #include "arch/i386/irq/timer.hpp"
 #include "arch/i386/irq/traps.hpp"
+#include "arch/i386/isa/control.hpp"
 #include "kernel/boot/cmdline.hpp"
 #include "kernel/boot/report.hpp"
 #include "kernel/threads/lifecycle.hpp"
@@ -446,15 +446,13 @@ class Worker {
         copy_highpage(own->page, shared(i));
         {
             const LocalMap map{own->page};
-            if (!all_words_hold(map.addr(), page_to_pfn(shared(i)), stress.salt))
-                stress.totals.stale.fetch_add(1);
+            if (!all_words_hold(map.addr(), page_to_pfn(shared(i)), stress.salt)) stress.totals.stale.fetch_add(1);
         }
         const u32 word = random_.below(kWords - 8);
         std::array<u32, 8> words;
         memcpy_from_page(words.data(), shared(i), word * 4, sizeof(words));
         for (u32 k = 0; k < words.size(); ++k)
-            if (words[k] != mark(page_to_pfn(shared(i)), word + k, stress.salt))
-                stress.totals.stale.fetch_add(1);
+            if (words[k] != mark(page_to_pfn(shared(i)), word + k, stress.salt)) stress.totals.stale.fetch_add(1);
         memcpy_to_page(shared(i), word * 4, words.data(), sizeof(words)); // what is there already
         sign_own(*own);
     }
@@ -482,8 +480,7 @@ class Worker {
         u32 random = random_.next();
         const CpuSet some = CpuSet::from_bits(hal::online_cpus().bits() & random_.next());
         run_on(
-            some,
-            [](void* seed) { interrupt_body(*static_cast<const u32*>(seed) + hal::this_cpu().value()); },
+            some, [](void* seed) { interrupt_body(*static_cast<const u32*>(seed) + hal::this_cpu().value()); },
             &random);
     }
 
@@ -511,8 +508,8 @@ void wait_for_workers(u32 threads, u64 microseconds) {
         if (!patience.over()) continue;
         report_threads();
         report_counters();
-        panic("stress: nothing has moved for {} s; {} of {} threads have ended", kStuckSeconds,
-              stress.ended.load(), threads);
+        panic("stress: nothing has moved for {} s; {} of {} threads have ended", kStuckSeconds, stress.ended.load(),
+              threads);
     }
 }
 
@@ -567,8 +564,7 @@ bool run_round(u32 operations, u64 microseconds, u32 slots) {
         spoilt += !all_words_hold(map.addr(), pages.pfn(i), stress.salt);
     }
     CHECK_EQ(spoilt, 0u);
-    hal::online_cpus().for_each(
-        [&](CpuId cpu) { held += local_maps.of(cpu).top != local_maps.of(cpu).base; });
+    hal::online_cpus().for_each([&](CpuId cpu) { held += local_maps.of(cpu).top != local_maps.of(cpu).base; });
     CHECK_EQ(held, 0u);
     return true;
 }
@@ -588,11 +584,9 @@ void print_totals() {
     for (u32 i = 0; i < kWorks; ++i)
         format(works, "{}{} {}", i == 0 ? "" : ", ", t.work[i].load(), kWorkNames[i]);
     selftest::note("{}", works.view());
-    selftest::note(
-        "{} words, {} mappings in interrupts, {} moves asked for, {} sleeps, {} requests without memory",
-        t.words.load(), t.in_interrupts.load(), t.moves.load(), t.sleeps.load(), t.refused.load());
-    selftest::note("{} stale, {} unbound, {} misplaced", t.stale.load(), t.unbound.load(),
-                   t.misplaced.load());
+    selftest::note("{} words, {} mappings in interrupts, {} moves asked for, {} sleeps, {} requests without memory",
+                   t.words.load(), t.in_interrupts.load(), t.moves.load(), t.sleeps.load(), t.refused.load());
+    selftest::note("{} stale, {} unbound, {} misplaced", t.stale.load(), t.unbound.load(), t.misplaced.load());
 }
 
 // As many descriptors and areas as a round needs, once: descriptors are never given back.
@@ -652,14 +646,13 @@ SELFTEST(stress, soak) {
             least = std::min(least, worker[i].operations());
         const TlbStats t = tlb_stats_sum();
         const SchedulerStats s = scheduler_stats_sum();
-        selftest::note(
-            "{} s: {} operations, at least {} by each thread in each round; {} stale; {} switches, {} "
-            "preemptions; pkmap {} maps, {} wraps, {} waits; {} rounds of flushes, {} remote, {} idle, "
-            "{} clean",
-            (now_us() - start) / 1'000'000, operations, least, stress.totals.stale.load(),
-            s.switches - before.switches, s.preemptions - before.preemptions, pkmap_stats().maps,
-            pkmap_stats().wraps, pkmap_stats().waits, t.rounds - tlb.rounds, t.remote - tlb.remote,
-            t.skipped_idle - tlb.skipped_idle, t.skipped_clean - tlb.skipped_clean);
+        selftest::note("{} s: {} operations, at least {} by each thread in each round; {} stale; {} switches, {} "
+                       "preemptions; pkmap {} maps, {} wraps, {} waits; {} rounds of flushes, {} remote, {} idle, "
+                       "{} clean",
+                       (now_us() - start) / 1'000'000, operations, least, stress.totals.stale.load(),
+                       s.switches - before.switches, s.preemptions - before.preemptions, pkmap_stats().maps,
+                       pkmap_stats().wraps, pkmap_stats().waits, t.rounds - tlb.rounds, t.remote - tlb.remote,
+                       t.skipped_idle - tlb.skipped_idle, t.skipped_clean - tlb.skipped_clean);
         if (stress.totals.stale.load() != 0) break;
     }
     CHECK_GT(least, 0u);

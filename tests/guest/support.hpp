@@ -4,11 +4,11 @@
 
 #include "arch/i386/cpu/probe.hpp"
 #include "kernel/proof/selftest.hpp"
-#include "mm/windows/highmem.hpp"
 #include "mm/frames/page_alloc.hpp"
-#include "mm/windows/pkmap.hpp"
 #include "mm/tables/tlb_batch.hpp"
+#include "mm/windows/highmem.hpp"
 #include "mm/windows/kmap_local.hpp"
+#include "mm/windows/pkmap.hpp"
 
 #include <hal/hal.hpp>
 
@@ -176,8 +176,8 @@ class FlushCounter {
 // -------------------------------------------------------------------------------------------------- time
 
 // The limit of a wait: it is over when so much time has passed and the guest has also looked so often. The clock alone
-// says nothing about a guest whose emulator was not scheduled on a busy host. A look is a few instructions of a loop that
-// spins, and at most a tick of one that sleeps.
+// says nothing about a guest whose emulator was not scheduled on a busy host. A look is a few instructions of a loop
+// that spins, and at most a tick of one that sleeps.
 class Patience {
   public:
     static constexpr u32 kSpinning = 1'000'000, kSleeping = 500;
@@ -194,7 +194,8 @@ bool spin_for_ticks(u32 wanted);
 
 // ---------------------------------------------------------------------------------------------- the pool
 
-// The pool of kmap has so many slots for the length of a scope (as far as it can). Nobody maps anything at its begin and end.
+// The pool of kmap has so many slots for the length of a scope (as far as it can). Nobody maps anything at its begin
+// and end.
 class PoolOf {
   public:
     explicit PoolOf(u32 slots) {

@@ -78,11 +78,9 @@ SELFTEST(thread, an_unmapped_page_lies_below_each_stack) {
         REQUIRE(thread != nullptr);
         thread_join(thread);
     }
-    for_each_thread(
-        [](const Thread& thread, void* bad) {
-            static_cast<hal::Atomic<u32>*>(bad)->fetch_add(readable(thread.stack_begin - 4));
-        },
-        &wrong);
+    for_each_thread([](const Thread& thread,
+                       void* bad) { static_cast<hal::Atomic<u32>*>(bad)->fetch_add(readable(thread.stack_begin - 4)); },
+                    &wrong);
     CHECK_EQ(wrong.load(), 0u);
 }
 
@@ -358,7 +356,8 @@ SELFTEST(thread, sleepers_wake_in_order_of_time) {
     auto c = [&] { nap(80, 2); };
     std::array<Thread*, 3> thread{};
     {
-        // No tick looks at the alarms before all of them are set, however long that takes. On one CPU: there, it is one list.
+        // No tick looks at the alarms before all of them are set, however long that takes. On one CPU: there, it is one
+        // list.
         const TickPause pause;
         thread = {thread_create("long", a, this_cpu_only()), thread_create("short", b, this_cpu_only()),
                   thread_create("middle", c, this_cpu_only())};

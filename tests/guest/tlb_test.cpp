@@ -61,9 +61,7 @@ u32 stale_after_batch(const Scene& scene, u32 first, u32 n, TlbBatch::Kind kind,
     return wrong;
 }
 
-u32 free_in_all_zones() {
-    return free_frames(ZoneId::dma) + free_frames(ZoneId::normal) + free_frames(ZoneId::high);
-}
+u32 free_in_all_zones() { return free_frames(ZoneId::dma) + free_frames(ZoneId::normal) + free_frames(ZoneId::high); }
 
 } // namespace
 
@@ -111,7 +109,8 @@ SELFTEST(tlb, batch_of_scattered_pages) {
 SELFTEST(tlb, times_only_grow) {
     hal::Counter count;
     u64 most = 0;
-    for (const u64 value : {u64{1}, u64{0xffff'ffff}, u64{1}, u64{1} << 32, u64{0xffff'fffe}, u64{5} << 32 | 1, u64{4} << 32 | 9}) {
+    for (const u64 value :
+         {u64{1}, u64{0xffff'ffff}, u64{1}, u64{1} << 32, u64{0xffff'fffe}, u64{5} << 32 | 1, u64{4} << 32 | 9}) {
         count.raise_to(value);
         most = std::max(most, value);
         CHECK(count.load() == most);

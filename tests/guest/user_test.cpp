@@ -2,22 +2,22 @@
 //
 // They are multiboot modules (make run and make test bring them along). A boot without them skips what needs one;
 // what can be shown with a few bytes of code is shown with those.
-#include "arch/i386/isa/control.hpp"
-#include "arch/i386/isa/cpuid.hpp"
 #include "arch/i386/cpu/features.hpp"
 #include "arch/i386/cpu/fpu.hpp"
 #include "arch/i386/io/rtc.hpp"
 #include "arch/i386/irq/timer.hpp"
 #include "arch/i386/irq/traps.hpp"
-#include "kernel/threads/clock.hpp"
+#include "arch/i386/isa/control.hpp"
+#include "arch/i386/isa/cpuid.hpp"
+#include "kernel/boot/table_probe.hpp"
 #include "kernel/programs/ids.hpp"
 #include "kernel/programs/process.hpp"
 #include "kernel/programs/programs.hpp"
-#include "kernel/threads/scheduler.hpp"
-#include "kernel/boot/table_probe.hpp"
+#include "kernel/threads/clock.hpp"
 #include "kernel/threads/lifecycle.hpp"
-#include "mm/spaces/highpte.hpp"
+#include "kernel/threads/scheduler.hpp"
 #include "mm/init.hpp"
+#include "mm/spaces/highpte.hpp"
 #include "mm/spaces/user_copy.hpp"
 #include "tests/guest/support.hpp"
 
@@ -72,11 +72,9 @@ struct Outcome {
     bool started = false;
     WaitStatus status{};
 };
-template <typename... Arguments>
-Outcome run(std::string_view name, ProcessWatch watch, Arguments... arguments) {
+template <typename... Arguments> Outcome run(std::string_view name, ProcessWatch watch, Arguments... arguments) {
     const std::array<std::string_view, sizeof...(Arguments)> list{arguments...};
-    const Started started =
-        process_start({.name = name, .arguments = {list.data(), list.size()}, .watch = watch});
+    const Started started = process_start({.name = name, .arguments = {list.data(), list.size()}, .watch = watch});
     if (started.process == nullptr) {
         selftest::note("{}: {}", name, started.problem);
         return {};
@@ -143,9 +141,7 @@ class MadeImage final : public ProgramImage {
     void cut(u32 bytes) { size_ = bytes; }
     bool asked_beyond() const { return wild_; }
 
-    template <typename T> void put(u32 offset, T value) {
-        std::memcpy(bytes_.data() + offset, &value, sizeof value);
-    }
+    template <typename T> void put(u32 offset, T value) { std::memcpy(bytes_.data() + offset, &value, sizeof value); }
     u8& operator[](u32 offset) { return bytes_[offset]; }
     static constexpr u32 kBytes = 0x400;
 
@@ -157,16 +153,15 @@ class MadeImage final : public ProgramImage {
 
 // Offsets in the file (System V ABI, chapters 4 and 5).
 namespace at {
-constexpr u32 klass = 4, data = 5, ident_version = 6, type = 16, machine = 18, version = 20, entry = 24,
-              headers = 28, header_bytes = 42, header_count = 44;
+constexpr u32 klass = 4, data = 5, ident_version = 6, type = 16, machine = 18, version = 20, entry = 24, headers = 28,
+              header_bytes = 42, header_count = 44;
 constexpr u32 first = 52, second = first + 32; // program headers, and in each:
 constexpr u32 segment_type = 0, offset = 4, address = 8, file_bytes = 16, bytes = 20, flags = 24;
 } // namespace at
 constexpr u32 kCode = 0x200; // in the file, and in its page
 constexpr u32 kBase = 0x1000'0000;
 
-void put_segment(MadeImage& image, u32 header, u32 offset, u32 address, u32 file_bytes, u32 bytes,
-                 u32 flags) {
+void put_segment(MadeImage& image, u32 header, u32 offset, u32 address, u32 file_bytes, u32 bytes, u32 flags) {
     image.put<u32>(header + at::segment_type, 1);
     image.put<u32>(header + at::offset, offset);
     image.put<u32>(header + at::address, address);
@@ -269,10 +264,10 @@ SELFTEST(user, threads_by_a_c_library) {
     CHECK(contains(text.view(), "libc_threads: 50 rounds, 1 once, bad 0\n"));
 }
 
-#define PROGRAM(test, name, ...)                                                                             \
-    SELFTEST(user, test) {                                                                                   \
-        if (const char* why = needs_program(name)) SKIP(why);                                                \
-        expect_success(name __VA_OPT__(, ) __VA_ARGS__);                                                     \
+#define PROGRAM(test, name, ...)                                                                                       \
+    SELFTEST(user, test) {                                                                                             \
+        if (const char* why = needs_program(name)) SKIP(why);                                                          \
+        expect_success(name __VA_OPT__(, ) __VA_ARGS__);                                                               \
     }
 
 PROGRAM(demand_zero, "zero", total_free_mib() > 64 ? "8" : "2")
@@ -383,8 +378,7 @@ SELFTEST(user, faults_end_the_program_only) {
     }
     // Some processors do not have the instruction, others refuse it because nobody has set it up.
     const u32 sysenter = run("die", {}, "sysenter").status.value();
-    CHECK(sysenter == WaitStatus::killed(Signal::segv).value() ||
-          sysenter == WaitStatus::killed(Signal::ill).value());
+    CHECK(sysenter == WaitStatus::killed(Signal::segv).value() || sysenter == WaitStatus::killed(Signal::ill).value());
     // Two levels cannot forbid execution: then the function returns, and the program ends by itself.
     const WaitStatus called = run("die", {}, "data-call").status;
     CHECK_EQ(called.value(), hal::cpu_features().no_execute ? WaitStatus::killed(Signal::segv).value()
@@ -539,15 +533,12 @@ SELFTEST(user, fields_without_a_meaning_are_not_checked) {
     runs("80486", [](Image i) { i.put<u16>(at::machine, 6); });
     runs("flags", [](Image i) { i.put<u32>(36, ~0u); });
     runs("size of the header", [](Image i) { i.put<u16>(40, 1); });
-    runs("section headers",
-         [](Image i) { i.put<u32>(32, ~0u), i.put<u32>(46, ~0u), i.put<u16>(50, 0xffff); });
-    runs("alignment",
-         [](Image i) { i.put<u32>(at::first + 28, 3), i.put<u32>(at::second + 28, 0xffff'ffff); });
+    runs("section headers", [](Image i) { i.put<u32>(32, ~0u), i.put<u32>(46, ~0u), i.put<u16>(50, 0xffff); });
+    runs("alignment", [](Image i) { i.put<u32>(at::first + 28, 3), i.put<u32>(at::second + 28, 0xffff'ffff); });
     runs("physical address", [](Image i) { i.put<u32>(at::first + 12, ~0u); });
     runs("flags of a segment", [](Image i) { i.put<u32>(at::second + at::flags, 0xffff'fff6); });
     runs("PT_DYNAMIC", [](Image i) { i.put<u32>(at::second, 2); });
-    runs("PT_NOTE at nowhere",
-         [](Image i) { i.put<u32>(at::second, 4), i.put<u32>(at::second + at::offset, ~0u); });
+    runs("PT_NOTE at nowhere", [](Image i) { i.put<u32>(at::second, 4), i.put<u32>(at::second + at::offset, ~0u); });
 }
 
 // elf(5): PT_GNU_STACK says whether the stack may be executed. A file without it is an old one, which may execute all
@@ -711,8 +702,7 @@ SELFTEST(user, a_killed_program_writes_no_more) {
         hal::Atomic<u32> bytes;
     };
     Count count;
-    const Started started =
-        process_start({.name = "writes", .watch = {.output = &count}}, make_image(kWrites));
+    const Started started = process_start({.name = "writes", .watch = {.output = &count}}, make_image(kWrites));
     REQUIRE(started.process != nullptr);
     for (u32 i = 0; i < 10'000 && count.bytes.load() == 0; ++i)
         sleep_ms(1);
@@ -866,8 +856,8 @@ SELFTEST(user, other_touches_are_bugs) {
     CHECK_EQ(value, 77u);
     // The kernel's side of a copy is the kernel's business: a fault there is not the end of a copy.
     const std::string_view said = selftest::catch_panic([&] {
-        static_cast<void>(hal::user_copy_in(
-            reinterpret_cast<void*>(layout::direct_map_end().value() + kPageSize), VirtAddr{kBase}, 4));
+        static_cast<void>(hal::user_copy_in(reinterpret_cast<void*>(layout::direct_map_end().value() + kPageSize),
+                                            VirtAddr{kBase}, 4));
     });
     CHECK(contains(said, "overrun of the direct map"));
 }
@@ -957,9 +947,8 @@ SELFTEST(user, page_tables_beyond_lowmem) {
     Peak peak;
     const WaitStatus status = run_sparse(children.view(), kStep, peak);
     process_wait_for_all();
-    selftest::note("{} children: PageTables {} kB, {} kB of it in high memory; LowFree {} kB, then {} kB",
-                   kChildren, peak.tables * kKiBPerFrame, peak.high * kKiBPerFrame, low_before,
-                   peak.low_free);
+    selftest::note("{} children: PageTables {} kB, {} kB of it in high memory; LowFree {} kB, then {} kB", kChildren,
+                   peak.tables * kKiBPerFrame, peak.high * kKiBPerFrame, low_before, peak.low_free);
     if (tables_may_be_high()) {
         CHECK_EQ(status.value(), 0u);
         CHECK_GT(u64{peak.tables} * kPageSize, GiB);

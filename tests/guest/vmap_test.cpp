@@ -26,9 +26,7 @@ VirtAddr page_of(VirtAddr area, u32 i) { return area + i * kPageSize; }
 
 Pfn frame_at(VirtAddr va) { return Pfn{static_cast<u32>(walk_naively(va.value()).phys / kPageSize)}; }
 
-u32 free_in_all_zones() {
-    return free_frames(ZoneId::dma) + free_frames(ZoneId::normal) + free_frames(ZoneId::high);
-}
+u32 free_in_all_zones() { return free_frames(ZoneId::dma) + free_frames(ZoneId::normal) + free_frames(ZoneId::high); }
 
 u32 space_pages() { return (layout::kVmapEnd - layout::boundaries.vmap_begin) / kPageSize; }
 
@@ -72,8 +70,7 @@ SELFTEST(vmap, guards_fault_on_both_sides) {
     const KeepsFreeCounts counts;
     const Pages<3> pages;
     REQUIRE(pages.complete());
-    const Result<VirtAddr> first = vmap(pages.begin(), 3, VmapProt::rw),
-                           second = vmap(pages.begin(), 2, VmapProt::rw);
+    const Result<VirtAddr> first = vmap(pages.begin(), 3, VmapProt::rw), second = vmap(pages.begin(), 2, VmapProt::rw);
     REQUIRE(first && second);
     for (const auto& [area, n] : {std::pair{*first, 3u}, std::pair{*second, 2u}}) {
         CHECK(readable(area));
@@ -100,8 +97,7 @@ SELFTEST(vmap, rights) {
     memset_page(pages[0], 0, kReturn, 16);
     u32 value = 0;
 
-    const Result<VirtAddr> rw = vmap(pages.begin(), 1, VmapProt::rw),
-                           ro = vmap(pages.begin(), 1, VmapProt::ro),
+    const Result<VirtAddr> rw = vmap(pages.begin(), 1, VmapProt::rw), ro = vmap(pages.begin(), 1, VmapProt::ro),
                            rx = vmap(pages.begin(), 1, VmapProt::rx);
     REQUIRE(rw && ro && rx);
     CHECK(probe_read32(*rw, value) && probe_write32(*rw + 64, 1));

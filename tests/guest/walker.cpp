@@ -7,8 +7,7 @@
 namespace loft::guest {
 namespace {
 
-constexpr u64 kPresent = 0x1, kWritable = 0x2, kUser = 0x4, kCacheDisable = 0x10, kLarge = 0x80,
-              kGlobal = 0x100;
+constexpr u64 kPresent = 0x1, kWritable = 0x2, kUser = 0x4, kCacheDisable = 0x10, kLarge = 0x80, kGlobal = 0x100;
 constexpr u64 kNoExecute = 1ull << 63;
 
 constexpr u32 kEntryBytes = config::kPae ? 8 : 4;

@@ -1,6 +1,6 @@
 // A second page-table walker, as an oracle: it knows the tables of SDM vol. 3, figures 4-2 to 4-7, and nothing of
-// loft's. It shares no code with mm/tables/pagetable.cpp and no names of bits with arch/i386/isa/pte.hpp; a mistake would
-// have to be made twice.
+// loft's. It shares no code with mm/tables/pagetable.cpp and no names of bits with arch/i386/isa/pte.hpp; a mistake
+// would have to be made twice.
 //
 // It starts at the CR3 that is loaded and reads the tables where the direct map shows them (the one thing it
 // has to believe). It is slow and simple on purpose.

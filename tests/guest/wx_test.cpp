@@ -1,7 +1,7 @@
 // Nothing is both writable and executable, and nothing is reachable that should not be: by a walk over every
 // present entry, with a walker of the tests' own.
-#include "arch/i386/isa/control.hpp"
 #include "arch/i386/cpu/image.hpp"
+#include "arch/i386/isa/control.hpp"
 #include "mm/tables/pagetable.hpp"
 #include "mm/windows/page_walk.hpp"
 #include "tests/guest/support.hpp"
@@ -54,8 +54,7 @@ SELFTEST(wx, image_parts_have_their_rights) {
             right = !(nx && m.executable); // only text is executable
         }
         if (!right && wrong++ == 0)
-            selftest::note("{:08x}: {}{}", m.va, m.writable ? "writable " : "",
-                           m.executable ? "executable" : "");
+            selftest::note("{:08x}: {}{}", m.va, m.writable ? "writable " : "", m.executable ? "executable" : "");
     });
     CHECK_EQ(wrong, 0u);
     CHECK_EQ(text, pages_between(__text_begin, __text_end));
@@ -131,8 +130,7 @@ SELFTEST(wx, walkers_agree) {
         }
         if (!same && differ++ == 0) selftest::note("the walkers disagree about {:08x}", va);
     };
-    for (const u32 va :
-         {0u, 0xbfff'ffffu, 0xc000'0000u, 0xc010'0000u, 0xffff'efffu, 0xffff'f000u, 0xffff'ffffu})
+    for (const u32 va : {0u, 0xbfff'ffffu, 0xc000'0000u, 0xc010'0000u, 0xffff'efffu, 0xffff'f000u, 0xffff'ffffu})
         compare(va);
     compare(local.addr().value());
     compare(pool.addr().value());

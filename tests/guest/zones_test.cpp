@@ -1,9 +1,9 @@
 // The zones: what they were given, what they may be asked for, and what happens when nothing is left.
 #include "kernel/boot/multiboot.hpp"
 #include "mm/frames/bootmem.hpp"
+#include "mm/frames/slab.hpp"
 #include "mm/init.hpp"
 #include "mm/tables/pagetable.hpp"
-#include "mm/frames/slab.hpp"
 #include "mm/windows/vmap.hpp"
 #include "tests/guest/support.hpp"
 
@@ -47,17 +47,15 @@ u32 frames_in_use_before_boot(u32 begin, u32 end) {
         for (u32 frame = std::max({first, begin, 1u}); frame < std::min(last, end); ++frame) {
             bool seen = false;
             for (std::size_t k = 0; k < i; ++k)
-                seen |= ranges[k].begin.pfn().value() <= frame &&
-                        frame < (ranges[k].end + (kPageSize - 1)).pfn().value();
+                seen |=
+                    ranges[k].begin.pfn().value() <= frame && frame < (ranges[k].end + (kPageSize - 1)).pfn().value();
             count += !seen && is_usable(frame);
         }
     }
     return count;
 }
 
-u32 total_free() {
-    return free_frames(ZoneId::dma) + free_frames(ZoneId::normal) + free_frames(ZoneId::high);
-}
+u32 total_free() { return free_frames(ZoneId::dma) + free_frames(ZoneId::normal) + free_frames(ZoneId::high); }
 
 } // namespace
 
@@ -102,8 +100,7 @@ SELFTEST(zones, unreachable_memory_is_trimmed) {
 
 SELFTEST(zones, meminfo_adds_up) {
     const MemInfo info = meminfo();
-    const ZoneInfo dma = zone_info(ZoneId::dma), normal = zone_info(ZoneId::normal),
-                   high = zone_info(ZoneId::high);
+    const ZoneInfo dma = zone_info(ZoneId::dma), normal = zone_info(ZoneId::normal), high = zone_info(ZoneId::high);
     CHECK_EQ(info.low_total, (dma.managed + normal.managed) * 4);
     CHECK_EQ(info.low_free, (dma.free + normal.free) * 4);
     CHECK_EQ(info.high_total, high.managed * 4);
@@ -168,8 +165,7 @@ SELFTEST(zones, exhaustion_is_clean) {
     drain_all_cpus();
     const KeepsFreeCounts counts;
     if (void* object = objects.alloc()) objects.free(object); // the cache keeps its slab
-    const u32 dma_reserve = zone_info(ZoneId::dma).reserve,
-              normal_reserve = zone_info(ZoneId::normal).reserve;
+    const u32 dma_reserve = zone_info(ZoneId::dma).reserve, normal_reserve = zone_info(ZoneId::normal).reserve;
     const u32 free_before = total_free();
 
     AllFrames users{Gfp::high};

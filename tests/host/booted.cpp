@@ -2,9 +2,9 @@
 #include "tests/host/booted.hpp"
 
 #include "mm/ground/context.hpp"
-#include "mm/windows/kmap_local.hpp"
 #include "mm/tables/pagetable.hpp"
 #include "mm/windows/interrupt_context.hpp"
+#include "mm/windows/kmap_local.hpp"
 
 #include <cstdio>
 #include <ostream>
@@ -47,8 +47,8 @@ Books books() {
 }
 
 std::ostream& operator<<(std::ostream& out, const Books& b) {
-    return out << "free: DMA " << b.free[0] << ", Normal " << b.free[1] << ", HighMem " << b.free[2]
-               << "; local maps " << b.held_maps << "; atomic counts " << b.atomic_counts;
+    return out << "free: DMA " << b.free[0] << ", Normal " << b.free[1] << ", HighMem " << b.free[2] << "; local maps "
+               << b.held_maps << "; atomic counts " << b.atomic_counts;
 }
 
 Page* new_page(Gfp gfp) {
@@ -82,8 +82,7 @@ void stamp(Page* page) {
 }
 
 bool shows(VirtAddr va, Page* page) {
-    return hal::load<u32>(va.page()) == stamp_of(page) &&
-           hal::load<u32>(va.page() + kLastWord) == ~stamp_of(page);
+    return hal::load<u32>(va.page()) == stamp_of(page) && hal::load<u32>(va.page() + kLastWord) == ~stamp_of(page);
 }
 
 Shortage::Shortage(u32 low, u32 high) {

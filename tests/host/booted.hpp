@@ -1,9 +1,9 @@
 // A simulated machine with mm running on it, and what nearly every test of mm asks of one.
 #pragma once
 
-#include "mm/windows/highmem.hpp"
-#include "mm/init.hpp"
 #include "mm/frames/page_alloc.hpp"
+#include "mm/init.hpp"
+#include "mm/windows/highmem.hpp"
 #include "tests/sim/machine.hpp"
 
 #include <catch2/catch.hpp>
@@ -132,18 +132,16 @@ template <> struct StringMaker<loft::PhysAddr> {
 };
 } // namespace Catch
 
-#define REQUIRE_PANIC(expression, text)                                                                      \
-    REQUIRE_THROWS_MATCHES(expression, ::loft::sim::Panic, ::loft::test::Says(text))
-#define CHECK_PANIC(expression, text)                                                                        \
-    CHECK_THROWS_MATCHES(expression, ::loft::sim::Panic, ::loft::test::Says(text))
-#define REQUIRE_REFUSED(expression, text)                                                                    \
+#define REQUIRE_PANIC(expression, text) REQUIRE_THROWS_MATCHES(expression, ::loft::sim::Panic, ::loft::test::Says(text))
+#define CHECK_PANIC(expression, text) CHECK_THROWS_MATCHES(expression, ::loft::sim::Panic, ::loft::test::Says(text))
+#define REQUIRE_REFUSED(expression, text)                                                                              \
     REQUIRE_THROWS_MATCHES(expression, ::loft::sim::Refused, ::loft::test::Says(text))
 
 // Ends a test that has nothing to say in this configuration.
-#define ONLY_WITH(condition)                                                                                 \
-    do {                                                                                                     \
-        if (!(condition)) {                                                                                  \
-            SUCCEED("not in this configuration: " #condition);                                               \
-            return;                                                                                          \
-        }                                                                                                    \
+#define ONLY_WITH(condition)                                                                                           \
+    do {                                                                                                               \
+        if (!(condition)) {                                                                                            \
+            SUCCEED("not in this configuration: " #condition);                                                         \
+            return;                                                                                                    \
+        }                                                                                                              \
     } while (false)

@@ -1,9 +1,9 @@
 // mm_init on machines of every size, with every option, and with maps that firmware should not write.
-#include "mm/init.hpp"
 #include "mm/frames/bootmem.hpp"
+#include "mm/init.hpp"
+#include "mm/tables/pagetable.hpp"
 #include "mm/windows/fixmap.hpp"
 #include "mm/windows/highmem.hpp"
-#include "mm/tables/pagetable.hpp"
 #include "mm/windows/vmap.hpp"
 #include "tests/host/booted.hpp"
 
@@ -95,8 +95,8 @@ Setup with_map(std::vector<FirmwareRange> firmware, u64 ram = 2 * GiB) {
 } // namespace
 
 TEST_CASE("init: machines of every size, HighTotal page for page", "[init]") {
-    for (const u64 ram : {u64{20 * MiB}, u64{32 * MiB}, u64{512 * MiB}, u64{895 * MiB}, u64{896 * MiB},
-                          u64{897 * MiB}, GiB, 4 * GiB, 8 * GiB}) {
+    for (const u64 ram : {u64{20 * MiB}, u64{32 * MiB}, u64{512 * MiB}, u64{895 * MiB}, u64{896 * MiB}, u64{897 * MiB},
+                          GiB, 4 * GiB, 8 * GiB}) {
         INFO("ram " << ram / MiB << " MiB");
         Booted kernel{machine(ram)};
         check_sums(kernel);
@@ -132,18 +132,18 @@ TEST_CASE("init: a processor that takes 32 bits has no memory above 4 GiB", "[in
 
 TEST_CASE("init: a map that is unsorted, overlapping, wrapping and full of nonsense", "[init]") {
     Booted kernel{with_map({
-        {0x10'0000, 0x1ff0'0000, kUsable},            // 1 MiB - 512 MiB
-        {0, 0x9'fc00, kUsable},                       //
-        {0x4000'0000, 0x1000'0000, kUsable},          // 1 GiB - 1.25 GiB
-        {0x3800'0123, 0x400'0456, kUsable},           // crosses 896 MiB in part pages
-        {0x1800'0000, 0x1000'0000, kUsable},          // overlaps the first one
-        {0x1900'0000, 0x1800, 3},                     // ACPI in the middle of it
-        {0x5000'0000, 0, kUsable},                    //
-        {~u64{0} - 0xffff, 0x2'0000, kUsable},        // wraps
-        {0x4800'0000, 0x1000, 77},                    // a type nobody knows
-        {0x9'fc00, 0x6'0400, 2},                      //
-        {0xfffc'0000, 0x4'0000, 2},                   //
-        {u64{1} << 50, u64{1} << 40, kUsable},        // RAM where none can be
+        {0x10'0000, 0x1ff0'0000, kUsable},     // 1 MiB - 512 MiB
+        {0, 0x9'fc00, kUsable},                //
+        {0x4000'0000, 0x1000'0000, kUsable},   // 1 GiB - 1.25 GiB
+        {0x3800'0123, 0x400'0456, kUsable},    // crosses 896 MiB in part pages
+        {0x1800'0000, 0x1000'0000, kUsable},   // overlaps the first one
+        {0x1900'0000, 0x1800, 3},              // ACPI in the middle of it
+        {0x5000'0000, 0, kUsable},             //
+        {~u64{0} - 0xffff, 0x2'0000, kUsable}, // wraps
+        {0x4800'0000, 0x1000, 77},             // a type nobody knows
+        {0x9'fc00, 0x6'0400, 2},               //
+        {0xfffc'0000, 0x4'0000, 2},            //
+        {u64{1} << 50, u64{1} << 40, kUsable}, // RAM where none can be
     })};
     check_sums(kernel);
     const PhysMap& map = physmap();

@@ -1,7 +1,7 @@
 // A second page-table walker, as naive as can be: numbers from the manual, straight from physical memory.
 //
-// It shares nothing with mm/tables/pagetable.cpp, arch/i386/isa/pte.hpp or the simulated machine's own walker, so that the same
-// mistake would have to be made again here (SDM vol. 3: 4.3 for 32-bit paging, 4.4 for PAE, 4.6 for rights).
+// It shares nothing with mm/tables/pagetable.cpp, arch/i386/isa/pte.hpp or the simulated machine's own walker, so that
+// the same mistake would have to be made again here (SDM vol. 3: 4.3 for 32-bit paging, 4.4 for PAE, 4.6 for rights).
 #pragma once
 
 #include "arch/base/types.hpp"

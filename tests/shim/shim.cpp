@@ -129,7 +129,7 @@ struct Forged {
     multiboot_memory_map_t map[kMaxEntries]{};
     u32 entries = 0;
     char command[16 * KiB]{};
-    u32 command_bytes = 0; // the closing NUL included
+    u32 command_bytes = 0;                    // the closing NUL included
     multiboot_module_t module[kMaxModules]{}; // the shim's own, and those that came with loft
     u32 modules = 1;
     char module_command[1024] = "forged.module of-the-shim";
@@ -212,8 +212,7 @@ void bad_info(Forged& f) { f.info_address = 0xfffffff0; }
 void garbage_command_line(Forged& f) {
     char* out = f.command + f.command_bytes - 1;
     const auto put = [&](char c) { *out++ = c; };
-    for (const char* word =
-             " selftest highmem= highmem=12Q seed=-1 maxcpus=0 =x = \"\" exit=1 nopse=2 unheard-of";
+    for (const char* word = " selftest highmem= highmem=12Q seed=-1 maxcpus=0 =x = \"\" exit=1 nopse=2 unheard-of";
          *word != '\0'; ++word)
         put(*word);
     put(' ');
@@ -248,7 +247,7 @@ void triple_fault(Forged&) {
     asm volatile("lidt %0; int3" ::"m"(nothing));
 }
 
-// ---------------------------------------------------------------------------------------- a machine that was used before
+// -------------------------------------------------------------------------------------- a machine that was used before
 
 u64 read_msr(u32 reg) {
     u64 value;
@@ -272,7 +271,7 @@ struct Gate {
 alignas(8) Gate idt[256];
 alignas(8) Gate gdt[4] = {
     {0, 0}, {0x0000ffff, 0x00cf9a00}, {0x0000ffff, 0x00cf9200}, {0, 0}}; // flat code, flat data, the LDT
-constexpr u32 kLocalTable = 0x7000, kDirectMap = 0xc0000000;            // where both the shim and loft see it
+constexpr u32 kLocalTable = 0x7000, kDirectMap = 0xc0000000;             // where both the shim and loft see it
 
 extern "C" const char return_at_once[]; // entry.asm: iretd
 
@@ -296,17 +295,17 @@ void use_own_tables() {
 volatile u32& lapic(u32 offset) { return *at<volatile u32>(0xfee00000 + offset); }
 void let_one_interrupt_in() { asm volatile("sti; nop; nop; cli" ::: "memory"); }
 
-// What a kernel leaves that hands the machine over by kexec, and more: ways into ring 0 at its old entries, long mode half
-// switched on, breakpoints where loft writes, memory types of its own, a local table, flags; a local APIC that is elsewhere by
-// its MSR, lets nothing through, has two interrupts in service and two that wait, and whose timer runs.
+// What a kernel leaves that hands the machine over by kexec, and more: ways into ring 0 at its old entries, long mode
+// half switched on, breakpoints where loft writes, memory types of its own, a local table, flags; a local APIC that is
+// elsewhere by its MSR, lets nothing through, has two interrupts in service and two that wait, and whose timer runs.
 void used_machine(Forged&) {
     constexpr u32 kSyscall = 1 << 11, kLong = 1 << 29, kSysenter = 1 << 11, kPat = 1 << 16;
     constexpr u32 kKernelText = 0xc0100000;
     const u32 extended = cpuid_edx(0x80000001), basic = cpuid_edx(1);
     use_own_tables();
     if (extended & (kSyscall | kLong)) {
-        write_msr(0xc0000081, 8ull << 32 | kKernelText);                               // STAR
-        write_msr(0xc0000080, 1u | (extended & kLong ? 1u << 8 : 0));                  // EFER: SCE, LME
+        write_msr(0xc0000081, 8ull << 32 | kKernelText);              // STAR
+        write_msr(0xc0000080, 1u | (extended & kLong ? 1u << 8 : 0)); // EFER: SCE, LME
     }
     if (basic & kSysenter) {
         write_msr(0x174, 8);
@@ -336,7 +335,8 @@ void used_machine(Forged&) {
     asm volatile("fninit\n\tmov %%cr0, %0\n\tmov %%cr4, %1" : "=r"(cr0), "=r"(cr4));
     const u16 control = 0x0340;
     asm volatile("fldcw %0" ::"m"(control));
-    asm volatile("mov %0, %%cr0\n\tmov %1, %%cr4" ::"r"(cr0 | 1u << 18 | 1u << 3 | 1u << 1), "r"(cr4 | 1u << 2 | 1u << 3));
+    asm volatile("mov %0, %%cr0\n\tmov %1, %%cr4" ::"r"(cr0 | 1u << 18 | 1u << 3 | 1u << 1),
+                 "r"(cr4 | 1u << 2 | 1u << 3));
     asm volatile("mov %0, %%dr0\n\tmov %1, %%dr1\n\tmov %2, %%dr7" ::"r"(0xc00b8000), "r"(0xb8000), "r"(0x00ff000f));
     asm volatile("push %0; popf" ::"r"(0x00047002u) : "cc"); // AC, NT, IOPL 3
 }
@@ -475,7 +475,8 @@ struct Madt {
     }
     void cpu(u8 id, u8 enabled) { entry(0, 8, id, id, enabled, 0, 0, 0); }
     void io_apic(u32 address, u32 first) {
-        entry(1, 12, 0, 0, address, address >> 8, address >> 16, address >> 24, first, first >> 8, first >> 16, first >> 24);
+        entry(1, 12, 0, 0, address, address >> 8, address >> 16, address >> 24, first, first >> 8, first >> 16,
+              first >> 24);
     }
 };
 
@@ -638,8 +639,7 @@ void copy_truth(const multiboot_info_t& real, const multiboot_module_t& module) 
         forged.add(entry->addr, entry->len, entry->type);
         offset += entry->size + sizeof entry->size;
     }
-    forged.info.flags =
-        MULTIBOOT_INFO_MEMORY | MULTIBOOT_INFO_CMDLINE | MULTIBOOT_INFO_MODS | MULTIBOOT_INFO_MEM_MAP;
+    forged.info.flags = MULTIBOOT_INFO_MEMORY | MULTIBOOT_INFO_CMDLINE | MULTIBOOT_INFO_MODS | MULTIBOOT_INFO_MEM_MAP;
     forged.info.mem_lower = real.mem_lower;
     forged.info.mem_upper = real.mem_upper;
     const char* command = at<const char>(module.cmdline);
@@ -704,8 +704,7 @@ extern "C" [[noreturn]] void shim_main(u32 magic, const multiboot_info_t* real) 
         copy_truth(*real, module);
         forged.loft = load(module);
         // QEMU's information lies with the module, behind it.
-        forged.shim_used_end =
-            (last.mod_end > address_of(shim_end) ? last.mod_end : address_of(shim_end)) + MiB;
+        forged.shim_used_end = (last.mod_end > address_of(shim_end) ? last.mod_end : address_of(shim_end)) + MiB;
         scenario.forge(forged);
         const u32 info = place();
         say("shim: ");

@@ -6,8 +6,8 @@
 namespace loft::sim {
 
 void Machine::reserved_bits(u32 va, const char* level, u64 entry) const {
-    throw BadAccess{text("CPU {} walks to {:08x}: reserved bits, or no memory behind it, in the {} {:x}",
-                         current(), va, level, entry)};
+    throw BadAccess{text("CPU {} walks to {:08x}: reserved bits, or no memory behind it, in the {} {:x}", current(), va,
+                         level, entry)};
 }
 
 // A walk is a load of the CPU that does it: it sees what this CPU has stored.
@@ -64,8 +64,9 @@ std::vector<Translation> Machine::possible(VirtAddr va) {
 }
 
 bool Machine::may_reach_free_frame(CpuId id) const {
-    return cpus_.at(id.value()).stale.any_page(
-        [](u32, const Translation& t) { return t.user && (frame_state_of(t.pfn) & frame_state::free) != 0; });
+    return cpus_.at(id.value()).stale.any_page([](u32, const Translation& t) {
+        return t.user && (frame_state_of(t.pfn) & frame_state::free) != 0;
+    });
 }
 
 bool Machine::stale(VirtAddr va) {
@@ -83,8 +84,8 @@ void Machine::fault(VirtAddr va, Access kind, const Walk& now) {
 }
 
 void Machine::released(VirtAddr va, u32 pfn, Access kind) const {
-    throw ReleasedAccess{text("CPU {} {} {:08x}: frame {:x} has been given back", current(),
-                              access_name(kind), va.value(), pfn)};
+    throw ReleasedAccess{
+        text("CPU {} {} {:08x}: frame {:x} has been given back", current(), access_name(kind), va.value(), pfn)};
 }
 
 // Throws if the outcome depends on what the TLB holds. True if the TLB may hold exactly what the tables say.
@@ -95,18 +96,18 @@ bool Machine::check_stale(Cpu& cpu, VirtAddr va, const Walk& now, Access kind) {
     for (const Residual& r : cpu.stale.of(va.value() >> kPageShift, features())) {
         const bool would = r.translation.permits(kind);
         // A program's page with fewer rights: the fault that may come is one that the kernel finds settled (4.10.4.3).
-        if (allowed && !would && r.translation.user && now.translation.user && r.translation.pfn == now.translation.pfn) {
+        if (allowed && !would && r.translation.user && now.translation.user &&
+            r.translation.pfn == now.translation.pfn) {
             fewer = true;
             continue;
         }
         if (would != allowed || (would && r.translation.pfn != now.translation.pfn)) {
-            throw StaleAccess{
-                text("stale access: CPU {} {} {:08x}: the tables say {}, but the TLB may still hold {}, "
-                     "which {}:{} changed "
-                     "without a flush here",
-                     current(), access_name(kind), va.value(),
-                     now.present ? describe(now.translation) : std::string{"that nothing is mapped"},
-                     describe(r.translation), r.changed.file, r.changed.line)};
+            throw StaleAccess{text("stale access: CPU {} {} {:08x}: the tables say {}, but the TLB may still hold {}, "
+                                   "which {}:{} changed "
+                                   "without a flush here",
+                                   current(), access_name(kind), va.value(),
+                                   now.present ? describe(now.translation) : std::string{"that nothing is mapped"},
+                                   describe(r.translation), r.changed.file, r.changed.line)};
         }
         same |= would;
     }
@@ -114,8 +115,8 @@ bool Machine::check_stale(Cpu& cpu, VirtAddr va, const Walk& now, Access kind) {
     return same;
 }
 
-// In an exploration a program may touch a page while another CPU is taking it away: until that one's flush has come here, this
-// CPU may go by the old translation or by the tables. Which, is a choice; null: by the tables.
+// In an exploration a program may touch a page while another CPU is taking it away: until that one's flush has come
+// here, this CPU may go by the old translation or by the tables. Which, is a choice; null: by the tables.
 u8* Machine::by_old_translation(Cpu& cpu, VirtAddr va, const Walk& now, Access kind) {
     std::vector<Residual> old = cpu.stale.of(va.value() >> kPageShift, features());
     std::erase_if(old, [&](const Residual& r) { return now.present && r.translation == now.translation; });
@@ -131,16 +132,15 @@ u8* Machine::by_old_translation(Cpu& cpu, VirtAddr va, const Walk& now, Access k
     if (frame_state_of(by.pfn) & frame_state::free)
         throw ReleasedAccess{text("CPU {} {} {:08x}: frame {:x}, which {}:{} took away, has been given back "
                                   "before this CPU forgot it",
-                                  current(), access_name(kind), va.value(), by.pfn,
-                                  old[pick - 1].changed.file, old[pick - 1].changed.line)};
+                                  current(), access_name(kind), va.value(), by.pfn, old[pick - 1].changed.file,
+                                  old[pick - 1].changed.line)};
     touch(ram_at(u64{by.pfn} << kPageShift), false);
     return ram_at((u64{by.pfn} << kPageShift) + va.page_offset());
 }
 
 u8* Machine::access(VirtAddr va, u32 size, Access kind) {
     if ((va.value() & (size - 1)) != 0)
-        throw BadAccess{
-            text("CPU {} {} {:08x}: {} bytes, misaligned", current(), access_name(kind), va.value(), size)};
+        throw BadAccess{text("CPU {} {} {:08x}: {} bytes, misaligned", current(), access_name(kind), va.value(), size)};
     Cpu& cpu = here();
     const Walk now = walk(cpu, va.value());
     // The kernel's directories do not change while an exploration runs.
@@ -160,8 +160,7 @@ u8* Machine::access(VirtAddr va, u32 size, Access kind) {
     const u32 pfn = now.translation.pfn;
     const u8 state = frame_state_of(pfn);
     if ((state & frame_state::ram) == 0)
-        throw BadAccess{
-            text("CPU {} {} {:08x}: no RAM at frame {:x}", current(), access_name(kind), va.value(), pfn)};
+        throw BadAccess{text("CPU {} {} {:08x}: no RAM at frame {:x}", current(), access_name(kind), va.value(), pfn)};
     if (state & frame_state::free) released(va, pfn, kind);
     touch(ram_at(u64{pfn} << kPageShift), false);
 

@@ -44,9 +44,7 @@ void Machine::build_boot_tables() {
         std::memset(ram_at(page), 0, kPageSize);
         return page;
     };
-    const auto put = [](u32 table, u32 index, RawPte value) {
-        *raw::cell(table >> kPageShift, index) = value;
-    };
+    const auto put = [](u32 table, u32 index, RawPte value) { *raw::cell(table >> kPageShift, index) = value; };
 
     boot_root_ = new_page();
     u32 directory[paging::kDirectories] = {static_cast<u32>(boot_root_)};

@@ -54,8 +54,7 @@ RawCell* Machine::cell_address(const void* cell, Access kind) {
         place = ram_at(at - kRamBase);
         const u8 state = frame_state_of(frame_of(place));
         if (state & frame_state::free)
-            throw ReleasedAccess{
-                text("page-table entry in frame {:x}, which has been given back", frame_of(place))};
+            throw ReleasedAccess{text("page-table entry in frame {:x}, which has been given back", frame_of(place))};
         if ((state & frame_state::ram) == 0)
             throw BadAccess{text("page-table entry in frame {:x}, where no RAM is", frame_of(place))};
     } else if (at - kWindowBase < 4 * GiB) {
@@ -70,8 +69,7 @@ bool Machine::reachable(const RawCell* cell) {
     const u32 frame = frame_number(cell);
     for (const auto& space : spaces_) {
         if (space->tables.contains(frame)) return true;
-        if (std::find(space->directory.begin(), space->directory.end(), frame) != space->directory.end())
-            return true;
+        if (std::find(space->directory.begin(), space->directory.end(), frame) != space->directory.end()) return true;
     }
     for (const Cpu& cpu : cpus_)
         for (const DirectoryResidual& d : cpu.stale.directories())
@@ -163,8 +161,8 @@ void Machine::note_change(const RawCell* cell, RawPte before, RawPte now, bool n
     if ((frame_state_of(frame) & frame_state::table) == 0) return; // no CPU can walk it
     frame_state_of(frame) |= frame_state::dirty;
     // Nothing is left behind by an entry that goes on saying the same, with its A still set, and D if it was.
-    const bool goes_on = raw::accessed(now) && (before & kMeaning) == (now & kMeaning) &&
-                         (now & raw::kDirty) >= (before & raw::kDirty);
+    const bool goes_on =
+        raw::accessed(now) && (before & kMeaning) == (now & kMeaning) && (now & raw::kDirty) >= (before & raw::kDirty);
     const bool residual = raw::present(before) && !never_cached && !goes_on;
 
     if (residual)
@@ -192,8 +190,7 @@ void Machine::note_change(const RawCell* cell, RawPte before, RawPte now, bool n
 
 // A directory entry was changed: everything below it may still be translated as before, and the CPU may go on
 // walking the old table (4.10.3).
-void Machine::directory_changed(Space& space, u32 slot, RawPte before, RawPte now, bool residual,
-                                Where where) {
+void Machine::directory_changed(Space& space, u32 slot, RawPte before, RawPte now, bool residual, Where where) {
     const bool valid = !raw::reserved(before, raw::large(before), features());
     for (Cpu& cpu : cpus_) {
         if (cpu.space != &space || !residual || !valid) continue;

@@ -35,7 +35,8 @@ struct Refused : Stop {
     using Stop::Stop;
 };
 
-// A fault that a real CPU is certain to take. Below kUserEnd it is part of life: it ends a schedule only if nobody catches it.
+// A fault that a real CPU is certain to take. Below kUserEnd it is part of life: it ends a schedule only if nobody
+// catches it.
 struct PageFault : Stop {
     PageFault(std::string text, VirtAddr at, bool was_present)
         : Stop{std::move(text), at.value() >= kUserEnd}, va{at}, present{was_present} {}

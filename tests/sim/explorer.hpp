@@ -55,28 +55,26 @@ struct Case {
 
 struct Plan {
     enum class Kind : u8 { reduced, all, random } kind = Kind::reduced;
-    u64 limit = 0;          // schedules, at most
-    u32 preemptions = ~0u;  // reduced: how often a CPU that could go on gives way to another one
-    u64 seed = 1;           // random: the first of `limit` seeds
+    u64 limit = 0;         // schedules, at most
+    u32 preemptions = ~0u; // reduced: how often a CPU that could go on gives way to another one
+    u64 seed = 1;          // random: the first of `limit` seeds
 };
 // Every schedule, but for those that differ only in the order of steps that can change places; or as many as
 // `limit`. With a bound: every one that needs at most so many changes between CPUs that are not forced.
-inline Plan reduced(u64 limit = ~u64{0}, u32 preemptions = ~0u) {
-    return {Plan::Kind::reduced, limit, preemptions, 1};
-}
+inline Plan reduced(u64 limit = ~u64{0}, u32 preemptions = ~0u) { return {Plan::Kind::reduced, limit, preemptions, 1}; }
 // Every schedule, without any reduction: for very small things, and to test the reduction.
 inline Plan unreduced(u64 limit = ~u64{0}) { return {Plan::Kind::all, limit, ~0u, 1}; }
 inline Plan random(u64 schedules, u64 seed = 1) { return {Plan::Kind::random, schedules, ~0u, seed}; }
 
 struct Report {
-    u64 schedules = 0;      // that were run to their end
-    u64 pruned = 0;         // that were given up: the rest was known to lead to one that had been run
+    u64 schedules = 0; // that were run to their end
+    u64 pruned = 0;    // that were given up: the rest was known to lead to one that had been run
     u64 steps = 0;
-    u64 longest = 0;        // steps of a schedule
-    bool complete = false;  // reduced: there is no other schedule
-    std::string failure;    // empty: all ended well
-    std::string schedule;   // of the failure: what LOFT_SCHEDULE has to be
-    std::string trace;      // its last steps
+    u64 longest = 0;       // steps of a schedule
+    bool complete = false; // reduced: there is no other schedule
+    std::string failure;   // empty: all ended well
+    std::string schedule;  // of the failure: what LOFT_SCHEDULE has to be
+    std::string trace;     // its last steps
 };
 
 // With LOFT_SCHEDULE in the environment: that one schedule alone, all its steps printed.

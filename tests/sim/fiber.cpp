@@ -43,9 +43,7 @@ Fiber* entering; // whose first line runs next
 }
 
 Fiber::Fiber() : stack_{new u8[kStack]} {}
-Fiber::~Fiber() {
-    LOFT_ASAN(__asan_unpoison_memory_region(stack_.get(), kStack);)
-}
+Fiber::~Fiber() { LOFT_ASAN(__asan_unpoison_memory_region(stack_.get(), kStack);) }
 
 void Fiber::start(const std::function<void()>* body) {
     body_ = body;

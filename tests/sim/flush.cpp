@@ -53,10 +53,8 @@ void Machine::load_root(u64 root) {
 std::array<u32, paging::kDirectories> Machine::latch(u64 root) const {
     std::array<u32, paging::kDirectories> directory;
     const u32 frame = static_cast<u32>(root >> kPageShift);
-    if (root >= 4 * GiB || root % (config::kPae ? 32 : kPageSize) != 0 ||
-        !(frame_state_of(frame) & frame_state::ram))
-        throw BadAccess{
-            text("CPU {} loads CR3 with {:x}: not an aligned address of RAM below 4 GiB", current(), root)};
+    if (root >= 4 * GiB || root % (config::kPae ? 32 : kPageSize) != 0 || !(frame_state_of(frame) & frame_state::ram))
+        throw BadAccess{text("CPU {} loads CR3 with {:x}: not an aligned address of RAM below 4 GiB", current(), root)};
     if constexpr (!config::kPae) {
         directory[0] = frame;
     } else {
@@ -113,17 +111,14 @@ void Machine::keep_globals(Cpu& cpu, const Space& from, const Space& to) {
             if (!raw::present(old) || ((old ^ to.entry(slot)) & ~kAccessedDirty) == 0) continue;
             if (raw::reserved(old, raw::large(old), features())) continue;
             if (raw::large(old)) {
-                if (old & raw::kGlobal)
-                    cpu.stale.add_large(slot, {raw::large_translation(old, features()), where});
+                if (old & raw::kGlobal) cpu.stale.add_large(slot, {raw::large_translation(old, features()), where});
                 continue;
             }
             for (u32 k = 0; k < kSpan; ++k) {
                 const RawPte pte = *raw::cell(raw::frame(old), k);
-                if (!raw::present(pte) || !(pte & raw::kGlobal) || raw::reserved(pte, false, features()))
-                    continue;
-                cpu.stale.add_page(
-                    slot * kSpan + k,
-                    {raw::translation(pte, raw::frame(pte), raw::rights(old), features()), where});
+                if (!raw::present(pte) || !(pte & raw::kGlobal) || raw::reserved(pte, false, features())) continue;
+                cpu.stale.add_page(slot * kSpan + k,
+                                   {raw::translation(pte, raw::frame(pte), raw::rights(old), features()), where});
             }
         }
     }

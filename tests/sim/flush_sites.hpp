@@ -30,7 +30,8 @@ using hal::Site;
 // Notes the site; false if its flushes are to be left out.
 bool flush_wanted(const Site& site, const char* kind);
 
-// "mm/x.cpp:123" or "mm/x.cpp:123:7"; the path may be any tail of the real one. Empty: none but that of the environment.
+// "mm/x.cpp:123" or "mm/x.cpp:123:7"; the path may be any tail of the real one. Empty: none but that of the
+// environment.
 void drop_flush_site(std::string_view site);
 // How many flushes have been left out since then.
 u64 dropped_flushes();

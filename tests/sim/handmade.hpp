@@ -54,8 +54,7 @@ class Handmade {
         return next_++;
     }
     static hal::PteCell* cell_in(u32 frame, u32 index) {
-        return reinterpret_cast<hal::PteCell*>(
-            ram_at((u64{frame} << kPageShift) + index * sizeof(hal::PteCell)));
+        return reinterpret_cast<hal::PteCell*>(ram_at((u64{frame} << kPageShift) + index * sizeof(hal::PteCell)));
     }
 
   private:

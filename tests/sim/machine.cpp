@@ -31,8 +31,7 @@ Machine& machine() {
 
 Machine::Machine(Options options) : options_{std::move(options)}, random_state_{options_.seed * 2 + 1} {
     if (the_machine != nullptr) throw BadAccess{"one simulated machine at a time"};
-    if (options_.cpus == 0 || options_.cpus > config::kMaxCpus)
-        throw BadAccess{"that many CPUs there are not"};
+    if (options_.cpus == 0 || options_.cpus > config::kMaxCpus) throw BadAccess{"that many CPUs there are not"};
     ram_reset();
     ram_ = options_.ranges.empty() ? like_a_pc(options_.ram) : options_.ranges;
     for (const RamRange& range : ram_) {
@@ -99,8 +98,7 @@ void Machine::set_interrupts(bool on) {
 
 void Machine::interrupt_cpu(CpuId id) {
     if (id.value() >= cpus_.size() || !cpu(id).online)
-        throw BadAccess{
-            text("CPU {} interrupts CPU {}, which is not there: it would wait for ever", current(), id)};
+        throw BadAccess{text("CPU {} interrupts CPU {}, which is not there: it would wait for ever", current(), id)};
     ++here().counters.ipis_sent;
     ++cpu(id).counters.ipis_received;
     if (detail::exploring)
@@ -213,8 +211,7 @@ void Machine::frame_free(u32 pfn, u32 order) {
                 const auto& d = space->directory;
                 return space->tables.contains(frame) || std::find(d.begin(), d.end(), frame) != d.end();
             });
-            if (linked)
-                throw ReleasedAccess{text("page table in frame {:x} given back while it is in use", frame)};
+            if (linked) throw ReleasedAccess{text("page table in frame {:x} given back while it is in use", frame)};
             for (u32 c = 0; c < cpus_.size(); ++c)
                 for (const DirectoryResidual& d : cpus_[c].stale.directories())
                     if (d.table == frame)
@@ -226,8 +223,8 @@ void Machine::frame_free(u32 pfn, u32 order) {
         }
         for (u32 c = 0; c < cpus_.size(); ++c)
             if (c != current_ && cpus_[c].buffer.covers(ram_at(u64{pfn + i} << kPageShift), kPageSize))
-                throw ReleasedAccess{
-                    text("CPU {} gives frame {:x} back while CPU {} has a store for it in its buffer", current_, pfn + i, c)};
+                throw ReleasedAccess{text("CPU {} gives frame {:x} back while CPU {} has a store for it in its buffer",
+                                          current_, pfn + i, c)};
         if (state & frame_state::handed_out) state |= frame_state::free;
         touch(ram_at(u64{pfn + i} << kPageShift), true);
     }

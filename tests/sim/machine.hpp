@@ -36,13 +36,13 @@ struct RamRange {
     u64 size = 0;
 };
 
-// When an accessed bit is read and is clear: has the CPU, speculatively, just set it? Until finish_boot() `random` means
-// never: what boot measures of the accessed bit is then the same in every test.
+// When an accessed bit is read and is clear: has the CPU, speculatively, just set it? Until finish_boot() `random`
+// means never: what boot measures of the accessed bit is then the same in every test.
 enum class Fills : u8 { random, never, always };
 
 struct Options {
     u32 cpus = config::kMaxCpus < 4 ? config::kMaxCpus : 4;
-    u64 ram = 1 * GiB; // laid out as QEMU's `pc` does: the rest above 3 or 3.5 GiB begins at 4 GiB
+    u64 ram = 1 * GiB;                     // laid out as QEMU's `pc` does: the rest above 3 or 3.5 GiB begins at 4 GiB
     std::vector<RamRange> ranges{};        // RAM, instead of `ram`
     std::vector<FirmwareRange> firmware{}; // the firmware's map, instead of the one that describes the RAM
     std::vector<ReservedRange> modules{};  // reserved besides the kernel's image
@@ -140,7 +140,7 @@ class Machine {
     // ... and all that this CPU may think, the tables' own answer first if there is one.
     std::vector<Translation> possible(VirtAddr va);
     bool may_reach_free_frame(CpuId cpu) const; // by an old translation of a program's page
-    bool stale(VirtAddr va); // is there a possible translation that is not the tables' own
+    bool stale(VirtAddr va);                    // is there a possible translation that is not the tables' own
 
     // --- page-table entries (for hal/pte.hpp)
     u32 cell_half(const void* cell, u32 half);
@@ -266,9 +266,7 @@ template <typename T> T peek(PhysAddr at) {
     std::memcpy(&value, ram_at(at.value()), sizeof value);
     return value;
 }
-template <typename T> void poke(PhysAddr at, T value) {
-    std::memcpy(ram_at(at.value()), &value, sizeof value);
-}
+template <typename T> void poke(PhysAddr at, T value) { std::memcpy(ram_at(at.value()), &value, sizeof value); }
 
 // May an instruction be fetched there? Throws what the fetch would.
 inline void exec(VirtAddr va) { machine().access(va, 1, Access::execute); }

@@ -7,8 +7,7 @@ namespace {
 constexpr u32 kSpan = paging::kPtesPerTable; // pages under one directory entry
 
 // A valid entry of an old page table, or nothing.
-bool read_old_table(const DirectoryResidual& directory, u32 index, const Features& features,
-                    Translation& out) {
+bool read_old_table(const DirectoryResidual& directory, u32 index, const Features& features, Translation& out) {
     if ((frame_state_of(directory.table) & frame_state::ram) == 0) return false;
     const RawPte entry = *raw::cell(directory.table, index);
     if (!raw::present(entry) || raw::reserved(entry, false, features)) return false;
@@ -98,8 +97,7 @@ void MaySet::fault(u32 page) {
 }
 
 bool MaySet::knows(u32 page) const {
-    return pages_.contains(page) || (!large_.empty() && large_.contains(page / kSpan)) ||
-           !directories_.empty();
+    return pages_.contains(page) || (!large_.empty() && large_.contains(page / kSpan)) || !directories_.empty();
 }
 
 std::vector<Residual> MaySet::of(u32 page, const Features& features) const {
@@ -115,8 +113,7 @@ std::vector<Residual> MaySet::of(u32 page, const Features& features) const {
     }
     for (const DirectoryResidual& d : directories_) {
         Translation t;
-        if (d.slot == page / kSpan && read_old_table(d, page % kSpan, features, t))
-            all.push_back({t, d.changed});
+        if (d.slot == page / kSpan && read_old_table(d, page % kSpan, features, t)) all.push_back({t, d.changed});
     }
     return all;
 }

@@ -17,8 +17,7 @@ void fill_bytes(VirtAddr to, u8 value, u32 bytes) {
 }
 
 void not_lowmem(std::uintptr_t what) {
-    throw sim::BadAccess{
-        sim::text("{:x} is no address, or no object, of the direct map", static_cast<u64>(what))};
+    throw sim::BadAccess{sim::text("{:x} is no address, or no object, of the direct map", static_cast<u64>(what))};
 }
 
 } // namespace loft::hal::detail

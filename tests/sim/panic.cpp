@@ -18,9 +18,7 @@ std::string formatted(std::string_view format, std::span<const fmt::Arg> args) {
 
 } // namespace
 
-void panic_args(std::string_view format, std::span<const fmt::Arg> args) {
-    throw sim::Panic{formatted(format, args)};
-}
+void panic_args(std::string_view format, std::span<const fmt::Arg> args) { throw sim::Panic{formatted(format, args)}; }
 void refuse_args(std::string_view format, std::span<const fmt::Arg> args) {
     throw sim::Refused{formatted(format, args)};
 }

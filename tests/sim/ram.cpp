@@ -18,8 +18,8 @@ constexpr u64 kJunkBlock = 16 * MiB; // 4096 mappings of it make 64 GiB
 }
 
 void map_at(std::uintptr_t at, u64 bytes, int protection, int flags, int file) {
-    void* got = mmap(reinterpret_cast<void*>(at), bytes, protection,
-                     flags | MAP_NORESERVE | MAP_FIXED_NOREPLACE, file, 0);
+    void* got =
+        mmap(reinterpret_cast<void*>(at), bytes, protection, flags | MAP_NORESERVE | MAP_FIXED_NOREPLACE, file, 0);
     if (got != reinterpret_cast<void*>(at)) die("simulated RAM: mmap");
 }
 
@@ -76,8 +76,7 @@ void ram_reset() {
         return;
     }
     // A private page that was written goes away; the next touch finds junk (or zero states) again.
-    if (madvise(reinterpret_cast<void*>(kRamBase), kRamLimit, MADV_DONTNEED) != 0)
-        die("simulated RAM: madvise");
+    if (madvise(reinterpret_cast<void*>(kRamBase), kRamLimit, MADV_DONTNEED) != 0) die("simulated RAM: madvise");
     if (madvise(reinterpret_cast<void*>(kFrameStateBase), kFrameLimit, MADV_DONTNEED) != 0) die("madvise");
 }
 

@@ -12,8 +12,7 @@
 
 namespace loft::sim {
 
-inline constexpr u64 kRamLimit =
-    64 * GiB; // 36 bits: what PAE reaches (SDM vol. 3, 4.1.4, without larger MAXPHYADDR)
+inline constexpr u64 kRamLimit = 64 * GiB; // 36 bits: what PAE reaches (SDM vol. 3, 4.1.4, without larger MAXPHYADDR)
 inline constexpr u32 kFrameLimit = static_cast<u32>(kRamLimit >> kPageShift);
 
 inline constexpr std::uintptr_t kRamBase = 0x2000'0000'0000;
@@ -25,8 +24,8 @@ inline u8* ram_at(u64 phys) { return reinterpret_cast<u8*>(kRamBase + phys); }
 
 // One byte of knowledge about each frame.
 namespace frame_state {
-inline constexpr u8 ram = 1;   // there is memory at all
-inline constexpr u8 table = 2; // has been a page table that some CPU could walk: writes to it are watched
+inline constexpr u8 ram = 1;        // there is memory at all
+inline constexpr u8 table = 2;      // has been a page table that some CPU could walk: writes to it are watched
 inline constexpr u8 handed_out = 4; // the allocator has given it to somebody at least once
 inline constexpr u8 free = 8;       // ... and has got it back
 inline constexpr u8 dirty = 16;     // written since the snapshot (snapshot.hpp): entries, and data by accesses

@@ -121,8 +121,8 @@ void Reduced::done(u32 index, const Event& event) {
     woken_[me] = {};
     if (event.delivery) join(clock, clocks_[event.cause]);
     if (role_of(me) == Role::buffer) join(clock, clocks_[stores_[cpu][oldest_[cpu]++]]);
-    // What a CPU does is in one order, its interrupts included; only an entry, and what the program does beside it in one
-    // piece, can be the other way round.
+    // What a CPU does is in one order, its interrupts included; only an entry, and what the program does beside it in
+    // one piece, can be the other way round.
     const u32 half = other_half(me), last = last_of_cpu_[cpu];
     u32 beside = kNobody;
     if (half != kNobody) {
@@ -194,8 +194,8 @@ void Reduced::done(u32 index, const Event& event) {
         if (!dependent(sleeper, event)) inherited_.push_back(sleeper);
 }
 
-// The step `earlier` and the step `later` could have come the other way round; `clock` is what had to come before the later
-// one but for its conflicts.
+// The step `earlier` and the step `later` could have come the other way round; `clock` is what had to come before the
+// later one but for its conflicts.
 void Reduced::race(u32 earlier, u32 later, const Clock& clock) {
     u32 index = earlier;
     const u32 who = agents_[later];
@@ -210,8 +210,8 @@ void Reduced::race(u32 earlier, u32 later, const Clock& clock) {
     try_at(index, who, clock);
 }
 
-// What would come instead of the step `index`: all later steps that do not depend on it, up to `later`. Any of those that
-// nothing else in this sequence has to precede can begin it; one of them has to be tried (source sets: Abdulla,
+// What would come instead of the step `index`: all later steps that do not depend on it, up to `later`. Any of those
+// that nothing else in this sequence has to precede can begin it; one of them has to be tried (source sets: Abdulla,
 // Aronis, Jonsson and Sagonas, POPL 2014).
 void Reduced::try_one_of_the_first(u32 index, u32 later) {
     constexpr u32 kNone = ~0u;

@@ -2,8 +2,8 @@
 // Godefroid, POPL 2005) with sleep sets (Godefroid 1996), over agents that include the store buffers.
 //
 // A schedule is run by the default until its end. Whenever a step races with an earlier one of another agent (they
-// conflict, and nothing orders them), the agent of the later one is also to be tried where the earlier one was taken. When
-// all that was to be tried after some step has been, that agent sleeps there: it is not tried again in the
+// conflict, and nothing orders them), the agent of the later one is also to be tried where the earlier one was taken.
+// When all that was to be tried after some step has been, that agent sleeps there: it is not tried again in the
 // branches beside, until a step that conflicts with its own wakes it.
 //
 // With a bound on preemptions an agent is also to be tried where the CPU in question was last switched to, and nobody

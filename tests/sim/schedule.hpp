@@ -30,11 +30,10 @@ enum class Point : u8 {
 };
 // What waits until this CPU's store buffer is empty: locked and serialising instructions (SDM vol. 3, 11.10).
 constexpr bool drains(Point point) {
-    return point == Point::pte_locked || point == Point::pte_atomic || point == Point::tlb ||
-           point == Point::atomic || point == Point::ipi || point == Point::thread || point == Point::assist;
+    return point == Point::pte_locked || point == Point::pte_atomic || point == Point::tlb || point == Point::atomic ||
+           point == Point::ipi || point == Point::thread || point == Point::assist;
 }
 const char* point_name(Point point);
-
 
 using Hook = std::function<void(Point)>;
 
@@ -59,9 +58,7 @@ inline void touch(u64 place, bool write) {
     if (detail::exploring) [[unlikely]]
         detail::explore_touch(place, write);
 }
-inline void touch(const void* object, bool write) {
-    touch(reinterpret_cast<std::uintptr_t>(object), write);
-}
+inline void touch(const void* object, bool write) { touch(reinterpret_cast<std::uintptr_t>(object), write); }
 // What is no memory. The TLB of a CPU, seen from three sides: an access uses it, a flush empties it, and a
 // change of an entry puts something in. Only flushes do not commute with the others; so a flush writes both
 // of these, an access reads the first, a change reads the second.

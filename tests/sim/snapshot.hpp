@@ -21,7 +21,7 @@ class Snapshot {
     std::vector<Frame> frames_;
     std::vector<u8> states_;
     std::vector<u64> roots_; // of the CPUs
-    std::vector<u8> saved_; // is the frame in frames_
+    std::vector<u8> saved_;  // is the frame in frames_
 };
 
 } // namespace loft::sim

@@ -30,7 +30,8 @@ std::string demangled(const char* name) {
     std::string result = text != nullptr ? text : name;
     std::free(text);
     for (const char* noise : {"loft::", "(anonymous namespace)::"})
-        for (std::size_t at; (at = result.find(noise)) != std::string::npos;) result.erase(at, std::strlen(noise));
+        for (std::size_t at; (at = result.find(noise)) != std::string::npos;)
+            result.erase(at, std::strlen(noise));
     return result;
 }
 

@@ -18,10 +18,10 @@ struct Event {
     // The step before which the other half of this CPU, its program or its interrupt, would have to come to
     // come before this step: interrupts are off in between, or the handler runs.
     u32 block = 0;
-    u32 stored = 0;            // how many stores it has put into the buffer
-    AgentSet woke = 0;         // those who waited for this step
-    u32 cause = 0;             // of a delivery: the step that sent the interrupt
-    std::vector<u32> chosen;   // answers to choices, in order
+    u32 stored = 0;          // how many stores it has put into the buffer
+    AgentSet woke = 0;       // those who waited for this step
+    u32 cause = 0;           // of a delivery: the step that sent the interrupt
+    std::vector<u32> chosen; // answers to choices, in order
     Footprint footprint;
 };
 

@@ -22,8 +22,8 @@ const char* access_name(Access access) {
 }
 
 std::string describe(const Translation& t) {
-    return text("frame {:x} ({}{}{}{})", t.pfn, t.write ? "RW" : "RO", t.no_execute ? ",NX" : "",
-                t.user ? ",U" : "", t.global ? ",G" : "");
+    return text("frame {:x} ({}{}{}{})", t.pfn, t.write ? "RW" : "RO", t.no_execute ? ",NX" : "", t.user ? ",U" : "",
+                t.global ? ",G" : "");
 }
 
 } // namespace loft::sim

@@ -53,9 +53,9 @@ struct Rights {
 };
 
 struct Features {
-    bool large_pages = true; // what hal::cpu_features() says; the walker itself always knows large pages
-    bool global = true;      // CR4.PGE
-    bool no_execute = config::kPae; // EFER.NXE
+    bool large_pages = true;                // what hal::cpu_features() says; the walker itself always knows large pages
+    bool global = true;                     // CR4.PGE
+    bool no_execute = config::kPae;         // EFER.NXE
     u32 phys_bits = config::kPae ? 36 : 32; // width of physical addresses (SDM vol. 3, 4.1.4)
 };
 
@@ -71,8 +71,8 @@ using RawCell [[gnu::may_alias]] = RawPte; // an entry as it lies in RAM
 inline constexpr u32 kCellSize = sizeof(RawPte);
 
 namespace raw {
-inline constexpr RawPte kPresent = 1, kWrite = 2, kUser = 4, kAccessed = 1 << 5, kDirty = 1 << 6,
-                        kLarge = 1 << 7, kGlobal = 1 << 8;
+inline constexpr RawPte kPresent = 1, kWrite = 2, kUser = 4, kAccessed = 1 << 5, kDirty = 1 << 6, kLarge = 1 << 7,
+                        kGlobal = 1 << 8;
 inline constexpr u64 kNx = u64{1} << 63;
 inline constexpr u64 kFrame = config::kPae ? (kRamLimit - 1) & ~u64{kPageSize - 1} : 0xffff'f000u;
 
@@ -96,8 +96,8 @@ constexpr bool reserved(RawPte e, bool is_large, const Features& f) {
 constexpr Rights rights(RawPte e) { return {(e & kWrite) != 0, (e & kUser) != 0, no_execute(e)}; }
 
 constexpr Translation translation(RawPte e, u32 pfn, Rights above, const Features& f) {
-    return {pfn, (e & kWrite) != 0 && above.write, (e & kUser) != 0 && above.user,
-            no_execute(e) || above.no_execute, f.global && (e & kGlobal) != 0};
+    return {pfn, (e & kWrite) != 0 && above.write, (e & kUser) != 0 && above.user, no_execute(e) || above.no_execute,
+            f.global && (e & kGlobal) != 0};
 }
 // Of the first frame of a large page.
 constexpr Translation large_translation(RawPte e, const Features& f) {

@@ -13,8 +13,7 @@ u8* reach(VirtAddr va, sim::Access kind) {
             return sim::machine().access(va, 1, kind);
         } catch (const sim::PageFault&) {
         }
-        if (!resolve_user_fault(va, sim::writes(kind) ? FaultAccess::write : FaultAccess::read))
-            return nullptr;
+        if (!resolve_user_fault(va, sim::writes(kind) ? FaultAccess::write : FaultAccess::read)) return nullptr;
     }
 }
 
@@ -48,8 +47,7 @@ u32 user_copy_out(VirtAddr to, const void* from, u32 bytes) {
 u32 user_copy_to_map(VirtAddr to, VirtAddr from, u32 bytes) {
     return copy(bytes, to, from, [&](u32 at, u32 n) {
         const u8* source = reach(from + at, sim::Access::read);
-        if (source != nullptr)
-            sim::machine().write(sim::machine().access(to + at, 1, sim::Access::write), source, n);
+        if (source != nullptr) sim::machine().write(sim::machine().access(to + at, 1, sim::Access::write), source, n);
         return source != nullptr;
     });
 }
@@ -57,8 +55,7 @@ u32 user_copy_to_map(VirtAddr to, VirtAddr from, u32 bytes) {
 u32 user_copy_from_map(VirtAddr to, VirtAddr from, u32 bytes) {
     return copy(bytes, to, from, [&](u32 at, u32 n) {
         u8* target = reach(to + at, sim::Access::write);
-        if (target != nullptr)
-            sim::machine().write(target, sim::machine().access(from + at, 1, sim::Access::read), n);
+        if (target != nullptr) sim::machine().write(target, sim::machine().access(from + at, 1, sim::Access::read), n);
         return target != nullptr;
     });
 }

@@ -36,8 +36,7 @@ bool World::Watch::written(u64 place) {
 
 // --- life
 
-World::World(const Case& c)
-    : case_{c}, cores_(machine().options().cpus), idle_body_{[this] { idle_loop(); }} {
+World::World(const Case& c) : case_{c}, cores_(machine().options().cpus), idle_body_{[this] { idle_loop(); }} {
     if (cores_.size() > kMaxExploredCpus) throw BadAccess{"too many CPUs to explore"};
     for (u32 i = 0; i < c.threads.size(); ++i) {
         threads_.push_back(std::make_unique<Thread>());
@@ -105,8 +104,7 @@ AgentSet World::enabled() {
             const bool sleeps = core.halted && !core.interrupted && !somebody_waits(core);
             if (!sleeps && ready(cpu, core.program)) set |= only(agent(cpu, Role::program));
             // An interrupt drains the store buffer before its first instruction.
-            if (core.requested && state.interrupts && state.buffer.empty())
-                set |= only(agent(cpu, Role::interrupt));
+            if (core.requested && state.interrupts && state.buffer.empty()) set |= only(agent(cpu, Role::interrupt));
         }
         if (!state.buffer.empty()) set |= only(agent(cpu, Role::buffer));
     }
@@ -260,7 +258,7 @@ void World::maybe_preempt() {
     const Point next = core.program.next;
     if (choice(2) == 0) return;
     const u32 left = std::exchange(preemptions_left_, 0) - 1; // not another one now
-    point(Point::assist);                                    // an interrupt drains the store buffer
+    point(Point::assist);                                     // an interrupt drains the store buffer
     interrupts_off();
     case_.kernel->interrupt([] {});
     const bool now = case_.kernel->may_preempt();

@@ -66,12 +66,12 @@ class World {
         u32 thread = kNobody;
         std::deque<u32> queue; // who is ready
         bool in_handler = false;
-        bool requested = false;   // a call interrupt is pending
+        bool requested = false; // a call interrupt is pending
         bool halted = false;
         bool interrupted = false; // since it halted
         u32 sender = 0;           // the step that requested it
-        u32 irqs_off_since = 0; // the step that turned interrupts off
-        u32 delivery = 0;       // the first step of the handler
+        u32 irqs_off_since = 0;   // the step that turned interrupts off
+        u32 delivery = 0;         // the first step of the handler
     };
     struct Thread {
         Fiber fiber;

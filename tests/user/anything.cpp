@@ -28,8 +28,7 @@ u32 mark(u32 page) { return 0x5eed'0000 + page; }
 // would come too soon, new ones, which must know what to do, and signals, which must not go to others.
 constexpr u8 kCalls[]{3,   4,   5,   6,   7,   13,  20,  33,  42,  42,  45,  54,  64,  78,  85,  91,  91, 91,
                       114, 122, 125, 125, 125, 146, 158, 162, 174, 175, 191, 192, 192, 192, 197, 224, 240};
-constexpr u16 kMore[]{240, 240, 240, 243, 258, 265, 266, 267, 295, 305, 331, 340,
-                      355, 383, 403, 406, 407, 422, 422};
+constexpr u16 kMore[]{240, 240, 240, 243, 258, 265, 266, 267, 295, 305, 331, 340, 355, 383, 403, 406, 407, 422, 422};
 
 u32 address(Random& random) {
     const u32 page = random.below(kPages) * kPage;

@@ -1,9 +1,9 @@
 // Every system call with every kind of bad or odd argument, one line a case: "call: case -> result".
 //
-// The same file runs on Linux, and what it prints there is committed: answers/arguments.txt. It is part of this program,
-// which compares each line that it would print with the next one of that text. Where loft answers otherwise on purpose,
-// answers/differences.txt has the line and the reason. Without arguments the program prints only what is wrong;
-// "print" prints every line (scripts/linux-answers).
+// The same file runs on Linux, and what it prints there is committed: answers/arguments.txt. It is part of this
+// program, which compares each line that it would print with the next one of that text. Where loft answers otherwise on
+// purpose, answers/differences.txt has the line and the reason. Without arguments the program prints only what is
+// wrong; "print" prints every line (scripts/linux-answers).
 #include "tests/user/user.hpp"
 
 #include <initializer_list>
@@ -122,12 +122,11 @@ struct Name {
     const char* name;
 };
 constexpr Name kErrors[] = {
-    {1, "EPERM"},         {2, "ENOENT"},  {3, "ESRCH"},   {4, "EINTR"},      {7, "E2BIG"},
-    {9, "EBADF"},         {10, "ECHILD"}, {11, "EAGAIN"}, {12, "ENOMEM"},    {13, "EACCES"},
-    {14, "EFAULT"},       {17, "EEXIST"}, {19, "ENODEV"}, {20, "ENOTDIR"},   {22, "EINVAL"},
-    {23, "ENFILE"},       {24, "EMFILE"}, {25, "ENOTTY"}, {29, "ESPIPE"},    {32, "EPIPE"},
-    {36, "ENAMETOOLONG"}, {38, "ENOSYS"}, {65, "ENOPKG"}, {75, "EOVERFLOW"}, {95, "ENOTSUP"},
-    {110, "ETIMEDOUT"},
+    {1, "EPERM"},    {2, "ENOENT"},      {3, "ESRCH"},         {4, "EINTR"},   {7, "E2BIG"},   {9, "EBADF"},
+    {10, "ECHILD"},  {11, "EAGAIN"},     {12, "ENOMEM"},       {13, "EACCES"}, {14, "EFAULT"}, {17, "EEXIST"},
+    {19, "ENODEV"},  {20, "ENOTDIR"},    {22, "EINVAL"},       {23, "ENFILE"}, {24, "EMFILE"}, {25, "ENOTTY"},
+    {29, "ESPIPE"},  {32, "EPIPE"},      {36, "ENAMETOOLONG"}, {38, "ENOSYS"}, {65, "ENOPKG"}, {75, "EOVERFLOW"},
+    {95, "ENOTSUP"}, {110, "ETIMEDOUT"},
 };
 Text& add_result(Text& text, int result) {
     if (!sys::failed(result)) return text << result;
@@ -172,9 +171,7 @@ constexpr u32 u(int value) { return static_cast<u32>(value); }
 bool same(const char* a, const char* b) { return starts_with(a, b) && starts_with(b, a); }
 
 void beginning(char** argv) {
-    const auto told = [](const char* what, u32 type) {
-        result("auxiliary", what, static_cast<int>(auxiliary(type)));
-    };
+    const auto told = [](const char* what, u32 type) { result("auxiliary", what, static_cast<int>(auxiliary(type))); };
     told("AT_PHENT", 4);
     told("AT_PHNUM", 5);
     told("AT_PAGESZ", 6);
@@ -199,8 +196,7 @@ void beginning(char** argv) {
             ++at;
         return *at != '\0';
     }());
-    result("stack", "its pointer is a multiple of 16 at first",
-           static_cast<int>(reinterpret_cast<u32>(argv - 1) % 16));
+    result("stack", "its pointer is a multiple of 16 at first", static_cast<int>(reinterpret_cast<u32>(argv - 1) % 16));
     // A processor without an FPU, or without SSE, has nothing else to show.
     u32 flags, control = 0x37f, mxcsr = 0x1f80;
     asm volatile("pushf\n\tpop %0" : "=r"(flags));
@@ -428,8 +424,8 @@ void pipes() {
         }
         return made;
     });
-    for (const u32 flags : {1u, 2u, 0100u, 0200u, 01000u, 02000u, 04000u, 010000u, 040000u, 0200000u,
-                            02000000u, 02004000u, 010000000u, 0x8000'0000u, ~0u}) {
+    for (const u32 flags : {1u, 2u, 0100u, 0200u, 01000u, 02000u, 04000u, 010000u, 040000u, 0200000u, 02000000u,
+                            02004000u, 010000000u, 0x8000'0000u, ~0u}) {
         Text what;
         what << "flags " << static_cast<int>(flags);
         int ends[2];
@@ -534,8 +530,7 @@ void names() {
         what << "flags " << static_cast<int>(flags);
         result("open", what.view(), sys::call(5, w(none), flags, 0));
     }
-    for (const u32 flags :
-         {1u, 0x100u, 0x400u, 0x800u, 0x1000u, 0x2000u, 0x4000u, 0x6000u, 0x8000u, 0x8000'0000u}) {
+    for (const u32 flags : {1u, 0x100u, 0x400u, 0x800u, 0x1000u, 0x2000u, 0x4000u, 0x6000u, 0x8000u, 0x8000'0000u}) {
         Text what;
         what << "flags " << static_cast<int>(flags);
         result("statx", what.view(), sys::call(383, in, w(none), flags, 0x7ff, kGood));
@@ -596,8 +591,7 @@ const char* rights(u32 page) {
 
 void mapping() {
     constexpr u32 kNew = kPrivateNew, kFixed = sys::kFixed, kNoReplace = 0x10'0000;
-    const auto take = [](const char* what, u32 where, u32 bytes, u32 prot, u32 flags, u32 file = ~0u,
-                         u32 page = 0) {
+    const auto take = [](const char* what, u32 where, u32 bytes, u32 prot, u32 flags, u32 file = ~0u, u32 page = 0) {
         const int at = mmap(where, bytes, prot, flags, file, page);
         works("mmap2", what, at);
         if (!sys::failed(at)) sys::call(91, u(at), bytes);
@@ -621,9 +615,8 @@ void mapping() {
         what << "type " << static_cast<int>(type);
         take(what.view(), 0, kPage, kRw, sys::kAnonymous | type);
     }
-    for (const u32 flag :
-         {0x40u, 0x80u, 0x100u, 0x200u, 0x400u, 0x800u, 0x1000u, 0x2000u, 0x4000u, 0x8000u, 0x1'0000u,
-          0x2'0000u, 0x4'0000u, 0x8'0000u, 0x20'0000u, 0x80'0000u, 0x400'0000u, 0x8000'0000u}) {
+    for (const u32 flag : {0x40u, 0x80u, 0x100u, 0x200u, 0x400u, 0x800u, 0x1000u, 0x2000u, 0x4000u, 0x8000u, 0x1'0000u,
+                           0x2'0000u, 0x4'0000u, 0x8'0000u, 0x20'0000u, 0x80'0000u, 0x400'0000u, 0x8000'0000u}) {
         Text what;
         what << "flag " << static_cast<int>(flag);
         take(what.view(), 0, kPage, kRw, kNew | flag);
@@ -677,8 +670,7 @@ void mapping() {
     holds("mmap2", "MAP_FIXED_NOREPLACE in a hole",
           u(mmap(kFree + kPage, kPage, kRw, kNew | kNoReplace)) == kFree + kPage);
     sys::call(91, kFree, 3 * kPage);
-    holds("mmap2", "MAP_FIXED_NOREPLACE where nothing is",
-          u(mmap(kFree, kPage, kRw, kNew | kNoReplace)) == kFree);
+    holds("mmap2", "MAP_FIXED_NOREPLACE where nothing is", u(mmap(kFree, kPage, kRw, kNew | kNoReplace)) == kFree);
     sys::call(91, kFree, kPage);
 
     result("munmap", "odd address", sys::call(91, kFree + 1, kPage));
@@ -714,8 +706,8 @@ void mapping() {
     protect("wraps", kFree, 0xf000'0000u, kRw);
     protect("all but one", kFree, 0xffff'ffff, kRw);
     protect("wraps to nothing", 0xffff'f000u, kPage, kRw);
-    for (const u32 prot : {1u, 2u, 4u, 7u, 8u, 0x10u, 0x100u, 0x0100'0000u, 0x0200'0000u, 0x0300'0000u,
-                           0x0300'0003u, 0x8000'0000u}) {
+    for (const u32 prot :
+         {1u, 2u, 4u, 7u, 8u, 0x10u, 0x100u, 0x0100'0000u, 0x0200'0000u, 0x0300'0000u, 0x0300'0003u, 0x8000'0000u}) {
         Text what;
         what << "rights " << static_cast<int>(prot);
         protect(what.view(), kFree, kPage, prot);
@@ -846,8 +838,8 @@ struct Descriptor {
 };
 
 void cloning() {
-    constexpr u32 kVm = 0x100, kFs = 0x200, kFiles = 0x400, kSighand = 0x800, kThread = 0x1'0000,
-                  kSetTls = 0x8'0000, kParentTid = 0x10'0000, kChildTid = 0x100'0000;
+    constexpr u32 kVm = 0x100, kFs = 0x200, kFiles = 0x400, kSighand = 0x800, kThread = 0x1'0000, kSetTls = 0x8'0000,
+                  kParentTid = 0x10'0000, kChildTid = 0x100'0000;
     works("clone", "SIGCHLD", clone(17));
     works("clone", "no signal", clone(0));
     for (const u32 signal : {10u, 18u, 64u, 65u, 255u}) {
@@ -916,9 +908,7 @@ struct Action {
 int sigaction(u32 signal, const Action* now, Action* old, u32 size = 8) {
     return sys::call(174, signal, w(now), w(old), size);
 }
-int sigmask(u32 how, const u64* now, u64* old, u32 size = 8) {
-    return sys::call(175, how, w(now), w(old), size);
-}
+int sigmask(u32 how, const u64* now, u64* old, u32 size = 8) { return sys::call(175, how, w(now), w(old), size); }
 int tgkill(int group, int thread, u32 signal) { return sys::call(270, u(group), u(thread), signal); }
 int raise(u32 signal) { return tgkill(sys::getpid(), sys::gettid(), signal); }
 
@@ -954,8 +944,7 @@ void signals() {
     sigaction(12, &standard, &old);
     result("rt_sigaction", "flags that are kept of all", static_cast<int>(old.flags));
     result("rt_sigaction", "mask that is kept of all", static_cast<int>(old.mask[0]));
-    result("rt_sigaction", "handler and restorer",
-           static_cast<int>(old.handler == kGood && old.restorer == 0x1234));
+    result("rt_sigaction", "handler and restorer", static_cast<int>(old.handler == kGood && old.restorer == 0x1234));
     sigaction(12, &ignore, nullptr);
     result("rt_sigaction", "bad address of the old one", sys::call(174, 12, w(&standard), 0xc000'0000u, 8));
     sigaction(12, nullptr, &old);
@@ -1019,8 +1008,7 @@ void signals() {
         what << "signal " << static_cast<int>(signal) << " to oneself";
         ended("tgkill", what.view(), in_child([=] { raise(signal), sys::exit(42); }));
     }
-    ended("tgkill", "an ignored signal",
-          in_child([&] { sigaction(15, &ignore, nullptr), raise(15), sys::exit(42); }));
+    ended("tgkill", "an ignored signal", in_child([&] { sigaction(15, &ignore, nullptr), raise(15), sys::exit(42); }));
     ended("tgkill", "SIGKILL cannot be ignored",
           in_child([&] { sigaction(9, &ignore, nullptr), raise(9), sys::exit(42); }));
     ended("tgkill", "a blocked signal waits", in_child([] {
@@ -1105,8 +1093,7 @@ void time() {
         const sys::TimeSpec none{0, 0};
         const Time64 none64{};
         result("clock_nanosleep", what.view(), sys::call(267, u(clock), 0, w(&none), 0), ", no time");
-        result("clock_nanosleep_time64", what.view(), sys::call(407, u(clock), 1, w(&none64), 0),
-               ", a time long past");
+        result("clock_nanosleep_time64", what.view(), sys::call(407, u(clock), 1, w(&none64), 0), ", a time long past");
         result("clock_nanosleep", what.view(), sys::call(267, u(clock), 0, 0, 0), ", null");
     }
     outputs("clock_gettime", "", [](u32 p) { return sys::call(265, 1, p); });
@@ -1221,8 +1208,7 @@ void futexes() {
         one("WAKE_BITSET no bits", futex(kGood, flag | 10, 1, 0, 0, 0));
         one("WAIT_BITSET another value", futex(kGood, flag | 9, 4, soon, 0, 1));
         one("WAIT_BITSET a time long past", futex(kGood, flag | 9, 5, soon, 0, 1));
-        one("WAIT_BITSET a time long past by CLOCK_REALTIME",
-            futex(kGood, flag | 9 | kRealtime, 5, soon, 0, 1));
+        one("WAIT_BITSET a time long past by CLOCK_REALTIME", futex(kGood, flag | 9 | kRealtime, 5, soon, 0, 1));
         one("WAIT by CLOCK_REALTIME", futex(kGood, flag | 0 | kRealtime, 5, soon));
         one("WAKE by CLOCK_REALTIME", futex(kGood, flag | 1 | kRealtime, 5));
         one("REQUEUE by CLOCK_REALTIME", futex(kGood, flag | 3 | kRealtime, 1, 1, kGood + 4));
@@ -1242,8 +1228,8 @@ void futexes() {
         for (const sys::TimeSpec& time :
              {sys::TimeSpec{0, 1'000'000'000}, sys::TimeSpec{~0u, 0}, sys::TimeSpec{0, ~0u}}) {
             Text what;
-            what << "limit of " << static_cast<int>(time.seconds) << " s "
-                 << static_cast<int>(time.nanoseconds) << " ns";
+            what << "limit of " << static_cast<int>(time.seconds) << " s " << static_cast<int>(time.nanoseconds)
+                 << " ns";
             result("futex", "WAIT, ", futex(kGood, flag | 0, 5, w(&time)), what.view());
             result("futex", "WAIT another value, ", futex(kGood, flag | 0, 4, w(&time)), what.view());
             result("futex", "WAIT_BITSET, ", futex(kGood, flag | 9, 5, w(&time), 0, 1), what.view());
@@ -1392,8 +1378,7 @@ int main(int argc, char** argv) {
     make_pages();
     limits();
     if (printing) return 0;
-    Line{} << "arguments: " << lines << " cases, " << unexplained << " unlike Linux, " << explained
-           << " explained";
+    Line{} << "arguments: " << lines << " cases, " << unexplained << " unlike Linux, " << explained << " explained";
     CHECK_EQ(unexplained, 0);
     CHECK_EQ(explained, count_differences());
     CHECK_EQ(*next_answer, '\0');

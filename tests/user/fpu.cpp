@@ -4,8 +4,8 @@
 
 namespace {
 
-// AT_HWCAP of the auxiliary vector, which lies behind the environment: what the kernel saves for programs. CPUID says what the
-// processor has.
+// AT_HWCAP of the auxiliary vector, which lies behind the environment: what the kernel saves for programs. CPUID says
+// what the processor has.
 u32 usable(char** argv) {
     constexpr u32 kHwcap = 16;
     char** at = argv;

@@ -48,8 +48,7 @@ Lock lock;
 volatile u32 inside = 0, counter = 0, gate = 0;
 
 constexpr u32 kRequeue = 3, kCmpRequeue = 4, kWakeOp = 5, kWaitBits = 9, kWakeBits = 10, kRealtime = 256;
-int futex(volatile u32* at, u32 operation, u32 value, u32 fourth = 0, volatile u32* second = nullptr,
-          u32 third = 0) {
+int futex(volatile u32* at, u32 operation, u32 value, u32 fourth = 0, volatile u32* second = nullptr, u32 third = 0) {
     return sys::call6(240, sys::word(at), operation, value, fourth, sys::word(second), third);
 }
 
@@ -118,8 +117,7 @@ void chosen_by_bits() {
         now.seconds += now.nanoseconds / 1'000'000'000;
         now.nanoseconds %= 1'000'000'000;
         const u32 date = clock == 0 ? kRealtime : 0;
-        CHECK_EQ(sys::call6(422, sys::word(&station[0]), kWaitBits | date, 0, sys::word(&now), 0, 1),
-                 -kEtimedout);
+        CHECK_EQ(sys::call6(422, sys::word(&station[0]), kWaitBits | date, 0, sys::word(&now), 0, 1), -kEtimedout);
         auto later = now;
         REQUIRE(sys::call(403, clock, sys::word(&later)) == 0);
         CHECK(later.seconds > now.seconds || later.nanoseconds >= now.nanoseconds);

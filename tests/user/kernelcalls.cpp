@@ -10,11 +10,9 @@ int main(int, char**) {
     u32 wrong = 0;
     for (u32 at = kUserEnd; at >= kUserEnd; at += kPage) {
         const u32 somewhere = at + at / kPage % (kPage - 16);
-        wrong += sys::read(in, reinterpret_cast<void*>(somewhere), 8) !=
-                 -kEfault; // a page of the kernel to memory
-        wrong += sys::getrandom(reinterpret_cast<void*>(somewhere), 8) != -kEfault; // a value to memory
-        wrong += sys::write(out, reinterpret_cast<void*>(somewhere), 8) !=
-                 -kEfault; // memory to a page of the kernel
+        wrong += sys::read(in, reinterpret_cast<void*>(somewhere), 8) != -kEfault;   // a page of the kernel to memory
+        wrong += sys::getrandom(reinterpret_cast<void*>(somewhere), 8) != -kEfault;  // a value to memory
+        wrong += sys::write(out, reinterpret_cast<void*>(somewhere), 8) != -kEfault; // memory to a page of the kernel
     }
     // From the user's part into the kernel's: what is not there anyway.
     wrong += sys::getrandom(reinterpret_cast<void*>(kUserEnd - 4), 8) != -kEfault;

@@ -1,5 +1,5 @@
-// Stores are seen in order, across copy on write too (SDM vol. 3, 8.2.2): if a thread sees the flag, it sees the datum that
-// was stored before it. Per page, by three threads on three CPUs:
+// Stores are seen in order, across copy on write too (SDM vol. 3, 8.2.2): if a thread sees the flag, it sees the datum
+// that was stored before it. Per page, by three threads on three CPUs:
 //
 //     main        stores elsewhere in the page, which fork has shared: the kernel makes a copy of it
 //     publisher   stores the datum into the page, then raises the flag, which has a page of its own
@@ -26,9 +26,7 @@ Board* board;
 u8* pages;
 volatile u32 out_of_order = 0, not_old = 0, stop = 0;
 
-volatile u32& word(u32 page, u32 index) {
-    return *reinterpret_cast<volatile u32*>(pages + page * kPage + index * 4);
-}
+volatile u32& word(u32 page, u32 index) { return *reinterpret_cast<volatile u32*>(pages + page * kPage + index * 4); }
 void wait_for(volatile u32& what, u32 value) {
     while (what != value && stop == 0)
         asm volatile("pause");

@@ -34,8 +34,8 @@ void receive(u32 in) {
     CHECK_EQ(wrong, 0);
 }
 
-// pipe(7): a write of at most PIPE_BUF bytes, 4096, is not mixed with those of others. Four programs write records, some
-// by one piece and some by two (writev); each record begins with a small letter.
+// pipe(7): a write of at most PIPE_BUF bytes, 4096, is not mixed with those of others. Four programs write records,
+// some by one piece and some by two (writev); each record begins with a small letter.
 void records(u32 bytes, u32 each) {
     constexpr u32 kWriters = 4;
     int files[2];

@@ -13,8 +13,7 @@ template <typename F> void all(const char* name, F&& call, int expected = -kEfau
     for (u32 i = 0; i < count; ++i) {
         const int got = call(bad[i]);
         if (got == expected) continue;
-        Line{} << name << " of " << reinterpret_cast<void*>(bad[i]) << " says " << got << ", not "
-               << expected;
+        Line{} << name << " of " << reinterpret_cast<void*>(bad[i]) << " says " << got << ", not " << expected;
         add(failures, 1);
     }
 }

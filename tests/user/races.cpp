@@ -10,8 +10,7 @@ volatile u32 stop = 0;
 u8* target;
 
 void* map_again() {
-    return sys::mmap(target, kPages * kPage, sys::kRead | sys::kWrite,
-                     sys::kPrivate | sys::kAnonymous | sys::kFixed);
+    return sys::mmap(target, kPages * kPage, sys::kRead | sys::kWrite, sys::kPrivate | sys::kAnonymous | sys::kFixed);
 }
 
 } // namespace

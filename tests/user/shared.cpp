@@ -18,8 +18,7 @@ int main(int, char**) {
         const u32 now = *turn;
         CHECK_EQ(now, 2 * round + me);
         auto* page = reinterpret_cast<volatile u32*>(memory + (1 + now % (kPages - 1)) * kPage + 8);
-        if (now >= kPages - 1)
-            CHECK_EQ(*page, now - (kPages - 1)); // the one who had it last may be the other
+        if (now >= kPages - 1) CHECK_EQ(*page, now - (kPages - 1)); // the one who had it last may be the other
         *page = now;
         *own = static_cast<u8>(me + 1);
         __atomic_store_n(turn, now + 1, __ATOMIC_SEQ_CST);

@@ -32,8 +32,7 @@ int main(int, char**) {
     CHECK_EQ(in_child([] { static_cast<void>(load<u32>(kUserEnd - kPage)); }), kSegv);
     // The kernel, too, may be the one who makes it grow.
     const int status = in_child([&] {
-        CHECK_EQ(sys::getrandom(reinterpret_cast<void*>(here - 7 * 1024 * 1024 - 3 * kPage), 2 * kPage),
-                 2 * kPage);
+        CHECK_EQ(sys::getrandom(reinterpret_cast<void*>(here - 7 * 1024 * 1024 - 3 * kPage), 2 * kPage), 2 * kPage);
     });
     CHECK_EQ(status, 0);
     return 0;

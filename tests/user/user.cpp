@@ -63,8 +63,7 @@ Line& Line::operator<<(const void* address) {
 u8* new_memory(u32 bytes, u32 flags, u32 prot) {
     void* at = sys::mmap(nullptr, bytes, prot, flags);
     if (sys::failed(at)) {
-        Line{} << "no memory: mmap of " << bytes << " bytes says "
-               << static_cast<int>(reinterpret_cast<u32>(at));
+        Line{} << "no memory: mmap of " << bytes << " bytes says " << static_cast<int>(reinterpret_cast<u32>(at));
         sys::exit_group(1);
     }
     return static_cast<u8*>(at);

@@ -103,15 +103,14 @@ inline bool failed(const void* address) { return failed(static_cast<int>(reinter
 inline int call6(u32 number, u32 a, u32 b, u32 c, u32 d, u32 e, u32 f) {
     const u32 arguments[] = {number, a, b, c, d, e, f};
     const u32* at = arguments;
-    asm volatile(
-        "push %%ebx\n\tpush %%esi\n\tpush %%edi\n\tpush %%ebp\n\t"
-        "mov 4(%%eax), %%ebx\n\tmov 8(%%eax), %%ecx\n\tmov 12(%%eax), %%edx\n\t"
-        "mov 16(%%eax), %%esi\n\tmov 20(%%eax), %%edi\n\tmov 24(%%eax), %%ebp\n\tmov (%%eax), %%eax\n\t"
-        "int $0x80\n\t"
-        "pop %%ebp\n\tpop %%edi\n\tpop %%esi\n\tpop %%ebx"
-        : "+a"(at)
-        :
-        : "ecx", "edx", "memory");
+    asm volatile("push %%ebx\n\tpush %%esi\n\tpush %%edi\n\tpush %%ebp\n\t"
+                 "mov 4(%%eax), %%ebx\n\tmov 8(%%eax), %%ecx\n\tmov 12(%%eax), %%edx\n\t"
+                 "mov 16(%%eax), %%esi\n\tmov 20(%%eax), %%edi\n\tmov 24(%%eax), %%ebp\n\tmov (%%eax), %%eax\n\t"
+                 "int $0x80\n\t"
+                 "pop %%ebp\n\tpop %%edi\n\tpop %%esi\n\tpop %%ebx"
+                 : "+a"(at)
+                 :
+                 : "ecx", "edx", "memory");
     return static_cast<int>(reinterpret_cast<u32>(at));
 }
 
@@ -165,19 +164,19 @@ template <typename A, typename B> void check_equal(A a, B b, const char* file, u
            << static_cast<int>(b);
     __atomic_fetch_add(&failures, 1, __ATOMIC_SEQ_CST);
 }
-#define CHECK(condition)                                                                                     \
-    do {                                                                                                     \
-        if (!(condition)) check_failed(__FILE__, __LINE__, #condition);                                      \
+#define CHECK(condition)                                                                                               \
+    do {                                                                                                               \
+        if (!(condition)) check_failed(__FILE__, __LINE__, #condition);                                                \
     } while (false)
 // As numbers of 32 bits.
 #define CHECK_EQ(a, b) check_equal(a, b, __FILE__, __LINE__, #a " == " #b)
 // What the rest cannot do without.
-#define REQUIRE(condition)                                                                                   \
-    do {                                                                                                     \
-        if (!(condition)) {                                                                                  \
-            check_failed(__FILE__, __LINE__, #condition);                                                    \
-            sys::exit_group(1);                                                                              \
-        }                                                                                                    \
+#define REQUIRE(condition)                                                                                             \
+    do {                                                                                                               \
+        if (!(condition)) {                                                                                            \
+            check_failed(__FILE__, __LINE__, #condition);                                                              \
+            sys::exit_group(1);                                                                                        \
+        }                                                                                                              \
     } while (false)
 
 // ------------------------------------------------------------------------------------------------ memory and children

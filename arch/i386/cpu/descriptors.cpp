@@ -1,11 +1,11 @@
 // GDT, IDT, TSS and the double-fault task. Contract: descriptors.hpp.
 #include "arch/i386/cpu/descriptors.hpp"
 
-#include "arch/i386/isa/control.hpp"
 #include "arch/i386/cpu/image.hpp"
 #include "arch/i386/cpu/percpu.hpp"
 #include "arch/i386/cpu/switch.hpp"
 #include "arch/i386/cpu/tls.hpp"
+#include "arch/i386/isa/control.hpp"
 #include "arch/i386/isa/vectors.hpp"
 
 #include <hal/cpu.hpp>
@@ -36,8 +36,7 @@ constexpr Descriptor flat(u32 base, u32 access_byte) {
     return segment(base, 0xfffff, access::present | access_byte, kPages32Bit);
 }
 constexpr Descriptor gate(u16 selector, u32 offset, u32 access_byte) {
-    return {u32{selector} << 16 | (offset & 0xffff), (offset & 0xffff0000) | (access::present | access_byte)
-                                                                                 << 8};
+    return {u32{selector} << 16 | (offset & 0xffff), (offset & 0xffff0000) | (access::present | access_byte) << 8};
 }
 Descriptor tss_segment(const TssState& tss) {
     return segment(image_addr(&tss).value(), sizeof(TssState) - 1, access::present | access::tss, 0);

@@ -2,10 +2,10 @@
 #include "arch/i386/cpu/features.hpp"
 
 #include "arch/base/config.hpp"
-#include "arch/i386/isa/control.hpp"
-#include "arch/i386/isa/cpuid.hpp"
 #include "arch/i386/cpu/fpu.hpp"
 #include "arch/i386/cpu/probe.hpp"
+#include "arch/i386/isa/control.hpp"
+#include "arch/i386/isa/cpuid.hpp"
 
 #include <hal/cpu.hpp>
 
@@ -80,8 +80,8 @@ CpuIdentity read_identity() {
     return id;
 }
 
-// Which memory type a page has by PWT and PCD is up to PAT; loft's entries mean what they do after a reset. A change needs the
-// caches and the TLB empty (SDM vol. 3, 12.12.4, and 12.11.8 for the order).
+// Which memory type a page has by PWT and PCD is up to PAT; loft's entries mean what they do after a reset. A change
+// needs the caches and the TLB empty (SDM vol. 3, 12.12.4, and 12.11.8 for the order).
 void reset_memory_types() {
     u64 pat = 0;
     if (!probe_read_msr(msr::pat, pat) || pat == msr::pat_at_reset) return;
@@ -91,8 +91,8 @@ void reset_memory_types() {
     write_cr3(read_cr3());
 }
 
-// What a CPU keeps of the kernel that it ran before, after a kexec: written whole, never changed bit by bit. EFER.SCE and
-// SYSENTER_CS would let a program into ring 0 at that kernel's entry; BTF would step by branches.
+// What a CPU keeps of the kernel that it ran before, after a kexec: written whole, never changed bit by bit. EFER.SCE
+// and SYSENTER_CS would let a program into ring 0 at that kernel's entry; BTF would step by branches.
 void forget_what_ran_before() {
     reset_breakpoints();
     static_cast<void>(probe_write_msr(msr::efer, enabled.no_execute ? msr::efer_nxe : 0));
@@ -129,8 +129,8 @@ void enable_features(bool nopse) {
 
 bool enable_features_like_boot_cpu() {
     const CpuIdentity here = read_identity();
-    if ((enabled.no_execute && !here.nx) || (enabled.global && !here.pge) ||
-        here.phys_bits < enabled.phys_bits || !fpu_suits(here.features))
+    if ((enabled.no_execute && !here.nx) || (enabled.global && !here.pge) || here.phys_bits < enabled.phys_bits ||
+        !fpu_suits(here.features))
         return false;
     switch_on();
     return true;

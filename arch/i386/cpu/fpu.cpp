@@ -13,28 +13,25 @@ enum class Method : u8 { none, fnsave, fxsave };
 constinit Method method = Method::none;
 constinit bool has_sse = false;
 
-constexpr u32 kControlWord =
-    0x037f;                    // 64 bits of precision, to nearest, all exceptions masked: as FNINIT leaves it
-constexpr u32 kMxcsr = 0x1f80; // the same for SSE (SDM vol. 1, 10.2.3)
-constexpr u32 kMxcsrOffset = 24; // in the FXSAVE area
+constexpr u32 kControlWord = 0x037f; // 64 bits of precision, to nearest, all exceptions masked: as FNINIT leaves it
+constexpr u32 kMxcsr = 0x1f80;       // the same for SSE (SDM vol. 1, 10.2.3)
+constexpr u32 kMxcsrOffset = 24;     // in the FXSAVE area
 
 } // namespace
 
 void fpu_choose(u32 features) {
-    method = !(features & cpuid_edx::fpu) ? Method::none
-             : features & cpuid_edx::fxsr ? Method::fxsave
-                                          : Method::fnsave;
+    method = !(features & cpuid_edx::fpu) ? Method::none : features & cpuid_edx::fxsr ? Method::fxsave : Method::fnsave;
     has_sse = method == Method::fxsave && (features & cpuid_edx::sse);
 }
 
 u32 fpu_usable(u32 features) {
-    constexpr u32 kSse = cpuid_edx::sse | cpuid_edx::sse2, kAll = kSse | cpuid_edx::fpu | cpuid_edx::mmx | cpuid_edx::fxsr;
+    constexpr u32 kSse = cpuid_edx::sse | cpuid_edx::sse2,
+                  kAll = kSse | cpuid_edx::fpu | cpuid_edx::mmx | cpuid_edx::fxsr;
     return features & ~(method == Method::none ? kAll : has_sse ? 0 : kSse);
 }
 
 bool fpu_suits(u32 features) {
-    const bool fpu = features & cpuid_edx::fpu, fxsr = features & cpuid_edx::fxsr,
-               sse = features & cpuid_edx::sse;
+    const bool fpu = features & cpuid_edx::fpu, fxsr = features & cpuid_edx::fxsr, sse = features & cpuid_edx::sse;
     return (method == Method::none || fpu) && (method != Method::fxsave || fxsr) && (!has_sse || sse);
 }
 
@@ -42,8 +39,7 @@ bool fpu_suits(u32 features) {
 void fpu_init_cpu() {
     if (method == Method::none) return;
     write_cr0((read_cr0() & ~cr0_bit::em) | cr0_bit::mp | cr0_bit::ts);
-    if (method == Method::fxsave)
-        write_cr4(read_cr4() | cr4_bit::osfxsr | (has_sse ? cr4_bit::osxmmexcpt : 0));
+    if (method == Method::fxsave) write_cr4(read_cr4() | cr4_bit::osfxsr | (has_sse ? cr4_bit::osxmmexcpt : 0));
 }
 
 void fpu_reset(FpuState& state) {
@@ -52,8 +48,7 @@ void fpu_reset(FpuState& state) {
         std::memcpy(state.bytes, &kControlWord, 2);
         std::memcpy(state.bytes + kMxcsrOffset, &kMxcsr, 4);
     } else {
-        constexpr u32 image[]{0xffff'0000 | kControlWord, 0xffff'0000,
-                              0xffff'ffff}; // control, status, tags: all empty
+        constexpr u32 image[]{0xffff'0000 | kControlWord, 0xffff'0000, 0xffff'ffff}; // control, status, tags: all empty
         std::memcpy(state.bytes, image, sizeof image);
     }
 }
@@ -72,7 +67,7 @@ void fpu_load(const FpuState* state) {
     asm volatile("clts");
     if (method == Method::fxsave)
         asm volatile("fxrstor %0" ::"m"(*state));
-    else // FRSTOR would take an exception that is pending in what it replaces for one of the kernel (SDM vol. 2, "FRSTOR")
+    else // FRSTOR would take an exception pending in what it replaces for one of the kernel (SDM vol. 2, "FRSTOR")
         asm volatile("fnclex\n\t"
                      "frstor %0" ::"m"(*state));
 }

@@ -14,7 +14,7 @@ extern "C" {
 extern char __text_begin[], __text_end[];     // R-X
 extern char __rodata_begin[], __rodata_end[]; // R--, the symbol table included
 extern char __data_begin[],
-    __data_end[]; // RW-, from .data to the end of .bss; page tables and stacks included
+    __data_end[];                             // RW-, from .data to the end of .bss; page tables and stacks included
 extern char __percpu_begin[], __percpu_end[]; // inside data: what every CPU has a copy of
 extern char __percpu_pristine[];              // room for a copy: percpu.cpp
 extern char __image_begin[], __image_end[];   // everything that the loader put into memory, boot/ included

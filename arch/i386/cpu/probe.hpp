@@ -1,7 +1,7 @@
 // Touching an address that may fault, and living on.
 //
-// Each probe is one instruction with an entry in the table of probes (extable.hpp). The trap dispatcher looks there first for a
-// fault of the kernel, before the hooks. Nothing is resolved for a probe: it tells what is there now.
+// Each probe is one instruction with an entry in the table of probes (extable.hpp). The trap dispatcher looks there
+// first for a fault of the kernel, before the hooks. Nothing is resolved for a probe: it tells what is there now.
 #pragma once
 
 #include "arch/base/types.hpp"
@@ -16,8 +16,8 @@ struct TrapFrame;
 [[nodiscard]] bool probe_read32(VirtAddr address, u32& value);
 [[nodiscard]] bool probe_write32(VirtAddr address, u32 value);
 
-// The same for a model-specific register: false where the processor has none of this number, or refuses the value (a general
-// protection fault).
+// The same for a model-specific register: false where the processor has none of this number, or refuses the value (a
+// general protection fault).
 [[nodiscard]] bool probe_read_msr(u32 reg, u64& value);
 [[nodiscard]] bool probe_write_msr(u32 reg, u64 value);
 

@@ -19,8 +19,7 @@ u32 collect_stack(u32 ebp, std::span<u32> out) {
     u32 count = 0;
     while (count < out.size() && plausible(ebp)) {
         u32 caller_ebp, return_address;
-        if (!probe_read32(VirtAddr{ebp}, caller_ebp) || !probe_read32(VirtAddr{ebp + 4}, return_address))
-            break;
+        if (!probe_read32(VirtAddr{ebp}, caller_ebp) || !probe_read32(VirtAddr{ebp + 4}, return_address)) break;
         if (return_address == 0) break;
         out[count++] = return_address;
         if (caller_ebp <= ebp) break; // stacks grow down: callers lie above

@@ -15,8 +15,6 @@ namespace loft {
 u32 collect_stack(u32 ebp, std::span<u32> out);
 
 // The frame pointer of the function this is inlined into.
-[[gnu::always_inline]] inline u32 current_frame() {
-    return reinterpret_cast<u32>(__builtin_frame_address(0));
-}
+[[gnu::always_inline]] inline u32 current_frame() { return reinterpret_cast<u32>(__builtin_frame_address(0)); }
 
 } // namespace loft

@@ -13,8 +13,8 @@ struct UserDescriptor {
     u32 limit;
     u32 flags;
 
-    static constexpr u32 k32Bit = 1u << 0, kContents = 3u << 1, kReadExecOnly = 1u << 3,
-                         kLimitInPages = 1u << 4, kNotPresent = 1u << 5, kUseable = 1u << 6;
+    static constexpr u32 k32Bit = 1u << 0, kContents = 3u << 1, kReadExecOnly = 1u << 3, kLimitInPages = 1u << 4,
+                         kNotPresent = 1u << 5, kUseable = 1u << 6;
     static constexpr u32 kAll = 0x7f; // other bits mean nothing, nor do those of `limit` above 20
     static constexpr u32 kAny = ~0u;  // of `entry`: one that is free
 };

@@ -23,8 +23,7 @@ static_assert(sizeof(TrapFrame) == 19 * 4);
 
 // The error code of a page fault (SDM vol. 3, 4.7).
 namespace page_fault_error {
-inline constexpr u32 present = 1u << 0, write = 1u << 1, user = 1u << 2, reserved_bit = 1u << 3,
-                     fetch = 1u << 4;
+inline constexpr u32 present = 1u << 0, write = 1u << 1, user = 1u << 2, reserved_bit = 1u << 3, fetch = 1u << 4;
 }
 
 } // namespace loft

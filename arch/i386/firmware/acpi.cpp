@@ -110,7 +110,7 @@ struct [[gnu::packed]] LocalX2Nmi {
 
 // --- Finding the MADT.
 
-constexpr u32 kMaxTableBytes = MiB; // a longer one is a broken length
+constexpr u32 kMaxTableBytes = MiB;    // a longer one is a broken length
 constexpr u32 kMaxAllBytes = 16 * MiB; // so much is looked at: the lists may name a table any number of times
 
 template <typename T> std::optional<T> read_as(PhysicalReader read, PhysAddr from) {
@@ -225,7 +225,8 @@ class TableFinder {
             if (facs != 0) note_facs(PhysAddr{facs});
         for (const u64 dsdt : {u64{fadt.dsdt}, u64{fadt.long_dsdt}}) {
             const std::optional<TableHeader> header = read_as<TableHeader>(read_, PhysAddr{dsdt});
-            if (dsdt != 0 && header && has_signature<4>(header->signature, "DSDT") && !note(PhysAddr{dsdt})) return false;
+            if (dsdt != 0 && header && has_signature<4>(header->signature, "DSDT") && !note(PhysAddr{dsdt}))
+                return false;
         }
         return true;
     }
@@ -248,8 +249,8 @@ class TableFinder {
 
 // --- Reading it.
 
-// Read twice: NMI pins are told by the ACPI number of a CPU, which only the entries of the CPUs connect with an APIC id,
-// and these may come later. Only the CPUs that are used are kept, so nothing here depends on how many there are.
+// Read twice: NMI pins are told by the ACPI number of a CPU, which only the entries of the CPUs connect with an APIC
+// id, and these may come later. Only the CPUs that are used are kept, so nothing here depends on how many there are.
 struct Numbered {
     u32 uid, lapic_id;
 };
@@ -353,7 +354,7 @@ bool read_acpi(PhysicalReader read, CpuTopology& topology) {
     read_entries<madt::LocalApic, madt::LocalX2Apic, madt::IoApic>(read, *table, header->length, cpus);
     LineReading lines{topology, cpus.cpus()};
     read_entries<madt::Override, madt::NmiSource, madt::LocalNmi, madt::LocalX2Nmi>(read, *table, header->length,
-                                                                                  lines);
+                                                                                    lines);
     if (!lines.had_room())
         log(LogLevel::warn, "acpi", "MADT: more sources of NMIs than {}: the others are ignored",
             topology.nmi_sources.size());

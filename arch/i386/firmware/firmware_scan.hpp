@@ -30,7 +30,8 @@ struct BiosAreas {
 inline BiosAreas bios_areas(PhysicalReader read) {
     constexpr u32 kLeast = 128 * KiB; // no BIOS takes more than the rest
     u16 segment = 0, kib = 0;
-    if (!read(PhysAddr{u64{0x40e}}, &segment, sizeof segment) || !read(PhysAddr{u64{0x413}}, &kib, sizeof kib)) return {};
+    if (!read(PhysAddr{u64{0x40e}}, &segment, sizeof segment) || !read(PhysAddr{u64{0x413}}, &kib, sizeof kib))
+        return {};
     const u32 data = u32{segment} << 4, end = u32{kib} * KiB;
     return {data >= kLeast && data < kBaseMemoryEnd ? data : 0, end >= kLeast && end <= kBaseMemoryEnd ? end : 0};
 }
@@ -43,8 +44,7 @@ template <typename F> bool scan_firmware(PhysicalReader read, F&& try_at) {
         for (u32 at = begin; at < end; at += kChunk) {
             if (!read(PhysAddr{u64{at}}, bytes.data(), kChunk)) continue;
             for (u32 offset = 0; offset < kChunk; offset += kStep)
-                if (try_at(PhysAddr{u64{at} + offset}, std::span<const u8>{bytes.data() + offset, kStep}))
-                    return true;
+                if (try_at(PhysAddr{u64{at} + offset}, std::span<const u8>{bytes.data() + offset, kStep})) return true;
         }
         return false;
     };

@@ -117,14 +117,13 @@ class Reading {
         if (e.type == InterruptEntry::kLocal) {
             // CPUs come before their pins: entries are in order of their types (4.3).
             if (e.kind == InterruptEntry::kNmi)
-                topology_.add_local_nmi(
-                    {e.apic == InterruptEntry::kEveryApic ? CpuTopology::LocalNmi::kEvery : e.apic,
-                     e.input,
-                     {e.flags}});
+                topology_.add_local_nmi({e.apic == InterruptEntry::kEveryApic ? CpuTopology::LocalNmi::kEvery : e.apic,
+                                         e.input,
+                                         {e.flags}});
             return;
         }
-        const bool here = !topology_.io_apics.empty() &&
-                          (e.apic == topology_.io_apics[0].id || e.apic == InterruptEntry::kEveryApic);
+        const bool here =
+            !topology_.io_apics.empty() && (e.apic == topology_.io_apics[0].id || e.apic == InterruptEntry::kEveryApic);
         if (!here) return;
         if (e.kind == InterruptEntry::kNmi)
             room_ &= topology_.add_nmi_source({e.input, {e.flags}});
@@ -140,8 +139,7 @@ class Reading {
     bool room_ = true;
 };
 
-template <typename Entry>
-bool read_entry(PhysicalReader read, PhysAddr at, u32 left, Reading& reading, u32& bytes) {
+template <typename Entry> bool read_entry(PhysicalReader read, PhysAddr at, u32 left, Reading& reading, u32& bytes) {
     bytes = sizeof(Entry);
     if (left < sizeof(Entry)) return false;
     const std::optional<Entry> entry = read_as<Entry>(read, at);
@@ -181,8 +179,8 @@ bool read_table(PhysicalReader read, PhysAddr table, CpuTopology& topology) {
         else
             sound = false;
         if (!sound) {
-            log(LogLevel::warn, "mp",
-                "the entry at {:x} of the MP table is unknown or cut off; the rest is ignored", offset);
+            log(LogLevel::warn, "mp", "the entry at {:x} of the MP table is unknown or cut off; the rest is ignored",
+                offset);
             break;
         }
     }

@@ -54,8 +54,8 @@ struct CpuTopology {
 
     const char* source = "nothing";            // "ACPI", "MP tables"
     FixedList<u8, config::kMaxCpus> lapic_ids; // by CpuId: the boot CPU first, then in the firmware's order
-    FixedList<IoApic, 8> io_apics; // whose inputs begin with interrupt 0, where ISA interrupts are
-    FixedList<PhysAddr, 32> other_io_apics; // not used: nothing is to arrive through them
+    FixedList<IoApic, 8> io_apics;             // whose inputs begin with interrupt 0, where ISA interrupts are
+    FixedList<PhysAddr, 32> other_io_apics;    // not used: nothing is to arrive through them
     u32 io_apics_listed = 0;
     FixedList<Override, 16> overrides;
     FixedList<LocalNmi, 2 * (config::kMaxCpus + 1)> local_nmis;
@@ -67,8 +67,8 @@ struct CpuTopology {
 
     // Each keeps what is not known yet and what can be used, and has room for all of that.
     void add_io_apic(const IoApic& io_apic);
-    void add_override(const Override& over);     // the first one of an interrupt counts
-    void add_local_nmi(const LocalNmi& nmi);     // of a CPU that is in lapic_ids, or of all
+    void add_override(const Override& over);                    // the first one of an interrupt counts
+    void add_local_nmi(const LocalNmi& nmi);                    // of a CPU that is in lapic_ids, or of all
     [[nodiscard]] bool add_nmi_source(const NmiSource& source); // false: there are more than can be kept
 
     // Where an ISA interrupt (0 to 15) arrives, and how it signals there.

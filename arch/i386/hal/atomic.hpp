@@ -1,7 +1,7 @@
 // hal/atomic: words that several CPUs change. Contract: arch/base/hal_contract.hpp.
 //
-// Atomic has 32 bits at most: std::atomic<u64> would become an x87 load or a library call (house.md, "Traps seen"). What needs
-// 64 bits is a count that only grows, and for that plain loads are enough to read it.
+// Atomic has 32 bits at most: std::atomic<u64> would become an x87 load or a library call (house.md, "Traps seen").
+// What needs 64 bits is a count that only grows, and for that plain loads are enough to read it.
 #pragma once
 
 #include "arch/base/types.hpp"

@@ -1,8 +1,9 @@
 // hal/clock: the bound of a wait, told by the time-stamp counter and by how often somebody looked. Contract:
 // arch/base/hal_contract.hpp.
 //
-// The counter alone would not do. In an emulator it goes on while the host is busy with something else, and the CPU that is
-// waited for has not executed anything meanwhile; nor has the one that waits. So a wait also lasts a number of looks.
+// The counter alone would not do. In an emulator it goes on while the host is busy with something else, and the CPU
+// that is waited for has not executed anything meanwhile; nor has the one that waits. So a wait also lasts a number of
+// looks.
 #pragma once
 
 #include "arch/base/types.hpp"

@@ -66,9 +66,7 @@ inline void irq_restore(u32 flags) {
 inline bool irqs_enabled() { return (read_eflags() & eflags::interrupt) != 0; }
 
 // Where the function that is inlined into its caller returns to: for "mapped at" messages.
-[[gnu::always_inline]] inline u32 return_address() {
-    return reinterpret_cast<u32>(__builtin_return_address(0));
-}
+[[gnu::always_inline]] inline u32 return_address() { return reinterpret_cast<u32>(__builtin_return_address(0)); }
 
 // The value, of which the compiler forgets what it knows.
 template <typename T> [[gnu::always_inline]] inline T opaque(T value) {

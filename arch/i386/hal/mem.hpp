@@ -11,9 +11,7 @@
 namespace loft::hal {
 
 template <typename T> inline T load(VirtAddr va) { return *reinterpret_cast<const volatile T*>(va.value()); }
-template <typename T> inline void store(VirtAddr va, T value) {
-    *reinterpret_cast<volatile T*>(va.value()) = value;
-}
+template <typename T> inline void store(VirtAddr va, T value) { *reinterpret_cast<volatile T*>(va.value()) = value; }
 
 // `bytes` is a multiple of 4, the addresses are 4-byte aligned. One counted string instruction.
 inline void zero_words(VirtAddr to, u32 bytes) {
@@ -32,9 +30,7 @@ inline void copy_in(void* object, VirtAddr from, u32 bytes) {
 inline void copy_out(VirtAddr to, const void* object, u32 bytes) {
     std::memcpy(reinterpret_cast<void*>(to.value()), object, bytes);
 }
-inline void fill(VirtAddr to, u8 value, u32 bytes) {
-    std::memset(reinterpret_cast<void*>(to.value()), value, bytes);
-}
+inline void fill(VirtAddr to, u8 value, u32 bytes) { std::memset(reinterpret_cast<void*>(to.value()), value, bytes); }
 inline void copy_bytes(VirtAddr to, VirtAddr from, u32 bytes) {
     std::memcpy(reinterpret_cast<void*>(to.value()), reinterpret_cast<const void*>(from.value()), bytes);
 }

@@ -31,8 +31,8 @@ inline u32 pte_high(const PteCell* cell) {
         return 0;
 }
 
-// Does the entry say exactly this? The halves are looked at one after the other, low first: for entries that only this CPU
-// changes.
+// Does the entry say exactly this? The halves are looked at one after the other, low first: for entries that only this
+// CPU changes.
 inline bool pte_is(const PteCell* cell, Pte::Halves want) {
     bool same;
     asm volatile("cmpl %2, %1" : "=@cce"(same) : "m"(cell->half[0]), "r"(want.low));

@@ -15,9 +15,7 @@ struct Site {
 
 // One page of this CPU's current address space, global or not, large or not; and all paging-structure caches
 // (SDM vol. 3, 4.10.4.1).
-inline void invlpg(VirtAddr va, Site = Site::current()) {
-    asm volatile("invlpg (%0)" ::"r"(va.value()) : "memory");
-}
+inline void invlpg(VirtAddr va, Site = Site::current()) { asm volatile("invlpg (%0)" ::"r"(va.value()) : "memory"); }
 
 // Everything but global pages, and the PDPTEs are read anew: a CR3 load.
 inline void flush_non_global(Site = Site::current()) { write_cr3(read_cr3()); }

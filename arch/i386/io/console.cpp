@@ -1,9 +1,9 @@
 // Everything printed, to all three places. Contract: console.hpp.
 #include "arch/i386/io/console.hpp"
 
-#include "arch/i386/isa/control.hpp"
 #include "arch/i386/io/serial.hpp"
 #include "arch/i386/io/vga.hpp"
+#include "arch/i386/isa/control.hpp"
 
 namespace loft {
 namespace {

@@ -21,7 +21,8 @@ const char* nmi_reason() {
     if (status == 0xff || !(status & (kMemoryError | kIoError))) return "NMI without a reason that the board names";
     out8(kSystemControl, static_cast<u8>((status & kControl) | kMemoryOff | kIoOff));
     out8(kSystemControl, static_cast<u8>(status & kControl & ~(kMemoryOff | kIoOff)));
-    return status & kMemoryError ? "NMI: the memory or the bus reports an error (SERR#)" : "NMI: an I/O card reports an error (IOCHK#)";
+    return status & kMemoryError ? "NMI: the memory or the bus reports an error (SERR#)"
+                                 : "NMI: an I/O card reports an error (IOCHK#)";
 }
 
 void halt_forever() {

@@ -10,8 +10,8 @@ namespace exit_status {
 inline constexpr u8 passed = 0x10, failed = 0x11, panicked = 0x12, refused = 0x13;
 }
 
-// Why an NMI came, as far as the board knows (NMI status and control, port 61h; Intel 82371SB data sheet, 2.5.4); what it knows
-// of is acknowledged, so that it can come again. NMI.
+// Why an NMI came, as far as the board knows (NMI status and control, port 61h; Intel 82371SB data sheet, 2.5.4); what
+// it knows of is acknowledged, so that it can come again. NMI.
 const char* nmi_reason();
 
 // Interrupts off, then hlt in a loop: only an NMI or a reset gets through. Any context.

@@ -13,7 +13,7 @@ constexpr u8 kStatusA = 0x0a, kStatusB = 0x0b;
 constexpr u8 kUpdating = 0x80;                // status A
 constexpr u8 kHours24 = 0x02, kBinary = 0x04; // status B
 constexpr u8 kAfternoon = 0x80;               // of an hour, if there are 12
-constexpr u32 kMostReads = 20'000; // of a port: microseconds each, and an update takes two milliseconds
+constexpr u32 kMostReads = 20'000;            // of a port: microseconds each, and an update takes two milliseconds
 
 u8 read(u8 reg) {
     out8(kIndex, reg); // bit 7 clear: NMIs stay on
@@ -30,17 +30,14 @@ bool settled() {
     return false; // where there is no clock every bit is set
 }
 
-u32 number_of(u8 value, u8 status) {
-    return status & kBinary ? value : (value >> 4) * 10u + (value & 15u);
-}
+u32 number_of(u8 value, u8 status) { return status & kBinary ? value : (value >> 4) * 10u + (value & 15u); }
 
 } // namespace
 
 u64 seconds_of_date(u32 year, u32 month, u32 day, u32 hour, u32 minute, u32 second) {
     // Years begin in March here, so that the day of a leap year is the last one.
     const u32 shifted = month <= 2 ? year - 1 : year, from_march = (month + 9) % 12;
-    const u32 days =
-        shifted * 365 + shifted / 4 - shifted / 100 + shifted / 400 + (from_march * 153 + 2) / 5 + day - 1;
+    const u32 days = shifted * 365 + shifted / 4 - shifted / 100 + shifted / 400 + (from_march * 153 + 2) / 5 + day - 1;
     constexpr u32 kDays1970 = 719'468; // the same sum for 1970-01-01
     return u64{days - kDays1970} * 86'400 + hour * 3600 + minute * 60 + second;
 }

@@ -5,9 +5,9 @@
 
 namespace loft {
 
-// Seconds since 1970-01-01 00:00, as if the clock ran in UTC; 0 if there is no clock, or none that shows a date. A date of
-// 1970 to 1999 is taken for one of 2070 to 2099: the board counts years by two digits. Boot, one CPU. Waits for the end
-// of an update of the clock, a few milliseconds at most; every wait has a bound.
+// Seconds since 1970-01-01 00:00, as if the clock ran in UTC; 0 if there is no clock, or none that shows a date. A date
+// of 1970 to 1999 is taken for one of 2070 to 2099: the board counts years by two digits. Boot, one CPU. Waits for the
+// end of an update of the clock, a few milliseconds at most; every wait has a bound.
 u64 rtc_read();
 
 // The same of a date: for rtc_read and its test. Months and days from 1.

@@ -12,8 +12,8 @@ namespace {
 
 // Registers of the 16550 (TI PC16550D data sheet, table 1).
 constexpr u16 kCom1 = 0x3f8;
-constexpr u16 kData = kCom1, kInterrupts = kCom1 + 1, kFifo = kCom1 + 2, kLine = kCom1 + 3,
-              kModem = kCom1 + 4, kStatus = kCom1 + 5;
+constexpr u16 kData = kCom1, kInterrupts = kCom1 + 1, kFifo = kCom1 + 2, kLine = kCom1 + 3, kModem = kCom1 + 4,
+              kStatus = kCom1 + 5;
 constexpr u16 kDivisorLow = kCom1, kDivisorHigh = kCom1 + 1; // while kDivisorAccess is set
 constexpr u8 kDivisorAccess = 0x80, k8N1 = 0x03, kDtrRts = 0x03, kFifoOnAndEmpty = 0x07, kHasFifo = 0xc0;
 constexpr u8 kReceived = 1 << 0, kSendEmpty = 1 << 5, kAllSent = 1 << 6;
@@ -26,7 +26,7 @@ constexpr u32 kPatienceMs = 5'000;
 
 constinit bool present = false;
 constinit u32 fifo_bytes = 1;
-constinit u32 room = 0;        // bytes that the transmitter takes without being asked again
+constinit u32 room = 0;         // bytes that the transmitter takes without being asked again
 constinit bool stalled = false; // the patience is used up
 constinit bool line_begins = true;
 constinit u32 lost = 0; // bytes, since the stall
@@ -71,7 +71,8 @@ void tell_what_was_lost() {
     lost = 0;
     stalled = false;
     Line line;
-    format(line, "\r\n[serial: {} bytes are lost here: nobody took them for {} seconds]\r\n", count, kPatienceMs / 1000);
+    format(line, "\r\n[serial: {} bytes are lost here: nobody took them for {} seconds]\r\n", count,
+           kPatienceMs / 1000);
 }
 
 } // namespace

@@ -1,9 +1,9 @@
 // Clocks of known frequency. Contract: clocks.hpp.
 #include "arch/i386/irq/clocks.hpp"
 
+#include "arch/i386/io/pit.hpp"
 #include "arch/i386/isa/control.hpp"
 #include "arch/i386/isa/cpuid.hpp"
-#include "arch/i386/io/pit.hpp"
 
 namespace loft {
 

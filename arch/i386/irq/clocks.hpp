@@ -18,8 +18,8 @@ struct Clock {
 // The 8254's channel 2. Starts it.
 Clock pit_clock();
 
-// Frequency of the time-stamp counter by CPUID: the processor's own leaf 15h, or what a hypervisor says in leaf 4000'0010h. 0:
-// it is not said. And the frequency that is printed on the processor (leaf 16h), which is close to it.
+// Frequency of the time-stamp counter by CPUID: the processor's own leaf 15h, or what a hypervisor says in leaf
+// 4000'0010h. 0: it is not said. And the frequency that is printed on the processor (leaf 16h), which is close to it.
 u32 tsc_khz_by_cpuid();
 u32 base_khz_by_cpuid();
 

@@ -37,7 +37,8 @@ u32 mode_bits(LineMode mode) { return (mode.active_low() ? kActiveLow : 0) | (mo
 
 } // namespace
 
-// The select register keeps eight bits, the version has reserved bits that are 0 (3.2.2), and an entry keeps its vector.
+// The select register keeps eight bits, the version has reserved bits that are 0 (3.2.2), and an entry keeps its
+// vector.
 bool io_apic_answers(VirtAddr mapped) {
     constexpr u32 kReservedOfVersion = 0xff00'7f00, kMostInputs = 240;
     const VirtAddr before = registers;

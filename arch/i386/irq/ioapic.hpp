@@ -9,8 +9,8 @@ namespace loft {
 // one. The caller knows that there is no memory. Boot CPU, interrupts off.
 bool io_apic_answers(VirtAddr registers);
 
-// The one that the functions below are about. Its registers are mapped, uncached, at `registers`. Masks all inputs, which
-// is all there is to do about one that is not used. Boot CPU, interrupts off.
+// The one that the functions below are about. Its registers are mapped, uncached, at `registers`. Masks all inputs,
+// which is all there is to do about one that is not used. Boot CPU, interrupts off.
 void io_apic_init(VirtAddr registers);
 
 u32 io_apic_inputs();

@@ -2,11 +2,11 @@
 #include "arch/i386/irq/irq.hpp"
 
 #include "arch/base/panic.hpp"
-#include "arch/i386/isa/control.hpp"
+#include "arch/i386/firmware/topology.hpp"
 #include "arch/i386/irq/ioapic.hpp"
 #include "arch/i386/irq/lapic.hpp"
 #include "arch/i386/irq/pic.hpp"
-#include "arch/i386/firmware/topology.hpp"
+#include "arch/i386/isa/control.hpp"
 
 #include <algorithm>
 #include <array>
@@ -46,11 +46,13 @@ void irq_use_io_apic(const CpuTopology& topology, PhysAddr address) {
     for (u32 irq = 0; irq < kIrqs; ++irq)
         if (irq != kCascade) route(topology, irq);
     for (const CpuTopology::NmiSource& nmi : topology.nmi_sources)
-        if (nmi.gsi < io_apic_inputs() && nmi.gsi != input_of[kTimerIrq]) io_apic_route_nmi(nmi.gsi, nmi.mode, lapic_id());
+        if (nmi.gsi < io_apic_inputs() && nmi.gsi != input_of[kTimerIrq])
+            io_apic_route_nmi(nmi.gsi, nmi.mode, lapic_id());
     if (topology.has_imcr) leave_pic_mode();
     lapic_leave_virtual_wire(topology); // all inputs of the 8259s are masked
     through_io_apic = true;
-    log(LogLevel::info, "irq", "I/O APIC at {}: {} inputs, the timer is on {}", address, io_apic_inputs(), input_of[kTimerIrq]);
+    log(LogLevel::info, "irq", "I/O APIC at {}: {} inputs, the timer is on {}", address, io_apic_inputs(),
+        input_of[kTimerIrq]);
 }
 
 const char* irq_controller() { return through_io_apic ? "I/O APIC" : "8259"; }
@@ -76,8 +78,6 @@ void irq_eoi(u32 irq) {
         pic_eoi(irq);
 }
 
-bool irq_has_pending(u32 irq) {
-    return through_io_apic ? lapic_has_pending(irq_vector(irq)) : pic_has_pending(irq);
-}
+bool irq_has_pending(u32 irq) { return through_io_apic ? lapic_has_pending(irq_vector(irq)) : pic_has_pending(irq); }
 
 } // namespace loft

@@ -15,9 +15,9 @@ void irq_init();
 
 constexpr u32 kTimerIrq = 0;
 
-// ISA interrupts arrive at the I/O APIC that io_apic_init was called for, which is at `address` and has an input for the
-// timer. All its inputs are masked then, and the 8259s have nothing more to say. Without this call the 8259s stay. Needs
-// lapic_init; interrupts are off; nothing is unmasked yet. Boot CPU, once.
+// ISA interrupts arrive at the I/O APIC that io_apic_init was called for, which is at `address` and has an input for
+// the timer. All its inputs are masked then, and the 8259s have nothing more to say. Without this call the 8259s stay.
+// Needs lapic_init; interrupts are off; nothing is unmasked yet. Boot CPU, once.
 void irq_use_io_apic(const CpuTopology& topology, PhysAddr address);
 
 // "I/O APIC" or "8259".

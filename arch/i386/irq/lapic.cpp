@@ -2,8 +2,8 @@
 #include "arch/i386/irq/lapic.hpp"
 
 #include "arch/base/panic.hpp"
-#include "arch/i386/isa/control.hpp"
 #include "arch/i386/irq/traps.hpp"
+#include "arch/i386/isa/control.hpp"
 
 #include <hal/atomic.hpp>
 #include <hal/clock.hpp>
@@ -23,7 +23,7 @@ enum class Register : u32 {
     end_of_interrupt = 0xb0,
     spurious = 0xf0,
     in_service = 0x100, // eight registers of 32 vectors each
-    requests = 0x200, // eight words of 32 vectors, 16 bytes apart
+    requests = 0x200,   // eight words of 32 vectors, 16 bytes apart
     error_status = 0x280,
     lvt_machine_check = 0x2f0,
     command_low = 0x300,
@@ -45,7 +45,7 @@ constexpr u32 kDeliverNmi = 4 << 8, kDeliverExtInt = 7 << 8; //
 constexpr u32 kActiveLow = 1 << 13;                          //
 constexpr u32 kDeliveryPending = 1 << 12, kAssert = 1 << 14; // 10.6.1
 constexpr u32 kSendMs = 100;
-constexpr u32 kDivideBy16 = 0x3;                             // 10.5.4
+constexpr u32 kDivideBy16 = 0x3;                                                    // 10.5.4
 constexpr u64 kBaseEnabled = 1 << 11, kBaseX2Apic = 1 << 10, kBaseBootCpu = 1 << 8; // APIC base MSR, 10.4.4
 constexpr u64 kBaseAddress = 0x000f'ffff'ffff'f000;
 constexpr PhysAddr kAddress{u64{0xfee0'0000}}; // after a reset
@@ -55,21 +55,17 @@ constexpr u32 kStraysShown = 4;
 constinit VirtAddr registers{};
 constinit hal::Atomic<u32> errors{}, strays{};
 
-volatile u32& reg(Register r) {
-    return *reinterpret_cast<volatile u32*>(registers.value() + static_cast<u32>(r));
-}
+volatile u32& reg(Register r) { return *reinterpret_cast<volatile u32*>(registers.value() + static_cast<u32>(r)); }
 
-// In xAPIC mode, at the address of a reset, wherever it was: all CPUs have to find their registers at the same one. From
-// x2APIC mode, where there are no registers in memory, the only way leads through "disabled" (10.12.5).
+// In xAPIC mode, at the address of a reset, wherever it was: all CPUs have to find their registers at the same one.
+// From x2APIC mode, where there are no registers in memory, the only way leads through "disabled" (10.12.5).
 void enable_xapic() {
     const u64 base = read_msr(msr::apic_base), wanted = kAddress.value() | (base & kBaseBootCpu);
     if (base & kBaseX2Apic) write_msr(msr::apic_base, wanted);
     write_msr(msr::apic_base, wanted | kBaseEnabled);
 }
 
-u32 in_service(u32 group) {
-    return reg(static_cast<Register>(static_cast<u32>(Register::in_service) + 0x10 * group));
-}
+u32 in_service(u32 group) { return reg(static_cast<Register>(static_cast<u32>(Register::in_service) + 0x10 * group)); }
 
 // Whatever could interrupt is silent; how many entries there are beyond the first four, the version says (10.4.8).
 void mask_all_sources() {
@@ -98,8 +94,7 @@ void end_all_in_service() {
 void on_spurious(TrapFrame&) { note_spurious_interrupt(); }
 
 void on_error(TrapFrame&) {
-    reg(Register::error_status) =
-        0; // a write makes the register show what happened since the last one (10.5.3)
+    reg(Register::error_status) = 0; // a write makes the register show what happened since the last one (10.5.3)
     errors.fetch_add(1);
     lapic_eoi();
 }
@@ -114,7 +109,8 @@ void lapic_init(VirtAddr mapped) {
     trap_set_handler(vector::lapic_error, on_error);
     const PhysAddr found{read_msr(msr::apic_base) & kBaseAddress};
     lapic_init_cpu();
-    if (found != kAddress) log(LogLevel::notice, "irq", "the local APIC was at {}: it is put back to {}", found, kAddress);
+    if (found != kAddress)
+        log(LogLevel::notice, "irq", "the local APIC was at {}: it is put back to {}", found, kAddress);
     // "Virtual wire": the 8259 goes on working through LINT0 (MultiProcessor Specification 1.4, 3.6.2.2).
     reg(Register::lvt_lint0) = kDeliverExtInt;
 }
@@ -172,8 +168,8 @@ bool lapic_end_stray(u32 vector) {
     if (!lapic_ready() || !(in_service(vector / 32) >> vector % 32 & 1)) return false;
     lapic_eoi();
     if (strays.fetch_add(1) < kStraysShown)
-        log(LogLevel::notice, "irq", "interrupt {:02x} has no handler and is dropped: of a device that whoever ran before has left on",
-            vector);
+        log(LogLevel::notice, "irq",
+            "interrupt {:02x} has no handler and is dropped: of a device that whoever ran before has left on", vector);
     return true;
 }
 

@@ -9,8 +9,8 @@
 
 namespace loft {
 
-// Where the registers will be: the address that they have after a reset, wherever the APIC base MSR (10.4.4) has them now. Any
-// context.
+// Where the registers will be: the address that they have after a reset, wherever the APIC base MSR (10.4.4) has them
+// now. Any context.
 PhysAddr lapic_phys_base();
 
 // Enables the local APIC of the boot CPU at its mapped registers: spurious vector, virtual wire (the 8259 on

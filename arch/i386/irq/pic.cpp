@@ -1,8 +1,8 @@
 // The two 8259s (Intel 8259A data sheet). Contract: pic.hpp.
 #include "arch/i386/irq/pic.hpp"
 
-#include "arch/i386/isa/control.hpp"
 #include "arch/i386/irq/traps.hpp"
+#include "arch/i386/isa/control.hpp"
 
 namespace loft {
 namespace {

@@ -5,14 +5,14 @@
 #include "arch/i386/cpu/descriptors.hpp"
 #include "arch/i386/cpu/features.hpp"
 #include "arch/i386/cpu/image.hpp"
+#include "arch/i386/cpu/percpu.hpp"
+#include "arch/i386/cpu/probe.hpp"
+#include "arch/i386/firmware/topology.hpp"
+#include "arch/i386/io/power.hpp"
 #include "arch/i386/irq/ipi.hpp"
 #include "arch/i386/irq/lapic.hpp"
-#include "arch/i386/cpu/percpu.hpp"
-#include "arch/i386/io/power.hpp"
-#include "arch/i386/cpu/probe.hpp"
 #include "arch/i386/irq/timer.hpp"
 #include "arch/i386/irq/traps.hpp"
-#include "arch/i386/firmware/topology.hpp"
 
 #include <hal/hal.hpp>
 
@@ -54,7 +54,6 @@ extern hal::PteCell boot_root[]; // boot/paging.asm
 constinit const CpuTopology* topology = nullptr;
 constinit TrampolineData* trampoline_data = nullptr;
 constinit u8 start_vector = 0; // the number of the trampoline's page
-
 
 hal::PteCell* table_at(PhysAddr phys) {
     return reinterpret_cast<hal::PteCell*>(kDirectMapBase + static_cast<u32>(phys.value()));
@@ -123,8 +122,8 @@ CpuStart withdraw(Ticket& ticket) {
 // Times are compared between CPUs, so their counters have to agree.
 void check_clock(const Ticket& ticket, u64 before, u64 after) {
     if (ticket.arrival >= before && ticket.arrival <= after) return;
-    log(LogLevel::warn, "smp",
-        "the time-stamp counter of CPU {} differs from the boot CPU's: times are wrong there", ticket.cpu);
+    log(LogLevel::warn, "smp", "the time-stamp counter of CPU {} differs from the boot CPU's: times are wrong there",
+        ticket.cpu);
 }
 
 // --- The other CPU's side. On its own stack and the kernel's page tables, no descriptors yet.
@@ -170,7 +169,6 @@ void smp_init() {
     ipi_init();
 }
 
-
 void smp_prepare(const CpuTopology& all, PhysAddr page, u32 cpus) {
     LOFT_ASSERT(page.page_offset() == 0 && page.value() < MiB);
     LOFT_ASSERT(cpus <= all.lapic_ids.size());
@@ -203,8 +201,8 @@ CpuStart start_cpu(const CpuBirth& birth) {
         break;
     case CpuStart::absent:
         ticket.progress.store(Progress::none);
-        log(LogLevel::warn, "smp", "CPU {} (APIC id {}) did not start within {} ms: it is left out", cpu,
-            lapic_id, kCpuStartMs);
+        log(LogLevel::warn, "smp", "CPU {} (APIC id {}) did not start within {} ms: it is left out", cpu, lapic_id,
+            kCpuStartMs);
         break;
     case CpuStart::stuck:
         log(LogLevel::warn, "smp", "CPU {} (APIC id {}) started, but {}: it is left out", cpu, lapic_id,

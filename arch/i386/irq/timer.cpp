@@ -2,14 +2,14 @@
 #include "arch/i386/irq/timer.hpp"
 
 #include "arch/base/panic.hpp"
-#include "arch/i386/irq/clocks.hpp"
-#include "arch/i386/isa/control.hpp"
 #include "arch/i386/cpu/image.hpp"
-#include "arch/i386/irq/irq.hpp"
-#include "arch/i386/irq/lapic.hpp"
 #include "arch/i386/io/pit.hpp"
 #include "arch/i386/io/rtc.hpp"
+#include "arch/i386/irq/clocks.hpp"
+#include "arch/i386/irq/irq.hpp"
+#include "arch/i386/irq/lapic.hpp"
 #include "arch/i386/irq/traps.hpp"
+#include "arch/i386/isa/control.hpp"
 
 #include <hal/clock.hpp>
 #include <hal/cpu.hpp>
@@ -24,10 +24,11 @@ namespace {
 constexpr u32 kMeasuredMs = 5;
 constexpr u32 kAssumedKhz = 1'000'000;
 constexpr u32 kFastestKhz = 6'000'000; // before it is measured: a wait is not shorter than asked for
-constexpr u32 kMostReads = 300'000;    // of a clock; the PIT takes three port accesses each: a second or so on a real machine
-constexpr u32 kFirstReads = 1000;      // by then it has moved, or it stands still
-constexpr u32 kMostRtcMs = 2500;       // two of its seconds and some more
-constexpr u32 kLooksPerMs = 500; // of a wait with a deadline: less than a processor at its usual speed makes
+constexpr u32 kMostReads =
+    300'000; // of a clock; the PIT takes three port accesses each: a second or so on a real machine
+constexpr u32 kFirstReads = 1000; // by then it has moved, or it stands still
+constexpr u32 kMostRtcMs = 2500;  // two of its seconds and some more
+constexpr u32 kLooksPerMs = 500;  // of a wait with a deadline: less than a processor at its usual speed makes
 
 constinit u32 khz = 0;
 constinit u32 us_per_cycle = 0;          // in units of 2^-32
@@ -133,8 +134,8 @@ Rates find_rates(const char*& by) {
     by = "the processor's name plate";
     if (const u32 khz = base_khz_by_cpuid(); is_a_processor(khz)) return with_lapic_measured(khz);
     by = "assumption";
-    log(LogLevel::warn, "timer", "no clock counts (PIT, real-time clock) and CPUID knows no frequency: assuming a TSC of {} kHz",
-        kAssumedKhz);
+    log(LogLevel::warn, "timer",
+        "no clock counts (PIT, real-time clock) and CPUID knows no frequency: assuming a TSC of {} kHz", kAssumedKhz);
     return with_lapic_measured(kAssumedKhz);
 }
 
@@ -144,7 +145,8 @@ void count_tick(TrapFrame& frame) {
 }
 
 // A handler that takes longer than a tick finds the next one waiting when it ends. If that ran, too, whoever was
-// interrupted would not get on by an instruction: it is acknowledged and dropped, and a whole tick comes before the next.
+// interrupted would not get on by an instruction: it is acknowledged and dropped, and a whole tick comes before the
+// next.
 bool drop_late_tick() {
     if (tick_count.load<&TickCount::late>() == 0) return false;
     tick_count.store<&TickCount::late>(0);
@@ -179,7 +181,8 @@ void start_tick() {
         lapic_timer_start_periodic(lapic_clocks_per_tick);
     } else {
         if (measure(pit_clock()).tsc == 0)
-            refuse("nothing can tick here: the local APIC's timer does not count, and neither does the PIT (8254). Switch one of "
+            refuse("nothing can tick here: the local APIC's timer does not count, and neither does the PIT (8254). "
+                   "Switch one of "
                    "them on");
         source = "pit";
         trap_set_handler(irq_vector(kTimerIrq), on_pit_tick);

@@ -11,10 +11,10 @@ inline constexpr u32 kTicksPerSecond = 100;
 
 // Measures the TSC against the PIT (channel 2, three times five milliseconds) and starts the tick: on the
 // local APIC if lapic_init has been called and its timer counts, else on the PIT (irq.hpp), and the boot
-// CPU passes each tick on to the others. Where the PIT does not count, which is noticed after a bounded number of reads, the
-// frequency is CPUID's, or comes of one second of the real-time clock (which takes up to two), or is what the processor is
-// sold as; with none of these a TSC of 1 GHz is assumed and a warning logged. Where nothing can tick loft refuses to start.
-// Needs descriptors_init; interrupts are off and stay off. Boot CPU, once.
+// CPU passes each tick on to the others. Where the PIT does not count, which is noticed after a bounded number of
+// reads, the frequency is CPUID's, or comes of one second of the real-time clock (which takes up to two), or is what
+// the processor is sold as; with none of these a TSC of 1 GHz is assumed and a warning logged. Where nothing can tick
+// loft refuses to start. Needs descriptors_init; interrupts are off and stay off. Boot CPU, once.
 void timer_init();
 
 // Frequency of the TSC in kHz; 0 before timer_init. Any context.
@@ -45,8 +45,8 @@ class [[nodiscard]] TickPause {
 const char* tick_source();
 
 // Called at each tick of each CPU, on that CPU, after it was counted and acknowledged, with interrupts off,
-// between the trap hooks. nullptr for none. Returns the one before. Any context. If it takes longer than a tick, the one
-// after it is left out, so that what was interrupted gets on.
+// between the trap hooks. nullptr for none. Returns the one before. Any context. If it takes longer than a tick, the
+// one after it is left out, so that what was interrupted gets on.
 using TickHandler = void (*)(TrapFrame&);
 TickHandler timer_set_tick_handler(TickHandler handler);
 

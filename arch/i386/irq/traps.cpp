@@ -1,10 +1,10 @@
 // The dispatcher of exceptions and interrupts. Contract: traps.hpp.
 #include "arch/i386/irq/traps.hpp"
 
-#include "arch/i386/isa/control.hpp"
-#include "arch/i386/isa/extable.hpp"
 #include "arch/i386/cpu/image.hpp"
 #include "arch/i386/cpu/probe.hpp"
+#include "arch/i386/isa/control.hpp"
+#include "arch/i386/isa/extable.hpp"
 
 #include <hal/atomic.hpp>
 
@@ -93,8 +93,7 @@ bool is_copy_fault(TrapFrame& frame) {
 
 // What a program did, and nobody else: not a broken machine.
 bool is_of_the_program(u32 vector) {
-    return vector == vector::system_call ||
-           (vector <= vector::last_exception && vector != vector::machine_check);
+    return vector == vector::system_call || (vector <= vector::last_exception && vector != vector::machine_check);
 }
 
 void dispatch_from_user(TrapFrame& frame) {

@@ -40,15 +40,15 @@ void trap_set_hooks(const TrapHooks& hooks);
 // "page fault", "general protection", ...; "interrupt" for the vectors above 31.
 const char* trap_name(u32 vector);
 
-// Interrupts that had no cause (the 8259's IRQ 7 and 15, the local APIC's spurious vector), and those of a device that loft did
-// not ask. Counted and dropped.
+// Interrupts that had no cause (the 8259's IRQ 7 and 15, the local APIC's spurious vector), and those of a device that
+// loft did not ask. Counted and dropped.
 u32 spurious_interrupts();
 void note_spurious_interrupt();
 
 // --- What the dispatcher asks of the controllers, which stand above it.
 
-// Defined by lapic.cpp, of a vector without a handler: true if the local APIC has delivered it, and then it is ended and
-// counted; false if it came by an instruction.
+// Defined by lapic.cpp, of a vector without a handler: true if the local APIC has delivered it, and then it is ended
+// and counted; false if it came by an instruction.
 bool lapic_end_stray(u32 vector);
 // Defined by smp.cpp: if this NMI is a request to stop, does not return.
 void smp_stop_if_asked(TrapFrame& frame);

@@ -15,8 +15,7 @@ namespace eflags {
 inline constexpr u32 carry = 1u << 0, trap = 1u << 8, interrupt = 1u << 9;
 }
 namespace msr {
-inline constexpr u32 apic_base = 0x1b, sysenter_cs = 0x174, debug_control = 0x1d9, pat = 0x277,
-                     efer = 0xc000'0080;
+inline constexpr u32 apic_base = 0x1b, sysenter_cs = 0x174, debug_control = 0x1d9, pat = 0x277, efer = 0xc000'0080;
 inline constexpr u64 efer_nxe = 1ull << 11;
 inline constexpr u64 pat_at_reset = 0x0007'0406'0007'0406; // SDM vol. 3, table 12-12
 } // namespace msr

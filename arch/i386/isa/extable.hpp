@@ -9,9 +9,9 @@
 #include "arch/base/types.hpp"
 
 // For inline assembly: a fault at `at` goes on at `to`. Both are local numeric labels, as strings: "1b", "2f".
-#define LOFT_EXTABLE_ENTRY(section, at, to)                                                                  \
-    ".pushsection " section ", \"a\"\n\t"                                                                    \
-    ".long " at ", " to "\n\t"                                                                               \
+#define LOFT_EXTABLE_ENTRY(section, at, to)                                                                            \
+    ".pushsection " section ", \"a\"\n\t"                                                                              \
+    ".long " at ", " to "\n\t"                                                                                         \
     ".popsection\n\t"
 #define LOFT_EXTABLE(at, to) LOFT_EXTABLE_ENTRY(".extable", at, to)
 #define LOFT_EXTABLE_PROBE(at, to) LOFT_EXTABLE_ENTRY(".extable.probes", at, to)

@@ -97,8 +97,7 @@ class Pte {
     struct Raw {};
     constexpr Pte(RawPte raw, Raw) : raw_{raw} {}
 
-    static constexpr RawPte kFrameMask =
-        static_cast<RawPte>(config::kPae ? 0x000f'ffff'ffff'f000ull : 0xffff'f000ull);
+    static constexpr RawPte kFrameMask = static_cast<RawPte>(config::kPae ? 0x000f'ffff'ffff'f000ull : 0xffff'f000ull);
     RawPte raw_ = 0;
 };
 static_assert(sizeof(Pte) == sizeof(RawPte) && std::is_trivially_copyable_v<Pte>);

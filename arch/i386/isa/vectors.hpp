@@ -7,9 +7,8 @@ namespace loft::vector {
 
 // Exceptions (SDM vol. 3, table 6-1).
 inline constexpr u8 divide_error = 0, debug = 1, nmi = 2, breakpoint = 3, overflow = 4, bound_range = 5,
-                    invalid_opcode = 6,
-                    no_fpu = 7, double_fault = 8, invalid_tss = 10, segment_not_present = 11, stack_fault = 12,
-                    general_protection = 13, page_fault = 14, x87_error = 16, alignment_check = 17,
+                    invalid_opcode = 6, no_fpu = 7, double_fault = 8, invalid_tss = 10, segment_not_present = 11,
+                    stack_fault = 12, general_protection = 13, page_fault = 14, x87_error = 16, alignment_check = 17,
                     machine_check = 18, simd_error = 19;
 inline constexpr u8 last_exception = 31;
 inline constexpr u8 first_interrupt = 16; // that a local APIC can be asked for (SDM vol. 3, 10.5.2)

@@ -25,9 +25,7 @@ void prepare(Scene& s, u32 count) {
         credits.reset(count);
         holders.store(0);
     };
-    s.explored.check = [count] {
-        sim::expect(credits.value() == static_cast<int>(count), "every credit is back");
-    };
+    s.explored.check = [count] { sim::expect(credits.value() == static_cast<int>(count), "every credit is back"); };
 }
 
 } // namespace

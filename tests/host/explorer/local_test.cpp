@@ -56,7 +56,8 @@ TEST_CASE("explorer: a thread that holds a local mapping stays where it is", "[.
     s.explore(sim::random(schedules(10'000)));
 }
 
-TEST_CASE("explorer: an interrupt that maps comes anywhere, and the thread is preempted after it", "[.explorer][explorer-local]") {
+TEST_CASE("explorer: an interrupt that maps comes anywhere, and the thread is preempted after it",
+          "[.explorer][explorer-local]") {
     Scene s{1, 4, 6};
     s.small_kernel.marks_idle = false;
     s.explored.percpu_points = true;
@@ -77,6 +78,9 @@ TEST_CASE("explorer: a call interrupt that maps comes anywhere", "[.explorer][ex
     s.explored.percpu_points = true;
     s.small_kernel.in_interrupt = [&s] { nested(s.pages[4], s.pages[5]); };
     s.thread(0, [&s] { nested(s.pages[0], s.pages[1]); });
-    s.thread(1, [] { run_on(CpuSet::only(CpuId{0}), [](void*) {}, nullptr); });
+    s.thread(1, [] {
+        run_on(
+            CpuSet::only(CpuId{0}), [](void*) {}, nullptr);
+    });
     s.explore(sim::reduced(schedules(20'000)));
 }

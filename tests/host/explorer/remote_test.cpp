@@ -74,8 +74,9 @@ TEST_CASE("explorer: two CPUs ask each other, interrupts off", "[.explorer][expl
     for (u32 cpu = 0; cpu < 2; ++cpu)
         s.thread(cpu, [&, cpu] {
             IrqGuard guard;
-            run_on(CpuSet::only(CpuId{1 - cpu}), [](void* n) { static_cast<hal::Atomic<u32>*>(n)->fetch_add(1); },
-                   &answers);
+            run_on(
+                CpuSet::only(CpuId{1 - cpu}), [](void* n) { static_cast<hal::Atomic<u32>*>(n)->fetch_add(1); },
+                &answers);
             sim::expect(answers.load() != 0, "run_on returns when the call has run");
         });
     s.explored.check = [&] { sim::expect(answers.load() == 2, "every call runs once"); };
@@ -88,7 +89,8 @@ TEST_CASE("explorer: three CPUs ask all others at once", "[.explorer][explorer-r
     s.explored.reset = [&] { answers.store(0); };
     for (u32 cpu = 0; cpu < 3; ++cpu)
         s.thread(cpu, [&] {
-            run_on(hal::online_cpus(), [](void* n) { static_cast<hal::Atomic<u32>*>(n)->fetch_add(1); }, &answers);
+            run_on(
+                hal::online_cpus(), [](void* n) { static_cast<hal::Atomic<u32>*>(n)->fetch_add(1); }, &answers);
         });
     s.explored.check = [&] { sim::expect(answers.load() == 6, "every call runs once"); };
     s.explore(sim::reduced(schedules(5'000), 2));
@@ -199,7 +201,8 @@ TEST_CASE("explorer: an interrupt wakes an idle CPU into what is new", "[.explor
         hal::pte_take(kernel_pte(place(0)));
         flush_now(place(0));
         show(place(0), s.pages[1]);
-        run_on(CpuSet::only(CpuId{1}), [](void*) { look(place(0), now_shown); }, nullptr);
+        run_on(
+            CpuSet::only(CpuId{1}), [](void*) { look(place(0), now_shown); }, nullptr);
     });
     s.explore(sim::reduced(schedules(20'000)));
 }

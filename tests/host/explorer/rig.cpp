@@ -29,7 +29,8 @@ u32 signature_of(Page* page) { return 0x5160'0000u ^ (page_to_pfn(page).value() 
 struct Total {
     ~Total() {
         if (schedules != 0)
-            std::fprintf(stderr, "explorer: %llu schedules explored in all\n", static_cast<unsigned long long>(schedules));
+            std::fprintf(stderr, "explorer: %llu schedules explored in all\n",
+                         static_cast<unsigned long long>(schedules));
     }
     u64 schedules = 0;
 } total;
@@ -86,8 +87,12 @@ Scene::Scene(u32 cpus, u32 slots, u32 count) : kernel{tiny(cpus)} {
         sim::poke(at + kSecondWord, signature_of(page));
     }
     // What booting did is over: every TLB is clean, and every clock says so.
-    kernel.machine.online().for_each(
-        [](CpuId cpu) { sim::on_cpu(cpu, [] { tlb_flush_local_non_global(); hal::flush_all(); }); });
+    kernel.machine.online().for_each([](CpuId cpu) {
+        sim::on_cpu(cpu, [] {
+            tlb_flush_local_non_global();
+            hal::flush_all();
+        });
+    });
     explored.kernel = &small_kernel;
     explored.reset = [this] {
         small_kernel.forget_threads();
@@ -136,8 +141,8 @@ sim::Report Scene::explore(sim::Plan plan) {
                 : !report.complete                   ? ", not all"
                 : plan.preemptions == ~0u            ? ", all there are"
                                                      : ", all within the bound",
-                static_cast<unsigned long long>(report.pruned), static_cast<unsigned long long>(report.longest), seconds,
-                static_cast<double>(report.schedules + report.pruned) / (seconds > 0 ? seconds : 1));
+                static_cast<unsigned long long>(report.pruned), static_cast<unsigned long long>(report.longest),
+                seconds, static_cast<double>(report.schedules + report.pruned) / (seconds > 0 ? seconds : 1));
     INFO(report.trace);
     INFO("LOFT_SCHEDULE='" << report.schedule << "'");
     INFO(report.failure);

@@ -1,13 +1,13 @@
 // A small kernel under the explorer: mm booted on a small machine, a pool of a few slots, signed pages, threads.
 #pragma once
 
-#include "mm/spaces/address_space.hpp"
 #include "mm/ground/context.hpp"
-#include "mm/windows/kmap_local.hpp"
-#include "mm/tables/pagetable.hpp"
-#include "mm/windows/pkmap.hpp"
 #include "mm/ground/remote.hpp"
 #include "mm/ground/spinlock.hpp"
+#include "mm/spaces/address_space.hpp"
+#include "mm/tables/pagetable.hpp"
+#include "mm/windows/kmap_local.hpp"
+#include "mm/windows/pkmap.hpp"
 #include "tests/host/booted.hpp"
 #include "tests/sim/explorer.hpp"
 
@@ -43,8 +43,9 @@ struct Scene {
     // `slots`: of the pool; `pages`: how many highmem pages there are, each with its signature in every word it has.
     explicit Scene(u32 cpus, u32 slots = 4, u32 pages = 4);
 
-    // Runs it, prints how many schedules there were, and fails the test if one of them ends badly. With LOFT_EXPLORE=full in
-    // the environment an exploration that is not by chance has no limit; with LOFT_EXPLORE=N it has N times as many.
+    // Runs it, prints how many schedules there were, and fails the test if one of them ends badly. With
+    // LOFT_EXPLORE=full in the environment an exploration that is not by chance has no limit; with LOFT_EXPLORE=N it
+    // has N times as many.
     sim::Report explore(sim::Plan plan);
     // For tests of the explorer: the same without a verdict.
     sim::Report attempt(const sim::Plan& plan);
@@ -54,7 +55,7 @@ struct Scene {
     Booted kernel;
     SmallKernel small_kernel;
     std::vector<Page*> pages;
-    u32 frees = 0; // frames of lowmem that a schedule gives back
+    u32 frees = 0;            // frames of lowmem that a schedule gives back
     bool loose_books = false; // a schedule gives back more than it takes: frames are not compared
     hal::Atomic<u32> done;    // for threads that wait for each other; 0 at the begin
     sim::Case explored;

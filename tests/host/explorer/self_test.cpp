@@ -65,8 +65,8 @@ TEST_CASE("explorer: store buffering is seen, and an exchange forbids it", "[.ex
                 l.result[me] = l.atomic[1 - me].load();
             });
         const auto found = l.outcomes(2);
-        CHECK(found == (locked ? std::set<std::string>{"01", "10", "11"}
-                               : std::set<std::string>{"00", "01", "10", "11"}));
+        CHECK(found ==
+              (locked ? std::set<std::string>{"01", "10", "11"} : std::set<std::string>{"00", "01", "10", "11"}));
         CHECK(l.report.complete);
     }
 }
@@ -216,7 +216,8 @@ TEST_CASE("explorer: a deadlock, a lost wake-up, a livelock are found", "[.explo
     SECTION("turns that never end") {
         Litmus l{2};
         l.thread(0, [&] {
-            while (l.variable[0].load() == 0) l.variable[1].store(l.variable[1].load() + 1);
+            while (l.variable[0].load() == 0)
+                l.variable[1].store(l.variable[1].load() + 1);
         });
         l.scene.explored.longest = 500;
         const sim::Report report = l.scene.attempt(sim::reduced());
@@ -238,7 +239,8 @@ TEST_CASE("explorer: a permit given before the sleep is not lost", "[.explorer][
     CHECK(l.report.complete);
 }
 
-TEST_CASE("explorer: an interrupt comes at every step, and never where interrupts are off", "[.explorer][explorer-self]") {
+TEST_CASE("explorer: an interrupt comes at every step, and never where interrupts are off",
+          "[.explorer][explorer-self]") {
     // CPU 1 is asked something while it counts; the answer sees every state but the one in the middle.
     Litmus l{2};
     static std::set<u32>* seen;
@@ -246,7 +248,10 @@ TEST_CASE("explorer: an interrupt comes at every step, and never where interrupt
     seen = &states;
     static Word* counter;
     counter = &l.variable[0];
-    l.thread(0, [&] { run_on(CpuSet::only(CpuId{1}), [](void*) { seen->insert(counter->load()); }, nullptr); });
+    l.thread(0, [&] {
+        run_on(
+            CpuSet::only(CpuId{1}), [](void*) { seen->insert(counter->load()); }, nullptr);
+    });
     l.thread(1, [&] {
         l.variable[0].store(1);
         l.variable[0].store(2);
@@ -263,7 +268,8 @@ TEST_CASE("explorer: a thread is preempted at every step", "[.explorer][explorer
     Litmus l{1};
     std::set<u32> states;
     l.thread(0, [&] {
-        for (u32 i = 1; i <= 3; ++i) l.variable[0].store(i);
+        for (u32 i = 1; i <= 3; ++i)
+            l.variable[0].store(i);
     });
     l.thread(0, [&] { states.insert(l.variable[0].load()); });
     l.scene.explored.preemptions = 1;
@@ -271,12 +277,14 @@ TEST_CASE("explorer: a thread is preempted at every step", "[.explorer][explorer
     CHECK(states == std::set<u32>{0, 1, 2, 3});
 }
 
-TEST_CASE("explorer: a bound on preemptions gives fewer schedules, and all that need no more", "[.explorer][explorer-self]") {
+TEST_CASE("explorer: a bound on preemptions gives fewer schedules, and all that need no more",
+          "[.explorer][explorer-self]") {
     const auto run = [](u32 bound) {
         Litmus l{2};
         for (u32 cpu = 0; cpu < 2; ++cpu)
             l.thread(cpu, [&l] {
-                for (u32 i = 0; i < 3; ++i) l.atomic[0].store(l.atomic[0].load() + 1);
+                for (u32 i = 0; i < 3; ++i)
+                    l.atomic[0].store(l.atomic[0].load() + 1);
             });
         l.scene.explored.check = [&l, next = l.scene.explored.check] {
             l.result[0] = l.atomic[0].load();
@@ -295,8 +303,8 @@ TEST_CASE("explorer: a bound on preemptions gives fewer schedules, and all that 
 
 namespace {
 
-// A random program of a few operations on a few variables for each CPU, and what an interrupt does. Everything that can be
-// observed goes into one text.
+// A random program of a few operations on a few variables for each CPU, and what an interrupt does. Everything that can
+// be observed goes into one text.
 struct RandomProgram {
     enum class Op : u8 { store, load, exchange, send, irqs_off, irqs_on };
     struct Step {
@@ -332,17 +340,21 @@ struct RandomProgram {
             }
             if (off) steps.push_back({Op::irqs_on, 0});
         }
-        for (Step& step : in_handler) step = {static_cast<Op>(below(random, 3)), below(random, 2)};
+        for (Step& step : in_handler)
+            step = {static_cast<Op>(below(random, 3)), below(random, 2)};
         scene.explored.threads.clear();
-        for (u32 cpu = 0; cpu < 2; ++cpu) scene.thread(cpu, [this, cpu] { run(program[cpu], cpu, seen[cpu]); });
+        for (u32 cpu = 0; cpu < 2; ++cpu)
+            scene.thread(cpu, [this, cpu] { run(program[cpu], cpu, seen[cpu]); });
         scene.explored.reset = [this] {
-            for (auto& v : variable) v.store(0);
-            for (auto& text : seen) text.clear();
+            for (auto& v : variable)
+                v.store(0);
+            for (auto& text : seen)
+                text.clear();
             next = 0;
         };
         scene.explored.check = [this] {
-            ++found[seen[0] + "/" + seen[1] + "/" + seen[2] + "/" + seen[3] + "=" + std::to_string(variable[0].load()) + "," +
-                    std::to_string(variable[1].load())];
+            ++found[seen[0] + "/" + seen[1] + "/" + seen[2] + "/" + seen[3] + "=" + std::to_string(variable[0].load()) +
+                    "," + std::to_string(variable[1].load())];
         };
         scene.explored.kernel = &kernel;
     }

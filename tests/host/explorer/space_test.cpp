@@ -74,8 +74,7 @@ TEST_CASE("explorer: two CPUs fault on the same page, and get the same one", "[.
     w.s.explored.check = [&] {
         const auto mapped = oracle_walk(w.space->root().value(), fresh);
         sim::expect(mapped.has_value(), "the page is there");
-        sim::expect(sim::peek<u32>(PhysAddr{mapped->phys}) == 1 &&
-                        sim::peek<u32>(PhysAddr{mapped->phys + 4}) == 2,
+        sim::expect(sim::peek<u32>(PhysAddr{mapped->phys}) == 1 && sim::peek<u32>(PhysAddr{mapped->phys + 4}) == 2,
                     "both stores are in it");
         sim::expect(w.space->stats().resident == 3, "it is one page");
         sim::expect(static_cast<bool>(w.space->unmap(VirtAddr{fresh}, kPageSize)), "it goes");
@@ -179,8 +178,8 @@ TEST_CASE("explorer: two sides of a fork write at the same time", "[.explorer][e
     w.s.explore(sim::random(schedules(6'000)));
 }
 
-// Message passing across a copy on write: one thread makes the copy, a second one stores to the page and raises a flag, a
-// third one had the old page in its TLB. x86 shows stores in order (SDM vol. 3, 8.2.2), whatever page they are in.
+// Message passing across a copy on write: one thread makes the copy, a second one stores to the page and raises a flag,
+// a third one had the old page in its TLB. x86 shows stores in order (SDM vol. 3, 8.2.2), whatever page they are in.
 TEST_CASE("explorer: stores are seen in order across a copy on write", "[.explorer][explorer-space]") {
     World w{3};
     run_in(w.space);
@@ -231,8 +230,7 @@ TEST_CASE("explorer: a lazy CPU against the end of the space", "[.explorer][expl
     });
     w.s.loose_books = true;
     w.s.explored.check = [&] {
-        sim::expect(page_table_stats().tables == (config::kPae ? 3 : 1) + (goes_on ? 1 : 0),
-                    "its tables are back");
+        sim::expect(page_table_stats().tables == (config::kPae ? 3 : 1) + (goes_on ? 1 : 0), "its tables are back");
     };
     w.s.explore(sim::reduced(schedules(4'000)));
     w.s.explore(sim::random(schedules(1'000)));
@@ -240,8 +238,7 @@ TEST_CASE("explorer: a lazy CPU against the end of the space", "[.explorer][expl
 
 TEST_CASE("explorer: a CPU comes to a space while another one unmaps there", "[.explorer][explorer-space]") {
     World w{2};
-    w.program(
-        0, [&w] { sim::expect(static_cast<bool>(w.space->unmap(page(0), 2 * kPageSize)), "unmap works"); });
+    w.program(0, [&w] { sim::expect(static_cast<bool>(w.space->unmap(page(0), 2 * kPageSize)), "unmap works"); });
     w.s.thread(1, [&w] {
         for (u32 i = 0; i < 2; ++i) {
             w.s.small_kernel.run_in(1, w.space);

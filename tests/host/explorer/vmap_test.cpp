@@ -42,7 +42,8 @@ TEST_CASE("explorer: addresses of vmap come back clean", "[.explorer][explorer-v
     n.s.explore(sim::reduced(schedules(10'000)));
 }
 
-TEST_CASE("explorer: an area that is handed over and released is not seen by who used it", "[.explorer][explorer-vmap]") {
+TEST_CASE("explorer: an area that is handed over and released is not seen by who used it",
+          "[.explorer][explorer-vmap]") {
     Narrow n{2};
     hal::Plain<u32> handed;
     hal::Atomic<u32> done;

@@ -34,11 +34,12 @@ const char* const kMadt = "41504943800000000177424f43485320425850432020202001000
                           "0000010000000008010101000000010c00000000c0fe00000000020a0000020000000000020a0005050000000d00"
                           "020a0009090000000d00020a000a0a0000000d00020a000b0b0000000d000406ff000001";
 const char* const kMp = "5f4d505fb05b0f000104860000000000";
-const char* const kMpTable = "50434d50d00004e9424f434853435055302e3120202020202020202000000000000013000000e0fe0000000000"
-                             "00140363060000fdab8117000000000000000001005043492020200101495341202020020011010000c0fe0300"
-                             "01000004000903000100000c000b030000000100000203000000010100010300000001030003030000000104"
-                             "000403000000010600060300000001070007030000000108000803000000010c000c03000000010d000d0300"
-                             "0000010e000e03000000010f000f0403000001000000040100000100ff01";
+const char* const kMpTable =
+    "50434d50d00004e9424f434853435055302e3120202020202020202000000000000013000000e0fe0000000000"
+    "00140363060000fdab8117000000000000000001005043492020200101495341202020020011010000c0fe0300"
+    "01000004000903000100000c000b030000000100000203000000010100010300000001030003030000000104"
+    "000403000000010600060300000001070007030000000108000803000000010c000c03000000010d000d0300"
+    "0000010e000e03000000010f000f0403000001000000040100000100ff01";
 
 // Memory: pieces, and nothing between them. What lies below 1 MiB and is no piece reads as 0.
 std::map<u64, Bytes> memory;
@@ -141,8 +142,8 @@ TEST_CASE("firmware: QEMU's tables, by ACPI", "[firmware]") {
     CHECK(topology.overrides[1].mode.level());
     REQUIRE(topology.local_nmis.size() == 1);
     CHECK(topology.local_nmis[0].lapic_id == CpuTopology::LocalNmi::kEvery);
-    for (const auto& [at, bytes] : {std::pair{kRootAt, 20}, {kRsdtAt, 52}, {kFadtAt, 116}, {kMadtAt, 128}, {kMpAt, 16},
-                                    {kMpTableAt, 208}})
+    for (const auto& [at, bytes] :
+         {std::pair{kRootAt, 20}, {kRsdtAt, 52}, {kFadtAt, 116}, {kMadtAt, 128}, {kMpAt, 16}, {kMpTableAt, 208}})
         CHECK(was_found(at, static_cast<u64>(bytes)));
 }
 
@@ -268,7 +269,8 @@ TEST_CASE("firmware: the MADT's lists have no end that matters", "[firmware]") {
     CHECK(topology.other_io_apics.size() == 32);
 }
 
-TEST_CASE("firmware: an ISA interrupt is where an override says, and on no input that another one was given", "[firmware]") {
+TEST_CASE("firmware: an ISA interrupt is where an override says, and on no input that another one was given",
+          "[firmware]") {
     qemu_machine();
     Bytes entries;
     entries << std::initializer_list<u32>{2, 10, 0, 0, 99, 0, 0, 0, 0, 0};
@@ -325,8 +327,10 @@ TEST_CASE("firmware: tables with wrong bytes", "[firmware][random]") {
             if (below(random, 12) == 0)
                 piece.resize(below(random, static_cast<u32>(piece.size()))); // the rest is not there
             else
-                piece[below(random, static_cast<u32>(piece.size()))] = static_cast<u8>(
-                    below(random, 3) == 0 ? 0xff : below(random, 2) == 0 ? below(random, 4) : below(random, 256));
+                piece[below(random, static_cast<u32>(piece.size()))] =
+                    static_cast<u8>(below(random, 3) == 0   ? 0xff
+                                    : below(random, 2) == 0 ? below(random, 4)
+                                                            : below(random, 256));
         }
         if (below(random, 4) != 0) { // mostly with sums that are right all the same
             for (const u32 at : {kRsdtAt, kFadtAt, kMadtAt}) {

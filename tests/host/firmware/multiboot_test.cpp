@@ -1,5 +1,5 @@
-// What the loader left: what is copied is what was there, what is in use is covered, and what the copies are put into was
-// free; against a world that is looked at byte by byte and page by page.
+// What the loader left: what is copied is what was there, what is in use is covered, and what the copies are put into
+// was free; against a world that is looked at byte by byte and page by page.
 #include "kernel/boot/in_use.hpp"
 #include "kernel/boot/multiboot.hpp"
 #include "mm/frames/physmap.hpp"
@@ -361,10 +361,18 @@ TEST_CASE("multiboot: random worlds", "[multiboot][random]") {
         for (u32 i = 0; i < entries; ++i) {
             u64 base = below(random, (kWorld - MiB) / 256) * u64{256}, length = below(random, 0x40) * u64{256};
             switch (below(random, 12)) {
-            case 0: length = 0; break;
-            case 1: base = ~u64{0} - below(random, 0x10000), length = below(random, 0x100000); break;
-            case 2: length = below(random, MiB / 256) * u64{256}; break;
-            case 3: base = round_down(base, u64{kPageSize}), length = round_up(length, u64{kPageSize}); break;
+            case 0:
+                length = 0;
+                break;
+            case 1:
+                base = ~u64{0} - below(random, 0x10000), length = below(random, 0x100000);
+                break;
+            case 2:
+                length = below(random, MiB / 256) * u64{256};
+                break;
+            case 3:
+                base = round_down(base, u64{kPageSize}), length = round_up(length, u64{kPageSize});
+                break;
             }
             loader.ranges.push_back({base, length, below(random, 3) != 0 ? below(random, 7) : kUsable});
         }
@@ -372,7 +380,8 @@ TEST_CASE("multiboot: random worlds", "[multiboot][random]") {
         std::shuffle(loader.ranges.begin(), loader.ranges.end(), random);
         for (u32 i = below(random, 80); i-- > 0;) {
             const u32 begin = 0x18'0000 + below(random, 0x30'0000);
-            loader.modules.push_back({begin, begin + below(random, 0x4000), std::string(below(random, 40), static_cast<char>(1 + below(random, 250)))});
+            loader.modules.push_back({begin, begin + below(random, 0x4000),
+                                      std::string(below(random, 40), static_cast<char>(1 + below(random, 250)))});
         }
         loader.command = std::string(below(random, 300), static_cast<char>(1 + below(random, 250)));
         const u32 slack = kind != 0 && below(random, 4) == 0 ? below(random, 9) : 0; // a map has 64 KiB at most

@@ -1,6 +1,6 @@
 // The page allocator: zones and who falls back to which, the reserve, the CPUs' lists, blocks, and running out.
-#include "mm/frames/page_alloc.hpp"
 #include "mm/frames/bootmem.hpp"
+#include "mm/frames/page_alloc.hpp"
 #include "mm/frames/physmap.hpp"
 #include "mm/windows/pkmap.hpp"
 #include "tests/host/booted.hpp"
@@ -122,8 +122,7 @@ TEST_CASE("page_alloc: a dma request takes nothing but DMA", "[page_alloc]") {
 TEST_CASE("page_alloc: requests that could use high memory leave the reserve to the kernel", "[page_alloc]") {
     ONLY_WITH(config::kHighMem);
     Booted kernel;
-    const ZoneInfo dma = zone_info(ZoneId::dma), normal = zone_info(ZoneId::normal),
-                   high = zone_info(ZoneId::high);
+    const ZoneInfo dma = zone_info(ZoneId::dma), normal = zone_info(ZoneId::normal), high = zone_info(ZoneId::high);
     CHECK(high.reserve == 0);
     CHECK(normal.reserve == high.managed / 32);
     CHECK(dma.reserve == (high.managed + normal.managed) / 32);
@@ -164,8 +163,7 @@ TEST_CASE("page_alloc: a reserve is never more than half of its zone", "[page_al
     Setup setup;
     setup.machine.ram = config::kPae ? 8 * GiB : 3 * GiB;
     Booted kernel{setup};
-    const ZoneInfo dma = zone_info(ZoneId::dma), normal = zone_info(ZoneId::normal),
-                   high = zone_info(ZoneId::high);
+    const ZoneInfo dma = zone_info(ZoneId::dma), normal = zone_info(ZoneId::normal), high = zone_info(ZoneId::high);
     CHECK(dma.reserve == dma.managed / 2);
     CHECK(normal.reserve == std::min(high.managed / 32, normal.managed / 2));
 }
@@ -205,8 +203,8 @@ TEST_CASE("page_alloc: a block is found although this CPU's list holds the frame
     Booted kernel;
     auto pages = take_all(Gfp::dma);
     // The frames of one order-3 block go into this CPU's list; nothing else is free.
-    const auto first = std::find_if(pages.begin(), pages.end(),
-                                    [](Page* page) { return page_to_pfn(page).value() == 0x400; });
+    const auto first =
+        std::find_if(pages.begin(), pages.end(), [](Page* page) { return page_to_pfn(page).value() == 0x400; });
     REQUIRE(first != pages.end());
     std::erase_if(pages, [](Page* page) {
         if (page_to_pfn(page).value() / 8 != 0x400 / 8) return false;

@@ -50,8 +50,8 @@ TEST_CASE("page: a plain page is used, on its own, and without a slot", "[page]"
             page.clear_slot();
             CHECK(page.is_plain());
         }
-        for (const PageType type : {PageType::none, PageType::buddy, PageType::cached, PageType::tail, PageType::slab,
-                                    PageType::table}) {
+        for (const PageType type :
+             {PageType::none, PageType::buddy, PageType::cached, PageType::tail, PageType::slab, PageType::table}) {
             page.make_used(type, refs);
             CHECK_FALSE(page.is_plain());
         }
@@ -143,12 +143,17 @@ TEST_CASE("page: changes of two CPUs at the same time are both kept", "[page]") 
     };
     SECTION("clear_slot and get") {
         u32 gets = 0;
-        race([&] { CHECK(page.try_set_slot(7)); page.clear_slot(); }, [&] { page.get(), ++gets; },
-             [&] {
-                 CHECK(page.slot() == Page::kNoSlot);
-                 CHECK(page.refs() == 5 + gets);
-                 gets = 0;
-             });
+        race(
+            [&] {
+                CHECK(page.try_set_slot(7));
+                page.clear_slot();
+            },
+            [&] { page.get(), ++gets; },
+            [&] {
+                CHECK(page.slot() == Page::kNoSlot);
+                CHECK(page.refs() == 5 + gets);
+                gets = 0;
+            });
     }
     SECTION("try_set_slot and get") {
         u32 gets = 0;

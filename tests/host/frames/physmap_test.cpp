@@ -35,9 +35,9 @@ OwnMap build(const std::vector<FirmwareRange>& firmware, u32 max_pfn = kAllPfns)
 
 TEST_CASE("physmap: entries are sorted, and neighbours become one range", "[physmap]") {
     const OwnMap map = build({{0x30'0000, 0x10'0000, kUsable},
-                               {0x10'0000, 0x10'0000, kUsable},
-                               {0x20'0000, 0x10'0000, kUsable},
-                               {0x80'0000, 0x10'0000, kUsable}});
+                              {0x10'0000, 0x10'0000, kUsable},
+                              {0x20'0000, 0x10'0000, kUsable},
+                              {0x80'0000, 0x10'0000, kUsable}});
     CHECK(ranges_of(map) == Ranges{{0x100, 0x400}, {0x800, 0x900}});
     CHECK(map.frames() == 0x400);
     CHECK(map.end() == Pfn{0x900u});
@@ -52,8 +52,7 @@ TEST_CASE("physmap: an empty map has no frames and no end", "[physmap]") {
 }
 
 TEST_CASE("physmap: entries of length zero are counted and mean nothing, whatever their type", "[physmap]") {
-    const OwnMap map =
-        build({{0x20'0000, 0, kUsable}, {0x10'0000, 0x20'0000, kUsable}, {0x18'0000, 0, kReserved}});
+    const OwnMap map = build({{0x20'0000, 0, kUsable}, {0x10'0000, 0x20'0000, kUsable}, {0x18'0000, 0, kReserved}});
     CHECK(ranges_of(map) == Ranges{{0x100, 0x300}});
     CHECK(map.empty_entries == 2);
     CHECK(map.reserved_entries == 0);
@@ -72,8 +71,7 @@ TEST_CASE("physmap: memory that is said to be usable twice is taken once", "[phy
     CHECK(map.overlapping_bytes == 0x4'0000);
 }
 
-TEST_CASE("physmap: only whole pages are taken, and two entries that meet inside a page do not lose it",
-          "[physmap]") {
+TEST_CASE("physmap: only whole pages are taken, and two entries that meet inside a page do not lose it", "[physmap]") {
     SECTION("begin and end are trimmed") {
         const OwnMap map = build({{0x10'0001, 0x3000, kUsable}});
         CHECK(ranges_of(map) == Ranges{{0x101, 0x103}});
@@ -161,8 +159,10 @@ TEST_CASE("physmap: less room than the entries may need is a bug of the caller",
     PhysMap map;
     physmap_build(map, firmware, kAllPfns, {ranges, borders});
     CHECK(map.frames() == 1);
-    CHECK_PANIC(physmap_build(map, firmware, kAllPfns, (PhysMapRoom{std::span{ranges}.first(2), borders})), "room.fits");
-    CHECK_PANIC(physmap_build(map, firmware, kAllPfns, (PhysMapRoom{ranges, std::span{borders}.first(5)})), "room.fits");
+    CHECK_PANIC(physmap_build(map, firmware, kAllPfns, (PhysMapRoom{std::span{ranges}.first(2), borders})),
+                "room.fits");
+    CHECK_PANIC(physmap_build(map, firmware, kAllPfns, (PhysMapRoom{ranges, std::span{borders}.first(5)})),
+                "room.fits");
 }
 
 // The model: an array that says for each unit of 512 bytes how often it was called usable, and how often anything else.

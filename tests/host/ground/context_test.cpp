@@ -44,18 +44,14 @@ TEST_CASE("context: guards give back what they took, nested too", "[context]") {
     {
         PreemptGuard one;
         CHECK_FALSE(preemptible());
-        {
-            PreemptGuard two;
-        }
+        { PreemptGuard two; }
         CHECK_FALSE(preemptible());
     }
     CHECK(preemptible());
     {
         IrqGuard one;
         CHECK_FALSE(hal::irqs_enabled());
-        {
-            IrqGuard two;
-        }
+        { IrqGuard two; }
         CHECK_FALSE(hal::irqs_enabled());
     }
     CHECK(hal::irqs_enabled());

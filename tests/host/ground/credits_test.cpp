@@ -91,9 +91,8 @@ TEST_CASE("Credits: as many as there are may be taken without waiting", "[wait]"
     CHECK(credits.value() == 7);
 }
 
-TEST_CASE(
-    "Credits: whoever must wait parks, which atomic context must not; a credit that is there costs no sleep",
-    "[wait]") {
+TEST_CASE("Credits: whoever must wait parks, which atomic context must not; a credit that is there costs no sleep",
+          "[wait]") {
     Booted kernel;
     Credits credits{1};
     {
@@ -118,7 +117,8 @@ TEST_CASE("Credits: nobody there who could release one: the thread parks for eve
     CHECK_FALSE(credits.acquire());
 }
 
-// Between any two steps of somebody who finds no credit, one is released: by an interrupt of this CPU, or by another CPU.
+// Between any two steps of somebody who finds no credit, one is released: by an interrupt of this CPU, or by another
+// CPU.
 TEST_CASE("Credits: a release at any moment of an acquire is heard", "[wait]") {
     for (const bool other_cpu : {false, true}) {
         INFO("by another CPU " << other_cpu);

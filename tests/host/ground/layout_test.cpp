@@ -54,7 +54,9 @@ TEST_CASE("layout: vmalloc= gives exactly the space that was asked for, within i
     CHECK(vmap_bytes(kDefaultVmap + kPageSize) == kDefaultVmap + kPageSize);
     CHECK(vmap_bytes(300 * MiB) == 300 * MiB);
     CHECK(vmap_bytes(kMaxVmap) == kMaxVmap);
-    SECTION("a size that is not a whole page is rounded up") { CHECK(vmap_bytes(32 * MiB + 1) == 32 * MiB + kPageSize); }
+    SECTION("a size that is not a whole page is rounded up") {
+        CHECK(vmap_bytes(32 * MiB + 1) == 32 * MiB + kPageSize);
+    }
     SECTION("absurd sizes become the nearest possible one") {
         CHECK(vmap_bytes(1) == kMinVmap);
         CHECK(vmap_bytes(kMaxVmap + 1) == kMaxVmap);

@@ -67,8 +67,7 @@ TEST_CASE("explorer: somebody else's unlock of a mutex is a panic", "[.explorer]
     CHECK(s.attempt(sim::reduced(1)).failure == "mutex of a test: unlocked by thread 2, held by 1");
 }
 
-TEST_CASE("explorer: a mutex is held by one thread at a time, in order of arrival",
-          "[.explorer][explorer-mutex]") {
+TEST_CASE("explorer: a mutex is held by one thread at a time, in order of arrival", "[.explorer][explorer-mutex]") {
     Scene s{2};
     Mutex mutex{"of a test"};
     hal::Plain<u32> inside, times;

@@ -91,8 +91,8 @@ TEST_CASE("remote_answer: a CPU that nobody asks does nothing", "[remote]") {
     CHECK(remote_stats.of(CpuId{0}).answers == 0);
 }
 
-// CPU 0 has put its question and not yet sent the interrupt. CPU 1 asks the same CPU: no second interrupt is needed, and
-// when the word is looked at, both are answered.
+// CPU 0 has put its question and not yet sent the interrupt. CPU 1 asks the same CPU: no second interrupt is needed,
+// and when the word is looked at, both are answered.
 TEST_CASE("run_on: two CPUs that ask a third one share one interrupt", "[remote]") {
     Booted kernel{small(3)};
     Seen first, second;

@@ -33,8 +33,7 @@ TEST_CASE("spinlock: interrupts that were off stay off", "[spinlock]") {
     CHECK(hal::irqs_enabled());
 }
 
-TEST_CASE("spinlock: interrupts go off before the lock is taken and come on after it is given back",
-          "[spinlock]") {
+TEST_CASE("spinlock: interrupts go off before the lock is taken and come on after it is given back", "[spinlock]") {
     Booted kernel;
     SpinLock lock;
     sim::ScopedHook hook{[&](sim::Point) {

@@ -48,8 +48,8 @@ TEST_CASE("the firmware's map is that of a PC, or the test's own", "[sim]") {
         CHECK(high.length == 5 * GiB);
         CHECK(m.usable_bytes() == 8 * GiB - MiB - 0x2'0000 + 0x9'fc00);
     }
-    Machine m{{.firmware = {{5, 0, 1}, {0, 16 * MiB, 1}},
-               .modules = {{PhysAddr{u64{4096}}, PhysAddr{u64{8192}}, "m"}}}};
+    Machine m{
+        {.firmware = {{5, 0, 1}, {0, 16 * MiB, 1}}, .modules = {{PhysAddr{u64{4096}}, PhysAddr{u64{8192}}, "m"}}}};
     const BootInfo info = m.make_boot_info();
     CHECK(info.firmware.size() == 2);
     CHECK(info.reserved.size() == 2);

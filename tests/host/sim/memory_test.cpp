@@ -83,8 +83,7 @@ TEST_CASE("long accesses cross pages that lie apart", "[sim]") {
     CHECK(peek<u8>(Pfn{kFrameB + 5}.phys() + 5) == 0x5a);
     CHECK(peek<u8>(Pfn{kFrameB + 5}.phys() + 6) != 0x5a);
     hal::copy_words(kVa + 2 * kPageSize, kVa, kPageSize);
-    CHECK(std::memcmp(ram_at(Pfn{kFrameB + 3}.phys().value()), ram_at(Pfn{kFrameA}.phys().value()),
-                      kPageSize) == 0);
+    CHECK(std::memcmp(ram_at(Pfn{kFrameB + 3}.phys().value()), ram_at(Pfn{kFrameA}.phys().value()), kPageSize) == 0);
     hal::zero_words(kVa + 2 * kPageSize, kPageSize);
     CHECK(peek<u32>(Pfn{kFrameB + 3}.phys() + 4092) == 0);
     REQUIRE_THROWS_AS(hal::zero_words(kVa + 2 * kPageSize, 2 * kPageSize), PageFault);

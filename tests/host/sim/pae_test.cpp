@@ -96,8 +96,7 @@ TEST_CASE("reserved bits are an error", "[sim]") {
         }
         SECTION("rights in a PDPTE") {
             Rig r;
-            hal::pte_exchange(r.t.pdpte(VirtAddr{0u}),
-                              hal::pte_read(r.t.pdpte(VirtAddr{0u})).with(pte::write));
+            hal::pte_exchange(r.t.pdpte(VirtAddr{0u}), hal::pte_read(r.t.pdpte(VirtAddr{0u})).with(pte::write));
             REQUIRE_THROWS_AS(hal::load_root(r.t.root()), BadAccess);
         }
     }

@@ -1,7 +1,7 @@
 // Address spaces: what programs are promised, what they get by faults, and what comes back.
-#include "mm/spaces/address_space.hpp"
 #include "mm/ground/context.hpp"
 #include "mm/init.hpp"
+#include "mm/spaces/address_space.hpp"
 #include "tests/host/oracle.hpp"
 #include "tests/host/spaces/program.hpp"
 
@@ -50,8 +50,7 @@ TEST_CASE("space: an empty one has the kernel's part and nothing else", "[addres
         });
         CHECK(wrong == 0);
         u32 missing = 0;
-        oracle_every_page(kernel_root().value(),
-                          [&](u32 va, const Mapped&) { missing += !mapped(*space, va); });
+        oracle_every_page(kernel_root().value(), [&](u32 va, const Mapped&) { missing += !mapped(*space, va); });
         CHECK(missing == 0);
         CHECK(space->stats().areas == 0);
         CHECK(space->cpus().empty());
@@ -77,8 +76,7 @@ TEST_CASE("space: a program reaches no address of the kernel", "[address_space]"
     for (u64 va = layout::kUserEnd; va < 4 * GiB; va += 16 * kPageSize) {
         REQUIRE_FALSE(user_can_read(VirtAddr{static_cast<u32>(va)}));
         REQUIRE_FALSE(user_can_write(VirtAddr{static_cast<u32>(va)}));
-        REQUIRE(p->handle_fault(VirtAddr{static_cast<u32>(va)}, FaultAccess::read) ==
-                FaultResult::bad_address);
+        REQUIRE(p->handle_fault(VirtAddr{static_cast<u32>(va)}, FaultAccess::read) == FaultResult::bad_address);
     }
 }
 
@@ -184,8 +182,7 @@ TEST_CASE("space: no memory is what a fault says, and the program's own end", "[
 // --------------------------------------------------------------------------------------------------------- map and
 // unmap
 
-TEST_CASE("space: fixed mappings go where they are asked for, in place of what is there",
-          "[address_space][map]") {
+TEST_CASE("space: fixed mappings go where they are asked for, in place of what is there", "[address_space][map]") {
     Program p;
     map_pages(*p, kBase, 4);
     for (u32 i = 0; i < 4; ++i)
@@ -236,8 +233,7 @@ TEST_CASE("space: without an address it goes below what is there; a hint is take
     const Result<VirtAddr> taken = p->map(VirtAddr{kBase}, kPageSize, kRead, MapKind::anonymous, false);
     REQUIRE(taken);
     CHECK(taken->value() == first - 3 * kPageSize);
-    const Result<VirtAddr> null =
-        p->map(VirtAddr{kPageSize}, kPageSize, kReadWrite, MapKind::anonymous, false);
+    const Result<VirtAddr> null = p->map(VirtAddr{kPageSize}, kPageSize, kReadWrite, MapKind::anonymous, false);
     REQUIRE(null);
     CHECK(null->value() == first - 4 * kPageSize);
 }
@@ -525,16 +521,14 @@ TEST_CASE("space: a stack grows down by faults, to its limit", "[address_space][
     CHECK_THROWS_MATCHES(user_load(VirtAddr{top}), Killed, Says("bad address"));
 }
 
-TEST_CASE("space: nothing comes close to a stack by chance, and it comes close to nothing",
-          "[address_space][stack]") {
+TEST_CASE("space: nothing comes close to a stack by chance, and it comes close to nothing", "[address_space][stack]") {
     Program p;
     const u32 limit = layout::kUserEnd - 65 * kPageSize;
     map_pages(*p, limit, 64, kReadWrite, MapKind::stack);
     // Between its limit and where it is now there is no room for others, nor in the gap below.
     CHECK(map_pages(*p, 0, 1).value() == layout::kUserEnd - kPageSize);
     CHECK(map_pages(*p, 0, 1, kRead).value() == limit - kStackGap - kPageSize);
-    const Result<VirtAddr> hint =
-        p->map(VirtAddr{limit + kPageSize}, kPageSize, kReadWrite, MapKind::anonymous, false);
+    const Result<VirtAddr> hint = p->map(VirtAddr{limit + kPageSize}, kPageSize, kReadWrite, MapKind::anonymous, false);
     REQUIRE(hint);
     CHECK(hint->value() < limit - kStackGap);
     // Who insists gets it; the stack stays away.

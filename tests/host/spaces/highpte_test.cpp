@@ -1,7 +1,7 @@
 // Page tables in high memory: reached by the local stack, and by nothing else.
 #include "mm/ground/context.hpp"
-#include "mm/spaces/highpte.hpp"
 #include "mm/init.hpp"
+#include "mm/spaces/highpte.hpp"
 #include "mm/windows/page_walk.hpp"
 #include "tests/host/oracle.hpp"
 #include "tests/host/spaces/program.hpp"
@@ -18,9 +18,7 @@ Setup nohigh() {
     setup.userpte_nohigh = true;
     return setup;
 }
-Pte directory_entry(const Page* table) {
-    return Pte{page_to_pfn(table), pte::present | pte::write | pte::user};
-}
+Pte directory_entry(const Page* table) { return Pte{page_to_pfn(table), pte::present | pte::write | pte::user}; }
 RawPte raw_entry(const Page* table, VirtAddr va) {
     return sim::peek<RawPte>(page_to_pfn(table).phys() + paging::pte_index(va) * sizeof(RawPte));
 }
@@ -90,8 +88,7 @@ TEST_CASE("highpte: pte_offset_map shows the entry of the address, wherever the 
         for (const u32 va : {0u, 0x1000u, 0x40'0000u - 0x1000u, 0x1234'5678u, 0xbfff'f000u}) {
             const u32 depth = local_depth();
             hal::PteCell* entry = pte_offset_map(pmd, VirtAddr{va});
-            CHECK(local_depth() ==
-                  depth + (config::kHighPte && (config::kDebug || is_highmem(table)) ? 1 : 0));
+            CHECK(local_depth() == depth + (config::kHighPte && (config::kDebug || is_highmem(table)) ? 1 : 0));
             hal::pte_set(entry, Pte{Pfn{0x100u + ++n}, pte::present});
             pte_unmap(entry);
             CHECK(local_depth() == depth);
@@ -119,8 +116,8 @@ TEST_CASE("highpte: any entry of the table gives the mapping back", "[highpte]")
 
 TEST_CASE("highpte: the kernel's own tables are reached by the same calls", "[highpte]") {
     Booted kernel;
-    for (const VirtAddr va : {layout::fix_addr(layout::Fix::boot_first),
-                              VirtAddr{layout::boundaries.vmap_begin}, VirtAddr{layout::kPageOffset}}) {
+    for (const VirtAddr va : {layout::fix_addr(layout::Fix::boot_first), VirtAddr{layout::boundaries.vmap_begin},
+                              VirtAddr{layout::kPageOffset}}) {
         const Walk walk = page_walk(kernel_root(), va);
         if (walk.large) continue;
         REQUIRE(walk.directory.present());

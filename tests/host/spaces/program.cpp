@@ -26,8 +26,7 @@ constexpr u32 kMostFaults = 100;
 // must not be left in the middle of one.
 template <typename F> void with_faults(VirtAddr va, FaultAccess kind, F&& access) {
     for (u32 faults = 0;; ++faults) {
-        if (faults == kMostFaults)
-            throw std::logic_error{sim::text("faults at {:08x} again and again", va.value())};
+        if (faults == kMostFaults) throw std::logic_error{sim::text("faults at {:08x} again and again", va.value())};
         sim::schedule_point(sim::Point::memory);
         bool faulted = false;
         try {
@@ -37,8 +36,7 @@ template <typename F> void with_faults(VirtAddr va, FaultAccess kind, F&& access
         }
         if (!faulted) return;
         AddressSpace* const space = active_space();
-        const FaultResult result =
-            space != nullptr ? space->handle_fault(va, kind) : FaultResult::bad_address;
+        const FaultResult result = space != nullptr ? space->handle_fault(va, kind) : FaultResult::bad_address;
         if (result != FaultResult::resolved) throw Killed{result, va};
     }
 }

@@ -42,12 +42,10 @@ class Owned {
     AddressSpace* space_;
 };
 
-inline constexpr Prot kRead = Prot::read, kReadWrite = Prot::read | Prot::write,
-                      kAll = kReadWrite | Prot::exec;
+inline constexpr Prot kRead = Prot::read, kReadWrite = Prot::read | Prot::write, kAll = kReadWrite | Prot::exec;
 
 // `pages` pages of private memory at `at`, or wherever there is room (0).
-VirtAddr map_pages(AddressSpace& space, u32 at, u32 pages, Prot prot = kReadWrite,
-                   MapKind kind = MapKind::anonymous);
+VirtAddr map_pages(AddressSpace& space, u32 at, u32 pages, Prot prot = kReadWrite, MapKind kind = MapKind::anonymous);
 
 // The child of a fork that has to work.
 Owned fork_of(AddressSpace& space);

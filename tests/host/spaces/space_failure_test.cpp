@@ -83,10 +83,8 @@ TEST_CASE("no memory: map", "[address_space][failure]") {
     CHECK(each_failing([&](Furnished& f) { return map(f, 0, 3, MapKind::shared); }) == 2);
     CHECK(each_failing([&](Furnished& f) { return map(f, 0, 3, MapKind::stack); }) == 1);
     // In the middle of what is there: both ends are cut, and the new one is made before.
-    CHECK(each_failing([&](Furnished& f) { return map(f, kBase + kPageSize, 2, MapKind::anonymous); },
-                       false) == 3);
-    CHECK(each_failing(
-              [&](Furnished& f) { return map(f, kBase + 0x10'0000 + kPageSize, 2, MapKind::shared); }) == 4);
+    CHECK(each_failing([&](Furnished& f) { return map(f, kBase + kPageSize, 2, MapKind::anonymous); }, false) == 3);
+    CHECK(each_failing([&](Furnished& f) { return map(f, kBase + 0x10'0000 + kPageSize, 2, MapKind::shared); }) == 4);
 }
 
 TEST_CASE("no memory: unmap, protect and brk", "[address_space][failure]") {
@@ -106,10 +104,8 @@ TEST_CASE("no memory: unmap, protect and brk", "[address_space][failure]") {
     };
     CHECK(each_failing([&](Furnished& f) { return protect(f, kBase + kPageSize, 2); }) == 2);
     CHECK(each_failing([&](Furnished& f) { return protect(f, kBase + 0x10'0000 + kPageSize, 1); }) == 2);
-    CHECK(each_failing(
-              [&](Furnished& f) { return static_cast<bool>(f.space->brk(VirtAddr{0x2000'5000u})); }) == 1);
-    CHECK(each_failing(
-              [&](Furnished& f) { return static_cast<bool>(f.space->brk(VirtAddr{0x2000'0000u})); }) == 0);
+    CHECK(each_failing([&](Furnished& f) { return static_cast<bool>(f.space->brk(VirtAddr{0x2000'5000u})); }) == 1);
+    CHECK(each_failing([&](Furnished& f) { return static_cast<bool>(f.space->brk(VirtAddr{0x2000'0000u})); }) == 0);
 }
 
 TEST_CASE("no memory: part of the heap goes", "[address_space][failure]") {
@@ -135,9 +131,8 @@ TEST_CASE("no memory: faults", "[address_space][failure]") {
     };
     CHECK(each_failing([&](Furnished& f) { return fault(f, kBase); }) == 0);
     CHECK(each_failing([&](Furnished& f) { return fault(f, kBase + paging::kLargeSize + kPageSize); }) == 1);
-    CHECK(each_failing([&](Furnished& f) { return fault(f, 0x2000'0000); }) == 2); // and a table
-    CHECK(each_failing([&](Furnished& f) { return fault(f, kBase + 0x10'1000); }) ==
-          1); // the object has its index
+    CHECK(each_failing([&](Furnished& f) { return fault(f, 0x2000'0000); }) == 2);       // and a table
+    CHECK(each_failing([&](Furnished& f) { return fault(f, kBase + 0x10'1000); }) == 1); // the object has its index
     CHECK(each_failing([&](Furnished& f) { return fault(f, 0x4000'0000 + 15 * kPageSize); }) == 2);
 }
 

@@ -164,8 +164,7 @@ class Life {
         const u32 value = static_cast<u32>(random_());
         const auto page = m.model.find(i);
         const bool there = page != m.model.end() && page->second.kind != MapKind::guard;
-        const bool may =
-            there && (write ? has(page->second.prot, Prot::write) : page->second.prot != Prot::none);
+        const bool may = there && (write ? has(page->second.prot, Prot::write) : page->second.prot != Prot::none);
         const bool first_word = va.page_offset() == 0;
         try {
             if (write)

@@ -86,8 +86,7 @@ TEST_CASE("user copy: ends where the memory ends, and says how much is missing",
     CHECK(copy_from_user(data.data(), user(kBase + kPageSize), 8) == 0);
 }
 
-TEST_CASE("user copy: the kernel's addresses, and ranges that reach them or wrap, are not touched",
-          "[user_copy]") {
+TEST_CASE("user copy: the kernel's addresses, and ranges that reach them or wrap, are not touched", "[user_copy]") {
     Program p;
     map_pages(*p, layout::kUserEnd - kPageSize, 1);
     Page* page = new_page();
@@ -239,9 +238,8 @@ TEST_CASE("user copy: between a page and a program", "[user_copy]") {
     for (const Gfp gfp : {Gfp::high, Gfp::kernel}) {
         Page* page = new_page(gfp);
         const std::vector<u8> data = pattern(kPageSize);
-        for (const auto& [offset, at, bytes] :
-             {std::tuple{0u, 0u, kPageSize}, std::tuple{5u, kPageSize - 9, 100u},
-              std::tuple{kPageSize - 1, 77u, 1u}, std::tuple{kPageSize, 0u, 0u}}) {
+        for (const auto& [offset, at, bytes] : {std::tuple{0u, 0u, kPageSize}, std::tuple{5u, kPageSize - 9, 100u},
+                                                std::tuple{kPageSize - 1, 77u, 1u}, std::tuple{kPageSize, 0u, 0u}}) {
             memset_page(page, 0, 0, kPageSize);
             REQUIRE(copy_to_user(user(kBase + at), data.data(), bytes) == 0);
             CHECK(copy_user_to_page(page, offset, user(kBase + at), bytes) == 0);
@@ -255,8 +253,7 @@ TEST_CASE("user copy: between a page and a program", "[user_copy]") {
         }
         CHECK(copy_user_to_page(page, 0, user(kBase + 4 * kPageSize - 10), 20) == 10);
         CHECK(copy_page_to_user(user(kBase + 5 * kPageSize), page, 0, 20) == 20);
-        REQUIRE_PANIC(static_cast<void>(copy_user_to_page(page, 1, user(kBase), kPageSize)),
-                      "do not lie in one page");
+        REQUIRE_PANIC(static_cast<void>(copy_user_to_page(page, 1, user(kBase), kPageSize)), "do not lie in one page");
         REQUIRE_PANIC(static_cast<void>(copy_page_to_user(user(kBase), page, kPageSize + 1, 0)),
                       "do not lie in one page");
         free_page(page);
@@ -271,8 +268,7 @@ namespace {
 // Another thread, on CPU 1, that takes the page away and maps a new one, whenever a copy is in the middle of an
 // attempt.
 struct Hostile {
-    explicit Hostile(AddressSpace& space, u32 begin, u32 pages)
-        : space_{space}, begin_{begin}, pages_{pages} {}
+    explicit Hostile(AddressSpace& space, u32 begin, u32 pages) : space_{space}, begin_{begin}, pages_{pages} {}
     void operator()() {
         if (sim::machine().current() != CpuId{0} || !pagefaults_disabled()) return;
         intruder_();
@@ -353,8 +349,7 @@ TEST_CASE("user copy: what is copied is what was there, pinned or not", "[user_c
     CHECK(steps > 10);
 }
 
-TEST_CASE("get_user_pages: frames stay what they are when the program maps something else",
-          "[user_copy][pin]") {
+TEST_CASE("get_user_pages: frames stay what they are when the program maps something else", "[user_copy][pin]") {
     Program p;
     user_store(VirtAddr{kBase}, 1);
     Page* pages[2];

@@ -1,6 +1,6 @@
 // The kernel's page tables, built for several processors and machines, and mm's walker, against the naive oracle.
-#include "mm/tables/pagetable.hpp"
 #include "mm/frames/bootmem.hpp"
+#include "mm/tables/pagetable.hpp"
 #include "mm/windows/fixmap.hpp"
 #include "mm/windows/page_walk.hpp"
 #include "tests/host/booted.hpp"
@@ -21,10 +21,8 @@ struct Cpu {
 };
 // What `nopse` and processors without NX or PGE leave of the features.
 const Cpu kCpus[] = {
-    {"all features", {true, true, config::kPae}},
-    {"nopse", {false, true, config::kPae}},
-    {"no PGE", {true, false, config::kPae}},
-    {"no NX", {true, true, false}},
+    {"all features", {true, true, config::kPae}}, {"nopse", {false, true, config::kPae}},
+    {"no PGE", {true, false, config::kPae}},      {"no NX", {true, true, false}},
     {"nothing", {false, false, false}},
 };
 
@@ -191,9 +189,8 @@ TEST_CASE("pagetable: the walker agrees with the oracle at every address", "[pag
         INFO(cpu.name);
         Booted kernel{machine(100 * MiB, cpu.features)};
         // Something in the upper part too, of every kind of attribute.
-        const PteFlags kinds[] = {kernel_prot.text,   kernel_prot.rodata,  kernel_prot.data,
-                                  kernel_prot.device, kernel_prot.pool,    kernel_prot.pool_ro,
-                                  kernel_prot.pool_rx};
+        const PteFlags kinds[] = {kernel_prot.text, kernel_prot.rodata,  kernel_prot.data,   kernel_prot.device,
+                                  kernel_prot.pool, kernel_prot.pool_ro, kernel_prot.pool_rx};
         VirtAddr at{layout::boundaries.vmap_begin};
         for (const PteFlags flags : kinds) {
             hal::pte_set(kernel_pte(at), Pte{Pfn{kMaxPfn - 1}, flags});
@@ -256,7 +253,8 @@ TEST_CASE("pagetable: the walker stops at a level that is not present", "[pageta
     CHECK_FALSE(walk.root.present());
 }
 
-TEST_CASE("pagetable: a root or directory in high memory is reported, a page table there is read", "[pagetable][walk]") {
+TEST_CASE("pagetable: a root or directory in high memory is reported, a page table there is read",
+          "[pagetable][walk]") {
     ONLY_WITH(config::kHighMem);
     Booted kernel;
     const Pfn high = page_to_pfn(new_page(Gfp::high));
@@ -324,8 +322,8 @@ TEST_CASE("pagetable: attributes have only what the processor has", "[pagetable]
             CHECK((flags & (pte::accessed | pte::dirty)).empty());
         }
         if (config::kPae) {
-            for (const PteFlags flags : {kernel_prot.rodata, kernel_prot.data, kernel_prot.device, kernel_prot.pool,
-                                         kernel_prot.pool_ro})
+            for (const PteFlags flags :
+                 {kernel_prot.rodata, kernel_prot.data, kernel_prot.device, kernel_prot.pool, kernel_prot.pool_ro})
                 CHECK(flags.has(pte::no_execute) == cpu.features.no_execute);
         }
         CHECK_FALSE((kernel_prot.text & kernel_prot.pool_rx).has(pte::write));

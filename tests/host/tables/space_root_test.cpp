@@ -57,8 +57,7 @@ struct Two {
 
 } // namespace
 
-TEST_CASE("space root: a CPU is in the set from its first run until it has loaded another root",
-          "[space_root]") {
+TEST_CASE("space root: a CPU is in the set from its first run until it has loaded another root", "[space_root]") {
     Booted kernel{small(4)};
     Owned a, b;
     CHECK(a->cpus().empty());
@@ -79,8 +78,7 @@ TEST_CASE("space root: a CPU is in the set from its first run until it has loade
     CHECK(on_kernel_root(k0));
 }
 
-TEST_CASE("space root: back from a kernel thread nothing is loaded, and nothing was forgotten",
-          "[space_root]") {
+TEST_CASE("space root: back from a kernel thread nothing is loaded, and nothing was forgotten", "[space_root]") {
     Two t;
     run_on_cpu(k1, nullptr);
     run_on_cpu(k1, t.space->get());
@@ -251,7 +249,8 @@ TEST_CASE("space root: a copy on write is seen by every CPU of the space", "[spa
     sim::on_cpu(k1, [&] { CHECK(user_load(t.page(0)) == 100); });
 }
 
-// A thread that finds the copy may store to it and raise a flag. A thread that sees the flag must not find the old page.
+// A thread that finds the copy may store to it and raise a flag. A thread that sees the flag must not find the old
+// page.
 TEST_CASE("space root: a copy on write appears when no CPU has the old page any more", "[space_root][fork]") {
     Two t;
     const Owned child = fork_of(*t);
@@ -338,10 +337,9 @@ TEST_CASE("space root: a page that others have is not put before the flush", "[s
         {
             sim::ScopedHook hook{[&](sim::Point) {
                 sim::machine().online().for_each([&](CpuId cpu) {
-                    const bool seen =
-                        sim::machine().cpu(cpu).stale.any_page([&](u32, const sim::Translation& at) {
-                            return at.user && at.pfn == page_to_pfn(page).value();
-                        });
+                    const bool seen = sim::machine().cpu(cpu).stale.any_page([&](u32, const sim::Translation& at) {
+                        return at.user && at.pfn == page_to_pfn(page).value();
+                    });
                     too_early |= seen && page->refs() < 2;
                 });
             }};

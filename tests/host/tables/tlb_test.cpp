@@ -1,5 +1,5 @@
-// TlbBatch: every CPU forgets what was added, as cheaply as promised, and no frame goes back before that. And the clocks
-// and the idle CPUs: who need not be asked, and why that is sound.
+// TlbBatch: every CPU forgets what was added, as cheaply as promised, and no frame goes back before that. And the
+// clocks and the idle CPUs: who need not be asked, and why that is sound.
 #include "mm/ground/layout.hpp"
 #include "mm/tables/flush_clock.hpp"
 #include "mm/tables/pagetable.hpp"
@@ -19,9 +19,7 @@ constexpr u32 kCpus = 3;
 // A piece of the upper part that nobody uses.
 VirtAddr place(u32 page) { return VirtAddr{layout::boundaries.vmap_begin} + page * kPageSize; }
 
-void map(VirtAddr va, Page* page, PteFlags flags) {
-    hal::pte_set(kernel_pte(va), Pte{page_to_pfn(page), flags});
-}
+void map(VirtAddr va, Page* page, PteFlags flags) { hal::pte_set(kernel_pte(va), Pte{page_to_pfn(page), flags}); }
 void unmap(VirtAddr va) { hal::pte_clear(kernel_pte(va)); }
 
 template <typename F> void on_every_cpu(F&& what) {
@@ -48,12 +46,10 @@ TEST_CASE("TlbBatch: after the flush no CPU sees the old frame, be the pages nei
     for (const TlbBatch::Kind kind : {TlbBatch::Kind::non_global, TlbBatch::Kind::global}) {
         for (const u32 pages : {1u, 2u, TlbBatch::kMaxPages, TlbBatch::kMaxPages + 1, 40u}) {
             for (const u32 distance : {1u, 2u}) {
-                INFO("global " << (kind == TlbBatch::Kind::global) << ", pages " << pages << ", distance "
-                               << distance);
+                INFO("global " << (kind == TlbBatch::Kind::global) << ", pages " << pages << ", distance " << distance);
                 Booted kernel{small(kCpus)};
-                const PteFlags flags = kind == TlbBatch::Kind::global
-                                           ? kernel_prot.data
-                                           : kernel_prot.pool | pte::accessed | pte::dirty;
+                const PteFlags flags =
+                    kind == TlbBatch::Kind::global ? kernel_prot.data : kernel_prot.pool | pte::accessed | pte::dirty;
                 auto before = new_pages(pages), after = new_pages(pages);
                 for (u32 i = 0; i < pages; ++i) {
                     stamp(before[i]);
@@ -326,8 +322,7 @@ constexpr CpuId kOther{1};
 
 // A page that every CPU has seen at `at`, and another one that is there now. The debt is made when the test says so.
 struct Change {
-    explicit Change(u32 page = 0, PteFlags flags = kernel_prot.pool | pte::accessed | pte::dirty)
-        : at{place(page)} {
+    explicit Change(u32 page = 0, PteFlags flags = kernel_prot.pool | pte::accessed | pte::dirty) : at{place(page)} {
         stamp(before);
         stamp(after);
         map(at, before, flags);
@@ -390,7 +385,8 @@ TEST_CASE("tlb clock: a debt is owed until the CPU flushes, and not a moment lon
     CHECK_FALSE(tlb_is_clean(CpuId{0}, first));
 }
 
-// Nothing bounds how far a CPU falls behind: one that runs a single busy thread answers by invlpg, and an idle one sleeps.
+// Nothing bounds how far a CPU falls behind: one that runs a single busy thread answers by invlpg, and an idle one
+// sleeps.
 TEST_CASE("tlb clock: a debt is not forgotten, however many are younger", "[tlb]") {
     Booted kernel{small(1)};
     const FlushTime debt = tlb_new_debt();
@@ -551,9 +547,8 @@ TEST_CASE("TlbBatch: a debt is of non-global pages, a global batch takes none", 
     CHECK_PANIC(batch.add_debt(tlb_new_debt()), "assertion failed");
 }
 
-TEST_CASE(
-    "TlbBatch: a CPU that flushes while others are being asked is left alone, and has forgotten the page",
-    "[tlb]") {
+TEST_CASE("TlbBatch: a CPU that flushes while others are being asked is left alone, and has forgotten the page",
+          "[tlb]") {
     // CPU 1 flushes by itself at some point of CPU 0's batch.
     u32 spared = 0, asked = 0;
     for (u32 at = 0;; ++at) {
@@ -579,8 +574,7 @@ TEST_CASE(
     CHECK(spared > 0); // after it
 }
 
-TEST_CASE("TlbBatch: an idle CPU is not interrupted, and looks at the clock before it runs anything",
-          "[tlb]") {
+TEST_CASE("TlbBatch: an idle CPU is not interrupted, and looks at the clock before it runs anything", "[tlb]") {
     Booted kernel{small(kCpus)};
     sim::on_cpu(kOther, [] { tlb_enter_idle(); });
     CHECK(tlb_is_idle(kOther));

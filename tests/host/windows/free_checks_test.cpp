@@ -88,8 +88,7 @@ TEST_CASE("debug: a frame that a local mapping of any CPU shows cannot be freed"
         Page* page = new_page(gfp);
         LocalAddr addr;
         sim::on_cpu(CpuId{1}, [&] { addr = kmap_local_page(page); });
-        CHECK_PANIC(free_page(page),
-                    sim::text("free of frame {}: a local mapping still shows it", page_to_pfn(page)));
+        CHECK_PANIC(free_page(page), sim::text("free of frame {}: a local mapping still shows it", page_to_pfn(page)));
         sim::on_cpu(CpuId{1}, [&] { kunmap_local(addr); });
         CHECK_NOTHROW(free_page(page));
     }
@@ -132,6 +131,5 @@ TEST_CASE("debug: poisoning leaves no mapping behind and shows no stale frame", 
         }
     }
     CHECK(books() == before);
-    if (config::kHighMem)
-        CHECK_THROWS_AS(hal::load<u32>(layout::local_private_slot(CpuId{0})), sim::PageFault);
+    if (config::kHighMem) CHECK_THROWS_AS(hal::load<u32>(layout::local_private_slot(CpuId{0})), sim::PageFault);
 }

@@ -1,6 +1,6 @@
 // What is built on the mappings: clearing and copying, and the way between pages and addresses.
-#include "mm/windows/highmem.hpp"
 #include "mm/ground/context.hpp"
+#include "mm/windows/highmem.hpp"
 #include "mm/windows/vmap.hpp"
 #include "tests/host/booted.hpp"
 
@@ -76,7 +76,8 @@ TEST_CASE("highmem: a copy takes two slots: the 16th is not enough, and nothing 
     const auto content = fill(pages[16], 1);
     std::vector<LocalAddr> held;
     const auto hold = [&](u32 many) {
-        while (held.size() < many) held.push_back(kmap_local_page(pages[held.size()]));
+        while (held.size() < many)
+            held.push_back(kmap_local_page(pages[held.size()]));
     };
     hold(14);
     copy_highpage(pages[17], pages[16]);
@@ -119,7 +120,9 @@ TEST_CASE("highmem: memset_page and zero_user change exactly their range", "[hig
     Booted kernel;
     for (Page* page : kinds()) {
         auto content = fill(page, 11);
-        const auto set = [&](u32 from, u32 to, u8 value) { std::fill(content.begin() + from, content.begin() + to, value); };
+        const auto set = [&](u32 from, u32 to, u8 value) {
+            std::fill(content.begin() + from, content.begin() + to, value);
+        };
         memset_page(page, 100, 0xab, 1000);
         set(100, 1100, 0xab);
         CHECK(holds(page, content));

@@ -141,13 +141,12 @@ TEST_CASE("kmap_local: the same page again costs nothing, another one costs one 
     touch(pages[0]);
     CHECK(counters.invlpg == 1);
     CHECK(misses() == before + 1);
-    const auto entry = sim::peek<RawPte>(
-        PhysAddr{u64{0}} + (reinterpret_cast<std::uintptr_t>(kernel_pte(slot_of(0))) - sim::kRamBase));
+    const auto entry = sim::peek<RawPte>(PhysAddr{u64{0}} +
+                                         (reinterpret_cast<std::uintptr_t>(kernel_pte(slot_of(0))) - sim::kRamBase));
     u32 stores = 0;
     {
         sim::ScopedHook hook{[&](sim::Point point) {
-            stores +=
-                point == sim::Point::pte_store || point == sim::Point::pte_atomic || point == sim::Point::tlb;
+            stores += point == sim::Point::pte_store || point == sim::Point::pte_atomic || point == sim::Point::tlb;
         }};
         for (u32 i = 0; i < 5; ++i)
             touch(pages[0]);
@@ -176,8 +175,7 @@ TEST_CASE("kmap_local: DEBUG pays one invlpg for each unmap, none for a map", "[
     CHECK(kernel.machine.total().ipis_sent == 0);
 }
 
-TEST_CASE("kmap_local: entries are global, not executable, and preset as accessed and dirty",
-          "[kmap_local]") {
+TEST_CASE("kmap_local: entries are global, not executable, and preset as accessed and dirty", "[kmap_local]") {
     ONLY_WITH(kHigh);
     Booted kernel;
     Page* page = stamped(1)[0];
@@ -263,8 +261,7 @@ TEST_CASE("kmap_local: an unmap out of order, of another context, or of nothing 
     }
     SECTION("another CPU's, or an address that is no slot") {
         const LocalAddr mine = kmap_local_page(pages[0]);
-        const auto foreign =
-            sim::text("no local mapping of this context; the youngest one is {}", VirtAddr{mine});
+        const auto foreign = sim::text("no local mapping of this context; the youngest one is {}", VirtAddr{mine});
         CHECK_PANIC(kunmap_local(LocalAddr{slot_of(0, CpuId{1})}), foreign);
         CHECK_PANIC(kunmap_local(LocalAddr{slot_of(0) - kStride}), foreign);
         CHECK_PANIC(kunmap_local(LocalAddr{slot_of(1)}), foreign);
@@ -369,8 +366,8 @@ TEST_CASE("kmap_local: DEBUG finds an entry that somebody else has changed", "[k
         const LocalAddr addr = kmap_local_page(pages[0]);
         hal::pte_clear(kernel_pte(addr));
         hal::pte_set(kernel_pte(addr), Pte{page_to_pfn(pages[1]), kernel_prot.data});
-        CHECK_PANIC(kunmap_local(addr), sim::text("shows frame {}, not {} that was mapped there",
-                                                  page_to_pfn(pages[1]), page_to_pfn(pages[0])));
+        CHECK_PANIC(kunmap_local(addr), sim::text("shows frame {}, not {} that was mapped there", page_to_pfn(pages[1]),
+                                                  page_to_pfn(pages[0])));
     }
     SECTION("no frame at the unmap") {
         const LocalAddr addr = kmap_local_page(pages[0]);
@@ -536,8 +533,7 @@ TEST_CASE("kmap_local: a CPU's window is its own: no flush, no IPI, no interfere
 
 // The heart of it. What an interrupt finds in the slot that it uses is left there by the step that it interrupted:
 // nothing, the old page, half an entry, the new page.
-TEST_CASE("kmap_local: an interrupt between any two steps of map and unmap harms nobody",
-          "[kmap_local][interrupt]") {
+TEST_CASE("kmap_local: an interrupt between any two steps of map and unmap harms nobody", "[kmap_local][interrupt]") {
     ONLY_WITH(kHigh);
     enum class Irq { same_page, other_page, two_pages, nested, atomic };
     for (const Irq kind : {Irq::same_page, Irq::other_page, Irq::two_pages, Irq::nested, Irq::atomic}) {
@@ -670,9 +666,7 @@ void switch_in(const Saved& saved) {
     context.store<&Context::preempt_count>(saved.preempt);
     context.store<&Context::pagefaults_off>(saved.faults);
 }
-bool may_switch() {
-    return sim::machine().here().interrupts && context.of(hal::this_cpu()).preempt_count == 0;
-}
+bool may_switch() { return sim::machine().here().interrupts && context.of(hal::this_cpu()).preempt_count == 0; }
 
 // Maps, looks, and unmaps: slot 0 and 1 twice, with other pages each time.
 void use_two_slots(Page* a, Page* b, Page* c) {
@@ -691,8 +685,7 @@ void use_two_slots(Page* a, Page* b, Page* c) {
 
 } // namespace
 
-TEST_CASE("local_switch: a thread's mappings go with it, and are there again at the same addresses",
-          "[kmap_local]") {
+TEST_CASE("local_switch: a thread's mappings go with it, and are there again at the same addresses", "[kmap_local]") {
     ONLY_WITH(kHigh);
     Booted kernel{small(1)};
     auto pages = stamped(32);
@@ -759,8 +752,7 @@ TEST_CASE("local_switch: costs nothing if nobody used the slots in between", "[k
     LocalSaved saved;
     {
         sim::ScopedHook hook{[&](sim::Point point) {
-            stores +=
-                point == sim::Point::pte_store || point == sim::Point::pte_atomic || point == sim::Point::tlb;
+            stores += point == sim::Point::pte_store || point == sim::Point::pte_atomic || point == sim::Point::tlb;
         }};
         local_switch_out(saved);
         local_switch_in(saved);
@@ -773,8 +765,7 @@ TEST_CASE("local_switch: costs nothing if nobody used the slots in between", "[k
     CHECK(kernel.machine.total().invlpg == before.invlpg + 2);
 }
 
-TEST_CASE("local_switch: DEBUG empties the slots of a thread that is switched out, for every access",
-          "[kmap_local]") {
+TEST_CASE("local_switch: DEBUG empties the slots of a thread that is switched out, for every access", "[kmap_local]") {
     ONLY_WITH(kHigh && kDebug);
     Booted kernel{small(1)};
     auto pages = stamped(2);
@@ -796,8 +787,7 @@ TEST_CASE("local_switch: DEBUG empties the slots of a thread that is switched ou
     kunmap_local(a);
 }
 
-TEST_CASE("local_switch: not from an interrupt's share of the stack, not onto somebody's mappings",
-          "[kmap_local]") {
+TEST_CASE("local_switch: not from an interrupt's share of the stack, not onto somebody's mappings", "[kmap_local]") {
     ONLY_WITH(kHigh);
     Booted kernel{small(1)};
     auto pages = stamped(1);
@@ -869,10 +859,9 @@ TEST_CASE("local_switch: a switch between any two steps of map and unmap, to a t
     }
 }
 
-// The hard one: the other thread is stopped in the middle of a map or an unmap itself, and goes on when the first one has
-// finished. What each finds in the slots was left there half-way by the other.
-TEST_CASE("local_switch: two threads, each stopped between any two steps of map and unmap",
-          "[kmap_local][switch]") {
+// The hard one: the other thread is stopped in the middle of a map or an unmap itself, and goes on when the first one
+// has finished. What each finds in the slots was left there half-way by the other.
+TEST_CASE("local_switch: two threads, each stopped between any two steps of map and unmap", "[kmap_local][switch]") {
     ONLY_WITH(kHigh);
     Booted kernel{small(1)};
     auto pages = stamped(6);
@@ -957,8 +946,7 @@ TEST_CASE("kmap_local: a thread that migrates before it holds a slot gets one of
                 sim::ScopedHook hook{[&](sim::Point) {
                     const CpuId here = kernel.machine.current();
                     const bool pinned = local_maps.of(here).top != local_maps.of(here).base ||
-                                        context.of(here).preempt_count != 0 ||
-                                        !kernel.machine.here().interrupts;
+                                        context.of(here).preempt_count != 0 || !kernel.machine.here().interrupts;
                     if (seen++ != at) return;
                     more = true;
                     if (pinned) return;

@@ -1,11 +1,11 @@
 // kmap: the states of a slot, what reuse costs, and that no CPU ever sees the page that was there before.
 #include "mm/frames/page_alloc.hpp"
 #include "mm/ground/context.hpp"
-#include "mm/tables/pagetable.hpp"
-#include "mm/windows/pkmap.hpp"
 #include "mm/ground/spinlock.hpp"
 #include "mm/tables/flush_clock.hpp"
+#include "mm/tables/pagetable.hpp"
 #include "mm/windows/kmap_local.hpp"
+#include "mm/windows/pkmap.hpp"
 #include "tests/host/booted.hpp"
 #include "tests/host/oracle.hpp"
 
@@ -60,9 +60,10 @@ class OtherThread {
 // What a panic that a test expects has left on the account of the thread.
 void forgive(u32 maps = 1) { context.add<&Context::minus_kmaps>(maps); }
 
-// A machine whose pool is nearly at the end of its second round. Slots 2 and up were used by `idle` pages that nobody uses
-// any more, in order; slot 1 is free, all others are in use. The next slow kmap gets slot 1 without a flush. The one after
-// it takes the idle slots away when it enters the upper half, and pays for them when it comes round to the lower one.
+// A machine whose pool is nearly at the end of its second round. Slots 2 and up were used by `idle` pages that nobody
+// uses any more, in order; slot 1 is free, all others are in use. The next slow kmap gets slot 1 without a flush. The
+// one after it takes the idle slots away when it enters the upper half, and pays for them when it comes round to the
+// lower one.
 struct EndOfRound {
     explicit EndOfRound(u32 idle_pages, u32 cpus = 2, const std::function<void(u32, GlobalAddr)>& use = {})
         : kernel{small(cpus)}, idle{stamped(idle_pages)} {
@@ -150,8 +151,7 @@ TEST_CASE("kmap: entries are neither global nor executable, and start unaccessed
     const GlobalAddr addr = kmap(page);
     const auto mapped = oracle_walk(kernel_root().value(), addr.value());
     REQUIRE(mapped);
-    CHECK(*mapped ==
-          Mapped{.phys = page_to_pfn(page).phys().value(), .write = true, .execute = !config::kPae});
+    CHECK(*mapped == Mapped{.phys = page_to_pfn(page).phys().value(), .write = true, .execute = !config::kPae});
 }
 
 TEST_CASE("kmap: an idle page that is mapped again is a hit: no flush, no new slot", "[pkmap]") {
@@ -172,8 +172,7 @@ TEST_CASE("kmap: an idle page that is mapped again is a hit: no flush, no new sl
     CHECK(cost.invlpg + cost.flush_non_global + cost.flush_all + cost.ipis_sent == 0);
 }
 
-TEST_CASE("kmap: DEBUG empties an unused slot at once, so that a use after kunmap faults on every CPU",
-          "[pkmap]") {
+TEST_CASE("kmap: DEBUG empties an unused slot at once, so that a use after kunmap faults on every CPU", "[pkmap]") {
     ONLY_WITH(kHigh && kDebug);
     Booted kernel{small(3)};
     auto pages = stamped(2);
@@ -207,17 +206,16 @@ TEST_CASE("kmap: neighbours in time get different slots until the pool wraps", "
     CHECK(pkmap_use().used == 0);
 }
 
-TEST_CASE("kmap: a full pool is the fault of those who hold three: a panic that counts the slots and them",
-          "[pkmap]") {
+TEST_CASE("kmap: a full pool is the fault of those who hold three: a panic that counts the slots and them", "[pkmap]") {
     ONLY_WITH(kHigh);
     Booted kernel{small(1)};
     auto held = occupy();
     CHECK(pkmap_use().used == kSlots);
     CHECK(pkmap_stats().thirds == kSlots - 2);
     Page* page = stamped(1)[0];
-    CHECK_PANIC((void)kmap(page),
-                sim::text("kmap: all {} slots of the pool are in use; {} mappings were a thread's third",
-                          kSlots, kSlots - 1));
+    CHECK_PANIC(
+        (void)kmap(page),
+        sim::text("kmap: all {} slots of the pool are in use; {} mappings were a thread's third", kSlots, kSlots - 1));
     forgive();
     CHECK(pkmap_stats().waits == 0);
     // A mapped page can still be mapped once more, and one slot that comes back is enough.
@@ -258,16 +256,14 @@ TEST_CASE("kmap: the pool wraps again and again, and every CPU always sees the r
     CHECK(pkmap_use().used == 0);
 }
 
-TEST_CASE("kmap: the address of a page that is reused is stale nowhere, whoever touched it before",
-          "[pkmap]") {
+TEST_CASE("kmap: the address of a page that is reused is stale nowhere, whoever touched it before", "[pkmap]") {
     ONLY_WITH(kHigh);
     // Which CPUs touched the slot's old page: every subset of three.
     for (u32 touched = 0; touched < 8; ++touched) {
         INFO("touched by CPUs " << touched);
         EndOfRound pool{1, 3, [&](u32, GlobalAddr addr) {
                             for (u32 cpu = 0; cpu < 3; ++cpu)
-                                if (touched >> cpu & 1)
-                                    sim::on_cpu(CpuId{cpu}, [&] { (void)hal::load<u32>(addr); });
+                                if (touched >> cpu & 1) sim::on_cpu(CpuId{cpu}, [&] { (void)hal::load<u32>(addr); });
                         }};
         auto pages = stamped(2);
         const GlobalAddr first = kmap(pages[0]), second = kmap(pages[1]);
@@ -289,8 +285,7 @@ TEST_CASE("kmap: the slot in which boot tried the accessed bit is as clean as an
     CHECK(shows(addr, page));
 }
 
-TEST_CASE("kmap: an address that was handed to another CPU is right there, and right again after reuse",
-          "[pkmap]") {
+TEST_CASE("kmap: an address that was handed to another CPU is right there, and right again after reuse", "[pkmap]") {
     ONLY_WITH(kHigh);
     Booted kernel{small(2)};
     auto pages = stamped(2);
@@ -335,9 +330,7 @@ TEST_CASE("kmap: a round flushes once for all idle slots, and only if A was set 
     SECTION("nothing was touched: nothing is flushed") {
         CHECK((wrap(30, 0, true, never) == Cost{0, 0, 0, 30, 30, 0}));
     }
-    SECTION("a few were: one full flush on each CPU") {
-        CHECK((wrap(30, 3, true, never) == Cost{0, 2, 1, 27, 30, 1}));
-    }
+    SECTION("a few were: one full flush on each CPU") { CHECK((wrap(30, 3, true, never) == Cost{0, 2, 1, 27, 30, 1})); }
     SECTION("many were: the same") { CHECK((wrap(30, 17, true, never) == Cost{0, 2, 1, 13, 30, 1})); }
     SECTION("a CPU may have filled its TLB although nobody touched anything") {
         CHECK((wrap(5, 0, true, always) == Cost{0, 2, 1, 0, 5, 1}));
@@ -435,8 +428,7 @@ TEST_CASE("kmap: an idle page that is freed is forgotten, its flush stays owed",
     CHECK(kernel.machine.total().flush_non_global == 2);
 }
 
-TEST_CASE("kmap: a frame that was freed while idle and is allocated again gets a slot of its own",
-          "[pkmap]") {
+TEST_CASE("kmap: a frame that was freed while idle and is allocated again gets a slot of its own", "[pkmap]") {
     ONLY_WITH(kHigh);
     Booted kernel;
     Page* page = stamped(1)[0];
@@ -468,8 +460,8 @@ TEST_CASE("kmap: a frame that is still mapped cannot be freed", "[pkmap]") {
     Page* page = stamped(1)[0];
     const GlobalAddr addr = kmap(page);
     (void)kmap(page);
-    CHECK_PANIC(free_page(page), sim::text("free of frame {}: kmap still shows it at {} to 2 users",
-                                           page_to_pfn(page), VirtAddr{addr}));
+    CHECK_PANIC(free_page(page),
+                sim::text("free of frame {}: kmap still shows it at {} to 2 users", page_to_pfn(page), VirtAddr{addr}));
     CHECK(shows(addr, page));
     kunmap(page);
     CHECK_PANIC(free_page(page), "to 1 users");
@@ -565,8 +557,7 @@ TEST_CASE("pkmap: without high memory there is no pool", "[pkmap]") {
     CHECK(pkmap_use().free + pkmap_use().idle + pkmap_use().used == 0);
 }
 
-TEST_CASE("pkmap: the test of the accessed bit needs a frame and a slot, and leaves both as they were",
-          "[pkmap]") {
+TEST_CASE("pkmap: the test of the accessed bit needs a frame and a slot, and leaves both as they were", "[pkmap]") {
     ONLY_WITH(kHigh);
     Booted kernel;
     CHECK(kernel.machine.logged("accessed bit works"));
@@ -608,8 +599,7 @@ bool meanwhile(const std::function<void()>& what) {
 
 } // namespace
 
-TEST_CASE("kmap: another CPU that maps, touches and unmaps the same page between any two steps",
-          "[pkmap][race]") {
+TEST_CASE("kmap: another CPU that maps, touches and unmaps the same page between any two steps", "[pkmap][race]") {
     ONLY_WITH(kHigh);
     enum class Start { unmapped, idle, mapped };
     for (const Start start : {Start::unmapped, Start::idle, Start::mapped}) {
@@ -738,8 +728,7 @@ TEST_CASE("kmap: a page whose slot is given away between any two steps of the fa
 }
 
 // Twice: the slot is taken away between the look at it and the claim, and again before the second look.
-TEST_CASE("kmap: two wraps between any two pairs of steps of the fast path confuse no count",
-          "[pkmap][race]") {
+TEST_CASE("kmap: two wraps between any two pairs of steps of the fast path confuse no count", "[pkmap][race]") {
     ONLY_WITH(kHigh && !kDebug);
     bool more = true;
     u32 stolen = 0;
@@ -760,8 +749,7 @@ TEST_CASE("kmap: two wraps between any two pairs of steps of the fast path confu
                 given_back[i] = true;
                 if (theirs[i].value() == 0) theirs[i] = kmap(others[i]);
             };
-            Intruder one{[&] { (void)meanwhile([&] { wrap(0); }); }},
-                two{[&] { (void)meanwhile([&] { wrap(1); }); }};
+            Intruder one{[&] { (void)meanwhile([&] { wrap(0); }); }}, two{[&] { (void)meanwhile([&] { wrap(1); }); }};
             {
                 u32 seen = 0;
                 sim::ScopedHook hook{[&](sim::Point) {
@@ -1087,9 +1075,8 @@ TEST_CASE("pkmap: a CPU that is busy and never flushes is interrupted once in a 
         }
         constexpr u32 kRounds = 10;
         // Each address is read by CPU 1 too, which never calls kmap; CPU 2 sees none.
-        pool.go_round(kRounds, [](GlobalAddr addr, Page* page) {
-            sim::on_cpu(CpuId{1}, [&] { REQUIRE(shows(addr, page)); });
-        });
+        pool.go_round(kRounds,
+                      [](GlobalAddr addr, Page* page) { sim::on_cpu(CpuId{1}, [&] { REQUIRE(shows(addr, page)); }); });
         for (const u32 cpu : {1u, 2u}) {
             CHECK(pool.kernel.machine.counters(CpuId{cpu}).ipis_received <= kRounds);
             CHECK(pool.kernel.machine.counters(CpuId{cpu}).ipis_received >= kRounds - 1);
@@ -1184,8 +1171,8 @@ TEST_CASE("pkmap: a page that is freed late in its half is owed from then on", "
     }
 }
 
-// Who claims a slot trusts a word that counts users: it is the slot of that page, and stays it. Before, while the slot is
-// being made, the word says neither.
+// Who claims a slot trusts a word that counts users: it is the slot of that page, and stays it. Before, while the slot
+// is being made, the word says neither.
 TEST_CASE("pkmap: at every step a word that counts users is that of a page which says so", "[pkmap][race]") {
     ONLY_WITH(kHigh);
     SmallPool pool{1};
@@ -1292,8 +1279,7 @@ TEST_CASE("pkmap: no remote request at all while the other CPUs idle", "[pkmap]"
 }
 
 // Addresses travel: through memory, with a thread. Nothing that CPU 1 does here is known to kmap.
-TEST_CASE("pkmap: an address that was only handed over is flushed there before its slot is used again",
-          "[pkmap]") {
+TEST_CASE("pkmap: an address that was only handed over is flushed there before its slot is used again", "[pkmap]") {
     ONLY_WITH(kHigh);
     for (const u32 flushed : {0u, 1u, 2u}) {
         INFO("CPU 1 has flushed: 0 never, 1 before it read, 2 after: " << flushed);
@@ -1392,8 +1378,7 @@ TEST_CASE("kunmap: by a thread that has nothing mapped is a panic, and the mappi
     Page* page = stamped(1)[0];
     const GlobalAddr addr = kmap(page);
     const auto panics = [&] {
-        CHECK_PANIC(kunmap(page),
-                    sim::text("kunmap: frame {} was not mapped by this thread", page_to_pfn(page)));
+        CHECK_PANIC(kunmap(page), sim::text("kunmap: frame {} was not mapped by this thread", page_to_pfn(page)));
     };
     sim::on_cpu(CpuId{1}, panics);
     {
@@ -1407,9 +1392,8 @@ TEST_CASE("kunmap: by a thread that has nothing mapped is a panic, and the mappi
     CHECK(pkmap_use().used == 0);
 }
 
-TEST_CASE(
-    "kmap: half as many threads as there are slots hold mappings, each is sure of two, the next one sleeps",
-    "[pkmap]") {
+TEST_CASE("kmap: half as many threads as there are slots hold mappings, each is sure of two, the next one sleeps",
+          "[pkmap]") {
     ONLY_WITH(kHigh);
     for (const u32 slots : {2u, 3u, 4u, 9u}) {
         INFO("slots " << slots);
@@ -1479,8 +1463,7 @@ TEST_CASE("kmap: pages of lowmem need no slot and no credit", "[pkmap]") {
     CHECK(shows(kmap(high), high));
 }
 
-TEST_CASE("pkmap_set_slots: the pool has as many slots as asked for, all free, and no others are used",
-          "[pkmap]") {
+TEST_CASE("pkmap_set_slots: the pool has as many slots as asked for, all free, and no others are used", "[pkmap]") {
     ONLY_WITH(kHigh);
     Booted kernel{small(2)};
     CHECK(pkmap_slots() == kSlots);

@@ -1,8 +1,8 @@
 // vmap and vmalloc: addresses that are nobody else's, a guard behind each area, and a flush that comes late but always
 // before anything is used again.
-#include "mm/windows/vmap.hpp"
 #include "mm/ground/context.hpp"
 #include "mm/tables/pagetable.hpp"
+#include "mm/windows/vmap.hpp"
 #include "tests/host/booted.hpp"
 #include "tests/host/oracle.hpp"
 
@@ -281,8 +281,7 @@ TEST_CASE("vmalloc: memory is zero, contiguous, whole pages, from high frames wh
         for (u32 at = 0; at < round_up(bytes, kPageSize); at += 4)
             if (hal::load<u32>(addr + at) != 0) FAIL("not zero");
         CHECK_THROWS_AS(hal::load<u32>(addr + round_up(bytes, kPageSize)), sim::PageFault);
-        if (config::kHighMem)
-            CHECK(is_highmem(PhysAddr{oracle_walk(kernel_root().value(), addr.value())->phys}.pfn()));
+        if (config::kHighMem) CHECK(is_highmem(PhysAddr{oracle_walk(kernel_root().value(), addr.value())->phys}.pfn()));
         hal::store<u32>(addr + (bytes - 1) / 4 * 4, 0xffff'ffffu);
         vfree(addr);
     }
@@ -506,7 +505,10 @@ TEST_CASE("vmap_maps_frame: what is mapped all the time is found, whatever anoth
         const u32 points = sim::at_every_point(
             {.operation = [&] { found = vmap_maps_frame(page_to_pfn(pages[which])); },
              .intruder = [&] { CHECK(try_on_cpu(CpuId{1}, [&] { release({area(5, pages[1])}); })); },
-             .prepare = [&] { release({area(2, pages[1]), area(2, pages[1])}); },
+             .prepare =
+                 [&] {
+                     release({area(2, pages[1]), area(2, pages[1])});
+                 },
              .check = [&] { CHECK(found); }});
         CHECK(points >= 2);
         CHECK(vmap_stats().areas == 3);
@@ -591,8 +593,8 @@ TEST_CASE("vmap: random areas on three CPUs against a list of them", "[vmap][ran
                 REQUIRE(vmap_stats().pages == pages);
                 const VirtAddr any{layout::boundaries.vmap_begin + below(random, layout::kMinVmap)};
                 auto next = areas.upper_bound(any.value());
-                const bool inside = next != areas.begin() &&
-                                    any.value() < (--next)->first + next->second.count * kPageSize;
+                const bool inside =
+                    next != areas.begin() && any.value() < (--next)->first + next->second.count * kPageSize;
                 REQUIRE((vmap_fault(any).kind == VmapFault::Kind::mapped) == inside);
                 REQUIRE(mapped(any) == inside);
             }

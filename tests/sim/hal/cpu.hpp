@@ -54,8 +54,8 @@ template <typename T> T opaque(T value) { return value; }
 
 inline void cpu_relax() {
     if constexpr (config::kSmp) remote_answer();
-    // An exploration goes on here when somebody has written what this CPU has read since it was here last: `asked` is read
-    // before, so that a question counts.
+    // An exploration goes on here when somebody has written what this CPU has read since it was here last: `asked` is
+    // read before, so that a question counts.
     sim::schedule_point(sim::Point::relax);
     sim::machine().relax();
 }

@@ -21,6 +21,7 @@ static_assert(GrowingCount<Counter>);
 static_assert(PlainWord<Plain<u32>>);
 static_assert(BoundedWait<Deadline>);
 static_assert(std::same_as<decltype(user_copy_in), UserCopyIn> && std::same_as<decltype(user_copy_out), UserCopyOut>);
-static_assert(std::same_as<decltype(user_copy_to_map), UserCopyMap> && std::same_as<decltype(user_copy_from_map), UserCopyMap>);
+static_assert(std::same_as<decltype(user_copy_to_map), UserCopyMap> &&
+              std::same_as<decltype(user_copy_from_map), UserCopyMap>);
 static_assert(std::same_as<decltype(user_clear), UserClear>);
 } // namespace loft::hal

@@ -31,13 +31,11 @@ namespace detail {
 template <typename F> void in_pieces(u32 bytes, VirtAddr a, VirtAddr b, F&& one) {
     constexpr u32 kPiece = kPageSize / 2;
     for (u32 done = 0; done < bytes;) {
-        const u32 room =
-            std::min(kPiece - ((a + done).value() % kPiece), kPiece - ((b + done).value() % kPiece));
+        const u32 room = std::min(kPiece - ((a + done).value() % kPiece), kPiece - ((b + done).value() % kPiece));
         const u32 piece = std::min(room, bytes - done);
         sim::schedule_point(sim::Point::memory);
         // Long accesses are not modelled in the store buffer: they come after what is in it.
-        if (sim::detail::exploring && !sim::machine().here().buffer.empty())
-            sim::schedule_point(sim::Point::assist);
+        if (sim::detail::exploring && !sim::machine().here().buffer.empty()) sim::schedule_point(sim::Point::assist);
         one(done, piece);
         done += piece;
     }
@@ -66,8 +64,8 @@ inline void copy_in(void* object, VirtAddr from, u32 bytes) {
 }
 inline void copy_out(VirtAddr to, const void* object, u32 bytes) {
     detail::in_pieces(bytes, to, to, [&](u32 at, u32 n) {
-        sim::machine().write(sim::machine().access(to + at, 1, sim::Access::write),
-                             static_cast<const u8*>(object) + at, n);
+        sim::machine().write(sim::machine().access(to + at, 1, sim::Access::write), static_cast<const u8*>(object) + at,
+                             n);
     });
 }
 inline void copy_bytes(VirtAddr to, VirtAddr from, u32 bytes) {
