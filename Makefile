@@ -40,7 +40,7 @@ NASM     := nasm
 
 # What is typed wrongly is said before anything is built. A goal: folders have the names of some, and make would call those up
 # to date. A variable: make would set it, and nothing would read it.
-GOALS     := all help setup run run-iso gdb iso test test-host test-guest test-matrix test-alone test-cpus test-flushes \
+GOALS     := all help setup run run-iso gdb iso check test test-host test-guest test-matrix test-alone test-cpus test-flushes \
     test-mutants bench bench-linux bench-cost linux-answers bench-listing bench-update format clean
 VARIABLES := HIGHMEM HIGHPTE SMP PREEMPT DEBUG CXX MEM APPEND ACCEL QEMU CPU ICOUNT ISO BENCH V
 UNKNOWN   := $(filter-out $(GOALS) build/% print-compiler-% compile_commands.json Makefile FORCE,$(MAKECMDGOALS))
@@ -354,6 +354,10 @@ gdb: $(KERNEL) build/user/programs
 test: setup
 	$(Q)scripts/run-tests --accel '$(ACCEL)' $(if $(QEMU),--qemu '$(QEMU)')
 
+# Before a commit.
+check: setup
+	$(Q)scripts/run-tests --accel '$(ACCEL)' $(if $(QEMU),--qemu '$(QEMU)') $(addprefix --only ,'static/*' host/64g guest/64g-1G bench/page)
+
 test-host: setup
 	$(Q)scripts/run-tests --only 'host/*'
 
@@ -422,6 +426,7 @@ define HELP
 make                build the default kernel: build/loft.elf
 make run            install what is missing, build, boot in QEMU; leave with Ctrl-A X
 make test           install what is missing, build, run every test; the last line is `N passed, N failed`
+make check          what to run before a commit: layers, format, mm on the host, one boot; two minutes
 make test-host      only mm over the simulated machine
 make test-guest     only the kernels booted in QEMU
 make test-cpus      a boot on each processor that QEMU knows
