@@ -61,13 +61,24 @@ File* FileTable::get(u32 number) {
     return file_[number];
 }
 
-u32 FileTable::add(File* file) {
+u32 FileTable::reserve() {
     const SpinGuard guard{lock_};
     u32 number = 0;
-    while (number < kMost && file_[number] != nullptr)
+    while (number < kMost && (file_[number] != nullptr || (reserved_ >> number & 1)))
         ++number;
-    if (number < kMost) file_[number] = file;
+    if (number < kMost) reserved_ |= 1u << number;
     return number;
+}
+
+void FileTable::open(u32 number, File* file) {
+    const SpinGuard guard{lock_};
+    file_[number] = file;
+    reserved_ &= ~(1u << number);
+}
+
+void FileTable::cancel(u32 number) {
+    const SpinGuard guard{lock_};
+    reserved_ &= ~(1u << number);
 }
 
 bool FileTable::close(u32 number) {

@@ -66,13 +66,17 @@ class FileTable {
     // With a reference of its own, so that a thread that closes it meanwhile does no harm; release it. Null: no such
     // number.
     File* get(u32 number);
-    // Takes over the reference. kMost: no number is free.
-    u32 add(File* file);
+    // A number that is nobody's yet: it is not free any more, and get and close do not know it. kMost: none is free.
+    // Then open it, which takes over the reference, or cancel it.
+    u32 reserve();
+    void open(u32 number, File* file);
+    void cancel(u32 number);
     bool close(u32 number); // false: no such number
 
   private:
     SpinLock lock_;
     File* file_[kMost]{};
+    u32 reserved_ = 0; // a bit for each number
 };
 
 } // namespace loft

@@ -246,18 +246,19 @@ SysResult new_pipe(Call& call, u32 flags) {
     ends.read->set_nonblocking(flags & kNonBlock);
     ends.write->set_nonblocking(flags & kNonBlock);
     FileTable& files = call.process.files;
-    u32 numbers[2]{files.add(ends.read), FileTable::kMost};
-    if (numbers[0] != FileTable::kMost) numbers[1] = files.add(ends.write);
+    // No other thread sees the numbers before the program has been told.
+    u32 numbers[2]{files.reserve(), FileTable::kMost};
+    if (numbers[0] != FileTable::kMost) numbers[1] = files.reserve();
     const bool full = numbers[1] == FileTable::kMost;
-    if (!full && copy_to_user(call.pointer_a(), numbers, sizeof numbers) == 0) return 0u;
-    if (numbers[0] == FileTable::kMost)
-        ends.read->release();
-    else
-        files.close(numbers[0]);
-    if (full)
-        ends.write->release();
-    else
-        files.close(numbers[1]);
+    if (!full && copy_to_user(call.pointer_a(), numbers, sizeof numbers) == 0) {
+        files.open(numbers[0], ends.read);
+        files.open(numbers[1], ends.write);
+        return 0u;
+    }
+    for (const u32 number : numbers)
+        if (number != FileTable::kMost) files.cancel(number);
+    ends.read->release();
+    ends.write->release();
     return full ? Errno::mfile : Errno::fault;
 }
 SysResult sys_pipe(Call& call) { return new_pipe(call, 0); }
