@@ -79,6 +79,7 @@ def compile_file(compiler, path):
 def tests():
     found = [Test('static/layers', lambda: run_script('layers', 'scripts/check-layers')),
              Test('static/format', lambda: run_script('format', 'scripts/check-format')),
+             Test('static/docs', lambda: run_script('docs', 'scripts/check-docs')),
              Test('static/self', lambda: run_script('self', 'scripts/test-runner')),
              Test('static/mutants', lambda: run_script('mutants', 'scripts/mutants', 'check'))]
     for path in sorted(glob.glob('tests/compile/*.cpp')):
