@@ -1,10 +1,10 @@
 // The self-tests that loft runs at boot: how a test is written, and what it may ask of the harness.
 //
-//     SELFTEST(kmap_local, same_page_is_a_hit) {
+//     SELFTEST(kmap_local, a_name_that_says_what_holds) {
 //         Page* page = ...;
 //         REQUIRE(page != nullptr);            // a failure ends this test
-//         CHECK_EQ(load_word(page), 7u);       // a failure is counted and printed; the test goes on
-//         if (!has_feature) SKIP("this CPU has no ...");
+//         CHECK_EQ(hal::load<u32>(at), 7u);    // a failure is counted and printed; the test goes on
+//         if (!has_fpu()) SKIP("this processor has no FPU");
 //     }
 //
 // A test runs with interrupts on, in a preemptible context that holds no slot, and leaves things that way:

@@ -116,7 +116,7 @@ static_assert(sizeof(Page) == 8);
 // The end of what this configuration reaches: 64 GiB with PAE, 4 GiB without, or what is mapped for good.
 inline constexpr u32 kMaxPfn = config::kPae ? 1u << 24 : config::kHighMem ? 1u << 20 : layout::kMaxLowmem >> kPageShift;
 
-// The frame table: one Page for every frame from 0 to page_count().
+// The frame table: one Page for every frame from 0 to mem_map_count - 1.
 extern Page* mem_map;
 extern u32 mem_map_count;
 // Where the zones of the frames begin in it (page_alloc.hpp); behind its end if there is none.

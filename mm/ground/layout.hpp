@@ -77,7 +77,7 @@ inline constexpr u32 kMinVmap = 4 * MiB;
 inline constexpr u32 kMaxVmap = 768 * MiB;
 static_assert(kVmapEnd > kPageOffset + kMaxLowmem + kDirectMapHole + kMinVmap);
 
-// What boot decided. Set once by layout_init, before any other CPU runs.
+// What boot decided (decide). Set once by mm_init, before any other CPU runs.
 struct Boundaries {
     u32 lowmem_bytes = 0;  // the direct map is kPageOffset .. kPageOffset + lowmem_bytes
     u32 lowmem_frames = 0; // the same in frames, which is asked more often than anything else
@@ -93,7 +93,7 @@ inline Pfn lowmem_end() { return Pfn{boundaries.lowmem_frames}; }
 // `vmalloc` are the options (kAllHighMem and 0 where not given). Pure.
 Boundaries decide(Pfn ram_end, u64 highmem, u32 vmalloc);
 
-// One row of the address map, as it is printed at boot and exported to gdb (`loft_address_map`).
+// One row of the address map, as it is printed at boot and shown by gdb (`loft-map`).
 struct Region {
     u32 begin;
     u32 last; // inclusive, so that the last one can be said

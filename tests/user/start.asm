@@ -20,7 +20,7 @@ _start:
 SYS_EXIT        equ 1
 SYS_CLONE       equ 120
 
-; int clone_thread(u32 flags, void* stack_top, int* parent_tid, UserDesc* tls, int* child_tid,
+; int clone_thread(u32 flags, void* stack_top, int* parent_tid, void* tls, int* child_tid,
 ;                  void (*run)(void*), void* argument)
 ; The new thread finds on its own stack what it is to do: a stack that it shares with nobody has no return address.
 global  clone_thread

@@ -1,4 +1,4 @@
-// The small kernel under the explorer: see explorer_rig.hpp.
+// The small kernel under the explorer: see rig.hpp.
 #include "tests/host/explorer/rig.hpp"
 
 #include "mm/tables/flush_clock.hpp"
