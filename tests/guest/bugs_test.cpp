@@ -1,34 +1,4 @@
-// The bugs that other systems had (the list of real ones in the design, by its numbers), and where the self-tests
-// look for each. What has a test of its own elsewhere is named; what no other suite asks is asked here.
-//
-//  1  slot popped before its entry was cleared     stepping.* (DEBUG: map finds a slot that is not empty)
-//  2  save/restore skipped a slot                  kmap_local.sixteen_more_in_interrupts; the context switch itself
-//                                                  needs threads
-//  3  kmap_to_page wrong for local addresses       highmem.kmap_to_page
-//  4  entries assumed contiguous                   layout.upper_tables_exist_and_are_contiguous, bugs.windows_of_...
-//  5  a map that maps                              bugs.a_map_writes_one_entry
-//  6  handler used the window of what it           stepping.copy_highpage, interrupts.tick_maps_...; the flush
-//     interrupted                                  interrupt needs a second CPU
-//  7  kmap with interrupts off                     kmap_atomic.kmap_is_refused_wherever_nobody_may_sleep
-//  8  waiting for a CPU that spins                 needs a second CPU
-//  9  PDPTE changed without a CR3 load             wx.all_pdptes_are_present: none ever changes
-// 10  entry read in two halves while it changes    stepping.pte_reads_do_not_tear
-// 11  pte_offset_map on halves of two entries      the same read; pte_offset_map needs user page tables
-// 12  physical address cut to 32 bits              physical.*, fixmap.window_reads_above_4_GiB,
-//                                                  bugs.frame_numbers_keep_their_upper_bits
-// 13  large flush that left 4 KiB entries          tlb.batch_forgets_every_page
-// 14  quick-mapped directory stale elsewhere       needs a second CPU
-// 15  vmap not propagated to all address spaces    layout.upper_tables_exist_and_are_contiguous: nothing to propagate
-// 16  lazy vmap alias of a page table              vmap.vfree_returns_frames_after_the_flush
-// 17  lazy pool page unmapped while in use         pkmap.wrap_leaves_used_slots_alone, pkmap.freed_pages_are_forgotten
-// 18  bounce pool shared by stacked requests       needs bounce buffers
-// 19  zero_user with start behind end              highmem.zero_user
-// 20  RAM above the limit not trimmed              zones.unreachable_memory_is_trimmed (a machine of 64 GiB)
-// 21  copy that assumed the direct map             highmem.copy_between_all_kinds_of_pages
-// 22  page freed before the flush                  stepping.batch_frees_after_the_flush, tlb.batch_frees_frames
-// 23  large page split without a flush             tlb.rights_that_were_taken_away_are_gone for small pages; mm splits
-//                                                  none after boot
-// 24  condition that is never signalled            needs threads
+// Bugs that other systems had and that no other suite asks for. docs/bugs.md has the whole list, with the tests.
 #include "mm/tables/flush_clock.hpp"
 #include "mm/tables/pagetable.hpp"
 #include "tests/guest/support.hpp"
