@@ -302,7 +302,7 @@ SELFTEST(user, floating_point) {
 SELFTEST(user, stores_are_seen_in_order) {
     if (const char* why = needs_program("order")) SKIP(why);
     if (hal::online_cpus().count() < 3) SKIP("this takes three CPUs");
-    expect_success("order", selftest::full() ? "20" : "1");
+    expect_success("order", selftest::full() ? "8" : "1");
 }
 
 // A fork bomb without a bound but what the kernel has: threads for everybody, then an error, and everything back.
