@@ -1,14 +1,5 @@
-// The address map of the kernel: one table of constants, their proofs, and the three numbers that only boot
-// knows.
-//
-//   00000000-BFFFFFFF  user, per address space
-//   C0000000-          direct map of lowmem, up to 896 MiB (less with `vmalloc=` or `highmem=`)
-//   + 8 MiB            hole, never mapped: catches overruns of the direct map
-//   ...                vmap/vmalloc area, a guard page after every area
-//   one page table     pkmap: 512 slots with PAE, 1024 without; slot 0 is never used
-//   ...                kmap_local windows: for each CPU one slot of the panic path, then 32
-//   ...-FFFFEFFF       fixmap: boot slots, LAPIC, IOAPIC
-//   FFFFF000-FFFFFFFF  never mapped: a null pointer minus something faults too
+// The address map of the kernel: one table of constants, their proofs, and the three numbers that only boot knows.
+// README.md has the drawing.
 #pragma once
 
 #include "arch/base/config.hpp"
