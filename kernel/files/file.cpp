@@ -38,15 +38,16 @@ constinit ConsoleFile console;
 File* console_file() { return &console; }
 
 void FileTable::open_console() {
+    const SpinGuard guard{lock_};
     for (u32 i = 0; i < 3; ++i)
         file_[i] = &console;
 }
 
-void FileTable::share_all(const FileTable& parent) {
-    auto& theirs = const_cast<FileTable&>(parent);
-    const SpinGuard guard{theirs.lock_};
+void FileTable::share_all(FileTable& parent) {
+    const SpinGuard guard{parent.lock_};
+    const SpinGuard mine{lock_};
     for (u32 i = 0; i < kMost; ++i)
-        if ((file_[i] = theirs.file_[i]) != nullptr) file_[i]->share();
+        if ((file_[i] = parent.file_[i]) != nullptr) file_[i]->share();
 }
 
 void FileTable::close_all() {

@@ -60,8 +60,8 @@ class FileTable {
     static constexpr u32 kMost = 16;
 
     void open_console();
-    void share_all(const FileTable& parent); // as fork does; this one is empty
-    void close_all();                        // preemptible context
+    void share_all(FileTable& parent); // as fork does; this one is empty, and nobody else knows it
+    void close_all();                  // preemptible context
 
     // With a reference of its own, so that a thread that closes it meanwhile does no harm; release it. Null: no such
     // number.
@@ -75,8 +75,8 @@ class FileTable {
 
   private:
     SpinLock lock_;
-    File* file_[kMost]{};
-    u32 reserved_ = 0; // a bit for each number
+    File* file_[kMost] LOFT_GUARDED_BY(lock_){};
+    u32 reserved_ LOFT_GUARDED_BY(lock_) = 0; // a bit for each number
 };
 
 } // namespace loft

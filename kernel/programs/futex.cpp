@@ -148,7 +148,9 @@ int wake_some(List& list, const Key& key, int most, u32 bits) {
 
 // Runs `then` under the lock if the word is what it should be. The memory may be taken away again and again by another
 // thread of the program; one that is never there when it is looked at might as well have changed.
-template <typename Guard, typename F> SysResult if_equal(UserAddr word, u32 value, Guard&& make_guard, F&& then) {
+template <typename Guard, typename F>
+SysResult if_equal(UserAddr word, u32 value, Guard&& make_guard,
+                   F&& then) LOFT_UNCHECKED { // of a guard that is returned
     constexpr u32 kTries = 8;
     for (u32 i = 0; i < kTries; ++i) {
         if (fault_in_readable(word, 4) != 0) return Errno::fault;

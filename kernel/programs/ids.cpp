@@ -38,4 +38,9 @@ void IdPool::give_back(u32 id) {
     --in_use_;
 }
 
+u32 IdPool::in_use() {
+    const SpinGuard guard{lock_};
+    return in_use_;
+}
+
 } // namespace loft

@@ -23,15 +23,15 @@ class IdPool {
     u32 take();
     // Panics if nothing has it. Any context but NMI.
     void give_back(u32 id);
-    u32 in_use() const { return in_use_; } // a snapshot
+    u32 in_use(); // any context but NMI
 
   private:
-    u32 find(u32 begin, u32 end) const; // the lowest free one, or 0
+    u32 find(u32 begin, u32 end) const LOFT_REQUIRES(lock_); // the lowest free one, or 0
 
     SpinLock lock_;
-    u32 last_;
-    u32 in_use_ = 0;
-    u32 taken_[kEnd / 32]{1}; // a bit each; 0 is no id
+    u32 last_ LOFT_GUARDED_BY(lock_);
+    u32 in_use_ LOFT_GUARDED_BY(lock_) = 0;
+    u32 taken_[kEnd / 32] LOFT_GUARDED_BY(lock_){1}; // a bit each; 0 is no id
 };
 
 } // namespace loft

@@ -33,7 +33,7 @@ constinit WaitQueue count_changed;
 
 // Orphans that have ended.
 struct Reaper {
-    Process* first = nullptr; // under `family`
+    Process* first LOFT_GUARDED_BY(family) = nullptr;
     hal::Atomic<u32> waiting; // how many
     WaitQueue queue;
 };
@@ -139,14 +139,12 @@ bool run_thread(UserThread& thread) {
 
 // --- Ending.
 
-// `family` is held.
-void wake_threads(const Process& process) {
+void wake_threads(const Process& process) LOFT_REQUIRES(family) {
     for (const UserThread* thread = process.threads; thread != nullptr; thread = thread->next)
         if (const Thread* its = thread->thread.load()) interrupt_thread(*its);
 }
 
-// `family` is held, here and in all that follows about signals.
-void end_process(Process& process, WaitStatus status) {
+void end_process(Process& process, WaitStatus status) LOFT_REQUIRES(family) {
     if (process.dying.load() != 0) return;
     process.status = status;
     process.dying.store(1);
@@ -181,7 +179,7 @@ Effect effect_of(const Process& process, u32 signal) {
 }
 
 // To one thread, or to any of the process (null). What cannot be done is left out.
-void send(Process& process, UserThread* thread, u32 signal) {
+void send(Process& process, UserThread* thread, u32 signal) LOFT_REQUIRES(family) {
     if (effect_of(process, signal) != Effect::ends) return;
     bool blocked = true;
     for (const UserThread* one = process.threads; one != nullptr; one = one->next)
@@ -193,7 +191,7 @@ void send(Process& process, UserThread* thread, u32 signal) {
 }
 
 // wait(2), notes: whoever ignores SIGCHLD gets no zombies.
-bool takes_no_children(const Process& parent) {
+bool takes_no_children(const Process& parent) LOFT_REQUIRES(family) {
     constexpr u32 kNoChildWait = 2; // SA_NOCLDWAIT
     const SignalAction action = action_of(parent, static_cast<u32>(Signal::child));
     return action.handler == SignalAction::kIgnore || (action.flags & kNoChildWait) != 0;
@@ -211,8 +209,7 @@ void take_process(Process& process) {
     destroy_process(process);
 }
 
-// `family` is held.
-void give_to_reaper(Process& process) {
+void give_to_reaper(Process& process) LOFT_REQUIRES(family) {
     process.next = reaper.first;
     reaper.first = &process;
     reaper.waiting.fetch_add(1);
@@ -562,9 +559,9 @@ WaitResult process_wait_child(int pid, WaitFor what, bool may_sleep) {
 
 namespace {
 
-// `family` is held. The first thread of a process is there as long as the process, also when it has left; then nothing
+// The first thread of a process is there as long as the process, also when it has left; then nothing
 // happens to it.
-bool has_thread(const Process& process, u32 tid, UserThread*& thread) {
+bool has_thread(const Process& process, u32 tid, UserThread*& thread) LOFT_REQUIRES(family) {
     thread = process.threads;
     while (thread != nullptr && thread->tid != tid)
         thread = thread->next;

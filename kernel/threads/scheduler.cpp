@@ -190,7 +190,8 @@ ThreadId hal::current_thread() {
     return ThreadId{me != nullptr ? me->id.load() : 0};
 }
 
-void switch_away(SwitchReason reason) {
+// The lock is taken on one stack, and given back on the next.
+void switch_away(SwitchReason reason) LOFT_UNCHECKED {
     RunQueue& mine = run_queues.mine();
     Thread& me = *mine.current;
     LOFT_ASSERT(HeldLock::newest() == nullptr);
@@ -232,7 +233,7 @@ void switch_away(SwitchReason reason) {
 }
 
 // This may be another CPU than the one that the thread left: everything is looked up anew.
-[[gnu::noinline]] void finish_switch() {
+[[gnu::noinline]] void finish_switch() LOFT_UNCHECKED {
     RunQueue& mine = run_queues.mine();
     Thread& previous = *mine.previous;
     const ThreadState state = previous.state;

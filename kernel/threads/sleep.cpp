@@ -12,7 +12,7 @@ namespace {
 // The thread that has set an alarm may be on another CPU when it takes it back: so there is a lock.
 struct Alarms {
     SpinLock lock;
-    Alarm* first = nullptr;
+    Alarm* first LOFT_GUARDED_BY(lock) = nullptr;
 };
 LOFT_PERCPU hal::PerCpu<Alarms> alarms;
 
@@ -43,9 +43,9 @@ Alarm::~Alarm() {
 
 void ring_alarms() {
     Alarms& mine = alarms.mine();
-    if (mine.first == nullptr) return; // whoever is adding one on this CPU has been interrupted, or has not begun
-    const u64 now = now_us();
     const SpinGuard guard{mine.lock};
+    if (mine.first == nullptr) return;
+    const u64 now = now_us();
     while (mine.first != nullptr && mine.first->when_ <= now) {
         Alarm& alarm = *mine.first;
         mine.first = alarm.next_;

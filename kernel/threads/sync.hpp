@@ -65,8 +65,8 @@ class WaitQueue {
     u32 wake(u32 most);
 
     SpinLock lock_{LockRank::wait};
-    Waiter* first_ = nullptr;
-    Waiter* last_ = nullptr;
+    Waiter* first_ LOFT_GUARDED_BY(lock_) = nullptr;
+    Waiter* last_ LOFT_GUARDED_BY(lock_) = nullptr;
 };
 
 // Something that happens once (complete_all), or as often as it is waited for (complete).

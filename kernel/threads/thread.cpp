@@ -23,8 +23,9 @@ static_assert(kMaxThreads == kIndexMask);
 
 struct Table {
     SpinLock lock{LockRank::threads};
-    Thread* thread[kMaxThreads + 1]{}; // place 0 is nobody's
-    u32 uses[kMaxThreads + 1]{};
+    // Filled under the lock, read by anybody: a descriptor that is there stays. Place 0 is nobody's.
+    hal::Plain<Thread*> thread[kMaxThreads + 1];
+    u32 uses[kMaxThreads + 1] LOFT_GUARDED_BY(lock){};
 };
 Table table;
 hal::Atomic<u32> leaks;
@@ -64,9 +65,9 @@ Thread* take_descriptor(std::string_view name) {
     SpinGuard guard{table.lock};
     u32 place = 0;
     for (u32 i = 1; i <= kMaxThreads && place == 0; ++i)
-        if (table.thread[i] == nullptr || table.thread[i]->id.load() == 0) place = i;
+        if (const Thread* one = table.thread[i].load(); one == nullptr || one->id.load() == 0) place = i;
     if (place == 0) return nullptr;
-    Thread*& thread = table.thread[place];
+    Thread* thread = table.thread[place].load();
     if (thread == nullptr) thread = thread_cache.make();
     if (thread == nullptr) return nullptr;
     set_name(*thread, name);
@@ -82,6 +83,7 @@ Thread* take_descriptor(std::string_view name) {
     thread->joiner.store(0);
     thread->switches = thread->migrations = 0;
     thread->id.store(place | ++table.uses[place] << kIndexBits);
+    table.thread[place].store(thread);
     return thread;
 }
 
@@ -134,12 +136,12 @@ void check_return_to_user() {
 }
 
 void for_each_thread(void (*visit)(const Thread&, void*), void* argument) {
-    for (const Thread* thread : table.thread)
-        if (thread != nullptr && thread->id.load() != 0) visit(*thread, argument);
+    for (const hal::Plain<Thread*>& place : table.thread)
+        if (const Thread* thread = place.load(); thread != nullptr && thread->id.load() != 0) visit(*thread, argument);
 }
 
 Thread* thread_of(ThreadId id) {
-    Thread* thread = table.thread[id.value() & kIndexMask];
+    Thread* thread = table.thread[id.value() & kIndexMask].load();
     return thread != nullptr && thread->id.load() == id.value() ? thread : nullptr;
 }
 

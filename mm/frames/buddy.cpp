@@ -5,15 +5,15 @@
 
 namespace loft {
 
-void Buddy::init(Pfn begin, Pfn end) {
+void Buddy::init(Pfn begin, Pfn end) LOFT_UNCHECKED {
     lock.reset();
     begin_ = begin;
     end_ = end;
-    free_ = 0;
+    free_.store(0);
     nonempty_ = 0;
     for (u32 order = 0; order <= kMaxOrder; ++order) {
         head_[order] = Pfn{};
-        count_[order] = 0;
+        count_[order].store(0);
     }
 }
 
@@ -22,7 +22,7 @@ void Buddy::link(Pfn pfn, u32 order) {
     pfn_to_page(pfn)->make_free(PageType::buddy, old, Pfn{}, order);
     if (old.value() != 0) pfn_to_page(old)->set_prev(pfn);
     head_[order] = pfn;
-    ++count_[order];
+    count_[order].store(count_[order].load() + 1);
     nonempty_ |= 1u << order;
 }
 
@@ -35,7 +35,9 @@ void Buddy::unlink(Pfn pfn, u32 order) {
     else
         head_[order] = next;
     page->make_none();
-    if (--count_[order] == 0) nonempty_ &= ~(1u << order);
+    const u32 left = count_[order].load() - 1;
+    count_[order].store(left);
+    if (left == 0) nonempty_ &= ~(1u << order);
 }
 
 Pfn Buddy::take(u32 order) {
@@ -49,12 +51,12 @@ Pfn Buddy::take(u32 order) {
         --have;
         link(pfn + (1u << have), have);
     }
-    free_ -= 1u << order;
+    free_.store(free_.load() - (1u << order));
     return pfn;
 }
 
 void Buddy::give(Pfn pfn, u32 order) {
-    free_ += 1u << order;
+    free_.store(free_.load() + (1u << order));
     pfn_to_page(pfn)->make_none();
     while (order < kMaxOrder) {
         const Pfn other{pfn.value() ^ (1u << order)};
@@ -87,11 +89,11 @@ void Buddy::verify() const {
             prev = pfn;
             ++blocks;
         }
-        if (blocks != count_[order] || (blocks != 0) != ((nonempty_ >> order & 1) != 0))
-            panic("buddy: order {} has {} blocks, counted {}", order, blocks, count_[order]);
+        if (blocks != count_[order].load() || (blocks != 0) != ((nonempty_ >> order & 1) != 0))
+            panic("buddy: order {} has {} blocks, counted {}", order, blocks, count_[order].load());
         frames += blocks << order;
     }
-    if (frames != free_) panic("buddy: {} frames in the lists, counted {}", frames, free_);
+    if (frames != free_.load()) panic("buddy: {} frames in the lists, counted {}", frames, free_.load());
 }
 
 } // namespace loft

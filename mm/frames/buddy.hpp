@@ -13,30 +13,31 @@ namespace loft {
 
 class Buddy {
   public:
-    // Frames [begin, end) belong to this zone; all are in use until they are freed.
+    // Frames [begin, end) belong to this zone; all are in use until they are freed. Boot: nobody else knows the zone.
     void init(Pfn begin, Pfn end);
 
-    // All of these: the caller holds `lock`.
     SpinLock lock{LockRank::zone};
-    Pfn take(u32 order); // 0 if there is none
-    void give(Pfn pfn, u32 order);
+    Pfn take(u32 order) LOFT_REQUIRES(lock); // 0 if there is none
+    void give(Pfn pfn, u32 order) LOFT_REQUIRES(lock);
+    void verify() const LOFT_REQUIRES(lock); // panics on the first broken invariant
 
     Pfn begin() const { return begin_; }
     Pfn end() const { return end_; }
-    u32 free_frames() const { return free_; }
-    u32 blocks(u32 order) const { return count_[order]; }
-    void verify() const; // panics on the first broken invariant
+    // Without the lock a snapshot: how many there were a moment ago.
+    u32 free_frames() const { return free_.load(); }
+    u32 blocks(u32 order) const { return count_[order].load(); }
 
   private:
-    void link(Pfn pfn, u32 order);
-    void unlink(Pfn pfn, u32 order);
+    void link(Pfn pfn, u32 order) LOFT_REQUIRES(lock);
+    void unlink(Pfn pfn, u32 order) LOFT_REQUIRES(lock);
 
     Pfn begin_{};
     Pfn end_{};
-    u32 free_ = 0;
-    u32 nonempty_ = 0; // a bit an order
-    Pfn head_[kMaxOrder + 1]{};
-    u32 count_[kMaxOrder + 1]{};
+    // Changed under the lock, read by anybody.
+    hal::Plain<u32> free_;
+    hal::Plain<u32> count_[kMaxOrder + 1];
+    u32 nonempty_ LOFT_GUARDED_BY(lock) = 0; // a bit an order
+    Pfn head_[kMaxOrder + 1] LOFT_GUARDED_BY(lock){};
 };
 
 } // namespace loft

@@ -9,7 +9,7 @@ namespace {
 // Every cache that has had a slab; none is ever taken out. Taken inside a cache's lock.
 struct AllCaches {
     SpinLock lock{LockRank::zone};
-    ObjectCache* first = nullptr;
+    ObjectCache* first LOFT_GUARDED_BY(lock) = nullptr;
 };
 AllCaches all_caches;
 
@@ -25,14 +25,14 @@ u32 ObjectCache::first() const {
 }
 u32 ObjectCache::capacity() const { return std::min((kPageSize - first()) / stride(), kMaxObjects); }
 
-void ObjectCache::reset() {
+void ObjectCache::reset() LOFT_UNCHECKED {
     lock_.reset();
     partial_ = SlabLink{};
     stats_ = CacheStats{};
     listed_ = false;
 }
 
-void ObjectCache::forget_all() {
+void ObjectCache::forget_all() LOFT_UNCHECKED {
     all_caches.lock.reset();
     all_caches.first = nullptr;
 }

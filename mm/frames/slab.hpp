@@ -53,7 +53,10 @@ class ObjectCache {
     // Panics on an address that is not an object of this cache, or that is free already. Context: any.
     void free(void* object);
 
-    CacheStats stats() const { return stats_; }
+    CacheStats stats() { // any context
+        const SpinGuard guard{lock_};
+        return stats_;
+    }
     const char* name() const { return name_; }
     void reset(); // boot: forgets everything
 
@@ -73,8 +76,8 @@ class ObjectCache {
     u32 stride() const;
     u32 first() const;
     u32 capacity() const;
-    Slab* grow();
-    void give_back(Slab& slab); // it is empty
+    Slab* grow() LOFT_REQUIRES(lock_);
+    void give_back(Slab& slab) LOFT_REQUIRES(lock_); // it is empty
     void give_back_empty_slab();
 
     const char* name_;
@@ -82,10 +85,10 @@ class ObjectCache {
     u32 align_;
     Gfp gfp_;
     SpinLock lock_{LockRank::cache};
-    SlabLink partial_; // slabs with at least one object free; full ones are in no list
-    CacheStats stats_;
-    ObjectCache* next_ = nullptr; // of those that have had a slab
-    bool listed_ = false;
+    SlabLink partial_ LOFT_GUARDED_BY(lock_); // slabs with at least one object free; full ones are in no list
+    CacheStats stats_ LOFT_GUARDED_BY(lock_);
+    bool listed_ LOFT_GUARDED_BY(lock_) = false;
+    ObjectCache* next_ = nullptr; // of those that have had a slab: set once, before the cache is in the list
 };
 
 // A cache of T.
@@ -101,7 +104,7 @@ template <typename T> class Cache {
         object->~T();
         cache_.free(object);
     }
-    CacheStats stats() const { return cache_.stats(); }
+    CacheStats stats() { return cache_.stats(); }
     void reset() { cache_.reset(); }
 
   private:

@@ -45,7 +45,7 @@ void Credits::hand_over() {
     hal::unpark(thread);
 }
 
-void Credits::reset(u32 n) {
+void Credits::reset(u32 n) LOFT_UNCHECKED {
     lock_.reset();
     value_.store(n);
     first_ = last_ = nullptr;

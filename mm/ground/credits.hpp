@@ -46,11 +46,11 @@ class Credits {
 
     [[gnu::cold]] void hand_over();
 
-    hal::Atomic<u32> value_;        // signed
-    SpinLock lock_{LockRank::wait}; // the queue and granted_
-    Waiter* first_ = nullptr;
-    Waiter* last_ = nullptr;
-    u32 granted_ = 0;
+    hal::Atomic<u32> value_; // signed
+    SpinLock lock_{LockRank::wait};
+    Waiter* first_ LOFT_GUARDED_BY(lock_) = nullptr;
+    Waiter* last_ LOFT_GUARDED_BY(lock_) = nullptr;
+    u32 granted_ LOFT_GUARDED_BY(lock_) = 0;
 };
 
 } // namespace loft

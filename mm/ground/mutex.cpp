@@ -10,21 +10,21 @@ u32 me() { return hal::current_thread().value() + 1; }
 
 } // namespace
 
-void Mutex::lock() {
+void Mutex::lock() LOFT_UNCHECKED {
     might_sleep("lock of a mutex");
     if (is_mine()) panic("mutex {}: this thread already holds it", name_);
     free_.acquire();
     owner_.store(me());
 }
 
-bool Mutex::try_lock() {
+bool Mutex::try_lock() LOFT_UNCHECKED {
     might_sleep("lock of a mutex");
     if (!free_.try_acquire()) return false;
     owner_.store(me());
     return true;
 }
 
-void Mutex::unlock() {
+void Mutex::unlock() LOFT_UNCHECKED {
     const u32 owner = owner_.load();
     if (owner == 0) panic("mutex {}: unlocked by thread {}, held by nobody", name_, hal::current_thread());
     if (owner != me())

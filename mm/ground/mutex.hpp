@@ -9,16 +9,16 @@
 namespace loft {
 
 // A thread that locks what it holds, or unlocks what it does not hold, is a panic.
-class Mutex {
+class LOFT_LOCK("mutex") Mutex {
   public:
     constexpr Mutex() = default;
     explicit constexpr Mutex(const char* name) : name_{name} {}
     Mutex(const Mutex&) = delete;
     Mutex& operator=(const Mutex&) = delete;
 
-    void lock();     // preemptible context (checked); sleeps until it is free
-    bool try_lock(); // preemptible context (checked); never waits
-    void unlock();   // by the owner
+    void lock() LOFT_TAKES();         // preemptible context (checked); sleeps until it is free
+    bool try_lock() LOFT_TRIES(true); // preemptible context (checked); never waits
+    void unlock() LOFT_GIVES_BACK();  // by the owner
     bool is_mine() const;
 
   private:
@@ -27,10 +27,10 @@ class Mutex {
     const char* name_ = "mutex";
 };
 
-class [[nodiscard]] MutexGuard {
+class [[nodiscard]] LOFT_GUARD MutexGuard {
   public:
-    explicit MutexGuard(Mutex& mutex) : mutex_{mutex} { mutex_.lock(); }
-    ~MutexGuard() { mutex_.unlock(); }
+    explicit MutexGuard(Mutex& mutex) LOFT_TAKES(mutex) : mutex_{mutex} { mutex_.lock(); }
+    ~MutexGuard() LOFT_GIVES_BACK() { mutex_.unlock(); }
     MutexGuard(const MutexGuard&) = delete;
     MutexGuard& operator=(const MutexGuard&) = delete;
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "arch/base/panic.hpp"
+#include "arch/base/thread_safety.hpp"
 #include <hal/hal.hpp>
 
 namespace loft {
@@ -28,7 +29,7 @@ struct HeldLocks {
 extern hal::PerCpu<HeldLocks> held_locks;
 } // namespace detail
 
-class SpinLock {
+class LOFT_LOCK("spin lock") SpinLock {
   public:
     constexpr SpinLock() = default;
     explicit constexpr SpinLock(LockRank rank) : rank_{rank} {}
@@ -38,14 +39,14 @@ class SpinLock {
 
     // Without a guard: for the scheduler, which takes a lock on one stack and gives it back on another. Interrupts are
     // off.
-    void lock() {
+    void lock() LOFT_TAKES() {
         const u32 me = hal::this_cpu().value();
         u32 expected = kNobody;
         if (!owner_.compare_exchange(expected, me)) [[unlikely]]
             contend(me);
         if constexpr (config::kDebug) taken_at_.store(hal::return_address());
     }
-    void unlock() { owner_.store(kNobody); }
+    void unlock() LOFT_GIVES_BACK() { owner_.store(kNobody); }
 
     LockRank rank() const { return rank_; }
 
@@ -64,14 +65,14 @@ class SpinLock {
 class HeldLock {
   public:
     // Interrupts are off.
-    explicit HeldLock(SpinLock& lock) : lock_{lock} {
+    explicit HeldLock(SpinLock& lock) LOFT_TAKES(lock) : lock_{lock} {
         if constexpr (config::kDebug) check_rank();
         lock.lock();
         outer_ = newest();
         set_newest(this);
         detail::held_locks.add<&detail::HeldLocks::taken>(1);
     }
-    void leave(SpinLock& lock) {
+    void leave(SpinLock& lock) LOFT_GIVES_BACK(lock) {
         set_newest(outer_);
         lock.unlock();
     }
@@ -81,7 +82,7 @@ class HeldLock {
     // The one of this CPU that was taken last. Interrupts are off.
     static HeldLock* newest() { return detail::held_locks.load<&detail::HeldLocks::newest>(); }
     // Unlocks those taken after `until`; they are never left. Interrupts are off.
-    static void abandon(HeldLock* until) {
+    static void abandon(HeldLock* until) LOFT_UNCHECKED { // of locks that no function here has taken
         for (HeldLock* held = newest(); held != until; held = held->outer_)
             held->leave(held->lock_);
     }
@@ -102,10 +103,10 @@ class HeldLock {
 };
 
 // Any context. Takes the lock with interrupts off, gives both back.
-class [[nodiscard]] SpinGuard {
+class [[nodiscard]] LOFT_GUARD SpinGuard {
   public:
-    explicit SpinGuard(SpinLock& lock) : flags_{hal::irq_save()}, lock_{lock}, held_{lock} {}
-    ~SpinGuard() {
+    explicit SpinGuard(SpinLock& lock) LOFT_TAKES(lock) : flags_{hal::irq_save()}, lock_{lock}, held_{lock} {}
+    ~SpinGuard() LOFT_GIVES_BACK() {
         held_.leave(lock_);
         hal::irq_restore(flags_);
     }
@@ -119,8 +120,9 @@ class [[nodiscard]] SpinGuard {
 };
 
 // body() with the lock held, for who is behind might_sleep(): interrupts are on. Nothing that was known before has to
-// be looked up after: a third cheaper than a guard.
-template <typename F> [[gnu::always_inline]] inline auto with_lock(SpinLock& lock, F&& body) {
+// be looked up after: a third cheaper than a guard. The analysis does not see through it: the body says by
+// LOFT_REQUIRES that it has the lock.
+template <typename F> [[gnu::always_inline]] inline auto with_lock(SpinLock& lock, F&& body) LOFT_UNCHECKED {
     hal::irq_off();
     HeldLock held{lock};
     struct Leave {

@@ -17,7 +17,8 @@ LOFT_PERCPU hal::PerCpu<Active> active;
 
 } // namespace
 
-AddressSpace* AddressSpace::create() {
+// Nobody else knows it yet.
+AddressSpace* AddressSpace::create() LOFT_UNCHECKED {
     might_sleep("a new address space");
     AddressSpace* space = space_cache.make();
     if (space == nullptr) return nullptr;
@@ -41,9 +42,9 @@ void AddressSpace::put() {
     {
         MutexGuard guard{mutex_};
         remove({layout::kUserBegin, layout::kUserEnd});
+        LOFT_ASSERT(resident_ == 0);
+        tables_.destroy();
     }
-    LOFT_ASSERT(resident_ == 0);
-    tables_.destroy();
     space_cache.destroy(this);
 }
 
@@ -55,7 +56,7 @@ void AddressSpace::remove(PageRange range) {
 }
 
 void AddressSpace::zap(PageRange range, TlbBatch& batch) {
-    tables_.each_table(range, [&](hal::PteCell* pde, PageRange part) {
+    tables_.each_table(range, [&](hal::PteCell* pde, PageRange part) LOFT_REQUIRES(mutex_) {
         u32 gone = 0;
         each_entry(hal::pte_read(pde), part, [&](hal::PteCell* cell, Pte, VirtAddr va) {
             const Pte old = hal::pte_take(cell);

@@ -115,24 +115,24 @@ class AddressSpace {
     AddressSpace() = default;
     ~AddressSpace() = default;
 
-    // Under the mutex.
-    Pinned resolve(VirtAddr va, FaultAccess access);                             // the page is not counted
-    Pinned fill(const UserArea& area, VirtAddr va);                              // a page that was not there
-    Page* own(const UserArea& area, VirtAddr va, hal::PteCell* cell, Pte entry); // null: no memory for a copy
-    bool show(VirtAddr va, Pte entry);                                           // false: no memory for a table
-    void remove(PageRange range);
-    void zap(PageRange range, TlbBatch& batch);
-    bool copy_to(AddressSpace& child, TlbBatch& batch);
-    bool copy_pages(AddressSpace& child, const UserArea& area, TlbBatch& batch);
+    Pinned resolve(VirtAddr va, FaultAccess access) LOFT_REQUIRES(mutex_); // the page is not counted
+    Pinned fill(const UserArea& area, VirtAddr va) LOFT_REQUIRES(mutex_);  // a page that was not there
+    Page* own(const UserArea& area, VirtAddr va, hal::PteCell* cell, Pte entry)
+        LOFT_REQUIRES(mutex_);                               // null: no memory for a copy
+    bool show(VirtAddr va, Pte entry) LOFT_REQUIRES(mutex_); // false: no memory for a table
+    void remove(PageRange range) LOFT_REQUIRES(mutex_);
+    void zap(PageRange range, TlbBatch& batch) LOFT_REQUIRES(mutex_);
+    bool copy_to(AddressSpace& child, TlbBatch& batch) LOFT_REQUIRES(mutex_, child.mutex_);
+    bool copy_pages(AddressSpace& child, const UserArea& area, TlbBatch& batch) LOFT_REQUIRES(mutex_, child.mutex_);
 
     hal::Atomic<u32> refs_{1};
     Mutex mutex_{"of an address space"};
-    AreaTree areas_;
-    UserTables tables_;
+    AreaTree areas_ LOFT_GUARDED_BY(mutex_);
+    UserTables tables_ LOFT_GUARDED_BY(mutex_);
     SpaceRoot root_;
-    u32 resident_ = 0;
-    u32 brk_begin_ = 0, brk_end_ = 0;
-    Prot brk_prot_ = Prot::none;
+    u32 resident_ LOFT_GUARDED_BY(mutex_) = 0;
+    u32 brk_begin_ LOFT_GUARDED_BY(mutex_) = 0, brk_end_ LOFT_GUARDED_BY(mutex_) = 0;
+    Prot brk_prot_ LOFT_GUARDED_BY(mutex_) = Prot::none;
 };
 
 // This CPU runs `next` from now on; null: a kernel thread, which keeps whatever root is loaded (lazily), because it has

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "arch/base/error.hpp"
+#include "arch/base/thread_safety.hpp"
 #include "mm/spaces/shared_object.hpp"
 
 #include <boost/intrusive/set.hpp>
@@ -79,8 +80,9 @@ class AreaTree {
     Result<u32> find_hole(u32 bytes);
 
     u32 count() const { return count_; }
-    // visit(UserArea&) in order, for those that have pages in the range; ends when it returns false.
-    template <typename F> bool each(PageRange range, F&& visit) {
+    // visit(UserArea&) in order, for those that have pages in the range; ends when it returns false. The analysis of
+    // locks ends here: the visitor says what it needs, and whoever passes it has that.
+    template <typename F> bool each(PageRange range, F&& visit) LOFT_UNCHECKED {
         for (auto it = first_above(range.begin); it != set_.end() && it->begin < range.end; ++it)
             if (!visit(*it)) return false;
         return true;

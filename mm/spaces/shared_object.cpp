@@ -23,7 +23,10 @@ void SharedObject::put() {
     const u32 before = refs_.fetch_sub(1);
     LOFT_ASSERT(before != 0);
     if (before != 1) return;
-    index_.clear([](Page* page) { put_page(page); });
+    {
+        MutexGuard guard{mutex_}; // nobody else knows the object any more
+        index_.clear([](Page* page) { put_page(page); });
+    }
     object_cache.destroy(this);
 }
 

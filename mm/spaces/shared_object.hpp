@@ -31,7 +31,7 @@ class SharedObject {
 
     hal::Atomic<u32> refs_{1};
     Mutex mutex_{"of shared memory"};
-    PageIndex index_;
+    PageIndex index_ LOFT_GUARDED_BY(mutex_);
 };
 
 u32 shared_objects_in_use(); // of the whole machine; any context

@@ -16,6 +16,7 @@ Result<AddressSpace*> AddressSpace::fork() {
     bool copied = false;
     {
         MutexGuard guard{mutex_};
+        MutexGuard childs{child->mutex_}; // nobody else knows the child yet
         TlbBatch batch{root_};
         copied = copy_to(*child, batch);
         // Before anybody runs in the child: from here on neither side writes to what both have.
@@ -27,12 +28,11 @@ Result<AddressSpace*> AddressSpace::fork() {
     return Error::no_memory;
 }
 
-// Nobody else knows the child yet.
 bool AddressSpace::copy_to(AddressSpace& child, TlbBatch& batch) {
     child.brk_prot_ = brk_prot_;
     child.brk_begin_ = brk_begin_;
     child.brk_end_ = brk_end_;
-    return areas_.each({0, layout::kUserEnd}, [&](const UserArea& area) {
+    return areas_.each({0, layout::kUserEnd}, [&](const UserArea& area) LOFT_REQUIRES(mutex_, child.mutex_) {
         UserArea* copy = AreaTree::make(area);
         if (copy == nullptr) return false;
         if (copy->object != nullptr) copy->object->get();
@@ -43,27 +43,28 @@ bool AddressSpace::copy_to(AddressSpace& child, TlbBatch& batch) {
 }
 
 bool AddressSpace::copy_pages(AddressSpace& child, const UserArea& area, TlbBatch& batch) {
+    const auto copy_entry = [&](hal::PteCell* cell, Pte entry, VirtAddr va) LOFT_REQUIRES(child.mutex_) {
+        Page* page = pfn_to_page(entry.pfn());
+        const bool owned = entry.has(user_pte::owned);
+        // More references than its one mapping: somebody has pinned it, maybe to write to this space's memory. It
+        // stays this space's own, and the child has what is in it now.
+        const bool pinned = owned && page->refs() > 1;
+        if (pinned) {
+            Page* copy = alloc_page(Gfp::user);
+            if (copy == nullptr) return false;
+            copy_highpage(copy, page);
+            page = copy;
+        } else {
+            if (owned) hal::pte_exchange(cell, user_entry(entry.pfn(), area, false));
+            if (entry.has(pte::write)) batch.add(va);
+            get_page(page);
+        }
+        if (child.show(va, user_entry(page_to_pfn(page), area, pinned))) return true;
+        put_page(page);
+        return false;
+    };
     return tables_.each_table({area.begin, area.end}, [&](hal::PteCell* pde, PageRange part) {
-        return each_entry(hal::pte_read(pde), part, [&](hal::PteCell* cell, Pte entry, VirtAddr va) {
-            Page* page = pfn_to_page(entry.pfn());
-            const bool owned = entry.has(user_pte::owned);
-            // More references than its one mapping: somebody has pinned it, maybe to write to this space's memory. It
-            // stays this space's own, and the child has what is in it now.
-            const bool pinned = owned && page->refs() > 1;
-            if (pinned) {
-                Page* copy = alloc_page(Gfp::user);
-                if (copy == nullptr) return false;
-                copy_highpage(copy, page);
-                page = copy;
-            } else {
-                if (owned) hal::pte_exchange(cell, user_entry(entry.pfn(), area, false));
-                if (entry.has(pte::write)) batch.add(va);
-                get_page(page);
-            }
-            if (child.show(va, user_entry(page_to_pfn(page), area, pinned))) return true;
-            put_page(page);
-            return false;
-        });
+        return each_entry(hal::pte_read(pde), part, copy_entry);
     });
 }
 

@@ -103,7 +103,7 @@ Status AddressSpace::protect(VirtAddr begin, u32 bytes, Prot prot, bool down) {
     if (!areas_.isolate(range)) return Error::no_memory;
     areas_.set_prot(range, prot);
     TlbBatch batch{root_};
-    areas_.each(range, [&](UserArea& area) {
+    areas_.each(range, [&](UserArea& area) LOFT_REQUIRES(mutex_) {
         const PageRange part{std::max(area.begin, range.begin), std::min(area.end, range.end)};
         return tables_.each_table(part, [&](hal::PteCell* pde, PageRange here) {
             return each_entry(hal::pte_read(pde), here, [&](hal::PteCell* cell, Pte old, VirtAddr va) {
@@ -136,6 +136,7 @@ Result<AddressSpace::WordPlace> AddressSpace::place_of(VirtAddr va) {
 }
 
 void AddressSpace::set_brk_start(VirtAddr begin, Prot prot) {
+    MutexGuard guard{mutex_};
     brk_prot_ = prot;
     brk_begin_ = brk_end_ = round_up(begin.value(), kPageSize);
 }

@@ -12,6 +12,7 @@
 // An entry that is not 0 holds a frame. One of a page without any rights is not present, but keeps its frame.
 #pragma once
 
+#include "arch/base/thread_safety.hpp"
 #include "mm/spaces/area.hpp"
 #include "mm/spaces/highpte.hpp"
 
@@ -54,8 +55,8 @@ class UserTables {
     void removed(hal::PteCell* pde, VirtAddr va, u32 n, TlbBatch& batch);
 
     // The walk: visit(pde, PageRange) for each table that is there and covers part of the range, in order; ends, and
-    // returns false, when it does.
-    template <typename F> bool each_table(PageRange range, F&& visit) const {
+    // returns false, when it does. The analysis of locks ends at a visitor, which says what it needs.
+    template <typename F> bool each_table(PageRange range, F&& visit) const LOFT_UNCHECKED {
         for (u32 begin = range.begin; begin < range.end;) {
             const u32 next = std::min(range.end, round_down(begin, paging::kLargeSize) + paging::kLargeSize);
             hal::PteCell* pde = directory_entry(VirtAddr{begin});
@@ -74,7 +75,7 @@ class UserTables {
 
 // visit(cell, Pte, VirtAddr) for each entry of one table that holds a frame, in order, the table mapped meanwhile;
 // ends, and returns false, when it does. The visitor may change the entry.
-template <typename F> bool each_entry(Pte table, PageRange range, F&& visit) {
+template <typename F> bool each_entry(Pte table, PageRange range, F&& visit) LOFT_UNCHECKED {
     u32 left = pfn_to_page(table.pfn())->payload();
     PteMap map{table, VirtAddr{range.begin}};
     for (u32 i = 0; i < range.pages() && left != 0; ++i) {

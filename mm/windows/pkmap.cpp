@@ -37,10 +37,10 @@ struct Pool {
     // Not beside the hand: who waits for it writes to it.
     alignas(64) SpinLock lock{LockRank::pkmap}; // what follows, and who takes idle slots away
     u32 end = kPkmapSlots;                      // slots 1 to end-1 are used
-    u32 inside = 0;                             // the half that the hand is in
-    bool owes[2]{};                             // the half has slots in kOwed
-    FlushTime debt[2]{};                        // since when
-    PkmapStats stats;
+    u32 inside LOFT_GUARDED_BY(lock) = 0;       // the half that the hand is in
+    bool owes[2] LOFT_GUARDED_BY(lock){};       // the half has slots in kOwed
+    FlushTime debt[2] LOFT_GUARDED_BY(lock){};  // since when
+    PkmapStats stats LOFT_GUARDED_BY(lock);
 
     hal::Atomic<u32> waits;
     hal::Atomic<u32> thirds;
@@ -73,13 +73,13 @@ inline bool claim(u32 slot, const Page* page, u32 word) {
 
 // Under the lock: the entry goes of a slot that says kOwed. It owes nothing if no TLB can hold the entry.
 enum class Taken : u8 { no, unused, owed };
-inline Taken take_entry(hal::Atomic<u32>& word, hal::PteCell* cell) {
+inline Taken take_entry(hal::Atomic<u32>& word, hal::PteCell* cell) LOFT_REQUIRES(pool.lock) {
     if ((hal::pte_take_low(cell) & used_mark) != 0) return Taken::owed;
     word.store(kFree);
     return Taken::unused;
 }
 // Under the lock: an idle slot loses its page and its entry, and is free or owed then.
-inline Taken take_idle(hal::Atomic<u32>& word, hal::PteCell* cell) {
+inline Taken take_idle(hal::Atomic<u32>& word, hal::PteCell* cell) LOFT_REQUIRES(pool.lock) {
     u32 found = word.load();
     // From here on no claim succeeds.
     if (!is_idle(found) || !word.compare_exchange(found, kOwed)) return Taken::no;
@@ -88,7 +88,7 @@ inline Taken take_idle(hal::Atomic<u32>& word, hal::PteCell* cell) {
 }
 
 // Under the lock: one slot is taken now, and not with its half.
-Taken take_alone(u32 slot) {
+Taken take_alone(u32 slot) LOFT_REQUIRES(pool.lock) {
     const Taken taken = take_idle(pkmap_hot.slot[slot], cell_of(slot));
     if (taken == Taken::no) return taken;
     ++pool.stats.reclaimed;
@@ -102,13 +102,13 @@ struct Half {
 Half half(u32 number) { return number == 0 ? Half{1, middle()} : Half{middle(), pool.end}; }
 
 // Under the lock: a slot of the half has become kOwed.
-void note_debt(u32 number) {
+void note_debt(u32 number) LOFT_REQUIRES(pool.lock) {
     pool.owes[number] = true;
     pool.debt[number] = tlb_new_debt();
 }
 
 // Under the lock: every idle slot of the half is taken away. True if one of them owes a flush.
-bool take_all_idle(Half from) {
+bool take_all_idle(Half from) LOFT_REQUIRES(pool.lock) {
     u32 left = 0, owed = 0; // so that a slot that was not used is not counted
     hal::PteCell* cell = cell_of(from.begin);
     hal::Atomic<u32>* const end = &pkmap_hot.slot[from.end];
@@ -124,7 +124,7 @@ bool take_all_idle(Half from) {
 }
 
 // Under the lock: the hand enters a half.
-void enter_half(u32 number) {
+void enter_half(u32 number) LOFT_REQUIRES(pool.lock) {
     const u32 other = 1 - number;
     if (take_all_idle(half(other))) note_debt(other); // also for what it owed before
 
@@ -165,13 +165,13 @@ inline bool give(u32 slot, Page* page) {
 }
 
 // Under the lock: a slot that is ours, shows something, and that no page has got.
-void take_back(u32 slot) {
+void take_back(u32 slot) LOFT_REQUIRES(pool.lock) {
     pkmap_hot.slot[slot].store(kOwed);
     if (take_entry(pkmap_hot.slot[slot], cell_of(slot)) == Taken::owed) note_debt(half_of(slot));
 }
 
 // Under the lock: the hand leaves its half for the other, whose first slot is returned.
-u32 turn() {
+u32 turn() LOFT_REQUIRES(pool.lock) {
     pool.inside = 1 - pool.inside;
     if (pool.inside == 0) ++pool.stats.wraps;
     enter_half(pool.inside);
@@ -180,7 +180,7 @@ u32 turn() {
 
 // Under the lock: a slot is taken for the page. 0 if none was free in two rounds, in which every idle one has been
 // taken away and paid for, and a thread has more than its two.
-u32 search(const Page* page) {
+u32 search(const Page* page) LOFT_REQUIRES(pool.lock) {
     // Who takes a number from here on comes to the lock: what is freed here is for us. Threads that have their number
     // already cannot take all of it: the credits of each stand for a slot. But pages that have slots go on being
     // mapped, and in a pool of four the only idle slot may again and again be in the half that is not just left: where
@@ -207,7 +207,7 @@ u32 search(const Page* page) {
 // The long way: another thread is ahead of us with this page, or the hand has come to a slot that is not free. `lost`
 // is a slot of ours that the page does not need (0: none).
 [[gnu::noinline]] GlobalAddr map_locked(Page* page, u32 lost) {
-    return with_lock(pool.lock, [=] {
+    return with_lock(pool.lock, [=]() LOFT_REQUIRES(pool.lock) {
         if (lost != 0) take_back(lost);
         if (!page->has_slot()) {
             const u32 slot = search(page);
@@ -322,7 +322,11 @@ u32 slots_with_page() {
 } // namespace
 
 PkmapStats pkmap_stats() {
-    PkmapStats stats = pool.stats;
+    PkmapStats stats;
+    {
+        const SpinGuard guard{pool.lock};
+        stats = pool.stats;
+    }
     // Each one is still there, or was taken away: the short path counts nothing.
     stats.maps = stats.reclaimed + slots_with_page();
     stats.waits = pool.waits.load();
@@ -401,7 +405,7 @@ u32 pkmap_slots() { return pool.end - 1; }
 
 namespace {
 // All slots are free.
-void begin_with(u32 slots) {
+void begin_with(u32 slots) LOFT_REQUIRES(pool.lock) {
     pool.end = slots + 1;
     pool.inside = 0;
     pool.hand.store(1);
@@ -422,7 +426,7 @@ void pkmap_set_slots(u32 slots) {
     begin_with(slots);
 }
 
-void pkmap_init() {
+void pkmap_init() LOFT_UNCHECKED { // boot
     for (hal::Atomic<u32>& word : pkmap_hot.slot)
         word.store(kFree);
     pool.lock.reset();

@@ -56,14 +56,14 @@ VirtAddr addr_of(u32 page) { return VirtAddr{page << kPageShift}; }
 
 struct State {
     SpinLock lock{LockRank::vmap};
-    std::uintptr_t tags_origin = 0; // where the tag of page 0 would be, if they went on down to it
-    u32 cursor = 0;                 // where the last area ended, and a run begins
-    u32 room = 0;                   // the largest area that fits into that run with its guard; 0: look for one
-    u32 lazy = 0;                   // the youngest lazy run, or 0
-    u32 lazy_pages = 0;             // of all of them, without their guards
-    Pfn owed{};                     // vfree: frames that wait for the flush, a list through their payload
-    u32 flushes = 0;
-    u32 rounds = 0;
+    std::uintptr_t tags_origin = 0;       // where the tag of page 0 would be, if they went on down to it
+    u32 cursor LOFT_GUARDED_BY(lock) = 0; // where the last area ended, and a run begins
+    u32 room LOFT_GUARDED_BY(lock) = 0;   // the largest area that fits into that run with its guard; 0: look for one
+    u32 lazy LOFT_GUARDED_BY(lock) = 0;   // the youngest lazy run, or 0
+    u32 lazy_pages LOFT_GUARDED_BY(lock) = 0; // of all of them, without their guards
+    Pfn owed LOFT_GUARDED_BY(lock){};         // vfree: frames that wait for the flush, a list through their payload
+    u32 flushes LOFT_GUARDED_BY(lock) = 0;
+    u32 rounds LOFT_GUARDED_BY(lock) = 0;
 };
 State state;
 
@@ -75,7 +75,7 @@ void put(TagCell& cell, Tag tag) { cell.store(tag.word()); }
 // --- Under the lock.
 
 // Flushes for all lazy areas at once, then frees the frames that wait, and the addresses.
-[[gnu::noinline]] void flush_lazy() {
+[[gnu::noinline]] void flush_lazy() LOFT_REQUIRES(state.lock) {
     if (state.lazy == 0) return;
     ++state.flushes;
     TlbBatch batch{TlbBatch::Kind::non_global};
@@ -103,7 +103,7 @@ void put(TagCell& cell, Tag tag) { cell.store(tag.word()); }
 
 // Moves the cursor to the next free run that has room for an area of `pages` and its guard. Neighbours that are free
 // become one run on the way, but not many more than are needed: interrupts are off.
-bool find_room(u32 pages) {
+bool find_room(u32 pages) LOFT_REQUIRES(state.lock) {
     constexpr u32 kAhead = 512;
     TagCell* const tags = &cell_of(0);
     for (u32 at = state.cursor;;) {
@@ -130,7 +130,7 @@ bool find_room(u32 pages) {
 
 // The same, and at the end of the space a round ends: what was unmapped since it began becomes usable, and the search
 // begins again at the bottom.
-[[gnu::noinline]] bool make_room(u32 pages) {
+[[gnu::noinline]] bool make_room(u32 pages) LOFT_REQUIRES(state.lock) {
     if (pages == 0 || pages >= kEnd - first_page()) return false;
     if (find_room(pages)) return true;
     ++state.rounds;
@@ -141,10 +141,12 @@ bool find_room(u32 pages) {
 }
 
 // Is there room for an area at the cursor? Not for one of 0 pages.
-[[gnu::always_inline]] inline bool has_room(u32 pages) { return pages - 1 < state.room || make_room(pages); }
+[[gnu::always_inline]] inline bool has_room(u32 pages) LOFT_REQUIRES(state.lock) {
+    return pages - 1 < state.room || make_room(pages);
+}
 
 // Makes it an area; its first page.
-[[gnu::always_inline]] inline u32 take(u32 pages, Kind kind) {
+[[gnu::always_inline]] inline u32 take(u32 pages, Kind kind) LOFT_REQUIRES(state.lock) {
     TagCell* const tags = &cell_of(0);
     const u32 begin = state.cursor, end = begin + pages + 1, rest = state.room - pages;
     put(tags[begin], Tag{kind, pages + 1});
@@ -174,7 +176,7 @@ bool find_room(u32 pages) {
 }
 
 // The area's entries are gone; the flush comes later.
-[[gnu::always_inline]] inline void retire(VirtAddr addr, u32 pages) {
+[[gnu::always_inline]] inline void retire(VirtAddr addr, u32 pages) LOFT_REQUIRES(state.lock) {
     const u32 page = addr.value() >> kPageShift;
     TagCell* const tag = &cell_of(page);
     put(tag[0], Tag{Kind::lazy, pages + 1});
@@ -234,7 +236,8 @@ template <typename F> bool for_each_area(F&& visit) {
 
 Result<VirtAddr> vmap(Page* const* pages, u32 n, VmapProt prot) {
     might_sleep("vmap");
-    const u32 area = with_lock(state.lock, [n] { return has_room(n) ? take(n, Kind::vmap) : 0; });
+    const u32 area =
+        with_lock(state.lock, [n]() LOFT_REQUIRES(state.lock) { return has_room(n) ? take(n, Kind::vmap) : 0; });
     if (area == 0) [[unlikely]]
         return no_area(n);
     const VirtAddr begin = addr_of(area);
@@ -245,7 +248,7 @@ Result<VirtAddr> vmap(Page* const* pages, u32 n, VmapProt prot) {
 
 void vunmap(VirtAddr addr) {
     might_sleep("vunmap");
-    with_lock(state.lock, [addr] {
+    with_lock(state.lock, [addr]() LOFT_REQUIRES(state.lock) {
         const u32 pages = pages_of_area(addr, Kind::vmap, "vunmap");
         // Nobody has to know what the entries said, and pte_set writes both halves.
         for_each_entry(kernel_pte(addr), pages, [](hal::PteCell* cell) { hal::pte_clear_low(cell); });
@@ -256,7 +259,8 @@ void vunmap(VirtAddr addr) {
 Result<VirtAddr> vmalloc(u32 bytes, Gfp gfp) {
     might_sleep("vmalloc");
     const u32 pages = pages_for(bytes);
-    const u32 area = with_lock(state.lock, [pages] { return has_room(pages) ? take(pages, Kind::vmalloc) : 0; });
+    const u32 area = with_lock(
+        state.lock, [pages]() LOFT_REQUIRES(state.lock) { return has_room(pages) ? take(pages, Kind::vmalloc) : 0; });
     if (area == 0) return no_area(pages);
     const VirtAddr begin = addr_of(area);
     hal::PteCell* cell = kernel_pte(begin);
@@ -305,6 +309,7 @@ VmapStats vmap_stats() {
         stats.pages += pages;
         return true;
     });
+    const SpinGuard guard{state.lock};
     stats.lazy_pages = state.lazy_pages;
     stats.flushes = state.flushes;
     stats.rounds = state.rounds;
@@ -343,7 +348,7 @@ bool vmap_maps_frame(Pfn pfn) {
     });
 }
 
-void vmap_init() {
+void vmap_init() LOFT_UNCHECKED { // boot
     const u32 first = first_page(), pages = kEnd - first, bytes = (pages + 1) * u32{sizeof(TagCell)};
     const VirtAddr tags = bootmem_alloc(bytes, kPageSize, "the tags of the vmap area");
     hal::zero_words(tags, bytes);

@@ -15,6 +15,9 @@ import sys
 # What a name is looked for in; `sim:NAME` is one of the simulated machine.
 ROOMS = {'': ('boot', 'arch', 'mm', 'kernel'), 'sim': ('tests/sim',)}
 KINDS = {'function', 'class', 'struct', 'union', 'enum', 'variable', 'macro'}
+# Macros that say something about a definition and are no part of it (arch/base/thread_safety.hpp); +: with arguments.
+IGNORED = ("LOFT_GUARD,LOFT_UNCHECKED,LOFT_LOCK+,LOFT_GUARDED_BY+,LOFT_REQUIRES+,LOFT_TAKES+,LOFT_TRIES+,LOFT_GIVES_BACK+"
+           ",LOFT_PERCPU")
 LABEL = re.compile(r'^([A-Za-z_]\w*)(:|\s+equ\b)')
 
 
@@ -78,7 +81,7 @@ class Definitions:
                 for name, place in assembly(path):
                     self.of[name].add((name, place))
         command = [shutil.which('ctags-universal') or 'ctags', '--output-format=json', '--fields=+neKs', '--languages=C++', '--langmap=C++:.cpp.hpp',
-                   '--kinds-C++=fcsugvd', '-D', 'SELFTEST(a,b)=void a##b()', '-f', '-', '-L', '-']
+                   '--kinds-C++=fcsugvd', '-D', 'SELFTEST(a,b)=void a##b()', '-I', IGNORED, '-f', '-', '-L', '-']
         run = subprocess.run(command, input='\n'.join(path for path in files if not path.endswith('.asm')), check=False,
                              stdout=subprocess.PIPE, encoding='utf-8')
         if run.returncode != 0 or not run.stdout:

@@ -8,6 +8,7 @@
 #include "tests/guest/support.hpp"
 
 #include <array>
+#include <optional>
 
 namespace loft::guest {
 namespace {
@@ -172,8 +173,12 @@ SELFTEST(thread, mutex_counts_right) {
     CHECK_EQ(u32{counter}, kThreads * kRounds);
     CHECK_EQ(wrong.load(), 0u);
     CHECK(!mutex.is_mine());
-    CHECK(mutex.try_lock());
-    mutex.unlock();
+    bool is_free = false;
+    if (mutex.try_lock()) {
+        is_free = true;
+        mutex.unlock();
+    }
+    CHECK(is_free);
 }
 
 SELFTEST(thread, mutex_wakes_in_order) {
@@ -197,14 +202,14 @@ SELFTEST(thread, mutex_wakes_in_order) {
                                         Waiter{mutex, order, passed, 2}, Waiter{mutex, order, passed, 3},
                                         Waiter{mutex, order, passed, 4}, Waiter{mutex, order, passed, 5}};
     std::array<Thread*, kThreads> thread{};
-    mutex.lock();
+    std::optional<MutexGuard> held{std::in_place, mutex};
     for (u32 i = 0; i < kThreads; ++i) {
         thread[i] = thread_create("in line", waiter[i]);
         REQUIRE(thread[i] != nullptr);
         CHECK(yield_until([&] { return is_parked(thread[i]); }));
     }
     CHECK(!mutex.try_lock());
-    mutex.unlock();
+    held.reset();
     for (Thread* one : thread)
         thread_join(one);
     for (u32 i = 0; i < kThreads; ++i)
@@ -213,16 +218,18 @@ SELFTEST(thread, mutex_wakes_in_order) {
 
 SELFTEST(thread, misuse_of_a_mutex_panics) {
     Mutex mutex{"mine"};
-    CHECK(contains(selftest::catch_panic([&] { mutex.unlock(); }), "mutex mine: unlocked by"));
-    mutex.lock();
-    CHECK(contains(selftest::catch_panic([&] { mutex.lock(); }), "already holds it"));
-    mutex.unlock();
+    const auto lock = [&]() LOFT_UNCHECKED { mutex.lock(); };
+    const auto unlock = [&]() LOFT_UNCHECKED { mutex.unlock(); };
+    CHECK(contains(selftest::catch_panic(unlock), "mutex mine: unlocked by"));
+    lock();
+    CHECK(contains(selftest::catch_panic(lock), "already holds it"));
+    unlock();
     const auto in_atomic = [&] {
         const PreemptGuard atomic;
-        mutex.lock();
+        lock();
     };
     CHECK(contains(selftest::catch_panic(in_atomic), "lock of a mutex may sleep, called in atomic context"));
-    const auto in_interrupt = [&] { in_interrupt_do([&] { mutex.lock(); }); };
+    const auto in_interrupt = [&] { in_interrupt_do(lock); };
     CHECK(contains(selftest::catch_panic(in_interrupt), "may sleep, called in atomic context"));
     const auto with_interrupts_off = [&] {
         const IrqGuard off;
@@ -233,7 +240,7 @@ SELFTEST(thread, misuse_of_a_mutex_panics) {
 
 SELFTEST(thread, misuse_of_a_spinlock_panics) {
     SpinLock zone{LockRank::zone}, cache{LockRank::cache};
-    const auto twice = [&] {
+    const auto twice = [&]() LOFT_UNCHECKED {
         const SpinGuard outer{zone};
         const SpinGuard inner{zone};
     };
