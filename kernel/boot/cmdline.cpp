@@ -11,7 +11,6 @@ namespace loft {
 namespace {
 
 std::string_view line;
-bool known = false;
 constinit Options values;
 constinit BufferSink<256> ignored;
 
@@ -139,13 +138,11 @@ void parse_command_line(std::string_view text) {
         if (!is_file_name) apply(word);
         first = false;
     }
-    known = true;
     set_exit(values.exit);
     set_nmi_panics(values.nmi_panics);
 }
 
 const Options& options() { return values; }
-bool command_line_known() { return known; }
 std::string_view ignored_words() { return ignored.view(); }
 std::string_view command_line() { return line; }
 

@@ -41,10 +41,6 @@ void parse_command_line(std::string_view text);
 // Any context; the defaults before parse_command_line.
 const Options& options();
 
-// False until parse_command_line has run: what ends the machine before that cannot know whether to leave
-// QEMU.
-bool command_line_known();
-
 // The words that were not understood, or not as they were meant, as one text; "" if there are none.
 std::string_view ignored_words();
 

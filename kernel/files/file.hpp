@@ -38,7 +38,7 @@ class File {
 bool must_stop();
 // Nobody reads what it writes: SIGPIPE.
 void signal_broken_pipe();
-// To its console.
+// To its console. A thread of a program, preemptible context.
 void write_output(std::string_view text);
 
 // Numbers 0, 1 and 2: nothing to read, and what is written becomes lines of the log, each marked with who wrote it.

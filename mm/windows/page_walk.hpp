@@ -7,7 +7,7 @@
 
 namespace loft {
 
-// What the tables say about an address. `levels` says how far the walk got.
+// What the tables say about an address. `level` says how far the walk got.
 struct Walk {
     enum class Level : u8 { root, directory, table }; // the entry that ended the walk
     Level level = Level::root;
