@@ -13,7 +13,7 @@ void Buddy::init(Pfn begin, Pfn end) LOFT_UNCHECKED {
     nonempty_ = 0;
     for (u32 order = 0; order <= kMaxOrder; ++order) {
         head_[order] = Pfn{};
-        count_[order].store(0);
+        count_[order] = 0;
     }
 }
 
@@ -22,7 +22,7 @@ void Buddy::link(Pfn pfn, u32 order) {
     pfn_to_page(pfn)->make_free(PageType::buddy, old, Pfn{}, order);
     if (old.value() != 0) pfn_to_page(old)->set_prev(pfn);
     head_[order] = pfn;
-    count_[order].store(count_[order].load() + 1);
+    ++count_[order];
     nonempty_ |= 1u << order;
 }
 
@@ -35,9 +35,7 @@ void Buddy::unlink(Pfn pfn, u32 order) {
     else
         head_[order] = next;
     page->make_none();
-    const u32 left = count_[order].load() - 1;
-    count_[order].store(left);
-    if (left == 0) nonempty_ &= ~(1u << order);
+    if (--count_[order] == 0) nonempty_ &= ~(1u << order);
 }
 
 Pfn Buddy::take(u32 order) {
@@ -89,8 +87,8 @@ void Buddy::verify() const {
             prev = pfn;
             ++blocks;
         }
-        if (blocks != count_[order].load() || (blocks != 0) != ((nonempty_ >> order & 1) != 0))
-            panic("buddy: order {} has {} blocks, counted {}", order, blocks, count_[order].load());
+        if (blocks != count_[order] || (blocks != 0) != ((nonempty_ >> order & 1) != 0))
+            panic("buddy: order {} has {} blocks, counted {}", order, blocks, count_[order]);
         frames += blocks << order;
     }
     if (frames != free_.load()) panic("buddy: {} frames in the lists, counted {}", frames, free_.load());

@@ -19,13 +19,13 @@ class Buddy {
     SpinLock lock{LockRank::zone};
     Pfn take(u32 order) LOFT_REQUIRES(lock); // 0 if there is none
     void give(Pfn pfn, u32 order) LOFT_REQUIRES(lock);
+    u32 blocks(u32 order) const LOFT_REQUIRES(lock) { return count_[order]; }
     void verify() const LOFT_REQUIRES(lock); // panics on the first broken invariant
 
     Pfn begin() const { return begin_; }
     Pfn end() const { return end_; }
     // Without the lock a snapshot: how many there were a moment ago.
     u32 free_frames() const { return free_.load(); }
-    u32 blocks(u32 order) const { return count_[order].load(); }
 
   private:
     void link(Pfn pfn, u32 order) LOFT_REQUIRES(lock);
@@ -33,11 +33,10 @@ class Buddy {
 
     Pfn begin_{};
     Pfn end_{};
-    // Changed under the lock, read by anybody.
-    hal::Plain<u32> free_;
-    hal::Plain<u32> count_[kMaxOrder + 1];
+    hal::Plain<u32> free_;                   // changed under the lock, read by anybody
     u32 nonempty_ LOFT_GUARDED_BY(lock) = 0; // a bit an order
     Pfn head_[kMaxOrder + 1] LOFT_GUARDED_BY(lock){};
+    u32 count_[kMaxOrder + 1] LOFT_GUARDED_BY(lock){};
 };
 
 } // namespace loft

@@ -225,7 +225,7 @@ void put_page(Page* page) {
 }
 
 ZoneInfo zone_info(ZoneId id) {
-    const Zone& zone = zone_at(id);
+    Zone& zone = zone_at(id);
     ZoneInfo info{};
     info.managed = zone.managed;
     info.present = zone.present;
@@ -233,6 +233,7 @@ ZoneInfo zone_info(ZoneId id) {
     info.user_reserve = zone.user_reserve;
     info.free = zone.buddy.free_frames();
     hal::online_cpus().for_each([&](CpuId cpu) { info.free += cpu_pages.of(cpu).zone[static_cast<u32>(id)].count; });
+    const SpinGuard guard{zone.buddy.lock};
     for (u32 order = 0; order <= kMaxOrder; ++order)
         info.by_order[order] = zone.buddy.blocks(order);
     return info;
