@@ -112,7 +112,8 @@ KERNEL_FLAGS := -std=c++20 -ffreestanding -fno-exceptions -fno-rtti -fno-threads
     -fno-omit-frame-pointer -momit-leaf-frame-pointer $(WARNINGS) -I. -Iarch/i386 -isystem build/include
 # Nothing on a stack is wider than a word: no call pads it to 16 bytes.
 GCC_FLAGS    := -mgeneral-regs-only -mpreferred-stack-boundary=2
-# Locks: arch/base/thread_safety.hpp says what is checked. clang's -mgeneral-regs-only (and -mno-80387) reject libstdc++'s headers; scripts/check-kernel sees what these let pass.
+# clang's -mgeneral-regs-only (and -mno-80387) reject libstdc++'s headers; scripts/check-kernel sees what these let pass.
+# What is checked about locks is in arch/base/thread_safety.hpp.
 CLANG_FLAGS  := --target=i686-linux-gnu -Wthread-safety -mno-implicit-float -mno-sse -mno-mmx
 # Without -g: gdb rejects the line numbers that NASM writes for a file with several sections; it has the symbols.
 NASM_FLAGS   := -f elf32 -I./ -Werror

@@ -52,7 +52,7 @@ struct ZoneInfo {
     u32 present;      // usable frames of the firmware's map in this zone's range
     u32 by_order[kMaxOrder + 1];
 };
-ZoneInfo zone_info(ZoneId zone);
+ZoneInfo zone_info(ZoneId zone); // any context but NMI: it takes the lock of the zone
 
 struct AllocStats {
     u32 refills = 0; // a CPU's list was empty

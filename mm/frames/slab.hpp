@@ -53,7 +53,7 @@ class ObjectCache {
     // Panics on an address that is not an object of this cache, or that is free already. Context: any.
     void free(void* object);
 
-    CacheStats stats() { // any context
+    CacheStats stats() { // any context but NMI
         const SpinGuard guard{lock_};
         return stats_;
     }

@@ -88,7 +88,7 @@ struct PkmapStats {
     u32 waits = 0;     // callers that slept
     u32 thirds = 0;    // mappings beyond a thread's second
 };
-PkmapStats pkmap_stats(); // any context; O(slots)
+PkmapStats pkmap_stats(); // any context but NMI: it takes the lock of the pool; O(slots)
 
 struct PkmapUse {
     u32 free = 0, idle = 0, used = 0; // idle: kOwed too; used: making too

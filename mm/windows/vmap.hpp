@@ -49,7 +49,7 @@ struct VmapStats {
     u32 flushes = 0;
     u32 rounds = 0;
 };
-VmapStats vmap_stats(); // any context; counts the areas: O(areas)
+VmapStats vmap_stats(); // any context but NMI: it takes the lock; counts the areas: O(areas)
 
 // What an address is to the vmap area. Any context, a panic's too: reads the tags, from the address down to its area.
 struct VmapFault {

@@ -80,8 +80,8 @@ class Definitions:
             if path.endswith('.asm'):
                 for name, place in assembly(path):
                     self.of[name].add((name, place))
-        command = [shutil.which('ctags-universal') or 'ctags', '--output-format=json', '--fields=+neKs', '--languages=C++', '--langmap=C++:.cpp.hpp',
-                   '--kinds-C++=fcsugvd', '-D', 'SELFTEST(a,b)=void a##b()', '-I', IGNORED, '-f', '-', '-L', '-']
+        command = [shutil.which('ctags-universal') or 'ctags', '--output-format=json', '--fields=+neKs',
+                   '--languages=C++', '--langmap=C++:.cpp.hpp', '--kinds-C++=fcsugvd', '-D', 'SELFTEST(a,b)=void a##b()', '-I', IGNORED, '-f', '-', '-L', '-']
         run = subprocess.run(command, input='\n'.join(path for path in files if not path.endswith('.asm')), check=False,
                              stdout=subprocess.PIPE, encoding='utf-8')
         if run.returncode != 0 or not run.stdout:
@@ -102,15 +102,6 @@ class Definitions:
         found = {place for full, place in self.of.get(name.split('::')[-1], ())
                  if full == name or full.endswith('::' + name)}
         return sorted(place for place in found if not any(place != other and place.inside(other) for other in found))
-
-    def names(self):
-        return sorted({full for group in self.of.values() for full, _ in group})
-
-    def around(self, path, line):
-        """(name, place) of whatever contains this line, the smallest first."""
-        found = [(full, place) for group in self.of.values() for full, place in group
-                 if place.file == path and place.first <= line <= place.last]
-        return sorted(found, key=lambda one: (one[1].last - one[1].first, one[0]))
 
 
 class World:
