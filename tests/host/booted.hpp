@@ -2,6 +2,7 @@
 #pragma once
 
 #include "mm/frames/page_alloc.hpp"
+#include "mm/ground/spinlock.hpp"
 #include "mm/init.hpp"
 #include "mm/windows/highmem.hpp"
 #include "tests/sim/machine.hpp"
@@ -35,6 +36,18 @@ class Booted {
     sim::Machine machine;
     BootInfo info;
 };
+
+// What clang's analysis of locks would reject, on purpose: misuse that has to be a panic, and data whose lock no other
+// thread can take.
+namespace unchecked {
+template <typename Lock> void lock(Lock& lock) LOFT_UNCHECKED { lock.lock(); }
+template <typename Lock> bool try_lock(Lock& lock) LOFT_UNCHECKED { return lock.try_lock(); }
+template <typename Lock> void unlock(Lock& lock) LOFT_UNCHECKED { lock.unlock(); }
+struct LOFT_GUARD Held {
+    explicit Held(SpinLock& lock) LOFT_TAKES(lock) { static_cast<void>(lock); }
+    ~Held() LOFT_GIVES_BACK() {}
+};
+} // namespace unchecked
 
 // Frames, the CPUs' counts and their local maps: what is the same before and after anything that gives back all
 // that it took. Also checks the allocator's free lists.

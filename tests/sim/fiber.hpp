@@ -34,10 +34,11 @@ class Fiber {
     void* stack_pointer_ = nullptr;
     void* back_ = nullptr; // the main stack's pointer while the fiber runs
     const std::function<void()>* body_ = nullptr;
-    void* sanitizer_fiber_ = nullptr; // what AddressSanitizer keeps of a stack that is not in use
-    void* sanitizer_main_ = nullptr;
-    const void* main_bottom_ = nullptr;
-    std::size_t main_size_ = 0;
+    // What AddressSanitizer keeps of a stack that is not in use.
+    [[maybe_unused]] void* sanitizer_fiber_ = nullptr;
+    [[maybe_unused]] void* sanitizer_main_ = nullptr;
+    [[maybe_unused]] const void* main_bottom_ = nullptr;
+    [[maybe_unused]] std::size_t main_size_ = 0;
 };
 
 } // namespace loft::sim

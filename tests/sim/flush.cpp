@@ -102,7 +102,7 @@ void Machine::release(Space* space) {
 }
 
 void Machine::keep_globals(Cpu& cpu, const Space& from, const Space& to) {
-    const Where where = std::source_location::current();
+    const Where where = hal::SourceLocation::current();
     for (u32 d = 0; d < from.directory.size(); ++d) {
         if (from.directory[d] == Space::kNone || from.directory[d] == to.directory[d]) continue;
         for (u32 i = 0; i < kSpan; ++i) {

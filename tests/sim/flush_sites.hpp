@@ -6,8 +6,8 @@
 #pragma once
 
 #include "arch/base/types.hpp"
+#include "tests/sim/source_location.hpp"
 
-#include <source_location>
 #include <string_view>
 
 namespace loft::hal {
@@ -16,7 +16,7 @@ struct Site {
     const char* file = "";
     u32 line = 0;
     u32 column = 0;
-    static constexpr Site current(std::source_location where = std::source_location::current()) {
+    static constexpr Site current(SourceLocation where = SourceLocation::current()) {
         return {where.file_name(), where.line(), where.column()};
     }
 };

@@ -6,8 +6,8 @@
 
 #include "arch/i386/isa/pte.hpp"
 #include "tests/sim/ram.hpp"
+#include "tests/sim/source_location.hpp"
 
-#include <source_location>
 #include <string>
 
 namespace loft::sim {
@@ -64,7 +64,7 @@ struct Where {
     const char* file = "?";
     u32 line = 0;
     constexpr Where() = default;
-    constexpr Where(std::source_location at) : file{at.file_name()}, line{at.line()} {}
+    constexpr Where(hal::SourceLocation at) : file{at.file_name()}, line{at.line()} {}
 };
 
 using RawCell [[gnu::may_alias]] = RawPte; // an entry as it lies in RAM

@@ -34,6 +34,7 @@ class Zone {
 
 TEST_CASE("buddy: a new zone has nothing to give", "[buddy]") {
     Zone zone{0x400, 0x800};
+    const unchecked::Held lock{zone.buddy.lock};
     CHECK(zone.buddy.free_frames() == 0);
     for (u32 order = 0; order <= kMaxOrder; ++order)
         CHECK(zone.buddy.take(order) == Pfn{});
@@ -42,6 +43,7 @@ TEST_CASE("buddy: a new zone has nothing to give", "[buddy]") {
 
 TEST_CASE("buddy: a block is split to the size that is wanted, the upper halves stay free", "[buddy]") {
     Zone zone{0x400, 0x800};
+    const unchecked::Held lock{zone.buddy.lock};
     zone.buddy.give(Pfn{0x400u}, kMaxOrder);
     CHECK(zone.buddy.take(3) == Pfn{0x400u});
     for (u32 order = 0; order <= kMaxOrder; ++order)
@@ -56,6 +58,7 @@ TEST_CASE("buddy: a block is split to the size that is wanted, the upper halves 
 
 TEST_CASE("buddy: freed halves merge up to the largest block", "[buddy]") {
     Zone zone{0x400, 0x800};
+    const unchecked::Held lock{zone.buddy.lock};
     zone.buddy.give(Pfn{0x400u}, kMaxOrder);
     std::vector<Pfn> frames;
     while (true) {
@@ -78,6 +81,7 @@ TEST_CASE("buddy: freed halves merge up to the largest block", "[buddy]") {
 TEST_CASE("buddy: blocks do not merge across the zone's ends", "[buddy]") {
     SECTION("the lower end cuts a pair") {
         Zone zone{0x401, 0x408};
+        const unchecked::Held lock{zone.buddy.lock};
         pfn_to_page(Pfn{0x400u})->make_free(PageType::buddy, Pfn{}, Pfn{}, 0); // the neighbour zone's
         zone.buddy.give(Pfn{0x401u}, 0);
         CHECK(zone.buddy.blocks(0) == 1);
@@ -85,6 +89,7 @@ TEST_CASE("buddy: blocks do not merge across the zone's ends", "[buddy]") {
     }
     SECTION("the upper end does") {
         Zone zone{0x400, 0x403};
+        const unchecked::Held lock{zone.buddy.lock};
         pfn_to_page(Pfn{0x403u})->make_free(PageType::buddy, Pfn{}, Pfn{}, 0);
         zone.buddy.give(Pfn{0x402u}, 0);
         CHECK(zone.buddy.blocks(0) == 1);
@@ -92,6 +97,7 @@ TEST_CASE("buddy: blocks do not merge across the zone's ends", "[buddy]") {
     }
     SECTION("a pair that ends exactly there merges") {
         Zone zone{0x400, 0x404};
+        const unchecked::Held lock{zone.buddy.lock};
         zone.buddy.give(Pfn{0x402u}, 0);
         zone.buddy.give(Pfn{0x403u}, 0);
         CHECK(zone.buddy.blocks(1) == 1);
@@ -103,6 +109,7 @@ TEST_CASE("buddy: blocks do not merge across the zone's ends", "[buddy]") {
 
 TEST_CASE("buddy: a neighbour that is used, cached, or of another order does not merge", "[buddy]") {
     Zone zone{0x400, 0x800};
+    const unchecked::Held lock{zone.buddy.lock};
     SECTION("used") {
         pfn_to_page(Pfn{0x401u})->make_used(PageType::used, 1);
         zone.buddy.give(Pfn{0x400u}, 0);
@@ -128,6 +135,7 @@ TEST_CASE("buddy: any order of taking and giving keeps blocks whole, aligned and
         Random random{seed};
         const u32 begin = 1 + below(random, 0x900), end = begin + 1 + below(random, 0x1400);
         Zone zone{begin, end};
+        const unchecked::Held lock{zone.buddy.lock};
         std::vector<bool> free(end, false);
         u32 free_count = 0;
         for (u32 pfn = begin; pfn < end; ++pfn) {
@@ -175,6 +183,7 @@ TEST_CASE("buddy: any order of taking and giving keeps blocks whole, aligned and
 
 TEST_CASE("buddy: verify finds each kind of damage", "[buddy]") {
     Zone zone{0x400, 0x800};
+    const unchecked::Held lock{zone.buddy.lock};
     zone.buddy.give(Pfn{0x400u}, 2);
     zone.buddy.give(Pfn{0x410u}, 2);
     zone.buddy.give(Pfn{0x500u}, 0);

@@ -11,29 +11,29 @@ TEST_CASE("mutex: belongs to whoever has locked it", "[mutex]") {
     Booted kernel;
     Mutex mutex{"of a test"};
     CHECK_FALSE(mutex.is_mine());
-    mutex.lock();
+    unchecked::lock(mutex);
     CHECK(mutex.is_mine());
-    mutex.unlock();
+    unchecked::unlock(mutex);
     CHECK_FALSE(mutex.is_mine());
     {
         MutexGuard guard{mutex};
         CHECK(mutex.is_mine());
-        CHECK_FALSE(mutex.try_lock());
+        CHECK_FALSE(unchecked::try_lock(mutex));
         CHECK(mutex.is_mine());
     }
-    REQUIRE(mutex.try_lock());
+    REQUIRE(unchecked::try_lock(mutex));
     CHECK(mutex.is_mine());
-    mutex.unlock();
+    unchecked::unlock(mutex);
 }
 
 TEST_CASE("mutex: what its owner must not do is a panic that names it", "[mutex]") {
     Booted kernel;
     Mutex mutex{"of a test"};
-    REQUIRE_PANIC(mutex.unlock(), "mutex of a test: unlocked by thread 0, held by nobody");
-    mutex.lock();
-    REQUIRE_PANIC(mutex.lock(), "mutex of a test: this thread already holds it");
+    REQUIRE_PANIC(unchecked::unlock(mutex), "mutex of a test: unlocked by thread 0, held by nobody");
+    unchecked::lock(mutex);
+    REQUIRE_PANIC(unchecked::lock(mutex), "mutex of a test: this thread already holds it");
     CHECK(mutex.is_mine());
-    mutex.unlock();
+    unchecked::unlock(mutex);
 }
 
 TEST_CASE("mutex: only where one may sleep", "[mutex]") {
@@ -41,13 +41,13 @@ TEST_CASE("mutex: only where one may sleep", "[mutex]") {
     Mutex mutex;
     {
         PreemptGuard guard;
-        REQUIRE_PANIC(mutex.lock(), "lock of a mutex may sleep");
-        REQUIRE_PANIC(mutex.try_lock(), "lock of a mutex may sleep");
+        REQUIRE_PANIC(unchecked::lock(mutex), "lock of a mutex may sleep");
+        REQUIRE_PANIC(unchecked::try_lock(mutex), "lock of a mutex may sleep");
     }
-    as_interrupt([&] { CHECK_PANIC(mutex.lock(), "lock of a mutex may sleep"); });
+    as_interrupt([&] { CHECK_PANIC(unchecked::lock(mutex), "lock of a mutex may sleep"); });
     {
         IrqGuard guard;
-        REQUIRE_PANIC(mutex.lock(), "lock of a mutex may sleep");
+        REQUIRE_PANIC(unchecked::lock(mutex), "lock of a mutex may sleep");
     }
     CHECK_FALSE(mutex.is_mine());
 }
@@ -56,13 +56,13 @@ TEST_CASE("explorer: somebody else's unlock of a mutex is a panic", "[.explorer]
     Scene s{1};
     Mutex mutex{"of a test"};
     s.thread(0, [&] {
-        mutex.lock();
+        unchecked::lock(mutex);
         hal::unpark(ThreadId{2});
         hal::park();
     });
     s.thread(0, [&] {
         hal::park();
-        mutex.unlock();
+        unchecked::unlock(mutex);
     });
     CHECK(s.attempt(sim::reduced(1)).failure == "mutex of a test: unlocked by thread 2, held by 1");
 }

@@ -11,7 +11,7 @@ using namespace loft::test;
 
 namespace {
 
-constexpr bool kHigh = config::kHighMem, kDebug = config::kDebug;
+[[maybe_unused]] constexpr bool kHigh = config::kHighMem, kDebug = config::kDebug;
 
 // The frame's bytes, past all page tables.
 u8* bytes_of(Page* page) { return sim::ram_at(page_to_pfn(page).phys().value()); }

@@ -18,7 +18,7 @@ class alignas(sizeof(RawPte)) PteCell {
 static_assert(sizeof(PteCell) == sizeof(RawPte));
 
 namespace detail {
-using Here = std::source_location;
+using Here = SourceLocation;
 inline Pte pte_from(RawPte raw) { return Pte::from({static_cast<u32>(raw), static_cast<u32>(u64{raw} >> 32)}); }
 inline RawPte raw_of(Pte value) { return static_cast<RawPte>(u64{value.high()} << 32 | value.low()); }
 } // namespace detail
