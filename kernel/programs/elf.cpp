@@ -2,6 +2,7 @@
 #include "kernel/programs/elf.hpp"
 
 #include "mm/spaces/address_space.hpp"
+#include "mm/spaces/memory_object.hpp"
 #include "mm/spaces/user_copy.hpp"
 
 #include <algorithm>
@@ -31,9 +32,15 @@ constexpr u32 kLoad = 1, kInterpreter = 3, kGnuStack = 0x6474'e551;
 constexpr u32 kFlagExec = 1, kFlagWrite = 2, kFlagRead = 4;
 constexpr u32 kMaxHeaders = kPageSize / sizeof(ProgramHeader); // as Linux
 
-const char* check_header(const ProgramImage& image, Header& header) {
-    if (image.size() < sizeof header) return "it is shorter than an ELF header";
-    if (!image.read(0, &header, sizeof header)) return "it cannot be read";
+const char* read_from(MemoryObject& file, u32 offset, void* to, u32 bytes) {
+    const Status status = file.read(offset, to, bytes);
+    if (status) return nullptr;
+    return status.error() == Error::no_memory ? "there is not enough memory for it" : "it cannot be read";
+}
+
+const char* check_header(MemoryObject& file, Header& header) {
+    if (file.bytes() < sizeof header) return "it is shorter than an ELF header";
+    if (const char* problem = read_from(file, 0, &header, sizeof header)) return problem;
     if (!std::equal(std::begin(kMagic), std::end(kMagic), header.ident)) return "it is not an ELF file";
     // The machine decides: class, byte order, versions and OS ABI say nothing more, and Linux looks at none of them.
     if (header.machine != kI386 && header.machine != kI486) {
@@ -46,16 +53,16 @@ const char* check_header(const ProgramImage& image, Header& header) {
     if (header.program_header_count == 0) return "it has no program headers";
     if (header.program_header_count > kMaxHeaders) return "it has too many program headers";
     const u32 bytes = header.program_header_count * u32{sizeof(ProgramHeader)};
-    if (header.program_headers > image.size() || bytes > image.size() - header.program_headers)
+    if (header.program_headers > file.bytes() || bytes > file.bytes() - header.program_headers)
         return "its program headers lie beyond the end of the file";
     return nullptr;
 }
 
 // Every sum that is made here is checked for a wrap before.
-const char* add_segment(const ProgramImage& image, const ProgramHeader& header, ElfPlan& plan) {
+const char* add_segment(MemoryObject& file, const ProgramHeader& header, ElfPlan& plan) {
     if (header.file_bytes > header.bytes) return "a segment is longer in the file than in memory";
     if (header.bytes == 0) return nullptr;
-    if (header.offset > image.size() || header.file_bytes > image.size() - header.offset)
+    if (header.offset > file.bytes() || header.file_bytes > file.bytes() - header.offset)
         return "a segment lies beyond the end of the file (it was cut off)";
     if (header.address < layout::kUserBegin) return "a segment lies at the null pointer";
     if (header.address >= ElfPlan::kHighestEnd || header.bytes > ElfPlan::kHighestEnd - header.address)
@@ -100,36 +107,60 @@ VirtAddr headers_in_memory(const ElfPlan& plan, const Header& header) {
     return VirtAddr{};
 }
 
-// From the file to another address space, through a buffer on the stack.
-const char* fill(const ProgramImage& image, const ElfPlan::Segment& segment, AddressSpace& space) {
-    std::array<u8, 1024> buffer;
-    for (u32 done = 0; done < segment.file_bytes;) {
-        const u32 step = std::min<u32>(segment.file_bytes - done, buffer.size());
-        if (!image.read(segment.file_offset + done, buffer.data(), step)) return "it cannot be read";
-        if (write_space(space, UserAddr{segment.begin.value() + done}, buffer.data(), step) != 0)
-            return "there is not enough memory for it";
-        done += step;
+Prot prot_of(const ElfPlan& plan, const ElfPlan::Segment& segment) {
+    Prot prot = Prot::none;
+    if (segment.read) prot = prot | Prot::read;
+    if (segment.read && plan.read_exec) prot = prot | Prot::exec;
+    if (segment.write) prot = prot | Prot::write;
+    if (segment.exec) prot = prot | Prot::exec;
+    return prot;
+}
+
+// The pages that have bytes of the file, and the zeros behind them in the last one. False: no memory.
+bool map_file_part(MemoryObject& file, const ElfPlan::Segment& segment, VirtAddr end, Prot prot, AddressSpace& space) {
+    const VirtAddr begin = segment.first_page(), zeros = segment.begin + segment.file_bytes;
+    const bool has_zeros = segment.bytes != segment.file_bytes && zeros != end;
+    if (!space.map(begin, end - begin, has_zeros ? Prot::read | Prot::write : prot, MapKind::anonymous, true, true,
+                   {&file, segment.file_offset >> kPageShift}))
+        return false;
+    if (!has_zeros) return true;
+    constexpr std::array<u8, 512> kZeros{};
+    for (VirtAddr at = zeros; at != end;) {
+        const u32 step = std::min<u32>(end - at, kZeros.size());
+        if (write_space(space, UserAddr{at.value()}, kZeros.data(), step) != 0) return false;
+        at = at + step;
     }
-    return nullptr;
+    return static_cast<bool>(space.protect(begin, end - begin, prot));
+}
+
+bool map_segment(MemoryObject& file, const ElfPlan& plan, const ElfPlan::Segment& segment, AddressSpace& space) {
+    const Prot prot = prot_of(plan, segment);
+    VirtAddr end = segment.first_page(); // of the pages that have bytes of the file
+    if (segment.file_bytes != 0) {
+        end = VirtAddr{round_up(segment.begin.value() + segment.file_bytes, kPageSize)};
+        if (!map_file_part(file, segment, end, prot, space)) return false;
+    }
+    return end == segment.end_page() ||
+           static_cast<bool>(space.map(end, segment.end_page() - end, prot, MapKind::anonymous, true));
 }
 
 } // namespace
 
-const char* elf_examine(const ProgramImage& image, ElfPlan& plan) {
+const char* elf_examine(MemoryObject& file, ElfPlan& plan) {
     plan = ElfPlan{};
     Header header{};
-    if (const char* problem = check_header(image, header)) return problem;
+    if (const char* problem = check_header(file, header)) return problem;
     for (u32 i = 0; i < header.program_header_count; ++i) {
         ProgramHeader program{};
-        if (!image.read(header.program_headers + i * u32{sizeof program}, &program, sizeof program))
-            return "it cannot be read";
+        const u32 at = header.program_headers + i * u32{sizeof program};
+        if (const char* problem = read_from(file, at, &program, sizeof program)) return problem;
         if (program.type == kInterpreter) return "it is linked dynamically (link it with -static -no-pie)";
         if (program.type == kGnuStack) {
             plan.stack_exec = (program.flags & kFlagExec) != 0;
             plan.read_exec = false;
         }
         if (program.type != kLoad) continue;
-        if (const char* problem = add_segment(image, program, plan)) return problem;
+        if (const char* problem = add_segment(file, program, plan)) return problem;
     }
     if (plan.count == 0) return "it has nothing to load";
     const ElfPlan::Segment* code = segment_with(plan, header.entry, 1);
@@ -141,21 +172,9 @@ const char* elf_examine(const ProgramImage& image, ElfPlan& plan) {
     return nullptr;
 }
 
-const char* elf_load(const ProgramImage& image, const ElfPlan& plan, AddressSpace& space) {
-    for (u32 i = 0; i < plan.count; ++i) {
-        const ElfPlan::Segment& segment = plan.segments[i];
-        const u32 bytes = segment.end_page() - segment.first_page();
-        // Writable while it is filled.
-        if (!space.map(segment.first_page(), bytes, Prot::read | Prot::write, MapKind::anonymous, true))
-            return "there is not enough memory for it";
-        if (const char* problem = fill(image, segment, space)) return problem;
-        Prot prot = Prot::none;
-        if (segment.read) prot = prot | Prot::read;
-        if (segment.read && plan.read_exec) prot = prot | Prot::exec;
-        if (segment.write) prot = prot | Prot::write;
-        if (segment.exec) prot = prot | Prot::exec;
-        if (!space.protect(segment.first_page(), bytes, prot)) return "there is not enough memory for it";
-    }
+const char* elf_load(MemoryObject& file, const ElfPlan& plan, AddressSpace& space) {
+    for (u32 i = 0; i < plan.count; ++i)
+        if (!map_segment(file, plan, plan.segments[i], space)) return "there is not enough memory for it";
     const Prot data = Prot::read | Prot::write;
     space.set_brk_start(plan.end, plan.read_exec ? data | Prot::exec : data);
     return nullptr;

@@ -13,17 +13,7 @@
 namespace loft {
 
 class AddressSpace;
-
-// The bytes of a file.
-class ProgramImage {
-  public:
-    virtual u32 size() const = 0;
-    // Copies [offset, offset + bytes), which lies inside. False: it cannot be read. Preemptible context.
-    [[nodiscard]] virtual bool read(u32 offset, void* to, u32 bytes) const = 0;
-
-  protected:
-    ~ProgramImage() = default;
-};
+class MemoryObject;
 
 // What becomes of a file in memory.
 struct ElfPlan {
@@ -52,10 +42,13 @@ struct ElfPlan {
 };
 
 // Reads the headers. Null if `plan` can be loaded; else what is wrong with the file, as the end of a sentence.
-[[nodiscard]] const char* elf_examine(const ProgramImage& image, ElfPlan& plan);
+// Preemptible context.
+[[nodiscard]] const char* elf_examine(MemoryObject& file, ElfPlan& plan);
 
-// Maps and fills the segments in `space`, where none of them is yet, and sets where brk begins. Null, or what went
-// wrong: the space may then have some of them. Preemptible context; the space need not be loaded.
-[[nodiscard]] const char* elf_load(const ProgramImage& image, const ElfPlan& plan, AddressSpace& space);
+// Maps the segments in `space`, where none of them is yet, and sets where brk begins: private areas of the file, whose
+// pages come by faults, and zeros behind them. What lies in a segment's first and last page beside the segment is what
+// the file has there; behind the file's part of a longer segment it is zeros (ABI, figure 5-2). Null, or what went
+// wrong: the space may then have some of the segments. Preemptible context; the space need not be loaded.
+[[nodiscard]] const char* elf_load(MemoryObject& file, const ElfPlan& plan, AddressSpace& space);
 
 } // namespace loft

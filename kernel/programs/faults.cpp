@@ -161,6 +161,8 @@ void program_page_fault(TrapFrame& frame, VirtAddr va) {
         kill_program(Signal::kill, frame, "out of memory, for a {} of {}", verb, va);
     else if (va.value() >= layout::kUserEnd)
         kill_program(Signal::segv, frame, "{} of {}, which is the kernel's", verb, va);
+    else if (result == FaultResult::no_page)
+        kill_program(Signal::bus, frame, "{} of {}, behind the end of the file that is mapped there", verb, va);
     else if (result == FaultResult::no_access)
         kill_program(Signal::segv, frame, "{} of {}, where it may not", verb, va);
     else

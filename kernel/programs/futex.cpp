@@ -24,7 +24,7 @@ namespace {
 
 // Which word it is: a place in an object that several spaces have, or an address in one space. The object is counted.
 struct Key {
-    SharedObject* object = nullptr;
+    MemoryObject* object = nullptr;
     const AddressSpace* space = nullptr; // if there is no object
     u32 at = 0;                          // an offset, or an address
     bool shared = false;

@@ -325,16 +325,16 @@ bool map_stack(AddressSpace& space, const ElfPlan& plan) {
 
 } // namespace
 
-Started process_start(const Launch& launch, const ProgramImage& image) {
+Started process_start(const Launch& launch, MemoryObject& file) {
     might_sleep("process_start");
     constexpr const char* kNoMemory = "there is not enough memory for it";
     ElfPlan plan;
-    if (const char* problem = elf_examine(image, plan)) return {nullptr, problem};
+    if (const char* problem = elf_examine(file, plan)) return {nullptr, problem};
     Process* process = make_process(launch.name);
     if (process == nullptr) return {nullptr, kNoMemory};
     process->space = AddressSpace::create();
     UserThread* thread = process->space != nullptr ? make_thread(*process, process->pid) : nullptr;
-    const char* problem = thread != nullptr ? elf_load(image, plan, *process->space) : kNoMemory;
+    const char* problem = thread != nullptr ? elf_load(file, plan, *process->space) : kNoMemory;
     if (problem == nullptr && !map_stack(*process->space, plan)) problem = kNoMemory;
     u32 stack = 0;
     if (problem == nullptr) {
@@ -360,7 +360,11 @@ Started process_start(const Launch& launch, const ProgramImage& image) {
 Started process_start(const Launch& launch) {
     const Program* program = find_program(launch.name);
     if (program == nullptr) return {nullptr, "there is no module of that name"};
-    return process_start(launch, program->image);
+    MemoryObject* const file = open_program(*program);
+    if (file == nullptr) return {nullptr, "there is not enough memory for it"};
+    const Started started = process_start(launch, *file);
+    file->put();
+    return started;
 }
 
 WaitStatus process_wait(Process* process) {

@@ -107,7 +107,7 @@ struct Started {
     Process* process = nullptr;
     const char* problem = nullptr;
 };
-[[nodiscard]] Started process_start(const Launch& launch, const ProgramImage& image);
+[[nodiscard]] Started process_start(const Launch& launch, MemoryObject& file);
 // One of the multiboot modules, by its name.
 [[nodiscard]] Started process_start(const Launch& launch);
 

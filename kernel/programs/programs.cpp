@@ -4,7 +4,9 @@
 #include "arch/base/fixed_list.hpp"
 #include "arch/base/panic.hpp"
 #include "kernel/boot/multiboot.hpp"
-#include "mm/windows/highmem.hpp"
+#include "kernel/files/bytes_file.hpp"
+#include "kernel/programs/elf.hpp"
+#include "mm/frames/slab.hpp"
 
 #include <algorithm>
 
@@ -13,6 +15,31 @@ namespace {
 
 constexpr u32 kMaxPrograms = 32;
 FixedList<Program, kMaxPrograms> programs;
+
+class ProgramFile final : public ModuleFile {
+  public:
+    explicit ProgramFile(const Program& program) : ModuleFile{program.begin, program.bytes} {}
+
+  private:
+    void destroy() override;
+};
+Cache<ProgramFile> program_files{"program_file", Gfp::user_low};
+
+// The files that are in use, by the number of their program. An entry does not count its file.
+struct OpenFiles {
+    SpinLock lock;
+    ProgramFile* file[kMaxPrograms] LOFT_GUARDED_BY(lock){};
+};
+constinit OpenFiles open_files;
+
+void ProgramFile::destroy() {
+    {
+        const SpinGuard guard{open_files.lock};
+        for (ProgramFile*& file : open_files.file)
+            if (file == this) file = nullptr;
+    }
+    program_files.destroy(this);
+}
 
 // "path/of/hello a b": "hello" and "a b".
 void split(std::string_view line, Program& program) {
@@ -29,27 +56,17 @@ const char* examine(const BootModule& module, Program& program) {
     if (bytes > ElfPlan::kHighestEnd) return "it is larger than a program can be";
     if (program.name.empty()) return "it has no name";
     if (find_program(program.name) != nullptr) return "another one has its name";
-    program.image = ModuleImage{module.begin, static_cast<u32>(bytes)};
+    program.begin = module.begin;
+    program.bytes = static_cast<u32>(bytes);
+    ProgramFile* const file = program_files.make(program);
+    if (file == nullptr) return "there is not enough memory to look at it";
     ElfPlan plan;
-    return elf_examine(program.image, plan);
+    const char* const problem = elf_examine(*file, plan);
+    file->put();
+    return problem;
 }
 
 } // namespace
-
-// Through kmap_local or the direct map; the frames are not the allocator's, but they have descriptors.
-bool ModuleImage::read(u32 offset, void* to, u32 bytes) const {
-    auto* out = static_cast<u8*>(to);
-    while (bytes != 0) {
-        const PhysAddr at = begin_ + offset;
-        const u32 step = std::min(bytes, kPageSize - at.page_offset());
-        if (at.value() >> kPageShift >= mem_map_count) return false;
-        memcpy_from_page(out, pfn_to_page(at.pfn()), at.page_offset(), step);
-        out += step;
-        offset += step;
-        bytes -= step;
-    }
-    return true;
-}
 
 void programs_init() {
     for (const BootModule& module : multiboot_modules()) {
@@ -71,5 +88,21 @@ const Program* find_program(std::string_view name) {
 }
 
 u32 program_count() { return programs.size(); }
+
+MemoryObject* open_program(const Program& program) {
+    const std::size_t number = &program - programs.begin();
+    ProgramFile* const mine = program_files.make(program);
+    ProgramFile* used = nullptr;
+    {
+        const SpinGuard guard{open_files.lock};
+        ProgramFile*& file = open_files.file[number];
+        if (file != nullptr && file->get_if_used())
+            used = file;
+        else if (mine != nullptr)
+            file = used = mine;
+    }
+    if (mine != nullptr && used != mine) mine->put();
+    return used;
+}
 
 } // namespace loft

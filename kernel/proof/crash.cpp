@@ -6,6 +6,7 @@
 #include "arch/i386/irq/timer.hpp"
 #include "arch/i386/irq/traps.hpp"
 #include "kernel/boot/table_probe.hpp"
+#include "kernel/files/bytes_file.hpp"
 #include "kernel/programs/process.hpp"
 #include "kernel/report/exit.hpp"
 #include "kernel/report/log.hpp"
@@ -23,6 +24,7 @@
 
 #include <array>
 #include <cstring>
+#include <span>
 
 namespace loft {
 namespace {
@@ -162,7 +164,7 @@ void null_deref() { static_cast<void>(hal::load<u32>(VirtAddr{u32{null_word}}));
 constexpr u32 kCodeAt = 0x1000'0000;
 constexpr u8 kExit[]{0xb8, 252, 0, 0, 0, 0x31, 0xdb, 0xcd, 0x80};
 
-class ExitImage final : public ProgramImage {
+class ExitImage {
   public:
     // A file header, one program header, and the code behind them (System V ABI, chapters 4 and 5).
     ExitImage() {
@@ -174,11 +176,7 @@ class ExitImage final : public ProgramImage {
         std::memcpy(bytes_ + kHeaders, program, sizeof program);
         std::memcpy(bytes_ + kCode, kExit, sizeof kExit);
     }
-    u32 size() const override { return sizeof bytes_; }
-    bool read(u32 offset, void* to, u32 bytes) const override {
-        std::memcpy(to, bytes_ + offset, bytes);
-        return true;
-    }
+    std::span<const u8> bytes() const { return bytes_; }
 
   private:
     u8 bytes_[84 + sizeof kExit];
@@ -186,7 +184,8 @@ class ExitImage final : public ProgramImage {
 
 void in_program(void (*misuse)(void*)) {
     const ExitImage image;
-    const Started started = process_start({.name = "crash", .watch = {.at_start = misuse}}, image);
+    BytesFile file{image.bytes()};
+    const Started started = process_start({.name = "crash", .watch = {.at_start = misuse}}, file);
     if (started.process == nullptr) panic("crash: no program could be started: {}", started.problem);
     static_cast<void>(process_wait(started.process));
 }

@@ -58,8 +58,9 @@ void AddressSpace::remove(PageRange range) {
 void AddressSpace::zap(PageRange range, TlbBatch& batch) {
     tables_.each_table(range, [&](hal::PteCell* pde, PageRange part) LOFT_REQUIRES(mutex_) {
         u32 gone = 0;
-        each_entry(hal::pte_read(pde), part, [&](hal::PteCell* cell, Pte, VirtAddr va) {
+        each_entry(hal::pte_read(pde), part, [&](hal::PteCell* cell, Pte, VirtAddr va) LOFT_REQUIRES(mutex_) {
             const Pte old = hal::pte_take(cell);
+            note_stores(va, old);
             batch.add(va);
             batch.put_after(pfn_to_page(old.pfn()));
             ++gone;
@@ -69,6 +70,12 @@ void AddressSpace::zap(PageRange range, TlbBatch& batch) {
         if (gone != 0) tables_.removed(pde, VirtAddr{part.begin}, gone, batch);
         return true;
     });
+}
+
+void AddressSpace::note_stores(VirtAddr va, Pte gone) {
+    if (!gone.has(user_pte::tracked) || !gone.has(pte::dirty)) return;
+    const UserArea& area = *areas_.reach(va);
+    area.object->stored_to(area.page_of(va));
 }
 
 SpaceStats AddressSpace::stats() {
@@ -81,14 +88,14 @@ void space_switch(AddressSpace* next) {
     SpaceRoot::use(next != nullptr ? &next->root_ : nullptr);
 }
 
-SpaceTotals space_totals() { return {space_cache.stats().objects, areas_in_use(), shared_objects_in_use()}; }
+SpaceTotals space_totals() { return {space_cache.stats().objects, areas_in_use(), zero_objects_in_use()}; }
 
 AddressSpace* active_space() { return active.load<&Active::space>(); }
 
 void address_space_init() {
     space_cache.reset();
     area_init();
-    shared_object_init();
+    memory_object_init();
     user_tables_init();
 }
 

@@ -33,6 +33,7 @@ enum class FaultResult : u8 {
     bad_address, // there is no memory of this program
     no_access,   // there is, but not for this
     no_memory,   // the machine has none left
+    no_page,     // the object that is mapped there ends before it, or cannot read it: SIGBUS
 };
 
 struct SpaceStats {
@@ -55,10 +56,14 @@ class AddressSpace {
     // what is there. Else `where` is a hint, taken if that range is free (0: none); or as high as possible below what
     // is there. MapKind::stack: `bytes` is the limit; the area begins with its topmost page and grows down by faults.
     // MapKind::grows: all of it is there, and it grows as a stack, to kGrowth below its end at most.
+    // `backing`: what the pages of an anonymous or shared area come from, and which page lies at the beginning; the
+    // area takes a reference of its own. Pages behind the end of the object are FaultResult::no_page. Without one,
+    // a shared area gets a new ZeroObject.
     // Errors: invalid (size or alignment), no_access (below layout::kUserBegin), busy (fixed, and nothing may be
     // replaced, but something is there), no_space, no_memory.
     // Preemptible context. Cost: none; fixed in place of something: as unmap. Source: mmap(2).
-    Result<VirtAddr> map(VirtAddr where, u32 bytes, Prot prot, MapKind kind, bool fixed, bool replace = true);
+    Result<VirtAddr> map(VirtAddr where, u32 bytes, Prot prot, MapKind kind, bool fixed, bool replace = true,
+                         Backing backing = {});
     // Whatever is in the range goes; holes are no error. Errors: invalid, no_memory (an area had to be split).
     // Preemptible context. Cost: one flush on the CPUs of the space (more if over 64 shared pages go). Source:
     // munmap(2).
@@ -78,7 +83,7 @@ class AddressSpace {
     // What a word of memory is to other spaces. In a shared area: which page of which object, counted once more for the
     // caller. Elsewhere nothing: no other space has it.
     struct WordPlace {
-        SharedObject* object = nullptr;
+        MemoryObject* object = nullptr;
         u32 page = 0;
     };
     // Errors: bad_address, no_access: an area that may not be read, or a private one that may not be written.
@@ -116,12 +121,16 @@ class AddressSpace {
     ~AddressSpace() = default;
 
     Pinned resolve(VirtAddr va, FaultAccess access) LOFT_REQUIRES(mutex_); // the page is not counted
-    Pinned fill(const UserArea& area, VirtAddr va) LOFT_REQUIRES(mutex_);  // a page that was not there
+    Pinned fill(const UserArea& area, VirtAddr va, FaultAccess access)
+        LOFT_REQUIRES(mutex_); // a page that was not there
     Page* own(const UserArea& area, VirtAddr va, hal::PteCell* cell, Pte entry)
         LOFT_REQUIRES(mutex_);                               // null: no memory for a copy
     bool show(VirtAddr va, Pte entry) LOFT_REQUIRES(mutex_); // false: no memory for a table
     void remove(PageRange range) LOFT_REQUIRES(mutex_);
     void zap(PageRange range, TlbBatch& batch) LOFT_REQUIRES(mutex_);
+    void change_rights(const UserArea& area, hal::PteCell* cell, Pte old, VirtAddr va, TlbBatch& batch)
+        LOFT_REQUIRES(mutex_);                                     // of an entry that is there
+    void note_stores(VirtAddr va, Pte gone) LOFT_REQUIRES(mutex_); // to the object, if it is written back
     bool copy_to(AddressSpace& child, TlbBatch& batch) LOFT_REQUIRES(mutex_, child.mutex_);
     bool copy_pages(AddressSpace& child, const UserArea& area, TlbBatch& batch) LOFT_REQUIRES(mutex_, child.mutex_);
 
@@ -144,7 +153,7 @@ void space_switch(AddressSpace* next);
 struct SpaceTotals {
     u32 spaces = 0;
     u32 areas = 0;
-    u32 shared_objects = 0;
+    u32 zero_objects = 0;
     bool operator==(const SpaceTotals&) const = default;
 };
 SpaceTotals space_totals();

@@ -11,9 +11,10 @@ namespace {
 
 Cache<UserArea> area_cache{"area", Gfp::user_low};
 
-// Do two neighbours say the same? Those of one object were cut from one area, so their pages follow each other too.
+// Do two neighbours say the same, and do the pages of their object follow each other?
 bool can_join(const UserArea& a, const UserArea& b) {
-    return a.end == b.begin && a.prot == b.prot && a.kind == b.kind && a.limit == b.limit && a.object == b.object;
+    return a.end == b.begin && a.prot == b.prot && a.kind == b.kind && a.limit == b.limit && a.object == b.object &&
+           (a.object == nullptr || a.page_of(VirtAddr{a.end}) == b.first);
 }
 
 // Where a hole below this area ends: what a stack may grow into, and its gap, is no hole.

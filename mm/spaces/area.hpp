@@ -6,7 +6,7 @@
 
 #include "arch/base/error.hpp"
 #include "arch/base/thread_safety.hpp"
-#include "mm/spaces/shared_object.hpp"
+#include "mm/spaces/memory_object.hpp"
 
 #include <boost/intrusive/set.hpp>
 
@@ -17,8 +17,8 @@ constexpr Prot operator|(Prot a, Prot b) { return static_cast<Prot>(static_cast<
 constexpr bool has(Prot all, Prot some) { return (static_cast<u8>(all) & static_cast<u8>(some)) != 0; }
 
 enum class MapKind : u8 {
-    anonymous, // private: zeros at first; copied on write after fork
-    shared,    // zeros at first; the same memory in every space that has it by fork
+    anonymous, // private: zeros, or the contents of an object, at first; copied on write
+    shared,    // the pages of an object: the same memory in every space that maps it
     stack,     // private, and grows down to its limit
     grows,     // only asked for: a stack that is there as a whole at first
     guard,     // nothing, ever: an access is a bad address
@@ -37,11 +37,17 @@ struct UserArea : boost::intrusive::set_base_hook<boost::intrusive::link_mode<bo
     Prot prot = Prot::none;
     MapKind kind = MapKind::anonymous;
     u32 limit = 0;                  // stack: it may grow down to here
-    SharedObject* object = nullptr; // shared: the memory, counted
-    u32 first = 0;                  // shared: which page of the object lies at `begin`
+    MemoryObject* object = nullptr; // what its pages come from, counted; null: zeros of its own
+    u32 first = 0;                  // which page of the object lies at `begin`
 
     bool is_private() const { return kind == MapKind::anonymous || kind == MapKind::stack; }
     u32 page_of(VirtAddr va) const { return first + ((va.value() - begin) >> kPageShift); }
+};
+
+// What the pages of a new area come from: those of an object, from its page `first` on.
+struct Backing {
+    MemoryObject* object = nullptr;
+    u32 first = 0;
 };
 
 // As far below its end an area of MapKind::grows reaches at most, as the stack of a program does.

@@ -53,20 +53,31 @@ AddressSpace::Pinned AddressSpace::resolve(VirtAddr va, FaultAccess access) {
             return {FaultResult::resolved, page};
         }
     }
-    return fill(*area, va);
+    return fill(*area, va, access);
 }
 
-AddressSpace::Pinned AddressSpace::fill(const UserArea& area, VirtAddr va) {
+AddressSpace::Pinned AddressSpace::fill(const UserArea& area, VirtAddr va, FaultAccess access) {
     Page* page = nullptr;
+    bool owned = true;
     if (area.object != nullptr) {
-        page = area.object->page(area.page_of(va));
+        const Result<Page*> found = area.object->page(area.page_of(va));
+        if (!found) return {found.error() == Error::no_memory ? FaultResult::no_memory : FaultResult::no_page};
+        page = *found;
+        owned = !area.is_private();
+        if (area.is_private() && access == FaultAccess::write) {
+            Page* const copy = alloc_page(Gfp::user);
+            if (copy != nullptr) copy_highpage(copy, page);
+            put_page(page);
+            page = copy;
+            owned = true;
+        }
     } else {
         page = alloc_page(Gfp::user);
         if (page != nullptr) clear_highpage(page);
     }
     if (page == nullptr) return {FaultResult::no_memory};
     // Nothing was there, so no CPU has to forget anything (SDM vol. 3, 4.10.2.3).
-    if (!show(va, user_entry(page_to_pfn(page), area, true))) {
+    if (!show(va, user_entry(page_to_pfn(page), area, owned))) {
         put_page(page);
         return {FaultResult::no_memory};
     }
@@ -86,11 +97,12 @@ bool AddressSpace::show(VirtAddr va, Pte entry) {
     return true;
 }
 
-// The area may be written, and the entry does not say so: a page that fork has shared.
+// The area may be written, and the entry does not say so: a page that fork has shared, or that an object has.
 Page* AddressSpace::own(const UserArea& area, VirtAddr va, hal::PteCell* cell, Pte entry) {
     Page* page = pfn_to_page(entry.pfn());
     if (entry.has(user_pte::owned) || page->refs() == 1) {
-        // Everybody else has left. A CPU that goes on with fewer rights faults once more (SDM vol. 3, 4.10.4.3).
+        // No other space and no object has it any more. A CPU that goes on with fewer rights faults once more (SDM
+        // vol. 3, 4.10.4.3).
         hal::pte_exchange(cell, user_entry(entry.pfn(), area, true));
         return page;
     }

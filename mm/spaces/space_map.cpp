@@ -16,7 +16,7 @@ Result<PageRange> pages_of(VirtAddr begin, u32 bytes) {
 }
 
 // An area that is in no tree yet; null: no memory.
-UserArea* new_area(PageRange range, Prot prot, MapKind kind) {
+UserArea* new_area(PageRange range, Prot prot, MapKind kind, Backing backing = {}) {
     UserArea what;
     what.begin = range.begin;
     what.end = range.end;
@@ -30,8 +30,13 @@ UserArea* new_area(PageRange range, Prot prot, MapKind kind) {
         what.kind = MapKind::stack;
         what.limit = std::min(range.begin, std::max(range.end, layout::kUserBegin + kGrowth) - kGrowth);
     }
-    if (kind == MapKind::shared) {
-        what.object = SharedObject::create(range.pages());
+    if (backing.object != nullptr) {
+        LOFT_ASSERT(kind == MapKind::anonymous || kind == MapKind::shared);
+        backing.object->get();
+        what.object = backing.object;
+        what.first = backing.first;
+    } else if (kind == MapKind::shared) {
+        what.object = ZeroObject::create(range.pages());
         if (what.object == nullptr) return nullptr;
     }
     UserArea* area = AreaTree::make(what);
@@ -41,7 +46,8 @@ UserArea* new_area(PageRange range, Prot prot, MapKind kind) {
 
 } // namespace
 
-Result<VirtAddr> AddressSpace::map(VirtAddr where, u32 bytes, Prot prot, MapKind kind, bool fixed, bool replace) {
+Result<VirtAddr> AddressSpace::map(VirtAddr where, u32 bytes, Prot prot, MapKind kind, bool fixed, bool replace,
+                                   Backing backing) {
     might_sleep("map");
     if (bytes == 0 || bytes > layout::kUserEnd) return Error::invalid;
     bytes = round_up(bytes, kPageSize);
@@ -60,7 +66,7 @@ Result<VirtAddr> AddressSpace::map(VirtAddr where, u32 bytes, Prot prot, MapKind
         if (!hole) return hole.error();
         range = {*hole, *hole + bytes};
     }
-    UserArea* area = new_area(range, prot, kind);
+    UserArea* area = new_area(range, prot, kind, backing);
     if (area == nullptr) return Error::no_memory;
     if (fixed) {
         if (!areas_.isolate(range)) {
@@ -81,6 +87,19 @@ Status AddressSpace::unmap(VirtAddr begin, u32 bytes) {
     if (!areas_.isolate(*range)) return Error::no_memory;
     remove(*range);
     return {};
+}
+
+void AddressSpace::change_rights(const UserArea& area, hal::PteCell* cell, Pte old, VirtAddr va, TlbBatch& batch) {
+    const Pte now = user_entry(old.pfn(), area, old.has(user_pte::owned));
+    if (now.flags() == old.flags()) return;
+    const Pte gone = hal::pte_exchange(cell, now);
+    note_stores(va, gone);
+    // A CPU that still has fewer rights than there are faults once, and its fault forgets the old translation (SDM
+    // vol. 3, 4.10.4.1 and 4.10.4.3). Only what was taken away has to be told; D, too: a CPU that has a translation
+    // with D set does not set it again (4.8).
+    const bool less = old.present() && (!now.present() || (old.has(pte::write) && !now.has(pte::write)) ||
+                                        (now.has(pte::no_execute) && !old.has(pte::no_execute)));
+    if (less || (gone.has(user_pte::tracked) && gone.has(pte::dirty))) batch.add(va);
 }
 
 Status AddressSpace::protect(VirtAddr begin, u32 bytes, Prot prot, bool down) {
@@ -105,18 +124,12 @@ Status AddressSpace::protect(VirtAddr begin, u32 bytes, Prot prot, bool down) {
     TlbBatch batch{root_};
     areas_.each(range, [&](UserArea& area) LOFT_REQUIRES(mutex_) {
         const PageRange part{std::max(area.begin, range.begin), std::min(area.end, range.end)};
-        return tables_.each_table(part, [&](hal::PteCell* pde, PageRange here) {
-            return each_entry(hal::pte_read(pde), here, [&](hal::PteCell* cell, Pte old, VirtAddr va) {
-                const Pte now = user_entry(old.pfn(), area, old.has(user_pte::owned));
-                if (now.flags() == old.flags()) return true;
-                hal::pte_exchange(cell, now);
-                // A CPU that still has fewer rights than there are faults once, and its fault forgets the old
-                // translation (SDM vol. 3, 4.10.4.1 and 4.10.4.3). Only what was taken away has to be told.
-                const bool less = old.present() && (!now.present() || (old.has(pte::write) && !now.has(pte::write)) ||
-                                                    (now.has(pte::no_execute) && !old.has(pte::no_execute)));
-                if (less) batch.add(va);
+        return tables_.each_table(part, [&](hal::PteCell* pde, PageRange here) LOFT_REQUIRES(mutex_) {
+            const auto visit = [&](hal::PteCell* cell, Pte old, VirtAddr va) LOFT_REQUIRES(mutex_) {
+                change_rights(area, cell, old, va, batch);
                 return true;
-            });
+            };
+            return each_entry(hal::pte_read(pde), here, visit);
         });
     });
     batch.flush();

@@ -25,6 +25,8 @@ class TlbBatch;
 namespace user_pte {
 inline constexpr PteFlags owned = pte::software0; // no other space has this private page
 inline constexpr PteFlags held = pte::software1;  // in every entry that holds a frame
+// A page of an object that is written back, in a shared area: its D bit counts. The entry is made with D clear.
+inline constexpr PteFlags tracked = pte::software2;
 } // namespace user_pte
 
 // The entry of a page in an area: all rights that the area gives, but writing to a private page that others may have

@@ -56,8 +56,9 @@ inline constexpr PteFlags accessed = PteFlags::bit(5);
 inline constexpr PteFlags dirty = PteFlags::bit(6);
 inline constexpr PteFlags large = PteFlags::bit(7); // in a directory entry: it maps 2 or 4 MiB
 inline constexpr PteFlags global = PteFlags::bit(8);
-inline constexpr PteFlags software0 = PteFlags::bit(9); // the CPU ignores these two (SDM 4.3, 4.4)
+inline constexpr PteFlags software0 = PteFlags::bit(9); // the CPU ignores these three (SDM 4.3, 4.4)
 inline constexpr PteFlags software1 = PteFlags::bit(10);
+inline constexpr PteFlags software2 = PteFlags::bit(11);
 inline constexpr PteFlags no_execute = PteFlags::bit(63); // PAE only (SDM 4.6), empty in the two-level format
 } // namespace pte
 

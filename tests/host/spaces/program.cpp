@@ -16,6 +16,8 @@ const char* name_of(FaultResult why) {
         return "no access";
     case FaultResult::no_memory:
         return "no memory";
+    case FaultResult::no_page:
+        return "no page";
     }
     return "?";
 }
