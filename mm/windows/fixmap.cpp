@@ -1,4 +1,4 @@
-// Fixed mappings.
+// Fixed mappings. Contract: fixmap.hpp.
 #include "mm/windows/fixmap.hpp"
 #include "mm/tables/flush_clock.hpp"
 
@@ -24,7 +24,8 @@ void fixmap_clear(layout::Fix slot) {
 }
 
 BootWindow::BootWindow(PhysAddr phys, u32 bytes) {
-    // As far as an entry can point: firmware leaves its tables above what HIGHMEM=off uses as memory, too.
+    // The limit is the processor's physical address width: with HIGHMEM=off, too, firmware tables may lie above the
+    // memory that the kernel uses.
     const u64 reach = u64{1} << hal::cpu_features().phys_bits;
     const u32 offset = phys.page_offset();
     const u64 wanted = std::min<u64>(u64{offset} + bytes, kPages * kPageSize);
@@ -32,7 +33,7 @@ BootWindow::BootWindow(PhysAddr phys, u32 bytes) {
     const u32 span = static_cast<u32>(std::min(wanted, possible));
     pages_ = pages_for(span);
     bytes_ = span > offset ? span - offset : 0;
-    // Slots grow downward, the window upward: its first page is the slot with the highest number.
+    // The addresses of slots descend with their numbers: the first page of the window is the highest slot number.
     for (u32 i = 0; i < pages_; ++i)
         fixmap_set(static_cast<layout::Fix>(pages_ - 1 - i), phys.pfn() + i, kernel_prot.data);
     at_ = pages_ != 0 ? layout::fix_addr(static_cast<layout::Fix>(pages_ - 1)) + offset : VirtAddr{};

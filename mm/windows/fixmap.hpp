@@ -1,7 +1,7 @@
-// Fixed mappings: addresses that are known when the kernel is linked, frames that are not.
+// Fixed mappings: the addresses are known when the kernel is linked, the frames at run time.
 //
-// Works from the first line of C++ (pagetable_early) on. The boot slots let early code read what lies above
-// the direct map: multiboot information, modules, ACPI tables.
+// Usable from pagetable_early on, the first call in C++. The boot slots let early code read physical memory above the
+// direct map: multiboot information, modules, ACPI tables.
 #pragma once
 
 #include "mm/ground/layout.hpp"
@@ -9,25 +9,25 @@
 
 namespace loft {
 
-// Maps one page at its fixed address, for good or until fixmap_clear. Context: boot, or a holder of whatever
-// the slot is for. Cost: one invlpg if the slot was in use. Other CPUs see the slot after their next flush
-// only.
+// Maps one page at the fixed address of `slot`, until fixmap_clear. Context: boot, or the owner of the device of the
+// slot. Cost: one invlpg if the slot was in use. A slot that was in use: another CPU may keep the old translation
+// until its next flush.
 VirtAddr fixmap_set(layout::Fix slot, Pfn pfn, PteFlags flags);
 void fixmap_clear(layout::Fix slot);
 
-// A view of up to 64 KiB of physical memory through the boot slots. One at a time.
+// A mapping of up to 64 KiB of physical memory through the boot slots. One at a time.
 class [[nodiscard]] BootWindow {
   public:
     static constexpr u32 kPages = static_cast<u32>(layout::Fix::boot_last) + 1;
 
-    // At most kPages pages from the one that holds `phys` are visible; a longer request is cut.
+    // Maps at most kPages pages, from the page of `phys` on; a longer request is cut.
     BootWindow(PhysAddr phys, u32 bytes);
     ~BootWindow();
     BootWindow(const BootWindow&) = delete;
     BootWindow& operator=(const BootWindow&) = delete;
 
-    VirtAddr at() const { return at_; }  // where `phys` is
-    u32 bytes() const { return bytes_; } // how many bytes from there on are visible
+    VirtAddr at() const { return at_; }  // the address of `phys`
+    u32 bytes() const { return bytes_; } // mapped bytes from at() on
 
   private:
     VirtAddr at_{};

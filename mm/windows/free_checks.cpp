@@ -1,8 +1,8 @@
-// DEBUG=1: poison in free frames, and the question whether a frame that is freed is still mapped somewhere. Contract:
+// DEBUG=1: fills freed frames with poison, and panics if a frame is freed while a mapping still shows it. Contract:
 // page_alloc.hpp, the up-calls.
 //
-// A frame that was never freed since boot holds anything, so the poison starts and ends with a word that
-// names the frame: if either is there, all of the frame must be poison.
+// A frame that was not freed since boot has undefined contents. So the first and the last word of the poison are a
+// mark, computed from the frame number: if either of them is found, the whole frame must be poison.
 #include "mm/frames/page_alloc.hpp"
 #include "mm/windows/kmap_local.hpp"
 #include "mm/windows/vmap.hpp"
@@ -22,7 +22,7 @@ void poison(Pfn pfn) {
     });
 }
 
-// Says what it found only when the private slot is free again: the panic's page walk needs it.
+// Panics only after the private slot is free again: the page walk that the panic prints uses it.
 void check(Pfn pfn) {
     u32 wrong_at = kWords, found = 0, want = 0;
     {
@@ -35,7 +35,7 @@ void check(Pfn pfn) {
                 found = hal::load<u32>(va + i * 4);
                 if (found != want) wrong_at = i;
             }
-            // The mark goes, so that a frame which is never written is not mistaken for a freed one.
+            // Erases the mark: an owner that never writes the frame must not leave the mark of a freed frame in it.
             hal::store<u32>(va, 0u);
             hal::store<u32>(va + (kWords - 1) * 4, 0u);
         });

@@ -1,4 +1,4 @@
-// What is built on the mappings.
+// Helpers built on the mappings. Contract: highmem.hpp.
 #include "mm/windows/highmem.hpp"
 
 namespace loft {

@@ -1,4 +1,4 @@
-// High memory for its users: the mappings, the helpers built on them, and the objects that undo them.
+// The header for users of high memory: the mapping calls, objects that unmap in their destructor, and helpers.
 #pragma once
 
 #include "mm/windows/kmap_local.hpp"
@@ -6,7 +6,7 @@
 
 namespace loft {
 
-// A local mapping for the length of a scope.
+// A local mapping until the end of the scope.
 class [[nodiscard]] LocalMap {
   public:
     [[nodiscard]] explicit LocalMap(Page* page) : addr_{kmap_local_page(page)} {}
@@ -66,12 +66,11 @@ void memset_page(Page* page, u32 offset, u8 value, u32 bytes);
 // Zeroes [start, end) of the page. start == end does nothing; start behind end panics (bug 19).
 void zero_user(Page* page, u32 start, u32 end);
 
-// The address at which this page is visible to everybody: its place in the direct map, or in the pkmap pool
-// while somebody has it mapped. False if there is none. A local mapping is nobody else's business and does
-// not count.
+// The address at which every CPU sees this page: in the direct map, or in the pkmap pool while at least one kmap of it
+// is held. False if it has neither. Local mappings are private to one CPU and are not looked at. Any context.
 bool page_address(const Page* page, VirtAddr& out);
-// The page behind an address of the direct map, the pool, or a local mapping that is held on this CPU. Null
-// for anything else. (Linux had the last kind wrong: bug 3.)
+// The page that is mapped at `va`, an address of the direct map, of a slot of the pool in use, or of a local mapping
+// held on this CPU. Null for any other address. (Linux returned a wrong page for local mappings: docs/bugs.md, bug 3.)
 Page* kmap_to_page(VirtAddr va);
 
 } // namespace loft

@@ -1,4 +1,4 @@
-// What an interrupt must leave as it found it. Contract: interrupt_context.hpp.
+// Saving and checking what an interrupt must restore. Contract: interrupt_context.hpp.
 #include "mm/windows/interrupt_context.hpp"
 
 #include "mm/ground/context.hpp"
@@ -8,7 +8,7 @@
 namespace loft {
 
 InterruptCookie interrupt_enter() {
-    tlb_leave_idle(); // before anything that could touch a stale address
+    tlb_leave_idle(); // first: before this CPU touches an address whose translation may be stale
     InterruptCookie cookie{};
     cookie.local_top = local_maps.load<&LocalMaps::top>();
     cookie.local_limit = local_maps.load<&LocalMaps::limit>();

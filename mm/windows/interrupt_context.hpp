@@ -1,4 +1,4 @@
-// The frame of every interrupt and exception: it leaves the local maps and the counts as it found them.
+// Entry and exit of every interrupt and exception: on exit the local maps and the counts are as they were on entry.
 #pragma once
 
 #include "arch/base/types.hpp"
@@ -6,10 +6,10 @@
 
 namespace loft {
 
-// The kernel wraps every interrupt and exception (not NMI, not double fault) in these two: the handler has local slots
-// and a limit of its own above those of the context that it interrupts. Leaving panics if the handler left a local
-// mapping or a count behind. Context: interrupts off. Cost: none, but a CPU that was idle flushes what it owes
-// (tlb_leave_idle).
+// The kernel calls these two around the handler of every interrupt and exception, except NMI and double fault. The
+// handler's local slots lie above those of the interrupted context, and its limit is the end of the CPU's window.
+// interrupt_leave panics if the handler has left a local mapping or has changed the preempt count. Context: interrupts
+// off. Cost: none; a CPU that was idle and owes a flush flushes on entry (tlb_leave_idle).
 struct InterruptCookie {
     u32 local_top;
     u32 local_limit;

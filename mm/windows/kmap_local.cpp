@@ -1,4 +1,4 @@
-// The stacks of local mappings. The header says how and why; this file is the how in order.
+// The stacks of local mappings: panics, DEBUG algorithm, scheduler hooks. Contract: kmap_local.hpp.
 #include "mm/windows/kmap_local.hpp"
 #include "mm/ground/counters.hpp"
 #include "mm/tables/flush_clock.hpp"
@@ -13,7 +13,7 @@ namespace {
 
 using layout::kLocalStride;
 
-// What DEBUG remembers of each slot.
+// DEBUG: the last map of each slot.
 struct LocalDebug {
     u32 caller[layout::kLocalSlots]{};
     Pfn frame[layout::kLocalSlots]{};
@@ -42,7 +42,7 @@ namespace detail {
 void local_overflow(VirtAddr va) {
     const u32 base = local_maps.load<&LocalMaps::base>();
     const u32 index = slot_index(va);
-    local_maps.add<&LocalMaps::top>(0u - kLocalStride); // the panic shows what is held, and that alone
+    local_maps.add<&LocalMaps::top>(0u - kLocalStride); // the panic lists the held slots; this one is not
     panic("kmap_local_page: mapping number {} does not fit: {} slots for a thread, {} with interrupts (would "
           "be at {}, "
           "the first is at {:08x})",
@@ -51,7 +51,7 @@ void local_overflow(VirtAddr va) {
 
 void local_overflow_two(VirtAddr first) {
     local_maps.add<&LocalMaps::top>(0u - kLocalStride);
-    // Whichever of the two is the first that does not fit.
+    // Reports the first of the two slots that is beyond the limit.
     local_overflow(local_maps.at_most<&LocalMaps::limit>(first.value()) ? first : first + kLocalStride);
 }
 
@@ -75,7 +75,7 @@ VirtAddr local_map_debug(Pfn pfn) {
     return va;
 }
 
-// Emptied and flushed before the slot is released: an interrupt that comes after the release finds it empty (bug 1).
+// Clears and flushes before it releases the slot: an interrupt after the release finds it empty (docs/bugs.md, bug 1).
 void local_unmap_debug(VirtAddr va) {
     const u32 top = local_maps.load<&LocalMaps::top>();
     if (va.page().value() != top - kLocalStride || top == local_maps.load<&LocalMaps::base>()) wrong_order(va, top);
@@ -117,7 +117,7 @@ LocalFault local_fault(VirtAddr va) {
     if (!config::kHighMem || va.value() - layout::kLocalBase >= layout::kLocalSize) return fault;
     const u32 offset = va.value() - layout::kLocalBase;
     fault.cpu = CpuId{offset / layout::kLocalWindow};
-    const u32 place = offset % layout::kLocalWindow / kLocalStride; // 0 is the private slot
+    const u32 place = offset % layout::kLocalWindow / kLocalStride; // 0: the private slot
     fault.slot = place == 0 ? 0 : place - 1;
     if (offset % kLocalStride >= kPageSize)
         fault.kind = LocalFault::Kind::guard;
@@ -134,7 +134,7 @@ bool local_to_pfn(VirtAddr va, Pfn& out) {
     const u32 base = local_maps.load<&LocalMaps::base>(), top = local_maps.load<&LocalMaps::top>();
     if (va.value() < base || va.value() >= top) return false;
     const Pte entry = hal::pte_read(kernel_pte(va.page()));
-    if (!entry.present()) return false; // a guard page
+    if (!entry.present()) return false; // DEBUG: a guard page
     out = entry.pfn();
     return true;
 }
@@ -199,8 +199,9 @@ void local_switch_in(const LocalSaved& saved) {
             local_debug.mine().caller[i] = saved.caller[i];
             local_debug.mine().frame[i] = saved.frame[i];
         }
-        // A thread that was stopped between its flush and its write counts on the flush; since then another one may
-        // have been stopped between its clearing and its flush. An empty slot looks the same in both cases.
+        // low == 0: this thread was switched out in a map, before it wrote the entry. If it has done its invlpg
+        // already, it will only write. Since then another thread may have cleared this entry and may have been switched
+        // out before its invlpg. Both entries are empty and cannot be told apart: an empty entry is flushed again.
         if (saved.entry[i].low == 0 || !hal::pte_is(kernel_pte(va), saved.entry[i]))
             detail::install(va, saved.entry[i]);
     }

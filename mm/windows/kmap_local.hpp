@@ -1,19 +1,18 @@
-// kmap_local_page and kmap_atomic: a stack of windows for each CPU.
+// kmap_local_page and kmap_atomic: a stack of slots for each CPU.
 //
-// The window of a CPU is 32 pages of addresses; `top` is the address of the first one that is not held. A map
-// claims it by one instruction (xadd on this CPU's `top`), an unmap checks that the address it is given is
-// the one below `top` and subtracts. A slot's entry stays as it is when the slot is released: if the next map
-// of the slot wants the same frame, it is a hit and nothing is written and nothing flushed. Otherwise
+// A CPU's window is a stack of 32 slots, one page of addresses each. `top` is the address of the first free slot. A map
+// takes that slot with one instruction (xadd on this CPU's `top`). An unmap checks that its address is the slot below
+// `top`, and subtracts. The slot's entry is not cleared: if the next map of the slot wants the same frame, it is a hit,
+// which writes and flushes nothing. On a miss the map does
 //
 //     low half = 0   ->   invlpg   ->   high half   ->   low half
 //
-// in this order, unconditionally: an interrupt, or a thread that runs in between, finds an entry that says
-// "not present" and does the whole sequence itself, so a flush that is owed is never known to a register only
-// (semantics.md, "Flush debt"). Entries are global and have A and D preset: they exist to be touched.
+// always, in this order. An interrupt or another thread that maps the slot in between finds a not-present entry and
+// does the whole sequence itself. So the evidence that a flush is owed is in the entry, never in a register only
+// (semantics.md, "Flush debt"). Entries are global. A and D are preset: each map is followed by an access.
 //
-// With DEBUG=1 this is another algorithm: unmap empties the slot and flushes at once, so that a use after the
-// unmap faults; map finds each slot empty; lowmem pages go through real slots; and every slot has an unmapped
-// page above it.
+// DEBUG=1 is a different algorithm. Unmap clears the entry and flushes at once, so a use after the unmap faults. Map
+// panics if the slot is not empty. Lowmem pages use slots, too. Above every slot is an unmapped guard page.
 #pragma once
 
 #include "mm/frames/page.hpp"
@@ -25,8 +24,7 @@
 
 namespace loft {
 
-// The address of a local mapping. Usable as a VirtAddr for access; a VirtAddr or a Page* is not usable as
-// one.
+// The address of a local mapping. Converts to a VirtAddr for access; a VirtAddr or a Page* does not convert to it.
 class LocalAddr {
   public:
     constexpr LocalAddr() = default;
@@ -40,7 +38,7 @@ class LocalAddr {
   private:
     VirtAddr va_{};
 };
-// Likewise for kmap_atomic; the two do not mix.
+// The same for kmap_atomic. The two types do not convert to each other.
 class AtomicAddr {
   public:
     constexpr AtomicAddr() = default;
@@ -57,78 +55,79 @@ class AtomicAddr {
 
 // The stack of this CPU.
 struct LocalMaps {
-    u32 top = 0;    // the first slot that is not held
-    u32 limit = 0;  // the thread's end, or the end of the window in an interrupt
+    u32 top = 0;    // the first free slot
+    u32 limit = 0;  // the end of the thread's 16 slots; in an interrupt, the end of the window
     u32 base = 0;   // the first slot
-    u32 misses = 0; // maps that wrote the entry; a hit costs nothing, not even a counter
+    u32 misses = 0; // maps that wrote the entry; hits are not counted
 };
 extern hal::PerCpu<LocalMaps> local_maps;
 
-// Maps a page for the context that calls, until kunmap_local in the opposite order.
-// Context: any but NMI. Never sleeps, never fails: the 17th mapping of a thread and the 33rd with interrupts
-// panic. A page of lowmem is arithmetic. The thread stays on its CPU while it holds one. Cost: nothing if the
-// slot shows the page already, else one invlpg. Inline. Source: Linux kmap_local_page(); SDM vol. 3, 4.10.4.
+// Maps a page for the calling context until its kunmap_local. Unmaps are in the reverse order of the maps.
+// Context: any but NMI. Never sleeps, never fails; the 17th mapping of a thread, and the 33rd with the interrupts on
+// top of it, panic. For a lowmem page it returns the address in the direct map. A thread that holds a mapping is not
+// migrated. Cost: none if the slot's entry maps the page already, else one invlpg. Inline. Source: Linux
+// kmap_local_page(); SDM vol. 3, 4.10.4.
 [[nodiscard]] LocalAddr kmap_local_page(Page* page);
-// Takes any address inside the page. Panics, naming both addresses, if it is not the youngest mapping.
-// Context: the one that mapped. Cost: nothing (DEBUG: one invlpg).
+// Takes any address inside the page. Panics, with both addresses, if it is not the youngest mapping.
+// Context: the one that mapped. Cost: none (DEBUG: one invlpg).
 void kunmap_local(LocalAddr addr);
 void kunmap_local(const Page*) = delete; // the classic mistake: seeds, "On not getting burned by kmap_atomic()"
 
-// The same, and preemption and page-fault handling are off until the unmap.
+// The same; in addition preemption and page-fault handling are off until the unmap.
 [[nodiscard]] AtomicAddr kmap_atomic(Page* page);
 void kunmap_atomic(AtomicAddr addr);
 void kunmap_atomic(const Page*) = delete;
 
-// How many mappings the context that runs on this CPU, and all it interrupted, hold.
+// The number of mappings held by the current context of this CPU and the contexts that it has interrupted. Any context.
 u32 local_depth();
 // The i-th slot from the bottom, 0 <= i < local_depth(): for panic messages and tests. Any context.
 struct HeldSlot {
     VirtAddr address;
     Pte entry;
-    u32 caller; // DEBUG: where it was mapped
+    u32 caller; // DEBUG: the return address of the map
 };
 HeldSlot local_slot(u32 index);
 
-// What a faulting address is to the local windows.
+// The place of a faulting address in the local windows: outside them, in a slot of this CPU's stack that is not mapped,
+// in a guard page, or in a private slot or another CPU's window.
 struct LocalFault {
     enum class Kind : u8 { none, released, guard, foreign } kind = Kind::none;
     CpuId cpu{};
     u32 slot = 0;
-    Pfn last{}; // the frame the slot showed last (DEBUG)
+    Pfn last{}; // the last frame that was mapped there (DEBUG)
 };
 LocalFault local_fault(VirtAddr va);
 
-// The frame behind a local address that is held on this CPU.
+// The frame of a local address that is held on this CPU. False if the address is not held.
 bool local_to_pfn(VirtAddr va, Pfn& out);
 
-// Runs visit(va) with `pfn` visible at `va`, through the slot of the panic path (highmem) or the direct map.
-// Context: any with interrupts off, also when all slots are held; not nested. Cost: one invlpg for a high
-// frame.
+// Calls visit(va) while `pfn` is mapped at `va`: in the private slot of this CPU (high frame) or in the direct map.
+// Context: any with interrupts off, also when all slots are held; does not nest. Cost: one invlpg for a high frame.
 template <typename F> void with_private_slot(Pfn pfn, F&& visit);
 
-// True if some CPU holds a local mapping of the frame. DEBUG checks only: it looks at other CPUs' stacks.
+// True if a CPU holds a local mapping of the frame. For DEBUG checks: it reads other CPUs' stacks without a lock.
 bool local_maps_frame(Pfn pfn);
 
-// The context that ends (thread exit, return to user mode, idle) holds nothing: reports it, with depth, and
-// returns false if it does.
+// For a context that ends (thread exit, return to user mode, idle) and must hold no local mapping. If it holds any:
+// logs depth and slots, returns false.
 bool local_check_leaks(const char* where);
-// Releases whatever is held above `depth`: for the test harness, after it has reported the leak.
+// Releases all slots above `depth`: for the test harness, after it has reported the leak.
 void local_unwind(u32 depth);
 
-// --- The scheduler. A thread's mappings go with it when it is switched out and are there again, at the same addresses,
-// when it comes back; a thread that holds any is not moved to another CPU. The raw halves are kept, whatever they say:
-// a thread that was stopped in the middle of a map or unmap finds its slot as it left it, or empty with the flush done.
+// --- The scheduler. switch_out saves the slots that a thread holds, switch_in restores them at the same addresses; a
+// thread that holds a slot is not migrated. Both halves of an entry are saved as they are: a thread that was preempted
+// in the middle of a map or unmap finds its slot unchanged, or empty with the flush done.
 struct LocalSaved {
     u32 depth = 0;
     Pte::Halves entry[layout::kLocalThreadSlots]{};
     u32 caller[layout::kLocalThreadSlots]{}; // DEBUG
     Pfn frame[layout::kLocalThreadSlots]{};  // DEBUG
 };
-// Context: the scheduler, interrupts off, not in an interrupt's share of the stack. Cost of switch_in: as that many
-// maps; nothing if nobody used the slots in between (DEBUG: switch_out empties and flushes each slot).
+// Context: the scheduler, interrupts off, no slot of an interrupt is held. Cost of switch_in: one map for each slot; a
+// slot that was not used in between is a hit (DEBUG: switch_out clears and flushes each slot).
 void local_switch_out(LocalSaved& saved);
 void local_switch_in(const LocalSaved& saved);
-// Does the context that runs hold any: then it stays on this CPU. Any context.
+// True if the current context holds a slot; then its thread stays on this CPU. Any context.
 inline bool local_held() { return local_maps.load<&LocalMaps::top>() != local_maps.load<&LocalMaps::base>(); }
 
 void kmap_local_init_cpu(CpuId cpu); // an empty stack
@@ -147,22 +146,22 @@ template <typename F> void with_private_slot(Pfn pfn, F&& visit) {
     detail::private_slot_unmap();
 }
 
-// --- The paths themselves: every access to high memory takes them, so they are inline, and what cannot happen is not.
+// --- The paths. Every access to high memory runs them, so they are inline; the panics are out of line.
 namespace detail {
 
 [[noreturn, gnu::cold, gnu::noinline]] void local_overflow(VirtAddr va);
-[[noreturn, gnu::cold, gnu::noinline]] void local_overflow_two(VirtAddr first); // of two claimed at once
-// An address that is not the youngest mapping: of the direct map, or a mistake.
+[[noreturn, gnu::cold, gnu::noinline]] void local_overflow_two(VirtAddr first); // of two slots taken at once
+// For an address that is not the youngest mapping: returns if it is in the direct map, else panics.
 [[gnu::cold, gnu::noinline]] void local_unmap_other(VirtAddr va);
-// DEBUG's algorithm. Remembers where it was called from.
+// The DEBUG algorithm. The map records its caller.
 [[gnu::noinline]] VirtAddr local_map_debug(Pfn pfn);
 void local_unmap_debug(VirtAddr va);
 
-// The change of a slot, in the one order that is right at every point (see above).
+// Changes the entry of a slot, in the order that is safe at every instruction (see the head of this file).
 inline void install(VirtAddr va, Pte::Halves want) {
     hal::PteCell* cell = kernel_pte(va);
-    local_maps.add<&LocalMaps::misses>(1); // counts the invlpg, too: TlbStats
-    // With DEBUG there is nothing to forget: unmap and switch_out emptied and flushed the slot while it was held.
+    local_maps.add<&LocalMaps::misses>(1); // also the count of invlpg in TlbStats
+    // DEBUG needs no flush here: unmap and switch_out cleared and flushed the slot while it was held.
     if constexpr (!config::kDebug) {
         hal::pte_clear_low(cell);
         hal::invlpg(va);
@@ -173,13 +172,13 @@ inline void install(VirtAddr va, Pte::Halves want) {
 inline void show(VirtAddr va, Pte::Halves want) {
     if (!hal::pte_is(kernel_pte(va), want)) install(va, want);
 }
-// Written out: through the one above g++ 12 spills the halves, which costs copy_highpage 16 instructions.
+// Repeats the body of the function above: a call of it makes g++ 12 spill the halves, 16 instructions in copy_highpage.
 inline void show(VirtAddr va, const Page* page) {
     const Pte::Halves want = page_halves(page, kernel_prot.data);
     if (!hal::pte_is(kernel_pte(va), want)) install(va, want);
 }
 
-// The next slot of the stack.
+// Takes the next slot of the stack.
 [[gnu::always_inline]] inline VirtAddr claim_slot() {
     const VirtAddr va{local_maps.exchange_add<&LocalMaps::top>(layout::kLocalStride)};
     if (local_maps.at_most<&LocalMaps::limit>(va.value())) [[unlikely]]
@@ -193,7 +192,7 @@ inline void show(VirtAddr va, const Page* page) {
     return va;
 }
 
-// `va` is the first address of a page that map_slot has given, as an object that undoes it knows.
+// For objects such as LocalMap: `va` is exactly the address that the map returned, the first of its page.
 [[gnu::always_inline]] inline void unmap_made(VirtAddr va) {
     if constexpr (!config::kHighMem) return;
     if constexpr (config::kDebug) return local_unmap_debug(va);
@@ -202,7 +201,7 @@ inline void show(VirtAddr va, const Page* page) {
     local_maps.add<&LocalMaps::top>(0u - layout::kLocalStride);
 }
 
-// Any address: the one below an empty stack, which the order alone would let pass, is no mapping either.
+// For any address. The order check alone would accept the page below an empty stack: that is checked here.
 [[gnu::always_inline]] inline void unmap_slot(VirtAddr va) {
     if constexpr (!config::kHighMem) return;
     if constexpr (!config::kDebug)
@@ -235,8 +234,8 @@ inline void show(VirtAddr va, const Page* page) {
     preempt_enable();
 }
 
-// Two high pages for the length of a copy: their slots are taken by one claim, and given back by one. Not with DEBUG,
-// which looks at each.
+// Maps two high pages for a copy: one xadd takes both slots, one subtraction releases them. Not with DEBUG, which
+// checks each slot.
 class [[nodiscard]] LocalPair {
   public:
     static bool suits(const Page* a, const Page* b) { return !config::kDebug && needs_slot(a) && needs_slot(b); }
@@ -245,7 +244,7 @@ class [[nodiscard]] LocalPair {
         if (local_maps.at_most<&LocalMaps::limit>(this->second().value())) [[unlikely]]
             detail::local_overflow_two(first_);
         detail::show(first_, first);
-        // What both need is read again: keeping it would cost more registers than there are.
+        // A compiler barrier: values that both calls use are loaded again, as i386 has too few registers to keep them.
         std::atomic_signal_fence(std::memory_order_seq_cst);
         detail::show(this->second(), second);
     }
@@ -264,8 +263,7 @@ class [[nodiscard]] LocalPair {
     VirtAddr first_;
 };
 
-// Counters of the TLB with the invlpg of this header in them: of one CPU, of all that are online. Any context; a
-// snapshot.
+// TLB counters of one CPU, or the sum over online CPUs, including the invlpg of this header. Any context; a snapshot.
 TlbStats tlb_stats_of(CpuId cpu);
 TlbStats tlb_stats_sum();
 

@@ -7,7 +7,8 @@ namespace loft {
 
 Walk page_walk(PhysAddr root, VirtAddr va) {
     Walk walk;
-    // A table is read through the direct map; one that is not there ends the walk.
+    // Tables above the PT are read through the direct map. One outside it ends the walk. Before boot has set
+    // lowmem_bytes, each address counts as part of the direct map.
     const auto table_at = [&walk](PhysAddr phys) -> const hal::PteCell* {
         if (is_highmem(phys.pfn()) && layout::boundaries.lowmem_bytes != 0) {
             walk.unreadable = true;
@@ -43,7 +44,7 @@ Walk page_walk(PhysAddr root, VirtAddr va) {
     if (!is_highmem(table) || layout::boundaries.lowmem_bytes == 0) {
         walk.entry = hal::pte_read(table_at(table.phys()) + paging::pte_index(va));
     } else if (config::kHighMem && table.value() < mem_map_count) {
-        // A program's table in high memory.
+        // A PT of a program in high memory.
         const u32 flags = hal::irq_save();
         with_private_slot(table, [&](VirtAddr seen) {
             walk.entry = hal::pte_read(hal::lowmem_ptr<hal::PteCell>(seen) + paging::pte_index(va));

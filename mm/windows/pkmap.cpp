@@ -1,4 +1,4 @@
-// The pool of global mappings. The protocol is written down in the header; the names of the states are there.
+// The pool of global mappings. The header has the contract, the states and the transitions.
 #include "mm/windows/pkmap.hpp"
 
 #include "mm/frames/page_alloc.hpp"
@@ -22,31 +22,31 @@ using detail::pkmap_hot;
 namespace slot_count = detail::slot_count;
 using layout::kPkmapSlots;
 
-// The words of slots that show nothing. No page has a tag of 0 and a count of 255.
+// The words of slots without a page. A word with a page has a count of 1 to 0xfe.
 constexpr u32 kFree = 0, kOwed = slot_count::owed;
 
-// As many threads as can each have two mappings of the same page.
+// The most threads that may hold mappings: even if each maps the same page twice, the count does not overflow.
 constexpr u32 kMostHolders = (slot_count::most - slot_count::idle) / 2;
 
 struct Pool {
-    hal::Atomic<u32> hand;         // the slot to be tried next
-    hal::Atomic<u32> stop;         // numbers from here on are no slots: the end of the hand's half, or 0 for a while
-    hal::PteCell* cells = nullptr; // of slot 0
-    u32 first_tag = 0;             // that of the first descriptor
+    hal::Atomic<u32> hand;         // the slot to try next
+    hal::Atomic<u32> stop;         // the end of the hand's half; 0 during search(). Numbers from here on are invalid
+    hal::PteCell* cells = nullptr; // the entry of slot 0
+    u32 first_tag = 0;             // the tag of mem_map[0]
 
-    // Not beside the hand: who waits for it writes to it.
-    alignas(64) SpinLock lock{LockRank::pkmap}; // what follows, and who takes idle slots away
-    u32 end = kPkmapSlots;                      // slots 1 to end-1 are used
+    // In another cache line than the hand: CPUs that spin for the lock write to it.
+    alignas(64) SpinLock lock{LockRank::pkmap}; // guards the fields below, and the transition idle -> owed
+    u32 end = kPkmapSlots;                      // slots 1 to end-1 are usable
     u32 inside LOFT_GUARDED_BY(lock) = 0;       // the half that the hand is in
-    bool owes[2] LOFT_GUARDED_BY(lock){};       // the half has slots in kOwed
-    FlushTime debt[2] LOFT_GUARDED_BY(lock){};  // since when
+    bool owes[2] LOFT_GUARDED_BY(lock){};       // the half has owed slots
+    FlushTime debt[2] LOFT_GUARDED_BY(lock){};  // the time of its youngest debt
     PkmapStats stats LOFT_GUARDED_BY(lock);
 
     hal::Atomic<u32> waits;
     hal::Atomic<u32> thirds;
 };
 Pool pool;
-// The bit by which an entry says that a TLB may hold it: A, or P where A cannot be trusted.
+// If this bit of an entry is set, a TLB may hold its translation: A, or P on a machine where A is not trusted.
 u32 used_mark;
 
 hal::PteCell* cell_of(u32 slot) { return pool.cells + slot; }
@@ -61,7 +61,7 @@ Page* page_in(u32 word) { return mem_map + ((word - pool.first_tag) >> 8); }
 u32 middle() { return (pool.end + 1) / 2; }
 u32 half_of(u32 slot) { return slot >= middle() ? 1 : 0; }
 
-// One user more of the slot, if it shows the page; `word` was found there.
+// Adds a user if the slot is used or idle for `page`. `word` is the value last read from it.
 inline bool claim(u32 slot, const Page* page, u32 word) {
     do {
         if (!is_of(word, page) || !(is_idle(word) || is_used(word))) return false;
@@ -71,23 +71,24 @@ inline bool claim(u32 slot, const Page* page, u32 word) {
     return true;
 }
 
-// Under the lock: the entry goes of a slot that says kOwed. It owes nothing if no TLB can hold the entry.
+// Caller holds pool.lock; the slot is kOwed. Clears its PTE. If the accessed bit was clear, no TLB can hold it and the
+// slot is free now; otherwise a flush is owed.
 enum class Taken : u8 { no, unused, owed };
 inline Taken take_entry(hal::Atomic<u32>& word, hal::PteCell* cell) LOFT_REQUIRES(pool.lock) {
     if ((hal::pte_take_low(cell) & used_mark) != 0) return Taken::owed;
     word.store(kFree);
     return Taken::unused;
 }
-// Under the lock: an idle slot loses its page and its entry, and is free or owed then.
+// Caller holds pool.lock. Takes an idle slot from its page; it is free or owed afterwards. `no`: it was not idle.
 inline Taken take_idle(hal::Atomic<u32>& word, hal::PteCell* cell) LOFT_REQUIRES(pool.lock) {
     u32 found = word.load();
-    // From here on no claim succeeds.
+    // After this CAS no claim() for this slot succeeds.
     if (!is_idle(found) || !word.compare_exchange(found, kOwed)) return Taken::no;
     page_in(found)->clear_slot();
     return take_entry(word, cell);
 }
 
-// Under the lock: one slot is taken now, and not with its half.
+// Caller holds pool.lock. Takes one slot, outside a turn of the hand.
 Taken take_alone(u32 slot) LOFT_REQUIRES(pool.lock) {
     const Taken taken = take_idle(pkmap_hot.slot[slot], cell_of(slot));
     if (taken == Taken::no) return taken;
@@ -101,15 +102,15 @@ struct Half {
 };
 Half half(u32 number) { return number == 0 ? Half{1, middle()} : Half{middle(), pool.end}; }
 
-// Under the lock: a slot of the half has become kOwed.
+// Caller holds pool.lock; at least one slot of the half has become kOwed.
 void note_debt(u32 number) LOFT_REQUIRES(pool.lock) {
     pool.owes[number] = true;
     pool.debt[number] = tlb_new_debt();
 }
 
-// Under the lock: every idle slot of the half is taken away. True if one of them owes a flush.
+// Caller holds pool.lock. Takes every idle slot of the half. True if at least one of them owes a flush.
 bool take_all_idle(Half from) LOFT_REQUIRES(pool.lock) {
-    u32 left = 0, owed = 0; // so that a slot that was not used is not counted
+    u32 left = 0, owed = 0; // counts the rarer results: `unused`, the common one, costs no instruction
     hal::PteCell* cell = cell_of(from.begin);
     hal::Atomic<u32>* const end = &pkmap_hot.slot[from.end];
     for (hal::Atomic<u32>* word = &pkmap_hot.slot[from.begin]; word != end; ++word, cell = cell + 1) {
@@ -123,10 +124,10 @@ bool take_all_idle(Half from) LOFT_REQUIRES(pool.lock) {
     return owed != 0;
 }
 
-// Under the lock: the hand enters a half.
+// Caller holds pool.lock; the hand enters the half. Afterwards no slot of it is kOwed.
 void enter_half(u32 number) LOFT_REQUIRES(pool.lock) {
     const u32 other = 1 - number;
-    if (take_all_idle(half(other))) note_debt(other); // also for what it owed before
+    if (take_all_idle(half(other))) note_debt(other); // the new time covers older debts of that half, too
 
     if (!pool.owes[number]) return;
     ++pool.stats.flushes;
@@ -139,38 +140,41 @@ void enter_half(u32 number) LOFT_REQUIRES(pool.lock) {
     pool.owes[number] = false;
 }
 
-// The slot is ours if it was free: nobody but us does anything with it.
+// free -> making(page). True: the caller is the maker, and no other thread changes the slot until it has set page's
+// slot field.
 inline bool take_free(u32 slot, const Page* page) {
     u32 word = kFree;
     return pkmap_hot.slot[slot].compare_exchange(word, detail::slot_tag(page) | slot_count::making);
 }
 
-// The last step, of who has taken the slot, or of somebody who waits for it and has the lock: without that the slot
-// could have been taken away, and taken again by a thread that has not got as far. It fails if it was done already. It
-// cannot come too late: the use that it counts is that of the thread which makes the slot, and lasts longer.
+// making(page) -> used(page, 1). Called by the maker, or by a thread that wants to map the page and holds the lock.
+// That thread needs the lock: without it the slot could be reclaimed and taken again for the same page by a new maker
+// that has not written the entry yet. The CAS fails if the other one has done it. The maker's CAS never hits a later
+// making: the user that is counted here is the maker, and it cannot call kunmap before.
 inline void let_use(u32 slot, const Page* page) {
     u32 making = detail::slot_tag(page) | slot_count::making;
     const u32 used = making - (slot_count::making - slot_count::one_user);
     (void)pkmap_hot.slot[slot].compare_exchange(making, used);
 }
 
-// The page gets a slot that is ours, and its first user is the caller. False if it has got another one in between.
+// Gives the page the slot of which the caller is the maker. The caller becomes the first user. False if the page has
+// another slot meanwhile.
 inline bool give(u32 slot, Page* page) {
     hal::pte_set(cell_of(slot), page_halves(page, kernel_prot.pool));
     if (!page->try_set_slot(slot)) [[unlikely]]
         return false;
-    // Opaque, or g++ keeps the address of the word, and has no register left for the entry.
+    // opaque(): else g++ keeps the address of the word in a register and has none left for the entry.
     let_use(hal::opaque(slot), page);
     return true;
 }
 
-// Under the lock: a slot that is ours, shows something, and that no page has got.
+// Caller holds pool.lock and is the maker of the slot; its entry is written, but no page's slot field names it.
 void take_back(u32 slot) LOFT_REQUIRES(pool.lock) {
     pkmap_hot.slot[slot].store(kOwed);
     if (take_entry(pkmap_hot.slot[slot], cell_of(slot)) == Taken::owed) note_debt(half_of(slot));
 }
 
-// Under the lock: the hand leaves its half for the other, whose first slot is returned.
+// Caller holds pool.lock. Moves the hand into the other half; returns its first slot.
 u32 turn() LOFT_REQUIRES(pool.lock) {
     pool.inside = 1 - pool.inside;
     if (pool.inside == 0) ++pool.stats.wraps;
@@ -178,13 +182,15 @@ u32 turn() LOFT_REQUIRES(pool.lock) {
     return half(pool.inside).begin;
 }
 
-// Under the lock: a slot is taken for the page. 0 if none was free in two rounds, in which every idle one has been
-// taken away and paid for, and a thread has more than its two.
+// Caller holds pool.lock. free -> making(page) for some slot, which is returned. Two rounds take and pay for every slot
+// that stays idle. 0: no slot was free in two rounds, and some thread has made a third mapping (200 rounds if none
+// has).
 u32 search(const Page* page) LOFT_REQUIRES(pool.lock) {
-    // Who takes a number from here on comes to the lock: what is freed here is for us. Threads that have their number
-    // already cannot take all of it: the credits of each stand for a slot. But pages that have slots go on being
-    // mapped, and in a pool of four the only idle slot may again and again be in the half that is not just left: where
-    // nobody has more than two mappings, there is one, and it is looked for longer.
+    // With stop = 0 a thread that takes a number from here on must take the lock, so slots that become free here are
+    // for this thread. Threads that already have a number cannot take all of them: their credits stand for slots. But
+    // other threads still map pages that have slots. In a pool of four the only idle slot may repeatedly be in the half
+    // that the hand does not leave at that moment. While no thread has made a third mapping, a free or idle slot
+    // exists, so the search may take longer.
     pool.stop.store(0);
     u32 slot = pool.hand.load();
     u32 found = 0;
@@ -204,8 +210,8 @@ u32 search(const Page* page) LOFT_REQUIRES(pool.lock) {
           pool.end - 1, pool.thirds.load());
 }
 
-// The long way: another thread is ahead of us with this page, or the hand has come to a slot that is not free. `lost`
-// is a slot of ours that the page does not need (0: none).
+// The slow path: another thread gives this page a slot at the same time, or the number from the hand was not a free
+// slot. `lost`: a slot of which the caller is the maker, and which the page does not need (0: none).
 [[gnu::noinline]] GlobalAddr map_locked(Page* page, u32 lost) {
     return with_lock(pool.lock, [=]() LOFT_REQUIRES(pool.lock) {
         if (lost != 0) take_back(lost);
@@ -215,7 +221,7 @@ u32 search(const Page* page) LOFT_REQUIRES(pool.lock) {
             if (give(slot, page)) return GlobalAddr{layout::pkmap_addr(slot)};
             take_back(slot);
         }
-        // Nobody takes it away while we have the lock.
+        // The slot field is stable: it is cleared only under the lock.
         const u32 slot = page->slot();
         let_use(slot, page);
         const bool claimed = claim(slot, page, pkmap_hot.slot[slot].load());
@@ -224,7 +230,7 @@ u32 search(const Page* page) LOFT_REQUIRES(pool.lock) {
     });
 }
 
-// DEBUG: an idle slot is emptied and flushed at once, so that a use after kunmap faults.
+// DEBUG: clears an idle slot and flushes at once, so that a use after kunmap faults.
 [[maybe_unused]] void release_now(u32 slot) {
     SpinGuard guard{pool.lock};
     if (take_alone(slot) != Taken::owed) return;
@@ -236,13 +242,13 @@ u32 search(const Page* page) LOFT_REQUIRES(pool.lock) {
 
 [[gnu::cold, gnu::noinline]] void report_third(u32 held) {
     if (pool.thirds.fetch_add(1) == 0)
-        log(LogLevel::warn, "kmap", "a thread that holds {} mappings makes another one: only two are sure to be there",
-            held);
+        log(LogLevel::warn, "kmap",
+            "a thread that holds {} mappings makes another one: slots are reserved for two only", held);
 }
 
 [[noreturn, gnu::cold, gnu::noinline]] void not_mapped(const Page* page) {
     if (page->slot() == Page::kNoSlot) panic("kunmap: frame {} is not mapped", page_to_pfn(page));
-    panic("kunmap: frame {} is not mapped: nobody uses its slot {} any more", page_to_pfn(page), page->slot());
+    panic("kunmap: frame {} is not mapped: its slot {} has no user", page_to_pfn(page), page->slot());
 }
 
 bool is_mapped(const Page* page, u32 slot) {
@@ -277,7 +283,7 @@ void kmap_waits() {
 }
 
 void kmap_again() {
-    // Of this thread, wherever it runs: one instruction reads it.
+    // One instruction reads this CPU's count, so a migration cannot come in between: it is the thread's own count.
     if (const u32 held = Context::kmaps_of(context.load<&Context::minus_kmaps>()) - 1; held >= 2) report_third(held);
 }
 
@@ -287,7 +293,7 @@ void kunmap_without_slot(const Page* page) {
 
 void kunmap_again(Page* page) {
     if (context.load<&Context::minus_kmaps>() == 1) {
-        context.store<&Context::minus_kmaps>(0u); // as it was
+        context.store<&Context::minus_kmaps>(0u); // undoes the increment
         if (!is_mapped(page, page->slot())) not_mapped(page);
         panic("kunmap: frame {} was not mapped by this thread, which has nothing mapped", page_to_pfn(page));
     }
@@ -297,7 +303,7 @@ void kunmap_again(Page* page) {
 void kunmap_shared(const Page* page, u32 slot, u32 word) {
     do {
         if (!is_of(word, page) || !is_used(word)) {
-            context.add<&Context::minus_kmaps>(~0u); // as it was
+            context.add<&Context::minus_kmaps>(~0u); // undoes the increment
             not_mapped(page);
         }
     } while (!pkmap_hot.slot[slot].compare_exchange(word, word - 1));
@@ -327,7 +333,7 @@ PkmapStats pkmap_stats() {
         const SpinGuard guard{pool.lock};
         stats = pool.stats;
     }
-    // Each one is still there, or was taken away: the short path counts nothing.
+    // Computed, as the short path counts nothing: each slot given to a page still has it, or was reclaimed.
     stats.maps = stats.reclaimed + slots_with_page();
     stats.waits = pool.waits.load();
     stats.thirds = pool.thirds.load();
@@ -404,7 +410,7 @@ void pkmap_trust_accessed_bit(bool trust) { used_mark = (trust ? pte::accessed :
 u32 pkmap_slots() { return pool.end - 1; }
 
 namespace {
-// All slots are free.
+// All slots are free. The hand starts at slot 1.
 void begin_with(u32 slots) LOFT_REQUIRES(pool.lock) {
     pool.end = slots + 1;
     pool.inside = 0;
@@ -417,7 +423,7 @@ void begin_with(u32 slots) LOFT_REQUIRES(pool.lock) {
 void pkmap_set_slots(u32 slots) {
     LOFT_ASSERT(slots >= 2 && slots < kPkmapSlots);
     SpinGuard guard{pool.lock};
-    // Everything that is idle goes, as if the hand had been round twice.
+    // Two rounds of the hand take all idle slots and flush for them.
     for (u32 round = 0; round < 2; ++round)
         for (u32 half = 0; half < 2; ++half)
             enter_half(half);

@@ -1,51 +1,66 @@
-// kmap: a mapping of a high page that every CPU and every thread sees at the same address.
+// kmap: maps a high page at an address that is the same for every CPU and every thread.
 //
-// The pool is one page table. The word of a slot says whose it is and what state it is in (docs/semantics.md), so that
-// one compare-and-swap asks for both:
+// The pool is one page table; each entry is a slot. Slot 0 is unused. The word of a slot holds its page and its state,
+// so that one compare-and-swap (CAS) checks both:
 //
-//      31                                      8 7         0
-//     | the place of the page's descriptor (24) | count (8) |
+//      31                                          8 7         0
+//     | tag: address of the page's descriptor (24)  | count (8) |
 //
-//     0      free: no entry, and no CPU has a stale translation. The whole word is 0
-//     1      idle: nobody uses it, its entry still shows its page, and the next kmap of that page is a hit
-//     n      n-1 users
-//     making it was free and somebody has taken it for this page; nobody else may use it yet
-//     kOwed  nobody uses it, its entry is gone or just going, and a CPU may still have the translation: a flush is owed
+//     state       count        meaning (p: the page of the tag)
+//     free        0 (tag 0)    no entry, and no TLB holds a translation
+//     making(p)   0xfe         one thread, its maker, has taken the slot for p; it writes the entry and p's slot field
+//     used(p, n)  n + 1        n users, 1 to 252
+//     idle(p)     1            no user; the entry still maps p, so the next kmap of p is a hit
+//     owed        0xff (tag 0) no page; the entry is cleared or about to be; a TLB may hold the translation
 //
-// A page whose slot is s has the word of s, and the other way round, unless somebody is just at work there:
+// Transitions. "lock" is pool.lock; where a CAS is named as well, a path without the lock may change the word first.
 //
-//     word counts users or is idle   =>   the page's slot field says s
-//     the page's slot field says s   =>   the word is of this page (making, too), or just taken away under the lock
+//     from -> to            actor                                       by         then
+//     free -> making(p)     thread in kmap(p); p has no slot, and s is  CAS        writes the entry; then CAS of p's
+//                           the number that the hand gave                          slot field, none -> s
+//     free -> making(p)     thread in kmap(p) whose fast path failed    lock, CAS  the same
+//                           (map_locked)
+//     making(p) -> used 1   the maker, after its CAS of the slot field  CAS        -
+//     making(p) -> used 1   another thread in kmap(p) that finds s in   lock, CAS  adds itself: used 2. It cannot wait:
+//                           p's slot field                                         the maker may be preempted
+//     making(p) -> owed     the maker, if p got another slot meanwhile  lock       takes the entry (*); maps p again
+//     making(p) -> free     CPU at boot (pkmap_accessed_bit_works)      lock       - (after its own flush)
+//     idle(p) -> used 1     thread in kmap(p)                           CAS        -
+//     used n -> used n + 1  thread in kmap(p); panics if n is 252       CAS        -
+//     used n -> used n - 1  thread in kunmap(p), n > 1                  CAS        credit (**)
+//     used 1 -> idle(p)     thread in kunmap(p)                         CAS        credit (**); no flush. DEBUG: takes
+//                                                                                  the idle slot, flushes at once
+//     idle(p) -> owed       thread in kmap that moves the hand: all     lock, CAS  clears p's slot field; takes the
+//                           idle slots of the half that the hand leaves            entry (*)
+//     idle(p) -> owed       CPU that frees p (pkmap_forget)             lock, CAS  the same
+//     owed -> free          the CPU that made it owed, at once (*)      lock       - (no flush is owed)
+//     owed -> free          thread in kmap that moves the hand into     lock       - (after its flush)
+//                           the half of the slot
 //
-// kmap, page has a slot    its word with count c >= 1 -> c+1 by compare-and-swap; the first guess is that nobody else
-//                          has it. It fails if the slot went to another page in between. No lock and no flush.
-// kunmap                   c -> c-1, never below 1. No flush: the next user of the page may come soon.
-// kmap, page has no slot   The hand gives numbers. Number s: word of s from free to making by compare-and-swap; its
-//                          entry; the page's slot field from none to s by compare-and-swap; word from making to one
-//                          user, by compare-and-swap again. No lock. Under the lock: the half has no number left, or
-//                          the slot with that number is not free: the hand moves on to the next one that is. It says
-//                          where to look and proves nothing: a number may be old. Or the field has been set meanwhile:
-//                          s is given back, and the other slot used. Or the field is set, and the word still making:
-//                          its maker may sleep, so the last step is done for it.
+//     (*)  Exchanges the low half of the entry with 0. Accessed bit clear: no TLB can hold the translation (SDM vol. 3,
+//          4.8 and 4.10.2.3), and the slot is free now. Accessed bit set, or not trusted on this machine: a flush is
+//          owed, and the time of this debt is noted for the half of the slot (tlb_new_debt).
+//     (**) If this was the thread's last mapping, it returns its credit, which wakes the first waiting thread, if any.
 //
-// The pool has two halves, and the debts of one age while the hand is in the other. When the hand enters a half, the
-// idle slots of the OTHER half are taken away (the word becomes kOwed, which stops the lock-free paths; the page's slot
-// field is cleared; the entry is taken by an atomic exchange) and the time of that debt is noted. Then the debt of THIS
-// half is paid: CPUs that have flushed since its time owe nothing, idle CPUs look at the clock themselves, the others
-// are interrupted, once for all slots. After that kOwed -> 0. As a flush pays for the half that was just taken away
-// too, a CPU that never flushes by itself is interrupted at most once each time round the pool.
+// Between a page and its slot s this holds:
 //
-// A slot whose entry had the accessed bit clear was never used: no TLB can hold it (SDM vol. 3, 4.8 and 4.10.2.3), so
-// it is free at once.
+//     the word of s is used or idle  =>  the page's slot field is s
+//     the page's slot field is s     =>  the word of s is of this page, making included; or it is owed, and the lock is
+//                                        held by the CPU that is about to clear the field
 //
-// page freed while idle    the page forgets its slot, the entry goes, the count becomes kOwed.
+// The hand is a counter of slots to try. A number from it is only a hint: the slot may not be free.
 //
-// A thread that holds no mapping reserves two credits with its first one, so that at most half as many threads as there
-// are slots hold any (and no more than a count can count), and each of them can get its second: copying from page to
-// page cannot deadlock. The others sleep, in order of arrival. A third mapping by one thread is reported: nothing
-// guarantees that one.
+// The pool has two halves. The thread that moves the hand into one first takes the idle slots of the other; then one
+// flush pays the debt of this half. CPUs that have flushed since the time of the debt owe nothing, idle CPUs check the
+// clock before they run anything, all others are interrupted. The flush also pays for the slots just taken. So a CPU
+// that never flushes by itself is interrupted at most once in each round of the hand.
 //
-// The entries are not global: a CR3 load on a CPU ends its debt.
+// Credits. The first mapping of a thread takes one credit, which stands for two slots. There are half as many credits
+// as slots, and at most 126, so that a count cannot overflow. So each thread that holds a credit can get a second
+// mapping: copies from page to page cannot deadlock. A thread without a credit sleeps, in order of arrival. A thread's
+// third mapping is logged once: nothing reserves a slot for it.
+//
+// The entries are not global: a CR3 load on a CPU pays that CPU's debt.
 #pragma once
 
 #include "mm/frames/page.hpp"
@@ -68,46 +83,45 @@ class GlobalAddr {
     VirtAddr va_{};
 };
 
-// The same address for every caller of the page until all have called kunmap; the caller has a reference to the page.
-// Context: preemptible only, checked in every build. Sleeps while too many threads hold mappings. A page of lowmem is
-// arithmetic. Inline while the page has a slot. Cost: none for a page that has one; at most one flush on each CPU once
-// round the pool. Source: Linux kmap(); FreeBSD sf_buf for the accessed bit; Xen for the clock.
+// Maps a page. All callers get the same address until each has called kunmap. The caller holds a reference to the page.
+// Context: preemptible only, checked in every build. Sleeps while no credit is free. For a lowmem page it returns the
+// address in the direct map. Inline if the page has a slot. Cost: none for a page that has one, else at most one flush
+// on each CPU for each round of the hand. Source: Linux kmap(); FreeBSD sf_buf for the accessed bit; Xen for the clock.
 [[nodiscard]] GlobalAddr kmap(Page* page);
-// By the thread that called kmap. Panics if the page is not mapped, or if this thread has nothing mapped.
+// Called by the thread that called kmap. Panics if the page is not mapped, or if this thread holds no mapping.
 // Context: preemptible. Cost: none.
 void kunmap(Page* page);
 template <typename Addr>
 requires(!std::is_convertible_v<Addr, Page*>) void kunmap(Addr) = delete; // kunmap takes the page
 
 struct PkmapStats {
-    u32 maps = 0;      // a slot was given to a page; while others are at work, about so many
-    u32 wraps = 0;     // times round the pool
-    u32 reclaimed = 0; // idle slots taken away
-    u32 unused = 0;    // of these, those whose accessed bit was clear
-    u32 flushes = 0;   // debts of a half that had to be paid
-    u32 waits = 0;     // callers that slept
-    u32 thirds = 0;    // mappings beyond a thread's second
+    u32 maps = 0;      // slots given to a page; approximate while other CPUs map
+    u32 wraps = 0;     // rounds of the hand through the pool
+    u32 reclaimed = 0; // slots that went from idle to owed
+    u32 unused = 0;    // of these, slots whose accessed bit was clear
+    u32 flushes = 0;   // flushes for the debt of a half
+    u32 waits = 0;     // callers that waited for a credit
+    u32 thirds = 0;    // mappings of a thread beyond its second
 };
 PkmapStats pkmap_stats(); // any context but NMI: it takes the lock of the pool; O(slots)
 
 struct PkmapUse {
-    u32 free = 0, idle = 0, used = 0; // idle: kOwed too; used: making too
+    u32 free = 0, idle = 0, used = 0; // idle includes owed; used includes making
 };
 PkmapUse pkmap_use();
 
 inline constexpr u32 kPkmapOwed = ~0u;
-u32 pkmap_count(u32 slot);                // state of a slot; for tests and gdb
-bool pkmap_to_pfn(VirtAddr va, Pfn& out); // the frame behind an address of the pool, if one is mapped there
-// The address of a page that is in use by kmap.
+u32 pkmap_count(u32 slot);                // the count of a slot's word, or kPkmapOwed; for tests and gdb
+bool pkmap_to_pfn(VirtAddr va, Pfn& out); // the frame of an address of the pool; false if its slot has no user
+// The address of a page; false if its slot has no user.
 bool pkmap_address(const Page* page, VirtAddr& out);
 
-// Whether the accessed bit of this machine does what it should: a touch sets it. Measured at boot on a pool entry;
-// where it fails, idle slots are always flushed.
+// True if an access sets the accessed bit on this machine. Tested at boot with one entry of the pool. If it is false,
+// the accessed bit is not trusted: every slot that is taken owes a flush.
 bool pkmap_accessed_bit_works();
 void pkmap_trust_accessed_bit(bool trust);
 
-// Makes the pool smaller: `slots` usable ones, 2 to kPkmapSlots-1. For tests; nothing may be mapped, and nobody be
-// inside kmap.
+// Limits the pool to `slots` usable slots, 2 to kPkmapSlots-1. For tests: no mapping is held, no thread is inside kmap.
 void pkmap_set_slots(u32 slots);
 u32 pkmap_slots();
 
@@ -122,20 +136,20 @@ inline constexpr u32 mask = 0xff, idle = 1, one_user = 2, most = 0xfd, making = 
 
 struct PkmapHot {
     hal::Atomic<u32> slot[layout::kPkmapSlots];
-    Credits credits; // two slots each
+    Credits credits; // one for each thread that holds a mapping; each stands for two slots
 };
 extern PkmapHot pkmap_hot;
 
-// Descriptors are 8 bytes long and lie within 128 MiB: 24 bits of their address tell them apart.
+// Descriptors are 8 bytes long and lie within 128 MiB, so bits 3 to 26 of their address are unique.
 inline u32 slot_tag(const Page* page) { return static_cast<u32>(reinterpret_cast<std::uintptr_t>(page)) << 5; }
 
-// Lowmem, or it gets one.
+// A lowmem page, or a high page that gets a slot here.
 LOFT_REGPARM GlobalAddr kmap_without_slot(Page* page);
-// The guess was wrong: this was the word.
+// The first CAS failed: it expected no other user. `word` is the value that it found.
 LOFT_REGPARM GlobalAddr kmap_shared(Page* page, u32 slot, u32 word);
 LOFT_REGPARM void kunmap_shared(const Page* page, u32 slot, u32 word);
-void kmap_again();             // this thread holds one already
-void kunmap_again(Page* page); // this thread holds others
+void kmap_again();             // this thread holds a mapping already
+void kunmap_again(Page* page); // this thread still holds other mappings, or held none
 void kmap_waits();
 void kunmap_without_slot(const Page* page);
 void kunmap_debug(u32 slot);
@@ -162,7 +176,7 @@ inline void give_back(Page* page, u32 slot) {
     if (slot == Page::kNoSlot) return detail::kmap_without_slot(page);
     detail::account_map();
     u32 word = detail::slot_tag(page) | detail::slot_count::idle;
-    // The address is opaque, or g++ computes it between the exchange and the jump, whose flags are then gone.
+    // opaque(): else g++ computes the address between the CAS and the jump, and so overwrites the flags of the CAS.
     if (detail::pkmap_hot.slot[slot].compare_exchange(word, word + 1)) [[likely]]
         return GlobalAddr{layout::pkmap_addr(hal::opaque(slot))};
     return detail::kmap_shared(page, slot, word);
@@ -171,7 +185,8 @@ inline void give_back(Page* page, u32 slot) {
 [[gnu::always_inline]] inline void kunmap(Page* page) {
     const u32 slot = page->slot();
     if (slot == Page::kNoSlot) return detail::kunmap_without_slot(page);
-    // First the account: a thread that has nothing mapped changes nothing. Last the credit: it stands for slots.
+    // The thread's count goes first: the call of a thread without mappings must change nothing. The credit goes last:
+    // it stands for slots, and the slot must be released before.
     if (!context.increment_to_zero<&Context::minus_kmaps>()) [[unlikely]]
         return detail::kunmap_again(page);
     detail::give_back(page, slot);

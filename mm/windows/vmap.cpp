@@ -1,4 +1,4 @@
-// vmap and vmalloc: the tags, the areas, and the deferred flush.
+// vmap and vmalloc: tags, areas, deferred flush. Contract: vmap.hpp.
 #include "mm/windows/vmap.hpp"
 
 #include "mm/frames/bootmem.hpp"
@@ -13,26 +13,28 @@
 namespace loft {
 namespace {
 
-// --- The tags. Pages of addresses are known by their number, address >> 12.
+// --- The tags. A page of the range is identified by its number, address >> 12.
 //
-// The space is runs of pages, one behind the other without a gap. The tag of a run's first page says what the run is
-// and how long; behind the last page stands one more, the end:
+// The range is divided into runs of pages, without gaps. The tag of a run's first page holds the kind and the length of
+// the run; one more tag, `end`, follows the last page of the range:
 //
-//      free  -  -  -  -  vmap  -  -  (guard)  lazy  link  -  (guard)  free  -  -  -  -  -  -  end
+//      free  0  0  0  0  vmap  0  0  (guard)  lazy  link  0  (guard)  free  0  0  0  0  0  0  end
 //
-// The tags of the pages between say nothing. Runs change under the lock. A reader needs none: a run that is there all
-// the time begins where it begins, whatever happens beside it, and a page whose tag says nothing is one step.
+// The tags of all other pages of a run are 0, or stale after runs were joined. Runs change under the lock. A reader
+// without the lock steps over a run by its length, and over a tag that begins no run by one page. A run that exists
+// during the whole walk is always found, whatever changes beside it.
 enum class Kind : u32 { // bits of a tag; free is none of them
     free = 0,
-    link = 1u << 27, // nothing begins here: the second page of a lazy run, with the next lazy run instead of a length
-    vmap = 1u << 28, // in use, the guard page included
-    vmalloc = 1u << 29, // the same, and the frames are its own
-    lazy = 1u << 30,    // unmapped, the guard page included; not usable before the flush
+    link =
+        1u << 27, // begins no run: the second page of a lazy run; instead of a length, the first page of the next one
+    vmap = 1u << 28,    // in use; the length includes the guard page
+    vmalloc = 1u << 29, // the same, and the area owns its frames
+    lazy = 1u << 30,    // unmapped, guard page included; not usable before the flush
     end = 1u << 31,
 };
 class Tag {
   public:
-    constexpr Tag() = default; // nothing begins here
+    constexpr Tag() = default; // begins no run
     constexpr Tag(Kind kind, u32 pages) : word_{pages + static_cast<u32>(kind)} {}
     explicit constexpr Tag(u32 word) : word_{word} {}
 
@@ -56,12 +58,12 @@ VirtAddr addr_of(u32 page) { return VirtAddr{page << kPageShift}; }
 
 struct State {
     SpinLock lock{LockRank::vmap};
-    std::uintptr_t tags_origin = 0;       // where the tag of page 0 would be, if they went on down to it
-    u32 cursor LOFT_GUARDED_BY(lock) = 0; // where the last area ended, and a run begins
-    u32 room LOFT_GUARDED_BY(lock) = 0;   // the largest area that fits into that run with its guard; 0: look for one
-    u32 lazy LOFT_GUARDED_BY(lock) = 0;   // the youngest lazy run, or 0
-    u32 lazy_pages LOFT_GUARDED_BY(lock) = 0; // of all of them, without their guards
-    Pfn owed LOFT_GUARDED_BY(lock){};         // vfree: frames that wait for the flush, a list through their payload
+    std::uintptr_t tags_origin = 0;           // the address that the tag of page 0 would have
+    u32 cursor LOFT_GUARDED_BY(lock) = 0;     // the page behind the last area; a run begins there
+    u32 room LOFT_GUARDED_BY(lock) = 0;       // the largest area that fits into that run with its guard; 0: unknown
+    u32 lazy LOFT_GUARDED_BY(lock) = 0;       // the youngest lazy run, or 0
+    u32 lazy_pages LOFT_GUARDED_BY(lock) = 0; // of all lazy runs, without guard pages
+    Pfn owed LOFT_GUARDED_BY(lock){};         // vfree: list, through the payload, of frames to free after the flush
     u32 flushes LOFT_GUARDED_BY(lock) = 0;
     u32 rounds LOFT_GUARDED_BY(lock) = 0;
 };
@@ -72,15 +74,15 @@ Tag tag_of(const TagCell& cell) { return Tag{cell.load()}; }
 Tag tag_at(u32 page) { return tag_of(cell_of(page)); }
 void put(TagCell& cell, Tag tag) { cell.store(tag.word()); }
 
-// --- Under the lock.
+// --- The caller holds the lock.
 
-// Flushes for all lazy areas at once, then frees the frames that wait, and the addresses.
+// One flush for all lazy areas. Their addresses become free, and after the flush so do the frames of vfree.
 [[gnu::noinline]] void flush_lazy() LOFT_REQUIRES(state.lock) {
     if (state.lazy == 0) return;
     ++state.flushes;
     TlbBatch batch{TlbBatch::Kind::non_global};
     if (state.lazy_pages > TlbBatch::kMaxPages) {
-        batch.add(addr_of(first_page()), state.lazy_pages); // all of them: it does not matter which
+        batch.add(addr_of(first_page()), state.lazy_pages); // becomes a full flush, so the addresses do not matter
     } else {
         for (u32 area = state.lazy; area != 0; area = tag_at(area + 1).pages())
             batch.add(addr_of(area), tag_at(area).pages() - 1);
@@ -101,8 +103,8 @@ void put(TagCell& cell, Tag tag) { cell.store(tag.word()); }
     batch.flush();
 }
 
-// Moves the cursor to the next free run that has room for an area of `pages` and its guard. Neighbours that are free
-// become one run on the way, but not many more than are needed: interrupts are off.
+// Moves the cursor to the next free run with room for an area of `pages` and its guard. Joins adjacent free runs on the
+// way, but at most kAhead pages more than needed: interrupts are off.
 bool find_room(u32 pages) LOFT_REQUIRES(state.lock) {
     constexpr u32 kAhead = 512;
     TagCell* const tags = &cell_of(0);
@@ -128,8 +130,8 @@ bool find_room(u32 pages) LOFT_REQUIRES(state.lock) {
     }
 }
 
-// The same, and at the end of the space a round ends: what was unmapped since it began becomes usable, and the search
-// begins again at the bottom.
+// The same. If the search reaches the end of the range, a round ends: a flush makes all lazy areas usable, and the
+// search begins again at the first page.
 [[gnu::noinline]] bool make_room(u32 pages) LOFT_REQUIRES(state.lock) {
     if (pages == 0 || pages >= kEnd - first_page()) return false;
     if (find_room(pages)) return true;
@@ -140,12 +142,12 @@ bool find_room(u32 pages) LOFT_REQUIRES(state.lock) {
     return find_room(pages);
 }
 
-// Is there room for an area at the cursor? Not for one of 0 pages.
+// True if an area of `pages` fits at the cursor, which may move to find room. False for 0 pages.
 [[gnu::always_inline]] inline bool has_room(u32 pages) LOFT_REQUIRES(state.lock) {
     return pages - 1 < state.room || make_room(pages);
 }
 
-// Makes it an area; its first page.
+// Makes the area at the cursor; returns its first page.
 [[gnu::always_inline]] inline u32 take(u32 pages, Kind kind) LOFT_REQUIRES(state.lock) {
     TagCell* const tags = &cell_of(0);
     const u32 begin = state.cursor, end = begin + pages + 1, rest = state.room - pages;
@@ -163,9 +165,9 @@ bool find_room(u32 pages) LOFT_REQUIRES(state.lock) {
     panic("{}: {} is not the start of {} area", who, addr, kind == Kind::vmalloc ? "a vmalloc" : "a vmap");
 }
 
-// How many pages are mapped at `addr`, where an area must begin.
+// The number of pages, without the guard, of the area that begins at `addr`. Panics if none begins there.
 [[gnu::always_inline]] inline u32 pages_of_area(VirtAddr addr, Kind kind, const char* who) {
-    // An address inside a page becomes a number above all pages.
+    // The rotation moves an offset inside the page to the top bits: the number is then above kEnd.
     const u32 page = std::rotr(addr.value(), kPageShift);
     if (addr.value() < layout::boundaries.vmap_begin || page >= kEnd) [[unlikely]]
         not_an_area(addr, kind, who);
@@ -175,7 +177,7 @@ bool find_room(u32 pages) LOFT_REQUIRES(state.lock) {
     return tag.word() - Tag{kind, 1}.word();
 }
 
-// The area's entries are gone; the flush comes later.
+// Makes an area lazy. Its entries are cleared already; the flush is deferred.
 [[gnu::always_inline]] inline void retire(VirtAddr addr, u32 pages) LOFT_REQUIRES(state.lock) {
     const u32 page = addr.value() >> kPageShift;
     TagCell* const tag = &cell_of(page);
@@ -188,9 +190,9 @@ bool find_room(u32 pages) LOFT_REQUIRES(state.lock) {
         flush_lazy();
 }
 
-// --- Without it.
+// --- Without the lock.
 
-// Why there is no room.
+// The error of a request that found no room.
 [[gnu::noinline]] Result<VirtAddr> no_area(u32 pages) { return pages == 0 ? Error::invalid : Error::no_space; }
 
 const PteFlags& flags_of(VmapProt prot) {
@@ -204,7 +206,7 @@ const PteFlags& flags_of(VmapProt prot) {
     return kernel_prot.pool_ro;
 }
 
-// Calls what(cell) for `n` entries, eight at a time: the loop costs as much as half an entry.
+// Calls what(cell) for `n` entries. Unrolled eight times, which makes the loop overhead small.
 template <typename F> [[gnu::always_inline]] inline void for_each_entry(hal::PteCell* cell, u32 n, F&& what) {
     const u32 odd = n % 8;
     hal::PteCell* const rest = cell + (n - odd);
@@ -227,7 +229,7 @@ template <typename F> bool for_each_area(F&& visit) {
     for (u32 page = first_page(); page < kEnd;) {
         const Tag tag = tag_at(page);
         if (tag.in_use() && !visit(page, tag.pages() - 1)) return false;
-        page += tag.begins() ? tag.pages() : 1; // that none begins means that somebody is at work here
+        page += tag.begins() ? tag.pages() : 1; // no run begins: another CPU is changing runs here
     }
     return true;
 }
@@ -250,7 +252,7 @@ void vunmap(VirtAddr addr) {
     might_sleep("vunmap");
     with_lock(state.lock, [addr]() LOFT_REQUIRES(state.lock) {
         const u32 pages = pages_of_area(addr, Kind::vmap, "vunmap");
-        // Nobody has to know what the entries said, and pte_set writes both halves.
+        // The low half is enough: the old values are not needed, and the next pte_set writes both halves.
         for_each_entry(kernel_pte(addr), pages, [](hal::PteCell* cell) { hal::pte_clear_low(cell); });
         retire(addr, pages);
     });
@@ -267,7 +269,7 @@ Result<VirtAddr> vmalloc(u32 bytes, Gfp gfp) {
     for (u32 i = 0; i < pages; ++i) {
         Page* page = alloc_page(gfp);
         if (page == nullptr) {
-            // Frames of areas that were freed may wait for their flush.
+            // Frames of earlier vfree calls may wait for their flush.
             vmap_flush();
             page = alloc_page(gfp);
         }
@@ -289,7 +291,7 @@ void vfree(VirtAddr addr) {
     hal::PteCell* cell = kernel_pte(addr);
     for (u32 i = 0; i < pages; ++i) {
         const Pte old = hal::pte_take(cell + i);
-        if (!old.present()) continue; // memory ran out before it
+        if (!old.present()) continue; // vmalloc ran out of memory before this page
         pfn_to_page(old.pfn())->set_payload(state.owed.value());
         state.owed = old.pfn();
     }
@@ -321,7 +323,7 @@ VmapFault vmap_fault(VirtAddr va) {
     if (state.tags_origin == 0) return fault; // too early
     const u32 first = first_page(), page = va.value() >> kPageShift;
     if (page < first || page >= kEnd) return fault;
-    // Without the lock: whoever panics may hold it.
+    // Without the lock: a CPU that panics may hold it.
     u32 area = page;
     while (area != first && !tag_at(area).begins())
         --area;
@@ -337,7 +339,7 @@ VmapFault vmap_fault(VirtAddr va) {
     return fault;
 }
 
-// Frames are freed from under any lock: it takes none.
+// Takes no lock: frames are freed while any lock may be held.
 bool vmap_maps_frame(Pfn pfn) {
     return !for_each_area([pfn](u32 area, u32 pages) {
         for (u32 i = 0; i < pages; ++i) {

@@ -1,17 +1,17 @@
-// vmap and vmalloc: many frames at contiguous addresses, for long.
+// vmap and vmalloc: long-lived mappings of many frames at contiguous addresses.
 //
-// What is known of the addresses is an array of words, one for each page of them, made at boot: the tags. An area's
-// first page has a tag that says what it is and how long, so vunmap finds it by an index, nothing here ever needs
-// memory, and a fault or a DEBUG check may read the tags from under any lock. Behind each area lies a page that is
-// never mapped.
+// Boot allocates an array of words, the tags: one for each page of the vmap address range. The tag of an area's first
+// page holds the kind of the area and its length. So vunmap finds an area by an index, no call here allocates memory
+// for bookkeeping, and a fault handler or a DEBUG check can read the tags while any lock is held. One unmapped guard
+// page follows each area.
 //
-// New areas are made where the last one ended, so an address is used again only after a whole round. vunmap takes the
-// entries away at once and leaves the flush for later: the area is "lazy", its addresses unusable, until either a round
-// ends or kLazyPages pages wait. Then ONE flush on all CPUs ends the debt of all of them, their addresses become free,
-// and only then do the frames that vfree owed go back to the allocator (bugs 16 and 22).
+// A new area begins where the last one ended, so an address is used again only after a whole round through the range.
+// vunmap clears the entries at once and defers the flush. The area is "lazy" until then: its addresses cannot be used
+// again. When a round ends, or more than kLazyPages pages are lazy, ONE flush on all CPUs pays for all lazy areas.
+// Their addresses become free, and only then the frames of vfree go back to the allocator (docs/bugs.md, 16 and 22).
 //
-// A pair of vmap and vunmap costs two locks and its loops over the entries; the rest (walking on to the next free
-// addresses, joining free neighbours, the flush) is paid by one call for a hundred.
+// A pair of vmap and vunmap takes the lock twice and loops over its entries. The rest (the search for free addresses,
+// joining free neighbours, the flush) is done by about one call in a hundred.
 #pragma once
 
 #include "arch/base/error.hpp"
@@ -24,34 +24,37 @@ namespace loft {
 
 enum class VmapProt : u8 { rw, ro, rx };
 
-// Maps `pages` one behind the other. The frames stay the caller's and must stay allocated until vunmap.
-// Context: preemptible (checked). Returns no_space or invalid (n is 0). Cost: none, unless a round
-// ends: then one flush on every CPU. Source: Linux vmap().
+// Maps `pages` at contiguous addresses, in the order of the array. The caller keeps the frames, which must stay
+// allocated until vunmap. Context: preemptible (checked). Returns the first address, or no_space, or invalid (n is 0).
+// Cost: none, unless a round ends: then one flush on every CPU. Source: Linux vmap().
 Result<VirtAddr> vmap(Page* const* pages, u32 n, VmapProt prot);
-// Takes the address vmap returned; panics on any other. Context: preemptible. Cost: deferred.
-// The frames are the caller's again at once; a stale translation of the old address may exist until the
-// flush.
+// Takes the address that vmap returned; panics on any other. Context: preemptible. The caller may reuse or free the
+// frames at once; until the deferred flush a TLB may still translate the old address to them. Cost: none; the caller
+// that exceeds kLazyPages pays one flush on every CPU.
 void vunmap(VirtAddr addr);
 
-// `bytes` of zero-filled memory at contiguous addresses, from high frames where there are some. `gfp` is high, or user
-// for what a program makes the kernel take. Context: preemptible.
+// `bytes` of zero-filled memory at contiguous addresses, from high memory first. `gfp` is high, or user for memory that
+// the kernel allocates on behalf of a program. Returns the address, or no_space, no_memory or invalid (0 bytes).
+// Context: preemptible. Cost: that of vmap, and clear_highpage for each page.
 Result<VirtAddr> vmalloc(u32 bytes, Gfp gfp = Gfp::high);
+// Takes the address that vmalloc returned; panics on any other. Context: preemptible. The frames go back to the
+// allocator after the deferred flush.
 void vfree(VirtAddr addr);
 
-// Ends all deferred work now: entries flushed everywhere, frames freed, addresses usable. Context:
-// preemptible.
+// Does all deferred work now: flushes on all CPUs, frees the frames, makes the addresses usable. Context: preemptible.
 void vmap_flush();
 
 struct VmapStats {
     u32 areas = 0;      // in use
-    u32 pages = 0;      // mapped
-    u32 lazy_pages = 0; // unmapped, not flushed
+    u32 pages = 0;      // in areas in use, without the guard pages
+    u32 lazy_pages = 0; // unmapped, not flushed yet
     u32 flushes = 0;
     u32 rounds = 0;
 };
 VmapStats vmap_stats(); // any context but NMI: it takes the lock; counts the areas: O(areas)
 
-// What an address is to the vmap area. Any context, a panic's too: reads the tags, from the address down to its area.
+// The area that an address lies in, and in which part of it. Any context, panic included: takes no lock. Reads the tags
+// from the address downward until the first page of an area: O(pages of the area).
 struct VmapFault {
     enum class Kind : u8 { none, mapped, guard, lazy, unused } kind = Kind::none;
     VirtAddr area{};
@@ -63,6 +66,6 @@ bool vmap_maps_frame(Pfn pfn); // DEBUG checks only, under any lock: O(mapped pa
 
 inline constexpr u32 kLazyPages = 2048; // 8 MiB
 
-void vmap_init(); // boot; the tags come from bootmem, 1 KiB for each MiB of addresses
+void vmap_init(); // boot; takes the tags from bootmem: 1 KiB for each MiB of the range
 
 } // namespace loft
