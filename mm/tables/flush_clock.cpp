@@ -1,4 +1,4 @@
-// The clocks of flushes, and the flushes that set them. Contract: flush_clock.hpp.
+// The flush clocks, and the flushes that set them. Contract: flush_clock.hpp.
 #include "mm/tables/flush_clock.hpp"
 
 namespace loft {
@@ -7,11 +7,11 @@ LOFT_PERCPU hal::PerCpu<TlbStats> tlb_stats;
 
 namespace {
 
-hal::Counter time;                          // of the youngest debt
-hal::Counter clock_of[config::kMaxCpus];    // each CPU is clean up to here; only that CPU sets it
-hal::Atomic<u32> idle_of[config::kMaxCpus]; // 1: idle, looks at the time before it runs anything
+hal::Counter time;                          // the time of the youngest debt
+hal::Counter clock_of[config::kMaxCpus];    // the CPU owes no flush for debts up to this time; only this CPU sets it
+hal::Atomic<u32> idle_of[config::kMaxCpus]; // 1: idle; the CPU checks the time before it runs anything
 
-// DEBUG kernels reach a carry into the high half early: a time that is cut to 32 bits anywhere fails there.
+// DEBUG kernels start shortly before the carry into the high half, to find code that cuts a time to 32 bits.
 constexpr FlushTime kFirstTime = config::kDebug ? (FlushTime{1} << 32) - 256 : 0;
 
 } // namespace
@@ -19,7 +19,7 @@ constexpr FlushTime kFirstTime = config::kDebug ? (FlushTime{1} << 32) - 256 : 0
 FlushTime tlb_new_debt() { return time.increment(); }
 
 void tlb_flush_local_non_global(hal::Site site) {
-    // Read before the flush: an entry that goes away in between is younger than what the clock will say.
+    // Read before the flush: an entry that another CPU clears in between has a younger time than this clock gets.
     const FlushTime now = time.load();
     tlb_stats.add<&TlbStats::non_global>(1);
     hal::flush_non_global(site);
@@ -40,8 +40,9 @@ void tlb_enter_idle() { idle_of[hal::this_cpu().value()].exchange(1); }
 void tlb_leave_idle(hal::Site site) {
     hal::Atomic<u32>& idle = idle_of[hal::this_cpu().value()];
     if (idle.load() == 0) return;
-    // Two locked instructions face each other. Here: idle = 0, then the time is read. There: time + 1, then idle is
-    // read. So either this CPU sees the new time, or the other one sees that it is awake and interrupts it.
+    // Both CPUs use a locked instruction and then a read. This CPU: idle = 0, then reads the time. The flushing CPU:
+    // time + 1, then reads idle. So either this CPU sees the new time, or the other CPU sees it awake and interrupts
+    // it.
     idle.exchange(0);
     if (!tlb_is_clean(hal::this_cpu(), time.load())) tlb_flush_local_non_global(site);
 }

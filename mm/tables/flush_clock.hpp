@@ -1,13 +1,13 @@
-// Flushes of one CPU, and the clocks that say when each CPU has flushed: evidence that it has no stale translation
+// Flushes of one CPU, and a flush clock for each CPU: the evidence that its TLB holds no stale translation
 // (semantics.md, "Flush debt").
 //
-// Time grows by one with each debt: with each group of non-global entries that were taken away. A CPU's own clock says
-// up to which time it is known to be clean: it reads the time, flushes all that is not global, and then sets its clock
-// to the time that it read. An entry that was taken away before the time grew to t is therefore in no TLB of a CPU
-// whose clock is t or more. Nothing else is evidence: not who called kmap, because addresses travel.
+// A debt is a group of non-global entries that a caller has cleared. The global time grows by one with each debt. A CPU
+// that flushes reads the time, flushes all non-global translations, and then sets its own clock to the time that it
+// read. So if an entry was cleared before the time became t, no CPU whose clock is t or more holds its translation.
+// Nothing else is evidence. The set of CPUs that called kmap is none, because threads pass addresses to other CPUs.
 //
-// A CPU that runs one busy thread answers requests by invlpg, and an idle one may sleep: nothing bounds how far a clock
-// falls behind. So times have 64 bits and do not wrap.
+// A CPU that runs one busy thread answers requests by invlpg, and an idle CPU may sleep: a clock may lag without bound.
+// So times have 64 bits and do not wrap.
 #pragma once
 
 #include "arch/base/types.hpp"
@@ -20,29 +20,30 @@ struct TlbStats {
     u32 non_global = 0;    // CR3 loads that flushed
     u32 full = 0;          // CR4.PGE toggles
     u32 requests = 0;      // batches flushed
-    u32 rounds = 0;        // batches that had to interrupt somebody
+    u32 rounds = 0;        // batches that interrupted at least one CPU
     u32 remote = 0;        // CPUs interrupted for them
-    u32 skipped_idle = 0;  // CPUs not interrupted: idle, and they look at the clock before they run anything
-    u32 skipped_clean = 0; // CPUs not interrupted: they have flushed since
+    u32 skipped_idle = 0;  // CPUs not interrupted: idle, they check the clock before they run anything
+    u32 skipped_clean = 0; // CPUs not interrupted: they have flushed since the debt
 };
-// As counted here. The invlpg of kmap_local are not in it: they are its misses, which it counts itself; tlb_stats_of
-// (mm/windows/kmap_local.hpp) adds them.
+// Without the invlpg of kmap_local, which counts them as its misses; tlb_stats_of (mm/windows/kmap_local.hpp) adds
+// them.
 extern hal::PerCpu<TlbStats> tlb_stats;
 
 using FlushTime = u64;
 
-// The entries that the caller took away until now belong to the time returned. Any context.
+// A new debt: covers all entries that the caller has cleared before the call. Returns its time. Any context.
 FlushTime tlb_new_debt();
-// Everything non-global on this CPU; sets its clock. The caller cannot migrate. Any context.
+// Flushes all non-global translations of this CPU and sets its clock. The caller cannot migrate. Any context.
 void tlb_flush_local_non_global(hal::Site site = hal::Site::current());
-// Has this CPU flushed since? Any context.
+// True if this CPU has flushed since the debt. Any context.
 bool tlb_is_clean(CpuId cpu, FlushTime debt);
-// Loads another address space's root: CR3 loads flush, so the clock goes on. The caller cannot migrate.
+// Loads the root of another address space. A CR3 load flushes, so it sets the clock. The caller cannot migrate.
 void tlb_load_root(PhysAddr root);
 
-// An idle CPU is not interrupted. It says so before it halts, and the first thing that it does when anything wakes it,
-// an interrupt included, is to look at the clock: between the two it touches no address whose translation can be stale.
-// Context: interrupts off, this CPU's idle thread / the first thing in every interrupt.
+// A batch does not interrupt an idle CPU. The CPU marks itself idle before it halts. When anything wakes it, an
+// interrupt included, it first checks its clock and flushes if it owes. In between it touches no address whose
+// translation can be stale. Context: interrupts off; enter: this CPU's idle thread; leave: the first call of every
+// interrupt.
 void tlb_enter_idle();
 void tlb_leave_idle(hal::Site site = hal::Site::current());
 bool tlb_is_idle(CpuId cpu);
@@ -50,7 +51,7 @@ bool tlb_is_idle(CpuId cpu);
 void tlb_init();
 void tlb_init_cpu(CpuId cpu);
 
-// This CPU. Context: any; the caller cannot migrate.
+// One invlpg on this CPU. Context: any; the caller cannot migrate.
 inline void tlb_flush_local_page(VirtAddr va, hal::Site site = hal::Site::current()) {
     tlb_stats.add<&TlbStats::invlpg>(1);
     hal::invlpg(va, site);

@@ -33,21 +33,21 @@ hal::PteCell* new_table(const char* what, u32 tables = 1) {
 
 Pfn frame_of(const void* table) { return direct_phys(hal::lowmem_addr(table)).pfn(); }
 
-// A directory entry that leads to a table. Its rights are those of everything below; the PTEs narrow them.
+// A directory entry that points at a table. It grants all rights; the PTEs restrict them.
 Pte table_entry(const void* table) { return Pte{frame_of(table), pte::present | pte::write | pte::accessed}; }
 
 hal::PteCell* upper_tables; // the first entry of the upper part
 
-// From here on the entries of addresses from `base` on are `cells`.
+// From now on `cells` is the array of entries for addresses from `base` on.
 void set_upper_tables(hal::PteCell* cells, VirtAddr base) {
     upper_tables = cells;
     detail::kernel_ptes_origin =
         reinterpret_cast<std::uintptr_t>(cells) - (base.value() >> kPageShift) * sizeof(RawPte);
 }
 
-// Where the entries of the kernel's directory are: address space is cut in pieces of kLargeSize.
+// The kernel's directories as one array: an entry for each kLargeSize of address space.
 struct Directories {
-    hal::PteCell* first; // PAE: four pages one behind the other; else one
+    hal::PteCell* first; // PAE: four contiguous pages; else one page
     hal::PteCell* of(VirtAddr va) const { return first + (va.value() >> paging::kLargeShift); }
 };
 
@@ -60,8 +60,8 @@ PteFlags direct_flags(const BootInfo& info, VirtAddr va) {
     return kernel_prot.data;
 }
 
-// True if one large page can map [va, va + kLargeSize): nothing of the image that needs attributes of its
-// own, and no mix of memory types in the first MiB (SDM vol. 3, 12.11.9).
+// True if one large page can map [va, va + kLargeSize): it holds no part of the image, which needs other attributes,
+// and not the first MiB, which mixes memory types (SDM vol. 3, 12.11.9).
 bool may_be_large(const BootInfo& info, VirtAddr va) {
     if (!hal::cpu_features().large_pages) return false;
     const u32 begin = va.value(), end = begin + kLargeSize;
@@ -90,7 +90,7 @@ void build_direct_map(const BootInfo& info, Directories dirs) {
     }
 }
 
-// All tables above the direct map. What fixmap has mapped so far is carried over.
+// Builds all tables above the direct map. Copies the fixmap entries that are in use.
 void build_upper(Directories dirs) {
     const VirtAddr base{layout::boundaries.upper_base};
     const u32 tables = (0u - base.value()) >> paging::kLargeShift;

@@ -1,8 +1,8 @@
-// The kernel's page tables. mm/windows/page_walk.hpp walks them, and those of programs.
+// The kernel's page tables. mm/windows/page_walk.hpp has a diagram of all page tables.
 //
-// Every table of the upper part (from the end of the direct map to 4 GiB) is allocated at boot, and they lie
-// one behind the other: the entry of an address there is an array index, kernel_pte(va). No mapping ever
-// allocates, and no other address space ever has to hear of one.
+// The upper part is the range from the end of the direct map to 4 GiB. Boot allocates all its page tables, at
+// contiguous addresses, so kernel_pte(va) is an array index. No mapping allocates a table, and no kernel mapping has to
+// be propagated to other address spaces.
 #pragma once
 
 #include "mm/frames/page.hpp"
@@ -11,7 +11,7 @@
 
 namespace loft {
 
-// Attributes of kernel mappings on this machine: what the CPU has of NX and G is in them. Set by
+// Attributes of kernel mappings on this machine; they include NX and G if the CPU has them. Set by
 // pagetable_init_flags.
 struct KernelProt {
     PteFlags text;   // R-X, global
@@ -26,22 +26,22 @@ extern KernelProt kernel_prot;
 void pagetable_init_flags();
 
 namespace detail {
-// Where the entry of address 0 would be, if the tables of the upper part went on down to it.
+// The address that the entry of virtual address 0 would have, if the array of upper tables extended down to it.
 extern std::uintptr_t kernel_ptes_origin;
 } // namespace detail
 
-// The entry of a page in the upper part; `page` is its first address. Any context, no check but in DEBUG.
+// The entry of a page in the upper part; `page` is its first address. Any context; checked with DEBUG=1 only.
 inline hal::PteCell* kernel_pte(VirtAddr page) {
     LOFT_DEBUG_ASSERT(page.value() >= layout::boundaries.upper_base && page.value() % kPageSize == 0);
-    // One shift: what it leaves of the low bits is 0.
+    // One shift is enough: the low 12 bits of `page` are 0.
     constexpr u32 kShift = kPageShift - std::countr_zero(sizeof(RawPte));
     return reinterpret_cast<hal::PteCell*>(detail::kernel_ptes_origin + (page.value() >> kShift));
 }
 
-// Before mm_init: boot has linked one table that covers the end of the address space; fixmap uses it.
+// Before mm_init: `last_table` is the table that boot has linked for the end of the address space; fixmap uses it.
 void pagetable_early(hal::PteCell* last_table);
 
-// Builds the kernel's root (direct map, upper tables), without loading it. Uses bootmem.
+// Builds the kernel's tables (direct map, upper part) and returns their root, without loading it. Takes bootmem.
 PhysAddr pagetable_build(const BootInfo& info);
 PhysAddr kernel_root();
 

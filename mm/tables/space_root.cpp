@@ -1,4 +1,4 @@
-// Who has which root loaded. Contract: space_root.hpp.
+// The root that each CPU has loaded. Contract: space_root.hpp.
 #include "mm/tables/space_root.hpp"
 
 #include "mm/ground/context.hpp"
@@ -11,7 +11,7 @@ namespace {
 
 struct Loaded {
     SpaceRoot* root = nullptr; // null: the kernel's
-    bool lazy = false;         // whoever runs does not need it
+    bool lazy = false;         // the thread that runs on this CPU does not need it
 };
 LOFT_PERCPU hal::PerCpu<Loaded> loaded;
 
@@ -23,8 +23,7 @@ void SpaceRoot::use(SpaceRoot* next) {
     Loaded& mine = loaded.mine();
     mine.lazy = next == nullptr;
     if (next == nullptr || next == mine.root) return;
-    // In the new set before anything of it can be in the TLB; out of the old one when nothing of it can be there any
-    // more.
+    // Join the new CPU set before loading the root; leave the old one after.
     next->cpus_.fetch_or(my_bit());
     tlb_load_root(next->address_);
     if (mine.root != nullptr) mine.root->cpus_.fetch_and(~my_bit());

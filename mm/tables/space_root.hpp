@@ -1,12 +1,12 @@
-// Which CPUs may hold translations of an address space.
+// The set of CPUs that may hold translations of an address space.
 //
-// A CPU is in the set of a root from before it loads the root until after it has loaded another one. A change of the
-// space's entries that is visible before the set is read has to be told to the CPUs of the set, and to no others: who
-// comes later loads the root, and so begins with nothing.
+// A CPU joins the set of a root before it loads the root, and leaves it after it has loaded another one. A CPU that
+// flushes changes the entries, then reads the set, and asks only the CPUs in it. A CPU that joins later loads the root,
+// which flushes, and so it finds the new entries.
 //
-// A kernel thread keeps the root that it finds, lazily: a program that gives way to it and comes back has kept its TLB.
-// Such a CPU is in the set. When it is asked to forget something it loads the kernel's root instead and leaves the set:
-// it is asked once, not again and again.
+// Lazy switching: a CPU that switches from a program to a kernel thread keeps the program's root loaded, so the program
+// finds its TLB entries when it runs again. The CPU stays in the set. When it is asked to flush, it loads the kernel's
+// root instead and leaves the set, so it is asked only once.
 #pragma once
 
 #include "arch/base/cpu_set.hpp"
@@ -21,18 +21,19 @@ class SpaceRoot {
     SpaceRoot(const SpaceRoot&) = delete;
     SpaceRoot& operator=(const SpaceRoot&) = delete;
 
-    void set_address(PhysAddr address) { address_ = address; } // once, before it is used
+    void set_address(PhysAddr address) { address_ = address; } // once, before the first use()
     PhysAddr address() const { return address_; }
-    // Who may have it loaded. For a flush: after a locked instruction that follows the change.
+    // The CPUs that may have the root loaded. A flush calls it after its change and a locked instruction.
     CpuSet cpus() const { return CpuSet::from_bits(cpus_.load()); }
 
-    // This CPU goes to `next`; null: whoever runs now needs none, and keeps what is loaded. Interrupts off.
-    // Cost: a CR3 load, unless it is loaded already or kept.
+    // Switches this CPU to `next`. Null: the next thread needs no root; the loaded one is kept lazily. Context:
+    // interrupts off. Cost: a CR3 load, unless `next` is null or loaded already.
     static void use(SpaceRoot* next);
-    // This CPU holds nothing of it after the call, and true is returned, unless somebody runs in it here: then false.
-    // Interrupts off. Cost: a CR3 load if the root was kept lazily.
+    // True: this CPU does not have the root loaded after the call. False: the thread on this CPU runs in the space.
+    // Context: interrupts off. Cost: a CR3 load if the root was kept lazily.
     bool leave();
-    // No CPU has it loaded after the call. Panics if somebody runs in it. Any context; interrupts CPUs, idle ones too.
+    // Makes all CPUs leave. Panics if a thread runs in the space. Any context. Cost: one remote call to the CPUs of the
+    // set, idle ones included; a CR3 load on each.
     void drop();
 
   private:
@@ -40,6 +41,6 @@ class SpaceRoot {
     PhysAddr address_{};
 };
 
-void space_root_init_cpu(CpuId cpu); // the kernel's root is loaded there
+void space_root_init_cpu(CpuId cpu); // `cpu` has the kernel's root loaded
 
 } // namespace loft

@@ -7,7 +7,7 @@
 
 namespace loft {
 
-// What every CPU is asked to do; lives on the stack of the CPU that asks until all have answered.
+// The argument of the remote call; on the stack of the requesting CPU until all CPUs have answered.
 struct TlbBatch::Request {
     const TlbBatch& batch;
     hal::Site site;
@@ -34,7 +34,7 @@ TlbBatch::~TlbBatch() { LOFT_ASSERT(empty()); }
 void TlbBatch::add(VirtAddr va, u32 pages) {
     if (pages == 0) return;
     pages_ += pages;
-    if (pages_ > kMaxPages) return; // it will be a full flush: no need to know which pages
+    if (pages_ > kMaxPages) return; // a full flush: the addresses are not needed
     if (ranges_ != 0) {
         Range& last = range_[ranges_ - 1];
         if (last.begin + last.pages * kPageSize == va) {
@@ -57,7 +57,7 @@ void TlbBatch::free_after(Page* page) {
 }
 
 void TlbBatch::put_after(Page* page, hal::Site site) {
-    // Nobody else counts it, and whoever could begin to would need the entry that is gone.
+    // This is the last reference: another CPU could get one only through the entry, which is cleared.
     if (page->refs() == 1) return free_after(page);
     put_[puts_++] = page;
     if (puts_ == kMaxPuts) flush(site);
@@ -87,7 +87,7 @@ void TlbBatch::flush(hal::Site site) {
         Request request{*this, site};
         const u32 flags = hal::irq_save();
         tlb_stats.add<&TlbStats::requests>(1);
-        // What was added without a time was taken away just now. The time grows before anybody's idleness is looked at.
+        // Pages of add() have no time yet: they get one now. It must grow before owes() reads whether a CPU is idle.
         if (pages_ != 0 && kind_ == Kind::non_global) debt_ = tlb_new_debt();
         const CpuId me = hal::this_cpu();
         CpuSet all = hal::online_cpus();

@@ -1,15 +1,13 @@
-// Making CPUs forget translations: the one place that does it.
+// TLB shootdown: the one place that flushes translations on other CPUs.
 //
-// Local windows belong to one CPU: tlb_flush_local_page is all they need. Everything that several CPUs can
-// see goes through a TlbBatch: change the entries, tell the batch, flush, and only then do the frames go back
-// (semantics.md, "Page tables"; a page freed before the flush is bug 22 of every kernel).
+// Local windows belong to one CPU, which flushes them with tlb_flush_local_page. All mappings that several CPUs can see
+// use a TlbBatch: change the entries, add them to the batch, flush, and only then free the frames (semantics.md, "Page
+// tables"; a frame freed before the flush is bug 22 in docs/bugs.md).
 //
-// Pages of a program are known to the CPUs that may have its root loaded, and only they are asked
-// (mm/tables/space_root.hpp).
+// For pages of a program the batch asks only the CPUs that may have its root loaded (mm/tables/space_root.hpp).
 //
-// A request that covers more than kMaxPages pages becomes one full flush: above that a CR3 load is cheaper
-// than single invlpg on every machine we know. Only non-global pages are forgotten by a CR3 load, so a batch
-// says which it has.
+// A batch of more than kMaxPages pages does one full flush instead of single invlpg: from there on a CR3 load is
+// cheaper on all known machines. A CR3 load does not flush global pages, so a batch has a kind.
 #pragma once
 
 #include "mm/frames/page.hpp"
@@ -26,32 +24,32 @@ class TlbBatch {
     enum class Kind : u8 { non_global, global };
 
     explicit TlbBatch(Kind kind) : kind_{kind} {}
-    // Of pages below layout::kUserEnd in the space with this root.
+    // For pages below layout::kUserEnd in the space with this root.
     explicit TlbBatch(SpaceRoot& root) : kind_{Kind::non_global}, root_{&root} {}
     ~TlbBatch();
     TlbBatch(const TlbBatch&) = delete;
     TlbBatch& operator=(const TlbBatch&) = delete;
 
-    // The entry of this page (or of `pages` pages from here) was taken away or changed; a flush is owed.
+    // The caller has cleared or changed the entries of `pages` pages from `va` on; it owes a flush.
     void add(VirtAddr va, u32 pages = 1);
-    // Entries that were taken away earlier, at a known time: CPUs that have flushed since owe nothing. The flush
-    // becomes one of everything non-global.
+    // The caller has cleared entries earlier; `debt` is their time. CPUs that have flushed since owe nothing, the
+    // others flush all non-global translations.
     void add_debt(FlushTime debt);
-    // This frame (order 0, allocated) goes back to the allocator after the flush. Uses the frame's payload.
+    // Frees this frame (order 0, allocated) after the flush. Uses the frame's payload.
     void free_after(Page* page);
-    // A mapping of this frame was taken away: it is put after the flush. With kMaxPuts frames that others count too
-    // (the rest needs no room here) the batch flushes by itself.
+    // The caller has removed a mapping of this frame: calls put_page after the flush. The batch has room for kMaxPuts
+    // frames with further references and flushes when it is full; a frame with one reference needs no room.
     void put_after(Page* page, hal::Site site = hal::Site::current());
-    // This frame was the page table of the addresses around `va`, and no directory entry leads to it any more: it goes
-    // back after the flush. An idle CPU is asked too: its walks, speculative ones as well, may still go through the
-    // table by what it remembers of the directory (SDM vol. 3, 4.10.3).
+    // This frame was the page table for `va`, and the caller has cleared the directory entry: frees it after the flush.
+    // Idle CPUs are interrupted too: their paging-structure caches may still hold the directory entry, and a walk, even
+    // a speculative one, may use it (SDM vol. 3, 4.10.3).
     void free_table_after(Page* table, VirtAddr va);
 
     bool empty() const { return pages_ == 0 && !old_debt_ && free_.value() == 0 && puts_ == 0; }
 
-    // Flushes what was added on every CPU (of the space), waits for all of them, then frees and puts. Nothing is done
-    // if nothing was added. Context: any. Cost: for each CPU one invlpg a page, or one full flush; a CPU that has the
-    // root lazily loads the kernel's.
+    // Flushes on every CPU (of the space), waits for all of them, then frees and puts the frames. Does nothing if
+    // nothing was added. Context: any. Cost: on each CPU one invlpg for each page, or one full flush; a CPU that keeps
+    // the root lazily loads the kernel's root instead.
     void flush(hal::Site site = hal::Site::current());
 
   private:
@@ -66,10 +64,10 @@ class TlbBatch {
     bool owes(CpuId cpu) const;
 
     Kind kind_;
-    bool tables_ = false; // a page table goes
+    bool tables_ = false; // free_table_after was called
     SpaceRoot* root_ = nullptr;
     bool old_debt_ = false; // add_debt was called
-    FlushTime debt_ = 0;    // the youngest debt
+    FlushTime debt_ = 0;    // the time of the youngest debt
     u32 ranges_ = 0;
     u32 pages_ = 0;
     Range range_[kMaxRanges];
