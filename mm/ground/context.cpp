@@ -1,4 +1,4 @@
-// The counts of a context. Contract: context.hpp.
+// The counts of a context, and the panic of might_sleep. Contract: context.hpp.
 #include "mm/ground/context.hpp"
 
 namespace loft {

@@ -1,7 +1,7 @@
-// Which context this is: may it sleep, may it be preempted, is it an interrupt.
+// The current context of a CPU: may it sleep, may it be preempted, is it an interrupt.
 //
-// The counts belong to the CPU while a context runs on it. An interrupt finds them, adds itself, and leaves
-// them as it found them.
+// The counts are per-CPU. The scheduler saves and restores those of a thread. An interrupt increments the interrupt
+// depth on entry and restores the counts on exit.
 #pragma once
 
 #include "arch/base/panic.hpp"
@@ -10,13 +10,13 @@
 namespace loft {
 
 struct Context {
-    // No preemption while it is not 0: how often that was turned off, and above it how many interrupts and
-    // exceptions are nested on the thread. One word, so that one comparison asks for both.
+    // Preemption is off while this is not 0. Low half: nesting of preempt_disable. High half: nested interrupts and
+    // exceptions. One word, so that one comparison checks both.
     u32 preempt_count = 0;
-    u32 pagefaults_off = 0; // a fault on user memory returns short instead of sleeping
-    u32 reschedule = 0;     // somebody wants this CPU's scheduler to run: of the CPU, not of the thread
-    // Pages that the thread has mapped by kmap, counted downwards: subtracting one borrows with the first, adding one
-    // gives 0 with the last, so one instruction counts and asks.
+    u32 pagefaults_off = 0; // not 0: a fault on user memory makes the copy return short instead of sleeping
+    u32 reschedule = 0;     // not 0: the scheduler of this CPU has to run. Belongs to the CPU, not to the thread
+    // The number of kmaps that the thread holds, negated: decrementing sets carry only at the first kmap, incrementing
+    // sets zero only at the last. So one instruction counts and checks.
     u32 minus_kmaps = 0;
 
     static constexpr u32 kIrqShift = 16;
@@ -31,7 +31,7 @@ inline void preempt_disable() { context.add<&Context::preempt_count>(1); }
 inline void preempt_enable() {
     context.add<&Context::preempt_count>(static_cast<u32>(-1));
     if constexpr (config::kPreempt) {
-        // A reschedule that was asked for in between happens now.
+        // Runs the scheduler if it was requested while preemption was off.
         if (!context.equals<&Context::reschedule>(0) && context.equals<&Context::preempt_count>(0)) [[unlikely]]
             hal::reschedule();
     }
@@ -44,7 +44,7 @@ inline void pagefault_disable() { context.add<&Context::pagefaults_off>(1); }
 inline void pagefault_enable() { context.add<&Context::pagefaults_off>(static_cast<u32>(-1)); }
 inline bool pagefaults_disabled() { return context.load<&Context::pagefaults_off>() != 0; }
 
-// At the head of everything that may sleep; checked in every build. `what` is named in the panic.
+// Called first by every function that may sleep: panics in atomic context, in every build. The panic names `what`.
 [[noreturn, gnu::cold]] void sleep_in_atomic(const char* what);
 inline void might_sleep(const char* what) {
     if (!preemptible()) [[unlikely]]

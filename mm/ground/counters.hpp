@@ -1,4 +1,4 @@
-// Counters that each CPU has of its own, so that counting costs one instruction and no CPU waits for another.
+// Per-CPU counters: counting is one instruction, without contention between CPUs.
 #pragma once
 
 #include "arch/base/types.hpp"
@@ -10,7 +10,7 @@
 
 namespace loft {
 
-// Adds up what of(cpu) returns for the CPUs that are online: a struct of u32 counters and nothing else. Any context; a
+// The sum of of(cpu) over all online CPUs. of(cpu) returns a struct of u32 counters and nothing else. Any context; a
 // snapshot, because the CPUs go on counting.
 template <typename OfCpu> auto sum_of_cpus(OfCpu&& of) {
     using Counters = std::invoke_result_t<OfCpu, CpuId>;

@@ -1,4 +1,4 @@
-// Credits.
+// Credits: the queue. Contract: credits.hpp.
 #include "mm/ground/credits.hpp"
 
 #include "mm/ground/context.hpp"
@@ -20,7 +20,7 @@ void Credits::wait() {
     {
         SpinGuard guard{lock_};
         if (granted_ != 0) {
-            --granted_; // released between our fetch_sub and now
+            --granted_; // a thread released a credit after this one's take()
             return;
         }
         (last_ != nullptr ? last_->next : first_) = &me;
@@ -39,7 +39,7 @@ void Credits::hand_over() {
     }
     first_ = waiter->next;
     if (first_ == nullptr) last_ = nullptr;
-    // The waiter lives on its thread's stack and is gone as soon as it sees `granted`: read it before.
+    // The waiter lies on its thread's stack and is invalid as soon as that thread sees `granted`: read `thread` before.
     const hal::ThreadId thread = waiter->thread;
     waiter->granted.store(1);
     hal::unpark(thread);

@@ -1,7 +1,7 @@
-// Credits: a counter of things that may be taken, with a queue of threads that wait for one, first come, first served.
+// Credits: a counting semaphore. Threads that wait for a credit get one in order of arrival.
 //
-// It stands on park and unpark (hal/thread.hpp): a permit that was given before the thread parked is not lost, so there
-// is no moment between "nothing there" and "asleep" in which a wake-up could go unheard (bug 24).
+// It uses park and unpark (hal/thread.hpp). An unpark that comes before the park is not lost: that park returns at
+// once. So no wake-up is lost between the check of the count and the sleep (docs/bugs.md, bug 24).
 #pragma once
 
 #include "mm/ground/spinlock.hpp"
@@ -9,33 +9,33 @@
 
 namespace loft {
 
-// `n` credits. acquire takes one, or sleeps until it is given one, in order of arrival.
+// `n` credits. acquire takes one, or sleeps until it gets one.
 //
-//     value > 0   free credits           value <= 0   nobody may pass; -value threads wait, or are about to
+//     value > 0   that many credits are free        value <= 0   none is free; -value threads wait, or are about to
 //
-// A release that finds a negative value hands its credit to the first in the queue instead of putting it back, so that
-// nobody who comes later can take it first. If the one who is about to wait has not entered the queue yet, the credit
-// waits for it in `granted`.
+// A release that finds a negative value hands its credit to the first thread in the queue instead of raising the count
+// of free ones, so a thread that comes later cannot overtake. If that thread has not entered the queue yet, the credit
+// is stored in `granted_` for it.
 class Credits {
   public:
     constexpr Credits() = default;
     explicit constexpr Credits(u32 n) : value_{n} {}
 
-    // Preemptible context. Cost: one locked instruction while there are credits. Returns true if it had to wait.
+    // Context: preemptible. Cost: one locked instruction if a credit is free. Returns true if the thread waited.
     bool acquire() { return !take() && (wait(), true); }
-    // The same in two: wait() if take() says that there was none. Then it must be called.
+    // acquire() in two steps. If take() returns false, the caller must call wait().
     bool take() { return static_cast<int>(value_.fetch_sub(1) - 1) >= 0; }
     [[gnu::cold]] void wait();
-    // Any context.
+    // Returns a credit; wakes the first waiting thread, if any. Any context.
     void release() {
         if (!value_.increment_is_positive()) [[unlikely]]
             hand_over();
     }
-    // Takes one if there is one.
+    // Takes a credit if one is free; false otherwise. Never waits.
     bool try_acquire();
 
     int value() const { return static_cast<int>(value_.load()); }
-    void reset(u32 n); // boot, tests: nobody waits
+    void reset(u32 n); // boot, tests: no thread waits
 
   private:
     struct Waiter {

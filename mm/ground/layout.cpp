@@ -1,4 +1,4 @@
-// Who gets which addresses: the decision of boot, and the table that is printed and exported to gdb.
+// The boundaries that boot computes, and the table of regions that is printed and exported to gdb.
 #include "mm/ground/layout.hpp"
 
 #include "mm/ground/boot_info.hpp"
@@ -11,9 +11,8 @@ namespace loft::layout {
 Boundaries boundaries;
 
 Boundaries decide(Pfn ram_end, u64 highmem, u32 vmalloc) {
-    // The upper part grows with `vmalloc=` beyond what the default leaves, in steps of a page table, and the
-    // direct map shrinks by as much. A smaller one leaves the direct map as it is: more lowmem than 896 MiB
-    // is another kernel.
+    // A `vmalloc=` larger than the default enlarges the upper part, in steps of a page table, and shrinks the direct
+    // map by as much. A smaller one does not enlarge the direct map: lowmem has at most 896 MiB.
     constexpr u32 kAboveVmap = 0u - kVmapEnd;
     u32 upper = kDefaultUpper;
     u32 vmap_bytes = kDefaultUpper - kDirectMapHole - kAboveVmap;
@@ -26,7 +25,7 @@ Boundaries decide(Pfn ram_end, u64 highmem, u32 vmalloc) {
     const u32 ceiling = 0u - upper - kPageOffset;
     u64 lowmem = std::min<u64>(ram_end.phys().value(), ceiling);
     if (config::kHighMem && highmem != BootInfo::kAllHighMem) {
-        // `highmem=` asks for an exact amount: on a small machine it is taken out of lowmem.
+        // `highmem=` is an exact amount: on a small machine it is taken out of lowmem.
         const u64 ram = ram_end.phys().value();
         const u64 below = ram > highmem ? ram - highmem : 0;
         lowmem = std::min(lowmem, std::max<u64>(below, std::min<u64>(ram, kMinLowmem)));

@@ -1,4 +1,4 @@
-// The address map of the kernel: one table of constants, their proofs, and the three numbers that only boot knows.
+// The address map of the kernel: its constants, static assertions about them, and the boundaries that boot computes.
 // README.md has the drawing.
 #pragma once
 
@@ -10,19 +10,19 @@
 
 namespace loft::layout {
 
-inline constexpr u32 kPageOffset = 0xc000'0000; // where physical 0 is seen
-inline constexpr u32 kUserEnd = kPageOffset;    // programs live below
-inline constexpr u32 kUserBegin = 64 * KiB;     // and above: a null pointer with an offset finds nothing
-// Can a program have [begin, begin + bytes) at all? Nothing that wraps, and nothing of the kernel's.
+inline constexpr u32 kPageOffset = 0xc000'0000; // the direct map maps physical 0 here
+inline constexpr u32 kUserEnd = kPageOffset;    // addresses of programs are below this
+inline constexpr u32 kUserBegin = 64 * KiB;     // and from here on: a null pointer plus a small offset faults
+// True if [begin, begin + bytes) does not wrap and lies below the kernel's addresses.
 constexpr bool is_user_range(UserAddr begin, u32 bytes) {
     return begin.value() < kUserEnd && bytes <= kUserEnd - begin.value();
 }
 inline constexpr u32 kMaxLowmem = 896 * MiB;
-inline constexpr u32 kMinLowmem = 16 * MiB; // `highmem=` never takes more of it
+inline constexpr u32 kMinLowmem = 16 * MiB; // `highmem=` leaves at least this much lowmem
 inline constexpr u32 kDirectMapHole = 8 * MiB;
 inline constexpr u32 kDefaultUpper = 0u - (kPageOffset + kMaxLowmem); // 128 MiB above the direct map
 
-// fixmap: a page each, growing down from the top.
+// fixmap: slots of one page, from the top downward.
 inline constexpr u32 kFixmapTop = 0xffff'f000;
 enum class Fix : u32 {
     boot_first = 0,
@@ -36,11 +36,10 @@ inline constexpr u32 kFixmapSize = 256 * KiB;
 inline constexpr u32 kFixmapBase = kFixmapTop + kPageSize - kFixmapSize;
 static_assert(static_cast<u32>(Fix::count) * kPageSize + kPageSize <= kFixmapSize);
 
-// kmap_local: 16 slots for the thread on this CPU, 16 more for the interrupts on top of it, and below them
-// one slot that is no part of the stack: the panic path, page-walk printing and poisoning use it. It also
-// keeps the windows apart: the address below an empty stack belongs to nobody, so the order check at unmap
-// catches an underflow too. With DEBUG every slot has an unmapped page above it, so an overrun does not reach
-// the next slot.
+// kmap_local: for each CPU 16 slots for its thread, 16 more for the interrupts on top of it, and below them the private
+// slot, which is not part of the stack. The panic path, the page walk and poisoning use the private slot. It also
+// separates the stacks of two CPUs: the page below an empty stack is no slot of another CPU. With DEBUG an unmapped
+// page is above every slot, so an overrun does not reach the next slot.
 inline constexpr u32 kLocalThreadSlots = 16;
 inline constexpr u32 kLocalSlots = 32;
 inline constexpr u32 kLocalStride = config::kDebug ? 2 * kPageSize : kPageSize;
@@ -71,8 +70,8 @@ static_assert(kVmapEnd > kPageOffset + kMaxLowmem + kDirectMapHole + kMinVmap);
 // What boot decided (decide). Set once by mm_init, before any other CPU runs.
 struct Boundaries {
     u32 lowmem_bytes = 0;  // the direct map is kPageOffset .. kPageOffset + lowmem_bytes
-    u32 lowmem_frames = 0; // the same in frames, which is asked more often than anything else
-    u32 upper_base = 0;    // from here to 4 GiB every page table exists from boot on
+    u32 lowmem_frames = 0; // the same in frames: the form that is_highmem compares with
+    u32 upper_base = 0;    // from here to 4 GiB all page tables exist from boot on
     u32 vmap_begin = 0;
 };
 extern Boundaries boundaries;
@@ -80,14 +79,14 @@ extern Boundaries boundaries;
 inline VirtAddr direct_map_end() { return VirtAddr{kPageOffset + boundaries.lowmem_bytes}; }
 inline Pfn lowmem_end() { return Pfn{boundaries.lowmem_frames}; }
 
-// How much lowmem and vmap space a machine gets: `ram_end` is the end of its reachable memory, `highmem` and
-// `vmalloc` are the options (kAllHighMem and 0 where not given). Pure.
+// Computes the sizes of lowmem and of the vmap range. `ram_end` is the end of the reachable memory, `highmem` and
+// `vmalloc` are the options (kAllHighMem and 0 if not given). A pure function.
 Boundaries decide(Pfn ram_end, u64 highmem, u32 vmalloc);
 
 // One row of the address map, as it is printed at boot and shown by gdb (`loft-map`).
 struct Region {
     u32 begin;
-    u32 last; // inclusive, so that the last one can be said
+    u32 last; // inclusive: the end of the last region would not fit in 32 bits
     const char* name;
 };
 inline constexpr u32 kRegions = 8;

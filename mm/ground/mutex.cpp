@@ -26,7 +26,7 @@ bool Mutex::try_lock() LOFT_UNCHECKED {
 
 void Mutex::unlock() LOFT_UNCHECKED {
     const u32 owner = owner_.load();
-    if (owner == 0) panic("mutex {}: unlocked by thread {}, held by nobody", name_, hal::current_thread());
+    if (owner == 0) panic("mutex {}: unlocked by thread {}, but not held", name_, hal::current_thread());
     if (owner != me())
         panic("mutex {}: unlocked by thread {}, held by {}", name_, hal::current_thread(), ThreadId{owner - 1});
     owner_.store(0);

@@ -1,14 +1,14 @@
-// Mutex: one owner at a time, who may sleep while he has it.
+// Mutex: a lock that is owned by one thread, which may sleep while it holds the lock.
 //
-// It stands on Credits (mm/ground/credits.hpp), so it is fair: unlock hands it to the one who has waited longest, and
-// nobody who comes later can take it first. A thread that keeps locking and unlocking cannot keep another one out.
+// It uses Credits (mm/ground/credits.hpp), so it is fair: unlock hands it to the thread that has waited longest. A
+// thread that locks and unlocks in a loop cannot starve another one.
 #pragma once
 
 #include "mm/ground/credits.hpp"
 
 namespace loft {
 
-// A thread that locks what it holds, or unlocks what it does not hold, is a panic.
+// Panics if a thread locks a mutex that it holds, or unlocks one that it does not hold.
 class LOFT_LOCK("mutex") Mutex {
   public:
     constexpr Mutex() = default;
@@ -23,7 +23,7 @@ class LOFT_LOCK("mutex") Mutex {
 
   private:
     Credits free_{1};
-    hal::Atomic<u32> owner_; // ThreadId + 1, as the thread that boots is number 0; 0: nobody
+    hal::Atomic<u32> owner_; // ThreadId + 1, because the boot thread has number 0; 0: not held
     const char* name_ = "mutex";
 };
 

@@ -1,4 +1,4 @@
-// Remote calls: the protocol is in the header.
+// Remote calls. The header has the protocol.
 #include "mm/ground/remote.hpp"
 
 #include "arch/base/panic.hpp"
@@ -14,8 +14,8 @@ struct Call {
     hal::Plain<void*> argument;
     hal::Atomic<u32> waiting; // the CPUs that have not answered yet
 };
-Call calls[config::kMaxCpus];             // by the CPU that asks
-hal::Atomic<u32> asked[config::kMaxCpus]; // by the CPU that is asked: who asks
+Call calls[config::kMaxCpus];             // index: the requesting CPU
+hal::Atomic<u32> asked[config::kMaxCpus]; // index: the target CPU; the set of CPUs that request a call of it
 
 constexpr u32 bit(CpuId cpu) { return 1u << cpu.value(); }
 

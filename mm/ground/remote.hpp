@@ -1,13 +1,12 @@
-// Asking other CPUs to do something, and waiting until they have.
+// Remote calls: a CPU makes other CPUs run a function, and waits until they have.
 //
-// Each CPU owns one Call, which it fills and then shows to others; each CPU has a word `asked` in which bit i says "CPU
-// i asks". The one who asks sets its bit and sends an interrupt only if the word was empty: if it was not, the
-// interrupt that is on its way has not looked at the word yet, and will find the new bit too. The one who answers takes
-// the whole word at once, does what each CPU in it wants, and takes itself out of that Call's `waiting` set, which is
-// the acknowledgement.
+// Each CPU owns one Call and one word `asked`. The requesting CPU fills its Call, then sets its bit in the `asked` word
+// of each target CPU. It sends an interrupt only if that word was 0: otherwise an interrupt is already pending, whose
+// handler has not read the word yet and will find the new bit, too. A target CPU exchanges its whole word with 0, runs
+// the call of each CPU in it, and removes itself from the `waiting` set of that Call: this is the acknowledgement.
 //
-// A CPU that waits, or spins for a lock with its interrupts off, answers from hal::cpu_relax(): two CPUs that flush
-// each other never wait for each other (bug 8).
+// A CPU that waits, or that spins for a lock with interrupts off, answers requests from hal::cpu_relax(). So two CPUs
+// that flush each other cannot deadlock (docs/bugs.md, bug 8).
 #pragma once
 
 #include "arch/base/cpu_set.hpp"
@@ -16,19 +15,19 @@
 namespace loft {
 
 struct RemoteStats {
-    u32 calls = 0;      // run_on with somebody to ask
+    u32 calls = 0;      // run_on with at least one other CPU
     u32 interrupts = 0; // sent
-    u32 answers = 0;
+    u32 answers = 0;    // calls run for other CPUs
 };
 extern hal::PerCpu<RemoteStats> remote_stats;
 
-// Every CPU of the set but this one runs call(argument) with interrupts off; returns when all have. A CPU that does not
-// answer within kPatienceMs is a panic that names it.
-// Context: any, interrupts on or off; not from within a call. `call` takes no lock and asks nobody.
+// Every CPU of the set except this one runs call(argument) with interrupts off; returns when all have. Panics, naming
+// the CPU, if one does not answer within kRemotePatienceMs.
+// Context: any, interrupts on or off; not from within a call. `call` takes no lock and makes no remote call.
 void run_on(CpuSet cpus, void (*call)(void*), void* argument);
 
-// Far longer than any CPU keeps its interrupts off without answering. An emulator with more CPUs than its host can
-// leave one of them standing for many seconds.
+// Far longer than any CPU keeps interrupts off without answering. An emulator with more CPUs than its host may not run
+// one of them for many seconds.
 inline constexpr u32 kRemotePatienceMs = 60'000;
 
 void remote_init();

@@ -1,4 +1,4 @@
-// The locks each CPU holds, and how many it has taken.
+// Spinning for a lock, and the per-CPU lists and counts of held locks.
 #include "mm/ground/spinlock.hpp"
 
 #include "mm/ground/counters.hpp"

@@ -1,5 +1,5 @@
-// A lock for short work: interrupts of this CPU are off while it is held, so an interrupt can never wait for
-// its own CPU. With SMP=0 the interrupt flag alone is the lock.
+// A lock for short critical sections. Interrupts are off on the holder's CPU, so an interrupt handler never spins for a
+// lock that its own CPU holds. With SMP=0 turning interrupts off is the lock.
 #pragma once
 
 #include "arch/base/panic.hpp"
@@ -8,15 +8,15 @@
 
 namespace loft {
 
-// The order in which locks are taken: each one while only those before it are held. One without a rank comes
-// last. Checked with DEBUG=1.
+// The lock order: a lock is taken only while locks of lower ranks are held. A lock without a rank has the rank `last`.
+// Checked with DEBUG=1.
 enum class LockRank : u8 { threads, vmap, cache, pkmap, zone, wait, last };
 
 class HeldLock;
 
 struct LockStats {
-    u32 taken = 0; // by a guard; the scheduler's lock of a run queue, which has none, is not counted
-    u32 waits = 0; // found taken by another CPU
+    u32 taken = 0; // by a HeldLock. The scheduler takes the lock of a run queue without one: not counted
+    u32 waits = 0; // the lock was held by another CPU
 };
 LockStats lock_stats_sum(); // of all online CPUs
 
@@ -35,10 +35,9 @@ class LOFT_LOCK("spin lock") SpinLock {
     explicit constexpr SpinLock(LockRank rank) : rank_{rank} {}
 
     bool held() const { return owner_.load() != kNobody; }
-    void reset() { owner_.store(kNobody); } // boot: whoever held it is gone
+    void reset() { owner_.store(kNobody); } // boot: releases the lock, whatever CPU held it before
 
-    // Without a guard: for the scheduler, which takes a lock on one stack and gives it back on another. Interrupts are
-    // off.
+    // Without a guard: for the scheduler, which locks on one stack and unlocks on another. Interrupts are off.
     void lock() LOFT_TAKES() {
         const u32 me = hal::this_cpu().value();
         u32 expected = kNobody;
@@ -53,15 +52,15 @@ class LOFT_LOCK("spin lock") SpinLock {
   private:
     static constexpr u32 kNobody = ~0u;
 
-    [[gnu::cold, gnu::noinline]] void contend(u32 me); // until it is ours
+    [[gnu::cold, gnu::noinline]] void contend(u32 me); // spins until this CPU holds the lock
 
-    hal::Atomic<u32> owner_{kNobody}; // a CPU
-    hal::Plain<u32> taken_at_;        // DEBUG: where, for messages
+    hal::Atomic<u32> owner_{kNobody}; // the number of a CPU
+    hal::Plain<u32> taken_at_;        // DEBUG: return address of the holder, for messages
     LockRank rank_ = LockRank::last;
 };
 
-// A lock that this CPU holds. They know each other, so that a context that is given up, as by a panic that a self-test
-// expects, does not take its locks with it.
+// A lock that this CPU holds. All of them are in a per-CPU list, so that when a context is abandoned (a panic that a
+// self-test expects), its locks can be released.
 class HeldLock {
   public:
     // Interrupts are off.
@@ -79,9 +78,9 @@ class HeldLock {
     HeldLock(const HeldLock&) = delete;
     HeldLock& operator=(const HeldLock&) = delete;
 
-    // The one of this CPU that was taken last. Interrupts are off.
+    // The lock that this CPU took last. Interrupts are off.
     static HeldLock* newest() { return detail::held_locks.load<&detail::HeldLocks::newest>(); }
-    // Unlocks those taken after `until`; they are never left. Interrupts are off.
+    // Unlocks all locks taken after `until`; their context will not run again. Interrupts are off.
     static void abandon(HeldLock* until) LOFT_UNCHECKED { // of locks that no function here has taken
         for (HeldLock* held = newest(); held != until; held = held->outer_)
             held->leave(held->lock_);
@@ -89,7 +88,7 @@ class HeldLock {
 
   private:
     static void set_newest(HeldLock* held) { detail::held_locks.store<&detail::HeldLocks::newest>(held); }
-    // The youngest one held has the highest rank, as all of them were taken in order. Locks of the last rank nest.
+    // The newest one has the highest rank of all, because each was taken in order. Locks of the rank `last` nest.
     void check_rank() const {
         const HeldLock* held = newest();
         const bool in_order = held == nullptr || held->lock_.rank() < lock_.rank() || lock_.rank() == LockRank::last;
@@ -102,7 +101,7 @@ class HeldLock {
     HeldLock* outer_;
 };
 
-// Any context. Takes the lock with interrupts off, gives both back.
+// Turns interrupts off and takes the lock; the destructor undoes both. Any context.
 class [[nodiscard]] LOFT_GUARD SpinGuard {
   public:
     explicit SpinGuard(SpinLock& lock) LOFT_TAKES(lock) : flags_{hal::irq_save()}, lock_{lock}, held_{lock} {}
@@ -119,9 +118,9 @@ class [[nodiscard]] LOFT_GUARD SpinGuard {
     HeldLock held_;
 };
 
-// body() with the lock held, for who is behind might_sleep(): interrupts are on. Nothing that was known before has to
-// be looked up after: a third cheaper than a guard. The analysis does not see through it: the body says by
-// LOFT_REQUIRES that it has the lock.
+// Runs body() with the lock held. Context: interrupts on, as after might_sleep(); so no flags need to be saved, which
+// makes it a third cheaper than a guard. The thread-safety analysis does not see that the body has the lock: the body
+// is declared with LOFT_REQUIRES.
 template <typename F> [[gnu::always_inline]] inline auto with_lock(SpinLock& lock, F&& body) LOFT_UNCHECKED {
     hal::irq_off();
     HeldLock held{lock};
