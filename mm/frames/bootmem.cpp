@@ -1,5 +1,5 @@
-// The allocator before the allocator: from the top of lowmem downward, so that the DMA zone and the kernel's
-// neighbourhood stay whole.
+// The boot allocator. It takes the highest free pages of lowmem, so that the DMA zone is not used up. Contract:
+// bootmem.hpp.
 #include "mm/frames/bootmem.hpp"
 
 #include "mm/frames/page.hpp"
@@ -13,8 +13,8 @@ struct State {
     const PhysMap* map = nullptr;
     std::span<const ReservedRange> reserved;
     Pfn lowmem_end{};
-    // What was taken: one range a request, merged with its neighbour where they touch. On a map that is in pieces few
-    // touch: a list that is full moves to boot memory.
+    // Allocated ranges, one for each request; a range that ends where another one begins is merged with it. With a
+    // fragmented map few are merged: a full list moves to boot memory.
     std::span<FrameRange> taken;
     u32 count = 0;
 };
@@ -25,7 +25,7 @@ FrameRange first_taken[kFirstTaken];
 constexpr u64 page_floor(PhysAddr a) { return a.value() >> kPageShift; }
 constexpr u64 page_ceil(PhysAddr a) { return (a.value() + (kPageSize - 1)) >> kPageShift; }
 
-// If something in use overlaps [begin, end), returns true and the frames of the first such thing.
+// True if a range in use overlaps [begin, end); returns the first such range.
 bool first_in_use(u64 begin, u64 end, u64& use_begin, u64& use_end) {
     bool found = false;
     const auto look = [&](u64 b, u64 e) {
@@ -53,13 +53,13 @@ void take(FrameRange range) {
     state.taken[state.count++] = range;
 }
 
-// The highest place in lowmem for so many frames that nothing is in the way of; empty if there is none.
+// The highest free run of `frames` frames in lowmem; empty if there is none.
 FrameRange find_free(u32 frames, u32 align_frames) {
     for (u32 i = state.map->count; i-- > 0;) {
         const FrameRange& range = state.map->ranges[i];
-        const u32 floor = std::max(range.begin.value(), 1u); // frame 0 is nobody's
+        const u32 floor = std::max(range.begin.value(), 1u); // frame 0 is never used
         u32 end = std::min(range.end.value(), state.lowmem_end.value());
-        // Downward: below whatever is in the way.
+        // Downward: the next try ends below the range that overlaps.
         while (end >= floor && end - floor >= frames) {
             const u32 begin = round_down(end - frames, align_frames);
             if (begin < floor) break;
@@ -71,8 +71,8 @@ FrameRange find_free(u32 frames, u32 align_frames) {
     return {};
 }
 
-// Room for as many ranges again, and for its own. Two entries are left whenever something is taken: for that, and for
-// the longer list.
+// Moves the list to a place with room for twice as many ranges. The list always has room for two more entries: for the
+// next request, and for the place of the longer list.
 void lengthen_list() {
     const u32 bytes = round_up(2 * state.count * u32{sizeof(FrameRange)}, kPageSize);
     const FrameRange place = find_free(pages_for(bytes), 1);

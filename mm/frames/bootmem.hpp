@@ -1,7 +1,6 @@
-// Memory before the allocator exists: takes whole pages from the top of lowmem, never gives any back.
+// Memory before the page allocator works: allocates whole pages from the top of lowmem, never frees.
 //
-// The frame table, the page tables and what else must exist before the zones do come from here. What is left
-// over goes to the zones (page_alloc_init).
+// The frame table, the page tables and the tags of vmap come from here. The rest goes to the zones (page_alloc_add).
 #pragma once
 
 #include "arch/base/types.hpp"
@@ -10,14 +9,15 @@
 
 namespace loft {
 
-// Boot only, one CPU. The usable map and the ranges in use stay with the caller and must outlive bootmem.
+// Boot only, one CPU. The caller keeps the map and the ranges in use; they must be valid until bootmem_release returns.
 void bootmem_init(const PhysMap& map, std::span<const ReservedRange> reserved, Pfn lowmem_end);
 
-// `bytes` of lowmem, `align` (a power of two, at least a page) aligned; not zeroed. Refuses to start, naming
-// `what`, when there is not enough.
+// `bytes` of lowmem, aligned to `align` (a power of two, at least a page); not zeroed. Refuses to start, naming `what`,
+// if there is not enough.
 VirtAddr bootmem_alloc(u32 bytes, u32 align, const char* what);
 
-// Calls visit(FrameRange) for every run of usable frames, high ones too, that nobody has taken. Ends bootmem.
+// Calls visit(FrameRange) for every run of usable frames, high ones included, that are neither in use nor allocated.
+// The last use of bootmem.
 template <typename F> void bootmem_release(F&& visit);
 
 u32 bootmem_taken_frames();

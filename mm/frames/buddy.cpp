@@ -1,4 +1,4 @@
-// The buddy system.
+// The buddy system. Contract: buddy.hpp.
 #include "mm/frames/buddy.hpp"
 
 #include <bit>
@@ -44,7 +44,7 @@ Pfn Buddy::take(u32 order) {
     u32 have = order + static_cast<u32>(std::countr_zero(fitting));
     const Pfn pfn = head_[have];
     unlink(pfn, have);
-    // The upper halves stay free.
+    // Splits the block: the upper half of each step stays free.
     while (have > order) {
         --have;
         link(pfn + (1u << have), have);

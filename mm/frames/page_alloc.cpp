@@ -1,4 +1,4 @@
-// Zones, who may fall back to which, and the CPUs' lists of single frames.
+// Zones, fallback and reserves, and the per-CPU lists of single frames. Contract: page_alloc.hpp.
 #include "mm/frames/page_alloc.hpp"
 
 #include "mm/frames/buddy.hpp"
@@ -30,12 +30,12 @@ struct Zone {
 };
 Zone zones[kZones];
 
-// A request that could have had high memory leaves 1/32 of what is above it in the lower zone, but never more
-// than half of that zone: what Linux calls lowmem_reserve_ratio. Programs leave 1/64 of the zone at least, so that the
-// kernel can go on when they have taken the rest, also of a machine without high memory.
+// In a lower zone, Gfp::high leaves 1/32 of the number of frames in the zones above, at most half of the zone: Linux's
+// lowmem_reserve_ratio. Allocations on behalf of programs leave at least 1/64 of the zone, so that the kernel can work
+// when programs have taken the rest, also on a machine without high memory.
 constexpr u32 kReserveShift = 5, kLeastReserveShift = 6;
 
-// The zones of a request, in order.
+// The zones of a request, in the order in which they are tried.
 struct Order {
     ZoneId zone[kZones];
     u32 count;
@@ -50,13 +50,13 @@ constexpr Order kOrders[] = {
 const Order& order_of(Gfp gfp) { return kOrders[static_cast<u32>(gfp)]; }
 Zone& zone_at(ZoneId id) { return zones[static_cast<u32>(id)]; }
 
-// How many frames of `zone` a request must leave.
+// The number of frames of `zone` that a request must leave.
 u32 floor_for(Gfp gfp, ZoneId zone) {
     if (gfp < Gfp::high || zone == ZoneId::high) return 0;
     return gfp == Gfp::high ? zone_at(zone).reserve : zone_at(zone).user_reserve;
 }
 
-// Takes a block from the buddy system of the first zone that may give one.
+// Takes a block from the first zone of the request that has one above its reserve.
 Pfn take_block(Gfp gfp, u32 order, AllocStats& stats) {
     const Order& allowed = order_of(gfp);
     for (u32 i = 0; i < allowed.count; ++i) {
@@ -71,7 +71,7 @@ Pfn take_block(Gfp gfp, u32 order, AllocStats& stats) {
     return Pfn{};
 }
 
-// Fills this CPU's list of `zone`; interrupts are off.
+// Fills this CPU's list of `zone` to kBatch frames. Interrupts are off.
 void refill(CachedFrames& list, Zone& zone, u32 floor) {
     SpinGuard guard{zone.buddy.lock};
     while (list.count < CachedFrames::kBatch && zone.buddy.free_frames() > floor) {
@@ -108,7 +108,7 @@ Page* take_cached(Gfp gfp, CpuPages& mine) {
     return nullptr;
 }
 
-// What kmap keeps of a frame goes; whatever else still shows it is a bug.
+// Panics if the frame is not the head of an allocation. Takes its idle kmap slot.
 [[gnu::noinline]] void check_free(Page* page) {
     const PageType type = page->type();
     if (type != PageType::used && type != PageType::slab && type != PageType::table)
@@ -165,7 +165,7 @@ Page* alloc_pages(Gfp gfp, u32 order) {
     const u32 flags = hal::irq_save();
     Pfn pfn = take_block(gfp, order, cpu_pages.mine().stats);
     if (pfn.value() == 0) {
-        // The frames that are missing for a block may be in this CPU's lists.
+        // The frames that are missing for a block may lie in this CPU's lists.
         drain_local_pages();
         pfn = take_block(gfp, order, cpu_pages.mine().stats);
     }
@@ -295,8 +295,7 @@ void page_alloc_add(Pfn begin, Pfn end) {
     by_zone(begin, end, [](Zone& zone, Pfn from, Pfn to) {
         zone.managed += to - from;
         SpinGuard guard{zone.buddy.lock};
-        // The largest aligned blocks that fit, so that a machine of 64 GiB touches 16 thousand descriptors
-        // here, not 16 million.
+        // The largest aligned blocks that fit: with 64 GiB this writes 16 thousand descriptors, not 16 million.
         while (from < to) {
             u32 order = std::min<u32>(kMaxOrder, static_cast<u32>(std::countr_zero(from.value())));
             while (from + (1u << order) > to)

@@ -1,10 +1,8 @@
-// The page allocator: three zones, a buddy system in each, and a short list of single frames for every CPU in
-// front.
+// The page allocator: three zones, a buddy system in each, and per-CPU lists of single frames in front of them.
 //
-// Zones: DMA 0-16 MiB, Normal up to the end of lowmem, HighMem above it. A request names where it would like
-// its frames from; it may fall back downward, but a reserve in the lower zones (kReserveShift) keeps requests
-// that could have used high memory, and what programs make the kernel take, from eating the memory that only the
-// kernel's own zone can give.
+// Zones: DMA 0-16 MiB, Normal up to the end of lowmem, HighMem above it. A request (Gfp) names the first zone to try
+// and may fall back to lower zones. Each lower zone keeps a reserve (kReserveShift): requests that could use high
+// memory, and allocations on behalf of programs, must leave it to the kernel.
 #pragma once
 
 #include "arch/base/error.hpp"
@@ -16,39 +14,39 @@ enum class ZoneId : u8 { dma, normal, high };
 inline constexpr u32 kZones = 3;
 inline constexpr u32 kDmaEnd = (16 * MiB) >> kPageShift;
 
-// Where frames may come from, in this order.
+// The zones of a request, in the order in which they are tried.
 enum class Gfp : u8 {
     dma,      // DMA only
-    kernel,   // Normal, DMA: memory that has an address for good
+    kernel,   // Normal, DMA: memory in the direct map
     high,     // HighMem, then Normal and DMA down to their reserve
-    user,     // the same for what programs take; leaves the kernel something where there is no high memory too
-    user_low, // the same without HighMem: lowmem that programs make the kernel take
+    user,     // the same on behalf of a program; leaves a reserve also on a machine without high memory
+    user_low, // the same without HighMem: lowmem on behalf of a program
 };
 
 const char* zone_name(ZoneId zone);
 ZoneId zone_of(Pfn pfn);
 
-// 2^order contiguous frames, aligned to their size, reference count 1; contents undefined (poison with
-// DEBUG). Null when no zone that `gfp` allows has them; nothing is printed and nothing is lost. Context: any,
-// interrupts included. Never sleeps. No TLB operation (DEBUG: one invlpg a high frame).
+// 2^order contiguous frames, aligned to their size, reference count 1; contents undefined (poison with DEBUG). Null if
+// no zone that `gfp` allows has them; prints nothing. Context: any but NMI. Never sleeps. No TLB operation (DEBUG: one
+// invlpg for each high frame).
 [[nodiscard]] Page* alloc_pages(Gfp gfp, u32 order);
-[[nodiscard]] Page* alloc_page(Gfp gfp); // inline while this CPU's list of the first zone has one
+[[nodiscard]] Page* alloc_page(Gfp gfp); // inline if this CPU's list of the first zone is not empty
 
-// Gives frames back whatever their count is; `order` is that of the allocation. Panics on a frame that is not
-// the head of an allocation (double free) or that is still mapped by kmap. Context: any. An idle pkmap
-// mapping of the frame is taken away, its flush stays owed (mm/windows/pkmap.hpp).
+// Frees the frames, whatever their reference count; `order` is that of the allocation. Panics on a frame that is not
+// the head of an allocation (double free) or that is still mapped by kmap. An idle pkmap slot of the frame is taken;
+// its flush stays owed (mm/windows/pkmap.hpp). Context: any but NMI.
 void free_pages(Page* page, u32 order);
-void free_page(Page* page); // inline while this CPU's list has room
+void free_page(Page* page); // inline if this CPU's list has room
 
 // Reference counting of single frames; the last put_page frees.
 inline void get_page(Page* page) { page->get(); }
 void put_page(Page* page);
 
 struct ZoneInfo {
-    u32 managed;      // frames handed to the zone at boot
-    u32 free;         // in the buddy lists and in the CPUs' lists
+    u32 managed;      // frames that the zone got at boot
+    u32 free;         // in the buddy lists and in the per-CPU lists
     u32 reserve;      // frames that Gfp::high leaves
-    u32 user_reserve; // frames that Gfp::user and Gfp::user_low leave: as many, or more
+    u32 user_reserve; // frames that Gfp::user and Gfp::user_low leave; at least `reserve`
     u32 present;      // usable frames of the firmware's map in this zone's range
     u32 by_order[kMaxOrder + 1];
 };
@@ -62,41 +60,39 @@ struct AllocStats {
 };
 AllocStats alloc_stats();
 
-// Returns this CPU's list to the buddy system: for tests that count blocks. Any context.
+// Returns this CPU's lists to the buddy system. Any context but NMI.
 void drain_local_pages();
 
-// Checks every invariant of the free lists; panics on the first that does not hold. Long: O(free blocks). For
-// tests.
+// Checks every invariant of the free lists; panics on the first that does not hold. Slow: O(free blocks). For tests.
 void page_alloc_verify();
 
-// Boot. `present` counts the usable frames of a range without regard to who has taken them; `add` hands over
-// a free run.
+// Boot. `present` counts the usable frames of a range, in use or not; `add` gives a free run to its zones.
 void page_alloc_init(Page* table, u32 frames);
-void page_alloc_init_cpu(CpuId cpu); // an empty list
+void page_alloc_init_cpu(CpuId cpu); // empty lists
 void page_alloc_present(Pfn begin, Pfn end);
 void page_alloc_add(Pfn begin, Pfn end);
 void page_alloc_ready(); // computes the reserves; the allocator works from here on
 
-// --- Up-calls: what the allocator asks of the windows, which stand above it.
+// --- Up-calls: functions that the allocator calls and a higher room, mm/windows, defines.
 
-// A frame comes back whose page has a slot of pkmap: the slot is taken away if it is idle, its flush stays owed. Panics
-// if the frame is still mapped. Context: any. Defined by mm/windows/pkmap.
+// For a freed frame that has a pkmap slot: takes the slot if it is idle; its flush stays owed. Panics if the slot has a
+// user. Context: any but NMI. Defined by mm/windows/pkmap.
 void pkmap_forget(Page* page);
 
-// DEBUG only, defined by mm/windows/free_checks. Panics if a mapping that is held anywhere shows one of the frames;
-// then fills them with poison. Context: any. Cost: one invlpg a high frame.
+// DEBUG only, defined by mm/windows/free_checks. Panics if a local mapping that a CPU holds, or a vmap area, maps one
+// of the frames; then fills them with poison. Context: any. Cost: one invlpg for each high frame.
 void debug_frame_freed(Pfn pfn, u32 order);
-// Panics if a frame that was poisoned when it was freed has been written since. Context and cost: the same.
+// Panics if a frame that was poisoned when freed has been written since. Context and cost: the same.
 void debug_check_poison(Pfn pfn, u32 order);
 inline constexpr u32 kPoison = 0x6b6b'6b6b;
 
 // --- The paths of single frames.
 namespace detail {
 
-// A CPU's list for one zone: frames whose descriptors say "cached". Interrupts are off while it is touched.
+// A CPU's list for one zone: frames of the type `cached`. Interrupts are off while it is used.
 struct CachedFrames {
     static constexpr u32 kCapacity = 64;
-    static constexpr u32 kBatch = 32; // moved from or to the buddy system at once
+    static constexpr u32 kBatch = 32; // frames moved from or to the buddy system at once
     u32 count = 0;
     Page* page[kCapacity]{};
 };
@@ -106,7 +102,7 @@ struct CpuPages {
 };
 extern hal::PerCpu<CpuPages> cpu_pages;
 
-// The zone that a request begins with.
+// The first zone of a request.
 constexpr ZoneId first_zone(Gfp gfp) {
     return gfp == Gfp::dma ? ZoneId::dma : gfp == Gfp::kernel || gfp == Gfp::user_low ? ZoneId::normal : ZoneId::high;
 }
@@ -126,7 +122,7 @@ inline CachedFrames* list_for(CpuPages& mine, const Page* page) {
 
 [[gnu::always_inline]] inline Page* alloc_page(Gfp gfp) {
     if (hal::out_of_memory()) return detail::no_page();
-    // Who has to leave something in the first zone looks at more than this CPU's list.
+    // user_low must leave a reserve in its first zone: the slow path checks it.
     if (config::kDebug || gfp == Gfp::user_low) return detail::alloc_page_slow(gfp);
     const u32 flags = hal::irq_save();
     detail::CachedFrames& list = detail::cpu_pages.mine().zone[static_cast<u32>(detail::first_zone(gfp))];
@@ -144,7 +140,7 @@ inline CachedFrames* list_for(CpuPages& mine, const Page* page) {
 }
 
 [[gnu::always_inline]] inline void free_page(Page* page) {
-    // Anything but a plain frame that kmap does not know: looked at, or refused.
+    // A frame that is not a plain one without a kmap slot needs the checks of the slow path.
     if (config::kDebug || !page->is_plain()) [[unlikely]]
         return detail::free_page_slow(page);
     const u32 flags = hal::irq_save();

@@ -1,7 +1,7 @@
-// Making sense of the firmware's memory map: see physmap.hpp for the rules.
+// Sorting and trimming the firmware's memory map. Contract: physmap.hpp.
 //
-// One sweep over the borders of all entries, in order of address: between two of them the numbers of usable and of
-// other entries do not change.
+// One sweep over the borders of all entries, in order of address. Between two borders the numbers of usable and of
+// other entries that cover an address are constant.
 #include "mm/frames/physmap.hpp"
 
 #include "arch/base/panic.hpp"
@@ -11,9 +11,9 @@
 namespace loft {
 namespace {
 
-// Appends [begin, last], which is usable as a whole, to the list: whole pages within reach only.
+// Appends the whole pages of the usable range [begin, last] that are within reach.
 void add_usable(PhysMap& out, u64 begin, u64 last, u32 max_pfn) {
-    // Rounded up without a sum that could wrap: the last byte of the address space is a begin, too.
+    // Rounds up without an addition that could wrap: `begin` may be the last byte of the address space.
     const u64 first_page = (begin >> kPageShift) + ((begin & (kPageSize - 1)) != 0);
     const u64 end_page = last == ~u64{0} ? u64{1} << (64 - kPageShift) : (last + 1) >> kPageShift;
     const u64 whole = end_page > first_page ? end_page - first_page : 0;
@@ -63,8 +63,7 @@ void physmap_build(PhysMap& out, std::span<const FirmwareRange> map, u32 max_pfn
     const std::span<MapBorder> borders = room.borders.first(count);
     std::sort(borders.begin(), borders.end(), [](const MapBorder& a, const MapBorder& b) { return a.at < b.at; });
 
-    // Neighbours that are usable become one range before they are trimmed to pages, so that two entries that meet
-    // inside a page do not lose it.
+    // Adjacent usable entries become one range before it is trimmed to pages: a page that two of them share is kept.
     int usable = 0, other = 0;
     bool open = false;
     u64 begin = 0;
@@ -73,7 +72,7 @@ void physmap_build(PhysMap& out, std::span<const FirmwareRange> map, u32 max_pfn
         other += borders[i].other;
         const u64 from = borders[i].at;
         const bool is_last = i + 1 == count;
-        if (!is_last && borders[i + 1].at == from) continue; // there is more at this address
+        if (!is_last && borders[i + 1].at == from) continue; // another border at the same address
         const u64 last = is_last ? ~u64{0} : borders[i + 1].at - 1;
 
         if (usable > 1 || (usable == 1 && other > 0)) out.overlapping_bytes += last - from + 1;

@@ -1,4 +1,4 @@
-// The object cache.
+// The object cache. Contract: slab.hpp.
 #include "mm/frames/slab.hpp"
 
 #include <algorithm>
@@ -6,7 +6,7 @@
 namespace loft {
 namespace {
 
-// Every cache that has had a slab; none is ever taken out. Taken inside a cache's lock.
+// The list of caches that have had a slab; none is ever removed. Its lock is taken while a cache's lock is held.
 struct AllCaches {
     SpinLock lock{LockRank::zone};
     ObjectCache* first LOFT_GUARDED_BY(lock) = nullptr;
@@ -15,7 +15,7 @@ AllCaches all_caches;
 
 } // namespace
 
-// A freed object's first word links it, so an object is never smaller than that.
+// A free object is linked through its first word, so an object has at least the size of a pointer.
 u32 ObjectCache::stride() const {
     const u32 align = std::max<u32>(align_, alignof(void*));
     return round_up(std::max<u32>(size_, sizeof(void*)), align);
@@ -95,8 +95,8 @@ void ObjectCache::free(void* object) {
     --stats_.objects;
     const bool was_full = slab->in_use-- == capacity();
     if (was_full) SlabLinks::link_after(&partial_, slab);
-    // An empty slab stays only as long as no other one has room: a cache that is used goes on being used. So how many
-    // slabs a cache has does not depend on which of them was emptied first.
+    // An empty slab is kept only if no other slab has a free object. So the number of slabs of a cache does not depend
+    // on the order in which they become empty.
     const bool alone = partial_.next == slab && slab->next == &partial_;
     if (slab->in_use == 0 && !alone)
         give_back(*slab);
@@ -112,7 +112,7 @@ void ObjectCache::give_back(Slab& slab) {
     free_page(page);
 }
 
-// There is at most one, and then no other slab has room.
+// A cache has at most one empty slab, and then no other slab in partial_.
 void ObjectCache::give_back_empty_slab() {
     SpinGuard guard{lock_};
     if (partial_.next == nullptr || partial_.next == &partial_) return;

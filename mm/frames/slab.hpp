@@ -1,11 +1,10 @@
-// The object cache: everything small that mm and the kernel need, in lowmem, one size a cache.
+// The object cache: objects smaller than a page, in lowmem; each cache has one size.
 //
-// A cache says for whom its objects are: Gfp::kernel, or Gfp::user_low for what a program makes the kernel take by its
-// calls (an area for each mmap, a process for each fork). Programs leave the kernel's reserve alone, however many calls
-// they make.
+// The Gfp of a cache is kernel, or user_low for objects that system calls of programs allocate (an area for each mmap,
+// a process for each fork). With user_low, programs cannot use up the kernel's reserve.
 //
-// A slab is one lowmem frame: a header, then objects; free objects are linked through their own first word.
-// The header lies at the start of the frame, so freeing needs the object's address only.
+// A slab is one lowmem frame: a header, then objects; free objects are linked through their first word. The header lies
+// at the start of the frame, so free() needs the object's address only.
 #pragma once
 
 #include "mm/frames/page_alloc.hpp"
@@ -17,8 +16,8 @@
 
 namespace loft {
 
-// Slabs link through Boost's list algorithms and not through its list class: that one has a constructor and a
-// destructor, and the kernel runs neither for objects at namespace scope.
+// Slabs use Boost's list algorithms, not its list class: that class has a constructor and a destructor, and the kernel
+// runs neither for objects at namespace scope.
 struct SlabLink {
     SlabLink* next = nullptr;
     SlabLink* prev = nullptr;
@@ -35,22 +34,22 @@ struct SlabLinkTraits {
 using SlabLinks = boost::intrusive::circular_list_algorithms<SlabLinkTraits>;
 
 struct CacheStats {
-    u32 objects = 0; // handed out
+    u32 objects = 0; // allocated
     u32 slabs = 0;
 };
 
 class ObjectCache {
   public:
-    // size at least 1, at most kMaxSize; align a power of two up to 64. At most kMaxObjects fit a slab. `gfp`: where
-    // the frames of the slabs come from, and what they leave there; kernel or user_low.
+    // size: 1 to kMaxSize; align: a power of two up to 64. A slab has at most kMaxObjects. `gfp`, for the frames of the
+    // slabs: kernel or user_low.
     static constexpr u32 kMaxSize = 1024;
     static constexpr u32 kMaxObjects = 512;
     constexpr ObjectCache(const char* name, u32 size, u32 align, Gfp gfp)
         : name_{name}, size_{size}, align_{align}, gfp_{gfp} {}
 
-    // Null when lowmem is out, or what is left of it is not for this cache. Context: any.
+    // Null if lowmem is used up, or down to the reserve that user_low leaves. Context: any but NMI.
     [[nodiscard]] void* alloc();
-    // Panics on an address that is not an object of this cache, or that is free already. Context: any.
+    // Panics on an address that is not an object of this cache, or that is free already. Context: any but NMI.
     void free(void* object);
 
     CacheStats stats() { // any context but NMI
@@ -58,26 +57,25 @@ class ObjectCache {
         return stats_;
     }
     const char* name() const { return name_; }
-    void reset(); // boot: forgets everything
+    void reset(); // boot: empties the cache without freeing its slabs
 
-    // A cache keeps its last slab when it empties, so that it need not fetch one again. Every cache that has ever had a
-    // slab gives such a one back here: as many frames are free as before the first object. Context: any. Cost: a lock
-    // for each cache.
+    // An unused cache keeps one empty slab, to save an allocation later. This frees the empty slab of every cache, so
+    // that as many frames are free as before the first object. Context: any but NMI. Cost: one lock for each cache.
     static void give_back_empty_slabs();
-    static void forget_all(); // boot, before the first object: no cache has had a slab
+    static void forget_all(); // boot, before the first object: empties the list of caches
 
   private:
     struct Slab : SlabLink {
         ObjectCache* cache;
         void* free_list;
         u32 in_use;
-        u32 used[16]; // a bit an object: a double free is seen, not guessed
+        u32 used[16]; // one bit for each object: finds a double free
     };
     u32 stride() const;
     u32 first() const;
     u32 capacity() const;
     Slab* grow() LOFT_REQUIRES(lock_);
-    void give_back(Slab& slab) LOFT_REQUIRES(lock_); // it is empty
+    void give_back(Slab& slab) LOFT_REQUIRES(lock_); // an empty slab
     void give_back_empty_slab();
 
     const char* name_;
@@ -85,10 +83,10 @@ class ObjectCache {
     u32 align_;
     Gfp gfp_;
     SpinLock lock_{LockRank::cache};
-    SlabLink partial_ LOFT_GUARDED_BY(lock_); // slabs with at least one object free; full ones are in no list
+    SlabLink partial_ LOFT_GUARDED_BY(lock_); // slabs with at least one free object; full slabs are in no list
     CacheStats stats_ LOFT_GUARDED_BY(lock_);
     bool listed_ LOFT_GUARDED_BY(lock_) = false;
-    ObjectCache* next_ = nullptr; // of those that have had a slab: set once, before the cache is in the list
+    ObjectCache* next_ = nullptr; // in the list of caches that have had a slab; set once, before the cache is listed
 };
 
 // A cache of T.
