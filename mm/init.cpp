@@ -1,4 +1,4 @@
-// Starting mm: the order is the point of this file.
+// Initialisation of mm: this file fixes its order.
 #include "mm/init.hpp"
 
 #include "mm/frames/bootmem.hpp"
@@ -21,7 +21,7 @@ namespace {
 
 PhysMap map;
 
-// Below this loft could start, but not do anything: its self-tests need some memory in each zone it has.
+// With less lowmem loft could start, but not run its self-tests, which need memory in each zone.
 constexpr u32 kMinLowFrames = 12 * MiB / kPageSize;
 
 void log_map(const BootInfo& info) {
@@ -42,7 +42,7 @@ void log_map(const BootInfo& info) {
     count(map.unreachable_frames, "usable pages ignored: beyond what this kernel reaches on this processor");
 }
 
-// The frame at which `highmem=` ends the machine: exactly that many usable frames above lowmem.
+// The end of usable memory with `highmem=`: that many bytes of usable frames lie between lowmem and it.
 [[maybe_unused]] u32 highmem_end(Pfn lowmem_end, u64 bytes) {
     u64 left = bytes >> kPageShift;
     for (const FrameRange& range : map.usable()) {
@@ -70,7 +70,7 @@ void understand_memory(const BootInfo& info) {
     if (info.vmalloc_bytes != 0 && info.vmalloc_bytes != vmap_bytes)
         log(LogLevel::warn, "mm", "vmalloc={} KiB cannot be: the area has {} KiB (whole pages, {} to {} MiB)",
             info.vmalloc_bytes / KiB, vmap_bytes / KiB, layout::kMinVmap / MiB, layout::kMaxVmap / MiB);
-    (void)layout::regions(); // a debugger can show the map from here on
+    (void)layout::regions(); // fills the table of regions, for a debugger
     u32 end = map.end().value();
     if constexpr (!config::kHighMem)
         end = std::min(end, layout::lowmem_end().value());
@@ -98,16 +98,16 @@ void understand_memory(const BootInfo& info) {
 } // namespace
 
 void mm_init(const BootInfo& info) {
-    // Attributes of mappings on this CPU; counters and stacks that everything below uses.
+    // Attributes of mappings; per-CPU counters and stacks that the code below uses.
     pagetable_init_flags();
     remote_init();
     tlb_init();
     hal::online_cpus().for_each(mm_init_cpu);
 
-    // Which memory there is, and where lowmem ends.
+    // The memory map and the end of lowmem.
     understand_memory(info);
 
-    // What must exist before the allocator does: page tables and the frame table.
+    // Needed before the allocator works: page tables and the frame table.
     bootmem_init(map, info.reserved, layout::lowmem_end());
     const PhysAddr root = pagetable_build(info);
     const u32 frames = round_up(map.end().value(), 1u << kMaxOrder);
@@ -116,10 +116,10 @@ void mm_init(const BootInfo& info) {
     // From here on the kernel runs on its own page tables: W^X, guard pages, nothing below the direct map.
     hal::load_root(root);
 
-    // The last that takes boot memory, for its tags.
+    // Takes the last boot memory, for its tags.
     vmap_init();
 
-    // RAM holds anything at power-on: every descriptor is written, "none" is all zeros.
+    // RAM has undefined contents at power-on, so every descriptor is written: all zeros is the type `none`.
     hal::zero_words(table, frames * u32{sizeof(Page)});
     page_alloc_init(hal::lowmem_ptr<Page>(table), frames);
     for (const FrameRange& range : map.usable())
@@ -130,7 +130,7 @@ void mm_init(const BootInfo& info) {
     // The pools.
     pkmap_init();
 
-    // What programs live in.
+    // Address spaces, and the object caches that they use.
     ObjectCache::forget_all();
     highpte_init(info.userpte_nohigh);
     address_space_init();

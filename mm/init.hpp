@@ -1,4 +1,4 @@
-// Starting mm, and its sums.
+// Initialisation of mm, and meminfo.
 #pragma once
 
 #include "mm/frames/physmap.hpp"
@@ -6,21 +6,21 @@
 
 namespace loft {
 
-// Boot, once, one CPU, interrupts off; the fixmap works already (pagetable_early). Reads the firmware's map,
-// decides the layout, builds and loads the kernel's page tables, starts zones, object cache, pkmap, vmap and address
-// spaces. Refuses to start when the machine or its map does not allow it. All calls of mm work when it returns.
+// Boot, once, one CPU, interrupts off; the fixmap works already (pagetable_early). Reads the firmware's map, computes
+// the layout, builds and loads the kernel's page tables, initialises zones, object cache, pkmap, vmap and address
+// spaces. Refuses to start if the machine or its map does not allow it. All functions of mm work when it returns.
 void mm_init(const BootInfo& info);
 
-// What mm keeps for each CPU, in its first state. mm_init does it for the CPUs that are online; a CPU that
-// comes later is prepared by the one that starts it.
+// Initialises the per-CPU data of mm. mm_init calls it for the CPUs that are online; the CPU that starts another one
+// calls it for that one.
 void mm_init_cpu(CpuId cpu);
 
-// The firmware's map as mm understood it; valid after mm_init.
+// The sorted and trimmed memory map; valid after mm_init.
 const PhysMap& physmap();
 
 // The names and meanings of /proc/meminfo, in KiB.
 struct MemInfo {
-    u32 mem_total, mem_free;   // frames handed to the zones, and free
+    u32 mem_total, mem_free;   // memory of all zones, and the free part
     u32 low_total, low_free;   // DMA and Normal
     u32 high_total, high_free; // HighMem
     u32 page_tables;           // tables and directories of programs
