@@ -26,7 +26,7 @@ class Credits {
     // acquire() in two steps. If take() returns false, the caller must call wait().
     bool take() { return static_cast<int>(value_.fetch_sub(1) - 1) >= 0; }
     [[gnu::cold]] void wait();
-    // Returns a credit; wakes the first waiting thread, if any. Any context.
+    // Returns a credit; wakes the first waiting thread, if any. Any context but NMI.
     void release() {
         if (!value_.increment_is_positive()) [[unlikely]]
             hand_over();

@@ -101,7 +101,7 @@ class HeldLock {
     HeldLock* outer_;
 };
 
-// Turns interrupts off and takes the lock; the destructor undoes both. Any context.
+// Turns interrupts off and takes the lock; the destructor undoes both. Any context but NMI.
 class [[nodiscard]] LOFT_GUARD SpinGuard {
   public:
     explicit SpinGuard(SpinLock& lock) LOFT_TAKES(lock) : flags_{hal::irq_save()}, lock_{lock}, held_{lock} {}

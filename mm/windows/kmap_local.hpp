@@ -71,7 +71,7 @@ extern hal::PerCpu<LocalMaps> local_maps;
 // Takes any address inside the page. Panics, with both addresses, if it is not the youngest mapping.
 // Context: the one that mapped. Cost: none (DEBUG: one invlpg).
 void kunmap_local(LocalAddr addr);
-void kunmap_local(const Page*) = delete; // the classic mistake: seeds, "On not getting burned by kmap_atomic()"
+void kunmap_local(const Page*) = delete; // the classic mistake: LWN, "On not getting burned by kmap_atomic()"
 
 // The same; in addition preemption and page-fault handling are off until the unmap.
 [[nodiscard]] AtomicAddr kmap_atomic(Page* page);
