@@ -1,4 +1,4 @@
-// Booting mm on a simulated machine, bookkeeping, shortages, and things that come in between.
+// Booting mm on a simulated machine, resource sums, shortages, and code that runs at schedule points.
 #include "tests/host/booted.hpp"
 
 #include "mm/ground/context.hpp"
@@ -86,7 +86,7 @@ bool shows(VirtAddr va, Page* page) {
 }
 
 Shortage::Shortage(u32 low, u32 high) {
-    // High memory first, then what the reserve keeps for the kernel, from every CPU's lists too.
+    // High memory first, then the kernel's reserve; the per-CPU lists are drained before.
     sim::machine().online().for_each([](CpuId cpu) { sim::on_cpu(cpu, [] { drain_local_pages(); }); });
     for (const Gfp gfp : {Gfp::high, Gfp::kernel})
         while (Page* page = alloc_page(gfp))
@@ -151,7 +151,7 @@ u32 for_every_fill(const Setup& setup,
             for (const bool answer : answers)
                 kernel.machine.script_fills({answer});
         });
-        // The next sequence, as binary numbers count; what was asked beyond the script has been "no".
+        // The next sequence, counted like a binary number. Questions beyond the end of the script were answered "no".
         answers.resize(kernel.machine.fills_asked() - before, false);
         while (!answers.empty() && answers.back())
             answers.pop_back();

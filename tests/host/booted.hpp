@@ -1,4 +1,4 @@
-// A simulated machine with mm running on it, and what nearly every test of mm asks of one.
+// A simulated machine on which mm runs, and the helpers that most tests of mm use.
 #pragma once
 
 #include "mm/frames/page_alloc.hpp"
@@ -25,10 +25,10 @@ struct Setup {
     PhysAddr stored_end{};
 };
 
-// 64 MiB, half of them high memory where the configuration has any: boots in a moment, is soon exhausted.
+// 64 MiB, half of it high memory if the configuration has any: boots fast, and a test can exhaust it quickly.
 Setup small(u32 cpus = 2);
 
-// Boots mm. All CPUs run, on the kernel's own root, with interrupts on and all counters at 0.
+// Boots mm. All CPUs run on the kernel's root, with interrupts on and all counters 0.
 class Booted {
   public:
     explicit Booted(const Setup& setup = small());
@@ -49,8 +49,8 @@ struct LOFT_GUARD Held {
 };
 } // namespace unchecked
 
-// Frames, the CPUs' counts and their local maps: what is the same before and after anything that gives back all
-// that it took. Also checks the allocator's free lists.
+// Free frames, the CPUs' counts and their local maps: equal before and after an operation that releases all that it
+// took. Also checks the allocator's free lists.
 struct Books {
     u32 free[kZones]{};
     u32 held_maps = 0;
@@ -60,18 +60,18 @@ struct Books {
 Books books();
 std::ostream& operator<<(std::ostream& out, const Books& books);
 
-// A frame that must exist.
+// Allocates a frame; the test fails if there is none.
 Page* new_page(Gfp gfp = Gfp::high);
 std::vector<Page*> new_pages(u32 count, Gfp gfp = Gfp::high);
 void free_all(std::vector<Page*>& pages);
 
-// Writes a word that no other frame has to both ends of the frame, past all page tables...
+// Writes a word that is unique to the frame at both ends of the frame, without using page tables.
 void stamp(Page* page);
-// ... and asks, through this CPU's TLB, whether that frame is what `va` shows.
+// True if this CPU, through its TLB, sees that frame at `va`.
 bool shows(VirtAddr va, Page* page);
 
-// The whole machine's free frames but `low` of lowmem and `high` of high memory, until the end of the scope. What
-// is freed meanwhile stays free.
+// Allocates all free frames except `low` of lowmem and `high` of high memory, until the end of the scope. Frames that
+// are freed meanwhile stay free.
 class Shortage {
   public:
     Shortage(u32 low, u32 high);
@@ -83,11 +83,11 @@ class Shortage {
     std::vector<Page*> taken_;
 };
 
-// An interrupt of this CPU as the kernel takes one.
+// Runs `handler` as an interrupt of this CPU, with the entry and exit of the kernel.
 void as_interrupt(const std::function<void()>& handler);
 
-// Something that comes in between at a schedule point. It may be called from a destructor of mm, where an
-// exception would end the program: the first one is kept and comes out of finish().
+// Code that runs at a schedule point, between two operations of the code under test. It may run inside a destructor of
+// mm, where an exception would end the program: the first exception is stored, and finish() throws it.
 class Intruder {
   public:
     explicit Intruder(std::function<void()> what) : what_{std::move(what)} {}
@@ -101,8 +101,8 @@ class Intruder {
     u32 runs_ = 0;
 };
 
-// Runs `what` on another CPU in the middle of something that this one does. False if it had to wait for a lock that
-// this one holds: the other CPU still waits then, and nothing has happened.
+// Runs `what` on another CPU at a schedule point of this one. False if it would wait for a lock that this CPU holds:
+// then it is left waiting and has changed nothing.
 bool try_on_cpu(CpuId cpu, const std::function<void()>& what);
 
 // Boots a machine and runs `body` on it, once for every possible sequence of answers to "was this entry filled
@@ -110,7 +110,7 @@ bool try_on_cpu(CpuId cpu, const std::function<void()>& what);
 u32 for_every_fill(const Setup& setup,
                    const std::function<void(Booted&, const std::function<void()>& from_here)>& body);
 
-// Does the child process that runs `what` end in std::terminate by an exception whose text contains `text`?
+// True if a child process that runs `what` ends in std::terminate, by an exception with `text` in its message.
 bool terminates_with(const std::function<void()>& what, std::string_view text);
 
 using Random = std::mt19937;
@@ -150,7 +150,7 @@ template <> struct StringMaker<loft::PhysAddr> {
 #define REQUIRE_REFUSED(expression, text)                                                                              \
     REQUIRE_THROWS_MATCHES(expression, ::loft::sim::Refused, ::loft::test::Says(text))
 
-// Ends a test that has nothing to say in this configuration.
+// Ends a test that does not apply to this configuration.
 #define ONLY_WITH(condition)                                                                                           \
     do {                                                                                                               \
         if (!(condition)) {                                                                                            \

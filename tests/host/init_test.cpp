@@ -1,4 +1,4 @@
-// mm_init on machines of every size, with every option, and with maps that firmware should not write.
+// mm_init on machines of every size, with every option, and with malformed firmware maps.
 #include "mm/frames/bootmem.hpp"
 #include "mm/init.hpp"
 #include "mm/tables/pagetable.hpp"
@@ -140,10 +140,10 @@ TEST_CASE("init: a map that is unsorted, overlapping, wrapping and full of nonse
         {0x1900'0000, 0x1800, 3},              // ACPI in the middle of it
         {0x5000'0000, 0, kUsable},             //
         {~u64{0} - 0xffff, 0x2'0000, kUsable}, // wraps
-        {0x4800'0000, 0x1000, 77},             // a type nobody knows
+        {0x4800'0000, 0x1000, 77},             // an unknown type
         {0x9'fc00, 0x6'0400, 2},               //
         {0xfffc'0000, 0x4'0000, 2},            //
-        {u64{1} << 50, u64{1} << 40, kUsable}, // RAM where none can be
+        {u64{1} << 50, u64{1} << 40, kUsable}, // RAM beyond any physical address
     })};
     check_sums(kernel);
     const PhysMap& map = physmap();
@@ -199,7 +199,7 @@ TEST_CASE("init: no frame is handed out twice, and none that is not usable memor
     }
     const MemInfo info = meminfo();
     CHECK(frames + info.mem_free / 4 <= info.mem_total / 4);
-    CHECK(info.mem_free / 4 <= 64); // what the reserve's rules leave in a list
+    CHECK(info.mem_free / 4 <= 64); // frames in a per-CPU list that the reserve keeps from this request
 }
 
 TEST_CASE("init: highmem= gives exactly that much, page for page", "[init]") {
@@ -235,7 +235,7 @@ TEST_CASE("init: frames that highmem= leaves out are counted as beyond reach", "
 TEST_CASE("init: without high memory everything above lowmem is left out and counted", "[init]") {
     ONLY_WITH(!kHigh);
     Setup setup = machine(2 * GiB);
-    setup.highmem = GiB; // nobody listens
+    setup.highmem = GiB; // has no effect
     Booted kernel{setup};
     CHECK(meminfo().high_total == 0);
     CHECK(layout::boundaries.lowmem_bytes == layout::kMaxLowmem);
@@ -289,7 +289,7 @@ TEST_CASE("init: refuses a machine with too little lowmem, and says how much it 
     REQUIRE_REFUSED(Booted{machine(8 * MiB)}, "12288 KiB needed");
     REQUIRE_REFUSED((Booted{with_map({{0x10'0000, 12 * MiB - kPageSize, kUsable}})}), "not enough memory");
     CHECK_NOTHROW(Booted{with_map({{0x10'0000, 12 * MiB, kUsable}})});
-    // A lot of memory, none of it low.
+    // 1 GiB of memory, all of it above lowmem.
     if (kHigh) REQUIRE_REFUSED((Booted{with_map({{GiB, GiB, kUsable}})}), "not enough memory");
 }
 

@@ -1,4 +1,4 @@
-// The naive page-table walker: see oracle.hpp.
+// The simple page-table walker. Contract: oracle.hpp.
 #include "tests/host/oracle.hpp"
 
 #include "arch/base/config.hpp"

@@ -143,7 +143,7 @@ World::End World::run(Strategy& strategy) {
                 if (threads_[i]->ended) continue;
                 failed_ = true;
                 failure_ += text("{}thread {} {}", failure_.empty() ? "deadlock: " : ", ", i + 1,
-                                 threads_[i]->parked ? "sleeps and nobody wakes it" : "waits for ever");
+                                 threads_[i]->parked ? "sleeps and no thread wakes it" : "waits for ever");
             }
             if (!failed_) case_.check();
         }

@@ -1,4 +1,4 @@
-// Credits, and kmap that sleeps on them, under every schedule: nobody waits for ever, nobody overtakes.
+// Credits, and kmap that sleeps on them, under every schedule: no thread waits for ever, none overtakes another.
 #include "tests/host/explorer/rig.hpp"
 
 #include "mm/ground/credits.hpp"
@@ -69,10 +69,10 @@ TEST_CASE("explorer: a credit goes to who waits longest, not to who comes by", "
     };
     s.thread(0, [&] {
         credits.acquire();
-        hal::reschedule(); // the others come to wait
+        hal::reschedule(); // the others run until they wait
         hal::reschedule();
         credits.release();
-        credits.acquire(); // behind them
+        credits.acquire(); // queues behind them
         order.push_back(0);
         credits.release();
     });
@@ -84,8 +84,8 @@ TEST_CASE("explorer: a credit goes to who waits longest, not to who comes by", "
         });
     s.explored.check = [&] { sim::expect(order == std::vector<u32>{1, 2, 0}, "first come, first served"); };
     CHECK(s.explore(sim::reduced()).complete);
-    // With a preemption anywhere all still come to their end.
-    s.explored.check = [&] { sim::expect(order.size() == 3, "everybody had it"); };
+    // With a preemption at any step all threads still end.
+    s.explored.check = [&] { sim::expect(order.size() == 3, "every thread got the credit"); };
     s.explored.preemptions = 2;
     s.explore(sim::reduced(schedules(20'000)));
 }

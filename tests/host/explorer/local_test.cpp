@@ -23,7 +23,7 @@ TEST_CASE("explorer: two threads of a CPU map locally, preempted anywhere", "[.e
     s.small_kernel.marks_idle = false;
     s.explored.percpu_points = true;
     s.explored.preemptions = 2;
-    // Each maps another page into the same slot later, so that one thread's flush meets another one's half-done change.
+    // Each thread later maps another page into the same slot, so that one thread flushes during the other's change.
     s.thread(0, [&s] {
         nested(s.pages[0], s.pages[1]);
         nested(s.pages[2], s.pages[3]);
@@ -44,7 +44,7 @@ TEST_CASE("explorer: a thread that holds a local mapping stays where it is", "[.
         const LocalAddr a = kmap_local_page(s.pages[first]);
         const CpuId cpu = hal::this_cpu();
         use(a, s.pages[first]);
-        sim::expect(hal::this_cpu() == cpu, "who holds a mapping is not moved");
+        sim::expect(hal::this_cpu() == cpu, "a thread that holds a mapping is not migrated");
         kunmap_local(a);
         nested(s.pages[first], s.pages[first + 1]);
     };

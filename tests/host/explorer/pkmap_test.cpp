@@ -1,5 +1,5 @@
-// kmap under every schedule: slots that wrap and are used again, the path without a lock against those who take a slot
-// away, pages that are freed, pointers that are handed over.
+// kmap under every schedule: reuse of slots after a wrap, the lock-free path against a reclaim, pages that are freed,
+// addresses that are passed to other CPUs.
 #include "tests/host/explorer/rig.hpp"
 
 #include "mm/frames/page_alloc.hpp"
@@ -19,7 +19,8 @@ void map_use_unmap(Page* page) {
     kunmap(page);
 }
 
-// Every slot is idle, and shows the page of its number. (One at a time would be taken away again by the next.)
+// Makes every slot idle with the page of its number. All are mapped at once: a single idle slot would be reclaimed by
+// the next kmap.
 void fill_the_pool(Scene& s) {
     for (u32 i = 0; i < pkmap_slots(); ++i)
         use(kmap(s.pages[i]), s.pages[i]);
@@ -27,7 +28,7 @@ void fill_the_pool(Scene& s) {
         kunmap(s.pages[i]);
 }
 
-// An address, passed through memory from one thread to another, and the news that it is not needed any more.
+// An address that one thread passes to another through memory, and the answer that it is not used any more.
 class Handover {
   public:
     explicit Handover(Scene& s) {
@@ -76,7 +77,7 @@ TEST_CASE("explorer: two CPUs and two slots: three pages, and the pool wraps", "
         map_use_unmap(s.pages[2]);
     });
     s.thread(1, [&s] { map_use_unmap(s.pages[1]); });
-    // DEBUG flushes with every kunmap: many more.
+    // DEBUG flushes in every kunmap, so there are many more schedules.
     CHECK((s.explore(sim::reduced(schedules(10'000))).complete || config::kDebug || kSlow));
 }
 
@@ -123,7 +124,7 @@ TEST_CASE("explorer: a slot that one of two CPUs took in vain is used again", "[
     s.thread(0, [&s] { map_use_unmap(s.pages[0]); });
     s.thread(1, [&s] {
         map_use_unmap(s.pages[0]);
-        for (u32 i = 1; i < 5; ++i) // each slot is needed
+        for (u32 i = 1; i < 5; ++i) // uses every slot
             map_use_unmap(s.pages[i]);
     });
     s.explore(sim::reduced(schedules(20'000), 2));
@@ -143,7 +144,7 @@ TEST_CASE("explorer: a thread sleeps with a number while the pool goes round", "
 
 TEST_CASE("explorer: the path without a lock against the reclaim of the same slot", "[.explorer][explorer-pkmap]") {
     ONLY_WITH(kHigh);
-    // All slots are idle. The next page gets that of the third one, and the first two are taken away with it.
+    // All slots are idle. The next page gets the slot of the third page, and the first two slots are reclaimed.
     for (const u32 wanted : {0u, 2u}) {
         Scene s{2, 4, 5};
         fill_the_pool(s);
@@ -197,7 +198,7 @@ TEST_CASE("explorer: a CPU that flushes by itself is not asked, and sees nothing
         h.give(kmap(s.pages[0]));
         h.wait_until_used(1);
         kunmap(s.pages[0]);
-        for (u32 i = 1; i < 3; ++i) { // round the pool, so that the first slot comes again
+        for (u32 i = 1; i < 3; ++i) { // a round of the pool, until the first slot is reused
             use(kmap(s.pages[i]), s.pages[i]);
             kunmap(s.pages[i]);
         }
@@ -231,7 +232,7 @@ TEST_CASE("explorer: who finds a page that is just being mapped finds it clean",
 
 TEST_CASE("explorer: a slot that nobody touched is used again without a flush", "[.explorer][explorer-pkmap]") {
     ONLY_WITH(kHigh && !config::kDebug);
-    // Whether the processor has looked at it by itself is part of the schedule.
+    // Whether the processor fills its TLB speculatively is part of the schedule.
     Scene s{2, 2, 4};
     s.thread(0, [&s] {
         for (u32 i = 0; i < 3; ++i) {
@@ -253,7 +254,7 @@ TEST_CASE("explorer: three CPUs map the same page at once, twice", "[.explorer][
     for (u32 cpu = 0; cpu < 3; ++cpu)
         s.thread(cpu, [&s, cpu] {
             map_use_unmap(s.pages[0]);
-            map_use_unmap(s.pages[1 + cpu]); // the pool goes on
+            map_use_unmap(s.pages[1 + cpu]); // moves the hand
             map_use_unmap(s.pages[4 + cpu]);
             map_use_unmap(s.pages[0]);
         });

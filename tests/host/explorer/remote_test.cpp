@@ -10,7 +10,7 @@ using namespace loft::test;
 
 namespace {
 
-// A place that no pool uses, and what it shows.
+// An address that no pool uses, and the page that is mapped there.
 VirtAddr place(u32 page) { return VirtAddr{layout::boundaries.vmap_begin} + page * kPageSize; }
 constexpr PteFlags kPresetPool = pte::present | pte::write | pte::accessed | pte::dirty;
 void show(VirtAddr va, Page* page) { hal::pte_set(kernel_pte(va), Pte{page_to_pfn(page), kPresetPool}); }
@@ -57,12 +57,12 @@ TEST_CASE("explorer: a lock lets one CPU in at a time", "[.explorer][explorer-re
         for (u32 cpu = 0; cpu < cpus; ++cpu)
             s.thread(cpu, [&] {
                 SpinGuard guard{lock};
-                sim::expect(inside.load() == 0, "the lock keeps everybody else out");
+                sim::expect(inside.load() == 0, "the lock excludes all other CPUs");
                 inside.store(1);
                 ++entries;
                 inside.store(0);
             });
-        s.explored.check = [&] { sim::expect(entries == cpus, "everybody was in"); };
+        s.explored.check = [&] { sim::expect(entries == cpus, "every CPU took the lock"); };
         CHECK(s.explore(sim::reduced()).complete);
     }
 }
@@ -116,7 +116,7 @@ TEST_CASE("explorer: an address shows another page: nobody sees the old one", "[
     show(place(0), s.pages[0]);
     s.thread(0, [&] {
         look(place(0), s.pages[0]);
-        flags.wait(0); // the other CPU has done with the old page
+        flags.wait(0); // the other CPU no longer uses the old page
         hal::pte_take(kernel_pte(place(0)));
         flush_now(place(0));
         show(place(0), s.pages[1]);
@@ -133,7 +133,7 @@ TEST_CASE("explorer: an address shows another page: nobody sees the old one", "[
 }
 
 TEST_CASE("explorer: a batch frees when everybody has answered, not before", "[.explorer][explorer-remote]") {
-    // Who reads the entry with interrupts off may use the frame until he turns them on: he has not answered yet.
+    // A CPU that reads the entry with interrupts off may use the frame until it turns them on: only then it answers.
     Scene s{2};
     static Page* shown;
     shown = new_page(Gfp::kernel);
@@ -156,7 +156,8 @@ TEST_CASE("explorer: a batch frees when everybody has answered, not before", "[.
 }
 
 TEST_CASE("explorer: an idle CPU is not asked, and sees nothing old when it wakes", "[.explorer][explorer-remote]") {
-    // CPU 1 knew the old page and went idle. It is woken while CPU 0 changes the page and looks who is idle.
+    // CPU 1 has the old page in its TLB and is idle. It is woken while CPU 0 changes the page and reads which CPUs are
+    // idle.
     Scene s{3};
     Flags flags;
     forget_flags(s, flags);
@@ -185,7 +186,7 @@ TEST_CASE("explorer: an idle CPU is not asked, and sees nothing old when it wake
 }
 
 TEST_CASE("explorer: an interrupt wakes an idle CPU into what is new", "[.explorer][explorer-remote]") {
-    // The handler itself touches the page: the clock is looked at before it.
+    // The handler itself accesses the page: the CPU checks its clock before.
     Scene s{2};
     Flags flags;
     forget_flags(s, flags);

@@ -1,4 +1,4 @@
-// The small kernel under the explorer: see rig.hpp.
+// The small kernel under the explorer. Contract: rig.hpp.
 #include "tests/host/explorer/rig.hpp"
 
 #include "mm/tables/flush_clock.hpp"
@@ -25,7 +25,7 @@ Setup tiny(u32 cpus) {
 
 u32 signature_of(Page* page) { return 0x5160'0000u ^ (page_to_pfn(page).value() * 0x9e37'79b1u); }
 
-// Of the whole test program.
+// Totals of the whole test program.
 struct Total {
     ~Total() {
         if (schedules != 0)
@@ -51,7 +51,7 @@ void SmallKernel::switch_out(u32 thread) {
     mine.minus_kmaps = mine.preempt_count = mine.pagefaults_off = 0;
     mine.reschedule = 0;
     local_switch_out(saved_[thread].local);
-    space_switch(nullptr); // whoever comes next says what it wants
+    space_switch(nullptr); // the next thread switches to its own space
 }
 
 void SmallKernel::switch_in(u32 thread) {
@@ -86,7 +86,7 @@ Scene::Scene(u32 cpus, u32 slots, u32 count) : kernel{tiny(cpus)} {
         sim::poke(at, signature_of(page));
         sim::poke(at + kSecondWord, signature_of(page));
     }
-    // What booting did is over: every TLB is clean, and every clock says so.
+    // No debt of boot is left: every TLB is flushed, and every clock is set.
     kernel.machine.online().for_each([](CpuId cpu) {
         sim::on_cpu(cpu, [] {
             tlb_flush_local_non_global();

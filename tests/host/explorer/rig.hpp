@@ -1,4 +1,5 @@
-// A small kernel under the explorer: mm booted on a small machine, a pool of a few slots, signed pages, threads.
+// A small kernel under the explorer: mm booted on a small machine, a pool of a few slots, pages with signatures,
+// threads.
 #pragma once
 
 #include "mm/ground/context.hpp"
@@ -13,7 +14,8 @@
 
 namespace loft::test {
 
-// What kernel/ does around threads and interrupts, without its locks: interrupts are off where it has them off.
+// The actions of kernel/ at thread switches and interrupts, without its locks. Interrupts are off where kernel/ has
+// them off.
 class SmallKernel final : public sim::Kernel {
   public:
     void interrupt(const std::function<void()>& handler) override;
@@ -24,10 +26,10 @@ class SmallKernel final : public sim::Kernel {
     bool may_migrate(u32 thread) override;
     void enter_idle() override;
 
-    std::function<void()> in_interrupt = [] {}; // every interrupt does this too
-    bool marks_idle = true; // else an idle CPU is one that waits with interrupts on, and nobody knows
+    std::function<void()> in_interrupt = [] {}; // runs in every interrupt
+    bool marks_idle = true;                     // else an idle CPU waits with interrupts on and is not marked idle
     void forget_threads() { saved_.clear(); }
-    // By the thread itself: it goes on in this space, or in none, until it says something else.
+    // Called by the thread itself: it runs in this space, or in none, until its next call.
     void run_in(u32 thread, AddressSpace* space);
 
   private:
@@ -40,12 +42,11 @@ class SmallKernel final : public sim::Kernel {
 };
 
 struct Scene {
-    // `slots`: of the pool; `pages`: how many highmem pages there are, each with its signature in every word it has.
+    // `slots`: the size of the pool; `pages`: the number of high pages, each with its signature in all of its words.
     explicit Scene(u32 cpus, u32 slots = 4, u32 pages = 4);
 
-    // Runs it, prints how many schedules there were, and fails the test if one of them ends badly. With
-    // LOFT_EXPLORE=full in the environment an exploration that is not by chance has no limit; with LOFT_EXPLORE=N it
-    // has N times as many.
+    // Explores, prints the number of schedules, and fails the test if one of them fails. With LOFT_EXPLORE=full in the
+    // environment a systematic exploration has no limit; with LOFT_EXPLORE=N the limit is N times as high.
     sim::Report explore(sim::Plan plan);
     // For tests of the explorer: the same without a verdict.
     sim::Report attempt(const sim::Plan& plan);
@@ -55,24 +56,24 @@ struct Scene {
     Booted kernel;
     SmallKernel small_kernel;
     std::vector<Page*> pages;
-    u32 frees = 0;            // frames of lowmem that a schedule gives back
-    bool loose_books = false; // a schedule gives back more than it takes: frames are not compared
-    hal::Atomic<u32> done;    // for threads that wait for each other; 0 at the begin
+    u32 frees = 0;            // lowmem frames that a schedule frees beyond those that it allocates
+    bool loose_books = false; // free frames are not compared: a schedule frees more than it allocates
+    hal::Atomic<u32> done;    // for threads that wait for each other; 0 at the start
     sim::Case explored;
 };
 
-// Through the CPU's own TLB: does `va` show this frame? Writes to it too.
+// Reads through the CPU's TLB and expects this frame at `va`. Writes to it, too.
 void use(VirtAddr va, Page* page);
 // The same, without the write.
 void look(VirtAddr va, Page* page);
 
-inline constexpr bool kSlow = // under a sanitizer a fraction has to do
+inline constexpr bool kSlow = // under a sanitizer: a fraction of the schedules
 #if defined(__SANITIZE_ADDRESS__)
     true;
 #else
     false;
 #endif
-// How many schedules this build runs where so many are wanted.
+// The number of schedules that this build runs if `wanted` are wanted.
 u64 schedules(u64 wanted);
 
 } // namespace loft::test

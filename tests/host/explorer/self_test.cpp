@@ -1,4 +1,4 @@
-// The explorer itself: it finds what the processor may do, nothing else, and everything that goes wrong.
+// The explorer itself: it finds all outcomes that the processor allows, no others, and every kind of failure.
 #include "tests/host/explorer/rig.hpp"
 
 #include <map>
@@ -11,7 +11,7 @@ namespace {
 
 using Word = hal::Plain<u32>;
 
-// Little programs without mm: variables that begin at 0, and a result that each thread leaves.
+// Small programs without mm (litmus tests): variables that start at 0, and a result of each thread.
 struct Litmus {
     explicit Litmus(u32 cpus) : scene{cpus} {
         scene.small_kernel.marks_idle = false;
@@ -103,7 +103,7 @@ TEST_CASE("explorer: a store can become visible between a CPU's own loads", "[.e
     };
     const auto found = l.outcomes(3);
     CHECK(found.contains("101"));
-    CHECK_FALSE(found.contains("201")); // nobody could have overwritten it and lost
+    CHECK_FALSE(found.contains("201")); // CPU 0 reads 2, so its 1 was overwritten and cannot be last
 }
 
 TEST_CASE("explorer: independent readers agree on the order of writes", "[.explorer][explorer-self]") {
@@ -164,7 +164,7 @@ TEST_CASE("explorer: a failing schedule replays from its text", "[.explorer][exp
     Litmus l{2};
     l.thread(0, [&] {
         l.variable[0].store(1);
-        sim::expect(l.variable[1].load() == 0 || l.variable[2].load() == 0, "nobody was in between");
+        sim::expect(l.variable[1].load() == 0 || l.variable[2].load() == 0, "no thread was in between");
     });
     l.thread(1, [&] {
         if (l.variable[0].load() == 1) l.variable[1].store(1);
@@ -172,7 +172,7 @@ TEST_CASE("explorer: a failing schedule replays from its text", "[.explorer][exp
     });
     for (const sim::Plan& plan : {sim::reduced(), sim::random(5000)}) {
         const sim::Report found = l.scene.attempt(plan);
-        CHECK(found.failure == "not as expected: nobody was in between");
+        CHECK(found.failure == "not as expected: no thread was in between");
         REQUIRE_FALSE(found.schedule.empty());
         const std::string saved = std::getenv("LOFT_SCHEDULE") != nullptr ? std::getenv("LOFT_SCHEDULE") : "";
         setenv("LOFT_SCHEDULE", found.schedule.c_str(), 1);
@@ -202,7 +202,7 @@ TEST_CASE("explorer: a deadlock, a lost wake-up, a livelock are found", "[.explo
         Litmus l{2};
         l.thread(0, [&] {
             if (l.variable[0].load() == 0) {
-                l.atomic[0].exchange(1); // "I sleep"
+                l.atomic[0].exchange(1); // announces that it sleeps
                 hal::park();
             }
         });
@@ -211,7 +211,7 @@ TEST_CASE("explorer: a deadlock, a lost wake-up, a livelock are found", "[.explo
             if (l.atomic[0].exchange(0) == 1) hal::unpark(ThreadId{1});
         });
         const sim::Report report = l.scene.attempt(sim::reduced());
-        CHECK(report.failure == "deadlock: thread 1 sleeps and nobody wakes it");
+        CHECK(report.failure == "deadlock: thread 1 sleeps and no thread wakes it");
     }
     SECTION("turns that never end") {
         Litmus l{2};
@@ -241,7 +241,7 @@ TEST_CASE("explorer: a permit given before the sleep is not lost", "[.explorer][
 
 TEST_CASE("explorer: an interrupt comes at every step, and never where interrupts are off",
           "[.explorer][explorer-self]") {
-    // CPU 1 is asked something while it counts; the answer sees every state but the one in the middle.
+    // CPU 1 gets a request while it counts; the handler sees every state except the one with interrupts off.
     Litmus l{2};
     static std::set<u32>* seen;
     std::set<u32> states;
@@ -303,8 +303,8 @@ TEST_CASE("explorer: a bound on preemptions gives fewer schedules, and all that 
 
 namespace {
 
-// A random program of a few operations on a few variables for each CPU, and what an interrupt does. Everything that can
-// be observed goes into one text.
+// A random program: for each CPU a few operations on a few variables, and the operations of an interrupt. All results
+// are collected in one text.
 struct RandomProgram {
     enum class Op : u8 { store, load, exchange, send, irqs_off, irqs_on };
     struct Step {
@@ -396,7 +396,7 @@ struct RandomProgram {
                 break;
             case Op::irqs_off:
                 flags = hal::irq_save();
-                hal::irq_restore(hal::irq_save()); // off already, and stays so
+                hal::irq_restore(hal::irq_save()); // interrupts are off already and stay off
                 break;
             case Op::irqs_on:
                 hal::irq_restore(flags);

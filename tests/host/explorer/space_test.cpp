@@ -1,4 +1,4 @@
-// Address spaces under every schedule: faults, unmap, fork, copies and the end, on CPUs that do them at the same time.
+// Address spaces under every schedule: faults, unmap, fork, copies and destruction on several CPUs at the same time.
 #include "mm/spaces/user_copy.hpp"
 #include "tests/host/explorer/rig.hpp"
 #include "tests/host/oracle.hpp"
@@ -12,7 +12,7 @@ namespace {
 constexpr u32 kBase = 0x1000'0000;
 constexpr VirtAddr page(u32 i) { return VirtAddr{kBase + i * kPageSize}; }
 
-// A space with a few pages, and threads that run in it. A thread that sleeps leaves its CPU to a kernel thread, lazily.
+// A space with a few pages, and threads that run in it. When a thread sleeps, its CPU keeps the root lazily.
 struct World {
     explicit World(u32 cpus, u32 pages = 2) : s{cpus, 2, 0} {
         warm_up();
@@ -22,7 +22,7 @@ struct World {
         run_in(space);
         for (u32 i = 0; i < pages; ++i)
             user_store(page(i), i + 1);
-        // Every CPU begins with the kernel's root and nothing in its TLB.
+        // Every CPU starts with the kernel's root and an empty TLB.
         run_in(nullptr);
         REQUIRE(space->protect(page(0), kPageSize, kRead));
         REQUIRE(space->protect(page(0), kPageSize, kReadWrite));
@@ -40,7 +40,7 @@ struct World {
     AddressSpace* space = nullptr;
 };
 
-// What a program reads there, or nothing if that kills it.
+// The value that a program reads at `va`; empty if the access kills it.
 std::optional<u32> try_load(VirtAddr va) {
     std::optional<u32> value;
     try {
@@ -99,7 +99,7 @@ TEST_CASE("explorer: a fault against an unmap on another CPU", "[.explorer][expl
                     "map works");
         sim::expect(static_cast<bool>(w.space->unmap(page(0), 2 * kPageSize)), "unmap works");
     });
-    // What both had is gone in the end, with its table.
+    // In the end the page of both is unmapped and its table freed.
     w.s.explored.check = [&] {
         sim::expect(w.space->stats().resident == 0 && w.space->stats().tables == 0, "all is gone");
     };
@@ -178,13 +178,14 @@ TEST_CASE("explorer: two sides of a fork write at the same time", "[.explorer][e
     w.s.explore(sim::random(schedules(6'000)));
 }
 
-// Message passing across a copy on write: one thread makes the copy, a second one stores to the page and raises a flag,
-// a third one had the old page in its TLB. x86 shows stores in order (SDM vol. 3, 8.2.2), whatever page they are in.
+// Message passing across a copy on write: one thread makes the copy, a second one stores to the page and then sets a
+// flag, a third one has the old page in its TLB. x86 keeps the order of stores (SDM vol. 3, 8.2.2), also of those to
+// different pages.
 TEST_CASE("explorer: stores are seen in order across a copy on write", "[.explorer][explorer-space]") {
     World w{3};
     run_in(w.space);
     const Owned child = fork_of(*w.space);
-    user_store(page(1), 0); // the flag has a page of its own again
+    user_store(page(1), 0); // the page of the flag is private again
     run_in(nullptr);
     REQUIRE(w.space->protect(page(0), kPageSize, kRead));
     REQUIRE(w.space->protect(page(0), kPageSize, kReadWrite));
@@ -205,7 +206,7 @@ TEST_CASE("explorer: stores are seen in order across a copy on write", "[.explor
 
 TEST_CASE("explorer: a lazy CPU against the end of the space", "[.explorer][explorer-space]") {
     World w{2};
-    // CPU 1 ran the program and goes on to another one, or to nothing; the last reference goes on CPU 0.
+    // CPU 1 has run the program and switches to another one, or to none; CPU 0 puts the last reference.
     AddressSpace* const other = AddressSpace::create();
     REQUIRE(other != nullptr);
     map_pages(*other, kBase, 1);

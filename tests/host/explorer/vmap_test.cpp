@@ -1,4 +1,4 @@
-// vmap under every schedule: addresses that are used again show only what is new.
+// vmap under every schedule: an address that is used again shows the new page only.
 #include "tests/host/explorer/rig.hpp"
 
 #include "mm/windows/vmap.hpp"
@@ -8,9 +8,9 @@ using namespace loft::test;
 
 namespace {
 
-constexpr u32 kLeft = 4; // pages of addresses that remain
+constexpr u32 kLeft = 4; // pages of addresses that stay free
 
-// All addresses but a few are taken, so that the next areas are where others have been.
+// All addresses but a few are in use, so that new areas get the addresses of earlier ones.
 struct Narrow {
     explicit Narrow(u32 cpus) : s{cpus, 4, 4} {
         const u32 pages = (layout::kVmapEnd - layout::boundaries.vmap_begin) >> kPageShift;

@@ -1,4 +1,4 @@
-// ACPI's and the MP tables: QEMU's own, what else the specifications allow, and both with bytes that are wrong.
+// ACPI and MP tables: those of QEMU, other valid ones, and both with wrong bytes.
 #include "arch/i386/firmware/find.hpp"
 #include "tests/host/booted.hpp"
 
@@ -41,14 +41,14 @@ const char* const kMpTable =
     "000403000000010600060300000001070007030000000108000803000000010c000c03000000010d000d0300"
     "0000010e000e03000000010f000f0403000001000000040100000100ff01";
 
-// Memory: pieces, and nothing between them. What lies below 1 MiB and is no piece reads as 0.
+// Memory: pieces of bytes by address. Below 1 MiB, bytes outside all pieces read as 0.
 std::map<u64, Bytes> memory;
 u32 reads;
 std::vector<std::pair<u64, u64>> found;
 
 bool read_memory(PhysAddr from, void* to, u32 bytes) {
     ++reads;
-    REQUIRE(bytes <= kPageSize); // what a reader has to be able to do
+    REQUIRE(bytes <= kPageSize); // the limit of one read
     std::memset(to, 0, bytes);
     const u64 begin = from.value(), end = begin + bytes;
     u64 there = 0;
@@ -100,7 +100,7 @@ void use_madt(const Bytes& entries) {
     std::memcpy(table.data() + 4, &length, sizeof length);
     close_table(table, 9, length);
     memory[kMadtAt].clear();
-    // It is longer than QEMU's: elsewhere.
+    // It is longer than QEMU's, so it lies elsewhere.
     constexpr u64 kElsewhere = 0x3000'0000;
     memory[kElsewhere] = table;
     const u32 at = kElsewhere;
@@ -211,14 +211,14 @@ TEST_CASE("firmware: an XSDT goes first; what it lacks is looked for in the RSDT
     memory[kRootAt] = root;
     Bytes xsdt(36 + 24);
     std::memcpy(xsdt.data(), "XSDT\x3c\0\0\0", 8);
-    const u64 entries[] = {xsdt_at, 0, kFadtAt}; // itself; none; one that is in both lists
+    const u64 entries[] = {xsdt_at, 0, kFadtAt}; // the XSDT itself; none; a table that is in both lists
     std::memcpy(xsdt.data() + 36, entries, sizeof entries);
     close_table(xsdt, 9, xsdt.size());
     memory[xsdt_at] = xsdt;
     CHECK(look().lapic_ids.size() == 2);
     CHECK(was_found(xsdt_at, 60));
     CHECK(was_found(kRootAt, 36));
-    // With a wrong sum of its own it is left out; so is the whole extension.
+    // A wrong checksum of the XSDT, then of the extended part of the root pointer: each time it is ignored.
     memory[xsdt_at][40] ^= 1;
     CHECK(look().lapic_ids.size() == 2);
     CHECK_FALSE(was_found(xsdt_at, 60));
@@ -229,8 +229,9 @@ TEST_CASE("firmware: an XSDT goes first; what it lacks is looked for in the RSDT
 TEST_CASE("firmware: more CPUs, other ids, and disabled ones", "[firmware]") {
     qemu_machine();
     Bytes entries;
-    entries << std::initializer_list<u32>{5, 12, 0, 0, 0, 0, 0xe0, 0xfe, 0, 0, 0, 0}; // the APIC base MSR knows better
-    entries << std::initializer_list<u32>{4, 6, 40, 5, 0, 1};                         // a pin of a CPU that comes later
+    entries << std::initializer_list<u32>{5,    12,   0, 0, 0, 0,
+                                          0xe0, 0xfe, 0, 0, 0, 0}; // ignored: the APIC base MSR counts
+    entries << std::initializer_list<u32>{4, 6, 40, 5, 0, 1};      // a pin of a CPU listed later
     for (u32 id = 0; id < 100; ++id)
         entries << std::initializer_list<u32>{0, 8, id, id, id % 5 != 4, 0, 0, 0};
     entries << std::initializer_list<u32>{0, 8, 9, 9, 1, 0, 0, 0}; // disabled above
@@ -246,7 +247,7 @@ TEST_CASE("firmware: more CPUs, other ids, and disabled ones", "[firmware]") {
     CHECK(topology.disabled_cpus == 20);
     CHECK(topology.unreachable_cpus == 5); // 255 to 259
     CHECK(topology.surplus_cpus == 80 + 1 + 5 - config::kMaxCpus);
-    // The pin of CPU 8; that of 40 is a surplus CPU's.
+    // The pin of CPU 8. The pin of 40 belongs to a CPU beyond kMaxCpus.
     REQUIRE(topology.local_nmis.size() == (config::kMaxCpus > 8 ? 1 : 0));
 }
 
@@ -282,7 +283,7 @@ TEST_CASE("firmware: an ISA interrupt is where an override says, and on no input
     CHECK(topology.isa_line(0).gsi == 99);
     CHECK(topology.isa_line(9).gsi == 5);
     CHECK(topology.isa_line(9).mode.level());
-    CHECK(topology.isa_line(5).gsi == 20); // its own override counts, before and behind the other one
+    CHECK(topology.isa_line(5).gsi == 20); // its own override counts, whether it comes before or after the other one
     CHECK(topology.isa_line(7).gsi == CpuTopology::IsaLine::kNowhere);
     CHECK(topology.isa_line(8).gsi == 8);
     CHECK_FALSE(topology.isa_line(8).mode.level());
@@ -325,14 +326,14 @@ TEST_CASE("firmware: tables with wrong bytes", "[firmware][random]") {
             Bytes& piece = memory[pieces[below(random, 6)]];
             if (piece.empty()) continue;
             if (below(random, 12) == 0)
-                piece.resize(below(random, static_cast<u32>(piece.size()))); // the rest is not there
+                piece.resize(below(random, static_cast<u32>(piece.size()))); // the table is truncated
             else
                 piece[below(random, static_cast<u32>(piece.size()))] =
                     static_cast<u8>(below(random, 3) == 0   ? 0xff
                                     : below(random, 2) == 0 ? below(random, 4)
                                                             : below(random, 256));
         }
-        if (below(random, 4) != 0) { // mostly with sums that are right all the same
+        if (below(random, 4) != 0) { // mostly with valid checksums
             for (const u32 at : {kRsdtAt, kFadtAt, kMadtAt}) {
                 Bytes& table = memory[at];
                 u32 length = 0;
@@ -360,7 +361,7 @@ TEST_CASE("firmware: tables with wrong bytes", "[firmware][random]") {
     CHECK(by_mp > 500);
 }
 
-// However often a table is listed, the work has a limit.
+// The work is bounded, however often a table is listed.
 TEST_CASE("firmware: a root table that names one large table again and again", "[firmware]") {
     qemu_machine();
     Bytes large(MiB, 0x5a);

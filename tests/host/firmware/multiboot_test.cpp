@@ -1,5 +1,5 @@
-// What the loader left: what is copied is what was there, what is in use is covered, and what the copies are put into
-// was free; against a world that is looked at byte by byte and page by page.
+// The multiboot information: copies are equal to the originals, ranges in use are covered, and copies lie in free
+// pages. Checked byte by byte and page by page against a model of memory.
 #include "kernel/boot/in_use.hpp"
 #include "kernel/boot/multiboot.hpp"
 #include "mm/frames/physmap.hpp"
@@ -20,7 +20,7 @@ constexpr u32 kUsable = FirmwareRange::kUsable;
 constexpr u32 kImage = MiB, kImageEnd = MiB + 0x23'000;
 constexpr u32 kHoleBegin = 0xa0, kHoleEnd = 0x100; // pages of video memory and ROMs
 
-// The machine's memory: 4 MiB. Nothing else is there.
+// The machine's memory: 4 MiB and no more.
 std::vector<u8> world;
 constexpr u32 kWorld = 4 * MiB;
 
@@ -38,10 +38,10 @@ struct Piece {
     u32 begin, bytes;
 };
 
-// Builds what a loader would leave, piece by piece, where the test says.
+// Builds the information of a loader, piece by piece, at addresses that the test chooses.
 struct Loader {
     multiboot_info_t info{};
-    u32 next = 0; // pieces go here, one behind the other
+    u32 next = 0; // the address of the next piece
     std::vector<Piece> pieces;
     std::vector<FirmwareRange> ranges;
     struct Module {
@@ -60,7 +60,7 @@ struct Loader {
     }
     u32 put_text(const std::string& text) { return put(text.c_str(), static_cast<u32>(text.size()) + 1); }
 
-    // With `slack` bytes behind each entry of the map. Returns where the information is.
+    // Puts `slack` bytes after each entry of the map. Returns the address of the information.
     u32 place(u32 slack = 0) {
         info.flags |= MULTIBOOT_INFO_MEM_MAP | MULTIBOOT_INFO_CMDLINE | MULTIBOOT_INFO_MODS;
         info.cmdline = put_text(command);
@@ -79,7 +79,7 @@ struct Loader {
         info.mods_count = static_cast<u32>(list.size());
         info.mods_addr = put(list.data(), static_cast<u32>(list.size() * sizeof list[0]));
         const u32 here = put(&info, sizeof info);
-        if (!(info.flags & MULTIBOOT_INFO_FRAMEBUFFER_INFO)) // nothing behind it is announced
+        if (!(info.flags & MULTIBOOT_INFO_FRAMEBUFFER_INFO)) // no later field is announced
             pieces.back().bytes = offsetof(multiboot_info_t, drives_length);
         return here;
     }
@@ -118,7 +118,7 @@ std::string harmless(std::string text) {
     return text;
 }
 
-// Page by page: 0 nothing there, 1 usable, 2 not usable.
+// For each page: 0 no entry, 1 usable, 2 not usable.
 std::vector<u8> pages_of(const std::vector<FirmwareRange>& ranges, u32 pages) {
     std::vector<u8> state(pages * kPageSize / 256);
     const auto paint = [&](bool usable) {
@@ -175,7 +175,7 @@ TEST_CASE("in use: a full list joins the two that are nearest", "[multiboot]") {
     const char* const names[] = {"a", "b"};
     for (u32 i = 0; i < InUse::kRoom; ++i)
         list.add(u64{i} * 16 * MiB, u64{i} * 16 * MiB + MiB, names[i % 2]);
-    list.add(10 * 16 * MiB + 2 * MiB, 10 * 16 * MiB + 3 * MiB, "c"); // joins nothing yet: one of the others has to go
+    list.add(10 * 16 * MiB + 2 * MiB, 10 * 16 * MiB + 3 * MiB, "c"); // touches none: the two nearest ranges are joined
     CHECK(list.view().size() == InUse::kRoom);
     list.add(GiB * 4, GiB * 5, "d");
     CHECK(list.view().size() == InUse::kRoom);
@@ -236,7 +236,7 @@ TEST_CASE("multiboot: a line without an end is cut, with a warning", "[multiboot
     CHECK(kernel.machine.logged("the command line has no end within 65536 bytes"));
     loader = simple();
     loader.place();
-    std::memset(world.data() + kWorld - 10, 'z', 10); // it runs over the end of what can be read
+    std::memset(world.data() + kWorld - 10, 'z', 10); // the line runs past the end of readable memory
     loader.info.cmdline = kWorld - 10;
     loader.next = 0x22'0000;
     read_all(loader.put(&loader.info, sizeof loader.info));
@@ -326,7 +326,7 @@ TEST_CASE("multiboot: a module list, or a map, that cannot be right is refused",
     REQUIRE_REFUSED(read_all(at), "contiguous low memory for a copy");
 }
 
-// The last field is used only if the flags say that it is there.
+// The last field is read only if the flags announce it.
 TEST_CASE("multiboot: information that ends where memory does", "[multiboot]") {
     Loader loader = simple();
     loader.place();
@@ -396,13 +396,13 @@ TEST_CASE("multiboot: random worlds", "[multiboot][random]") {
         try {
             read_all(at);
         } catch (const sim::Refused& refusal) {
-            // Then there is no page that could have been used; a copy that needs more is judged below.
+            // A refusal is right only if no page is free; copies of more pages are checked below.
             REQUIRE(std::string{refusal.what()}.find("for a copy") != std::string::npos);
             ++refused;
             continue;
         }
         ++kept;
-        // Nothing that was there is overwritten, all of it is covered.
+        // No piece of the loader is overwritten, and all of them are covered.
         for (const auto& [piece, bytes] : before) {
             REQUIRE(std::equal(bytes.begin(), bytes.end(), world.begin() + piece.begin));
             REQUIRE(is_covered(piece.begin, piece.begin + piece.bytes));
@@ -426,14 +426,14 @@ TEST_CASE("multiboot: random worlds", "[multiboot][random]") {
             REQUIRE(map[i].length == loader.ranges[i].length);
             REQUIRE(map[i].type == loader.ranges[i].type);
         }
-        // They lie in pages that are usable and were nobody's.
+        // They lie in pages that are usable and were not in use.
         const u32 end = static_cast<u32>(multiboot_stored_end().pfn().value());
         const u32 begin = static_cast<u32>((reinterpret_cast<const u8*>(map.data()) - world.data()) >> kPageShift);
         REQUIRE(begin < end);
         for (u32 page = begin; page < end; ++page)
             REQUIRE(state[page] == 1);
         REQUIRE(is_covered(u64{begin} << kPageShift, u64{end} << kPageShift));
-        // What mm makes of it is what a look at every page says.
+        // mm's map equals the page-by-page model.
         PhysMap usable;
         physmap_build(usable, map, kPages, multiboot_map_room());
         std::vector<u8> found(kPages);
@@ -447,7 +447,7 @@ TEST_CASE("multiboot: random worlds", "[multiboot][random]") {
     CHECK(refused > 0);
 }
 
-// The copy is refused only if there is no place for it: one page is enough for a small map.
+// A copy is refused only if there is no place for it: one free page is enough for a small map.
 TEST_CASE("multiboot: the one page that is free is found", "[multiboot][random]") {
     for (u32 seed = 1; seed <= 400; ++seed) {
         INFO("seed " << seed);

@@ -1,4 +1,4 @@
-// bootmem: what it takes is usable, nobody's, and its own; what it leaves over is everything else.
+// bootmem: it allocates usable frames that are not in use, each once, and releases all other usable frames.
 #include "mm/frames/bootmem.hpp"
 #include "mm/frames/page.hpp"
 #include "tests/host/booted.hpp"
@@ -10,7 +10,7 @@ using namespace loft::test;
 
 namespace {
 
-// Usable frames [begin, end) pairs as physmap would have left them.
+// A map with these usable ranges [begin, end), as physmap would make it.
 struct OwnMap : PhysMap {
     explicit OwnMap(u32 most = 16) : room(most) { ranges = room; }
     std::vector<FrameRange> room;
@@ -94,14 +94,14 @@ TEST_CASE("bootmem: many small requests in a row are one range", "[bootmem]") {
     CHECK(released() == Runs{{0x100, 0x400 - 500}});
 }
 
-// Each request in a piece of its own: what was taken is a list that has to become longer, in boot memory itself.
+// Each request gets a range of its own, so that the list of allocated ranges must move to boot memory.
 TEST_CASE("bootmem: any number of requests that do not touch", "[bootmem]") {
-    Booted kernel; // its lowmem is where the list goes
+    Booted kernel; // the list moves to its lowmem
     constexpr u32 kPieces = 700;
     OwnMap map{kPieces};
     for (u32 i = 0; i < kPieces; ++i)
         map.ranges[map.count++] = {Pfn{0x400 + 4 * i}, Pfn{0x400 + 4 * i + 1}};
-    map.ranges[0].begin = Pfn{0x3f0u}; // the list needs two frames side by side at last
+    map.ranges[0].begin = Pfn{0x3f0u}; // in the end the list needs two contiguous frames
     bootmem_init(map, {}, Pfn{0x2000u});
     std::set<u32> taken;
     for (u32 i = 0; i < kPieces - 1; ++i)
@@ -147,7 +147,7 @@ TEST_CASE("bootmem: random maps against a set of frames", "[bootmem][random]") {
             try {
                 begin = frame_at(bootmem_alloc(frames * kPageSize, align * kPageSize, "random"));
             } catch (const sim::Refused&) {
-                // Then there must be no place: the model looks at each.
+                // A refusal is right only if there is no free place: the model tries each.
                 for (u32 at = align; at + frames <= lowmem_end; at += align) {
                     u32 free = 0;
                     for (u32 pfn = at; pfn < at + frames; ++pfn)

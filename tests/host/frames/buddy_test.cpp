@@ -1,4 +1,4 @@
-// The buddy system: blocks against a plain list of which frames are free.
+// The buddy system, compared with a plain list of the free frames.
 #include "mm/frames/buddy.hpp"
 #include "tests/host/booted.hpp"
 
@@ -82,7 +82,7 @@ TEST_CASE("buddy: blocks do not merge across the zone's ends", "[buddy]") {
     SECTION("the lower end cuts a pair") {
         Zone zone{0x401, 0x408};
         const unchecked::Held lock{zone.buddy.lock};
-        pfn_to_page(Pfn{0x400u})->make_free(PageType::buddy, Pfn{}, Pfn{}, 0); // the neighbour zone's
+        pfn_to_page(Pfn{0x400u})->make_free(PageType::buddy, Pfn{}, Pfn{}, 0); // of the next zone
         zone.buddy.give(Pfn{0x401u}, 0);
         CHECK(zone.buddy.blocks(0) == 1);
         zone.buddy.verify();
@@ -188,7 +188,7 @@ TEST_CASE("buddy: verify finds each kind of damage", "[buddy]") {
     zone.buddy.give(Pfn{0x410u}, 2);
     zone.buddy.give(Pfn{0x500u}, 0);
     zone.buddy.verify();
-    Page* first = pfn_to_page(Pfn{0x410u}); // of the list of order 2; 0x400 follows it
+    Page* first = pfn_to_page(Pfn{0x410u}); // the first of the list of order 2; 0x400 follows it
     SECTION("a frame that is used") {
         first->make_used(PageType::used, 1);
         CHECK_PANIC(zone.buddy.verify(), "in the list of order 2 says type 3");

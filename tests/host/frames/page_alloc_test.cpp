@@ -1,4 +1,4 @@
-// The page allocator: zones and who falls back to which, the reserve, the CPUs' lists, blocks, and running out.
+// The page allocator: zones and fallback, reserves, per-CPU lists, blocks, and exhaustion.
 #include "mm/frames/bootmem.hpp"
 #include "mm/frames/page_alloc.hpp"
 #include "mm/frames/physmap.hpp"
@@ -16,7 +16,8 @@ u32 free_in(ZoneId zone) { return zone_info(zone).free; }
 u32 all_free() { return free_in(ZoneId::dma) + free_in(ZoneId::normal) + free_in(ZoneId::high); }
 ZoneId zone_of(Page* page) { return loft::zone_of(page_to_pfn(page)); }
 
-// All frames that a request can get. What stays in this CPU's list beside a reserve goes back and is asked for again.
+// All frames that a request can get. A list that the reserve keeps from the request is drained, and the request
+// repeated.
 std::vector<Page*> take_all(Gfp gfp) {
     std::vector<Page*> pages;
     std::size_t before;
@@ -67,7 +68,7 @@ TEST_CASE("page_alloc: zones hold every usable frame that nobody has taken, and 
         CHECK(by_order <= info.free);
         managed[i] = info.managed;
     }
-    // The kernel's image, frame 0, and what bootmem took.
+    // The kernel's image, frame 0, and the frames of bootmem.
     CHECK(boot == 0x180 + 1 + bootmem_taken_frames());
     if (config::kHighMem) CHECK(managed[2] == present[2]);
 }
@@ -152,7 +153,7 @@ TEST_CASE("page_alloc: a block for a high request does not cut into the reserve 
         blocks.push_back(block);
     for (const ZoneId zone : {ZoneId::normal, ZoneId::dma}) {
         CHECK(free_in(zone) >= zone_info(zone).reserve);
-        CHECK(free_in(zone) < zone_info(zone).reserve + 600); // what is free above it lies in smaller blocks
+        CHECK(free_in(zone) < zone_info(zone).reserve + 600); // the frames above the reserve lie in smaller blocks
     }
     for (Page* block : blocks)
         free_pages(block, 4);
@@ -264,7 +265,7 @@ TEST_CASE("page_alloc: single frames come from this CPU's list, filled and empti
     free_page(pages.back());
     pages.pop_back();
     CHECK(alloc_stats().drains == drains + 1);
-    // What was kept of the list serves the next requests.
+    // The frames that stay in the list serve the next requests.
     const u32 refills = alloc_stats().refills;
     for (u32 i = 0; i < 33; ++i)
         pages.push_back(new_page(Gfp::kernel));
@@ -273,7 +274,7 @@ TEST_CASE("page_alloc: single frames come from this CPU's list, filled and empti
     page_alloc_verify();
 }
 
-// Their fields are plain memory, which an interrupt finds in any state.
+// The lists are plain memory: an interrupt would find a half-done change.
 TEST_CASE("page_alloc: a CPU's lists are touched with interrupts off only", "[page_alloc]") {
     ONLY_WITH(!config::kDebug); // the checks of DEBUG have variables of their own
     Booted kernel;

@@ -1,4 +1,4 @@
-// The frame descriptor: two words that mean different things, and no field that touches another one.
+// The frame descriptor: the two layouts of its words, and that writing a field leaves all others unchanged.
 #include "mm/frames/page.hpp"
 #include "tests/host/booted.hpp"
 #include "tests/sim/schedule.hpp"
@@ -130,7 +130,7 @@ TEST_CASE("page: a page that has a slot gets no other", "[page]") {
     CHECK(page.slot() == 2);
 }
 
-// The first word is shared by CPUs: what another one writes between the load and the store of this one must survive.
+// CPUs share the first word: a write of another CPU between the load and the store of this one must not be lost.
 TEST_CASE("page: changes of two CPUs at the same time are both kept", "[page]") {
     Page page{};
     const auto race = [&](const std::function<void()>& operation, const std::function<void()>& other,

@@ -1,4 +1,4 @@
-// physmap: what the firmware says against a count of every single unit of memory.
+// physmap, compared with a count of every unit of memory.
 #include "mm/frames/physmap.hpp"
 #include "tests/host/booted.hpp"
 
@@ -18,7 +18,7 @@ std::vector<std::pair<u32, u32>> ranges_of(const PhysMap& map) {
 }
 using Ranges = std::vector<std::pair<u32, u32>>;
 
-// A map, and the memory that it is in: exactly as much as the entries may need.
+// A map, and its memory: exactly as much as the entries may need.
 struct OwnMap : PhysMap {
     std::vector<FrameRange> room;
 };
@@ -165,7 +165,7 @@ TEST_CASE("physmap: less room than the entries may need is a bug of the caller",
                 "room.fits");
 }
 
-// The model: an array that says for each unit of 512 bytes how often it was called usable, and how often anything else.
+// The model: for each unit of 512 bytes the number of usable entries and of other entries that cover it.
 TEST_CASE("physmap: random maps equal a count of every unit of memory", "[physmap][random]") {
     constexpr u32 kUnit = 512, kPages = 96, kUnits = kPages * kPageSize / kUnit, kPerPage = kPageSize / kUnit;
     constexpr u32 kSeeds = 3000;

@@ -1,4 +1,4 @@
-// The object cache: objects that are distinct, aligned, in lowmem, and come back.
+// The object cache: objects are distinct, aligned, in lowmem, and can be freed.
 #include "mm/frames/slab.hpp"
 #include "tests/host/booted.hpp"
 
@@ -55,7 +55,7 @@ TEST_CASE("slab: objects are distinct, aligned, in the direct map, and keep what
                 cache.free(object);
             CHECK(cache.stats().objects == 0);
             CHECK(cache.stats().slabs == 1);
-            // The last slab stays with the cache; give its frame back so that the books can be compared.
+            // The cache keeps its last slab: frees that frame, so that the resource sums can be compared.
             for (u32 pfn = 0; pfn < mem_map_count; ++pfn)
                 if (pfn_to_page(Pfn{pfn})->type() == PageType::slab) free_page(pfn_to_page(Pfn{pfn}));
         }
@@ -137,7 +137,7 @@ TEST_CASE("slab: on request every cache gives back the empty slab that it keeps"
     CHECK(one.stats().slabs == 0);
     CHECK(two.stats().slabs == 1);
     CHECK(pages_of_slab_type() == 1);
-    // It is used again, and is still known.
+    // The cache is used again, and is still in the list of caches.
     one.free(one.alloc());
     two.free(used);
     ObjectCache::give_back_empty_slabs();

@@ -1,4 +1,4 @@
-// Contexts: who may sleep, and what an interrupt must leave as it found it.
+// Contexts: which may sleep, and the counts that an interrupt must restore.
 #include "mm/ground/context.hpp"
 #include "mm/windows/interrupt_context.hpp"
 #include "mm/windows/kmap_local.hpp"

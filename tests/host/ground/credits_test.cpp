@@ -1,6 +1,7 @@
-// Credits: as many as there are, in order of arrival, and no release that goes unheard.
+// Credits: a thread gets one if one is free, waiting threads get them in order of arrival, and no wake-up is lost.
 //
-// Nobody sleeps here: where a thread would park, the test goes on with another one. The explorer has the rest.
+// No thread sleeps here: where a thread would park, the test continues with another one. explorer/credits_test.cpp
+// tests real threads.
 #include "mm/ground/context.hpp"
 #include "mm/ground/credits.hpp"
 #include "tests/host/booted.hpp"
@@ -13,7 +14,7 @@ using namespace loft::test;
 
 namespace {
 
-// Threads that stop before they look whether they have been given a credit, when told to.
+// Threads that stop on request before they check whether they have got a credit.
 class Threads {
   public:
     explicit Threads(u32 count, Credits& credits) : thread_(count) {
@@ -31,18 +32,18 @@ class Threads {
                     me.fiber.leave();
             };
     }
-    // Runs acquire() until the thread has its credit (true), or is in the queue and about to look.
+    // Runs acquire() until the thread has its credit (true), or is in the queue and about to check (false).
     bool acquire(u32 i) {
         Thread& t = thread_[i];
         t.looked = t.done = false;
         t.fiber.start(&t.body);
         return go_on(i);
     }
-    // It looks, and has its credit or parks.
+    // The thread checks: it has its credit (true), or parks.
     bool go_on(u32 i) {
         Thread& t = thread_[i];
         {
-            // The only plain load in acquire() is the look at the waiter's own word.
+            // The only plain load in acquire() is that of the waiter's own word.
             sim::ScopedHook hook{[&](sim::Point point) {
                 if (point != sim::Point::load || t.looked) return;
                 t.looked = true;
@@ -86,7 +87,7 @@ TEST_CASE("Credits: as many as there are may be taken without waiting", "[wait]"
     CHECK_FALSE(credits.acquire());
     CHECK(credits.value() == 1);
     CHECK_FALSE(credits.acquire());
-    CHECK_THROWS_AS(credits.acquire(), sim::BadAccess); // whoever comes now parks
+    CHECK_THROWS_AS(credits.acquire(), sim::BadAccess); // the next thread parks
     credits.reset(7);
     CHECK(credits.value() == 7);
 }
@@ -113,11 +114,11 @@ TEST_CASE("Credits: nobody there who could release one: the thread parks for eve
     Credits credits{0};
     CHECK_THROWS_AS(credits.acquire(), sim::BadAccess);
     CHECK(credits.value() == -1);
-    credits.reset(1); // and is gone
+    credits.reset(1); // removes the thread from the queue
     CHECK_FALSE(credits.acquire());
 }
 
-// Between any two steps of somebody who finds no credit, one is released: by an interrupt of this CPU, or by another
+// Between any two steps of a thread that finds no credit, one is released: by an interrupt of this CPU or by another
 // CPU.
 TEST_CASE("Credits: a release at any moment of an acquire is heard", "[wait]") {
     for (const bool other_cpu : {false, true}) {
@@ -133,7 +134,7 @@ TEST_CASE("Credits: a release at any moment of an acquire is heard", "[wait]") {
             u32 points = 0;
             const auto acquire = [&] {
                 sim::ScopedHook hook{[&](sim::Point) {
-                    // Not while the queue is locked: an interrupt does not come, another CPU would wait.
+                    // Not while the queue is locked: interrupts are off, and another CPU would wait.
                     if (released || !kernel.machine.here().interrupts || points++ < at) return;
                     released = true;
                     if (other_cpu)
@@ -157,8 +158,8 @@ TEST_CASE("Credits: a release at any moment of an acquire is heard", "[wait]") {
             REQUIRE(credits.value() == 0);
             REQUIRE_FALSE(credits.try_acquire());
         }
-        CHECK(at_once >= 1); // before it asked
-        CHECK(waited >= 3);  // before it was in the queue, and after
+        CHECK(at_once >= 1); // released before take()
+        CHECK(waited >= 3);  // released before the thread was in the queue, and after
     }
 }
 
@@ -171,12 +172,12 @@ TEST_CASE("Credits: those who wait are served in the order in which they came", 
     for (u32 i = 1; i < 5; ++i)
         CHECK_FALSE(threads.acquire(i));
     CHECK(credits.value() == -4);
-    // A release is for the first one, whoever looks first.
+    // A release is for the first thread in the queue, even if another one checks earlier.
     credits.release();
     CHECK_THROWS_AS(threads.go_on(3), sim::BadAccess); // not its turn: it parks
     CHECK(threads.go_on(1));
     CHECK(threads.waited(1));
-    // Nobody who comes later is faster than they are.
+    // A thread that comes later does not overtake them.
     credits.release();
     CHECK_FALSE(credits.try_acquire());
     CHECK_FALSE(threads.acquire(0));
@@ -195,7 +196,7 @@ TEST_CASE("Credits: a queue that was emptied is filled again", "[wait]") {
         for (u32 i = 0; i < 3; ++i)
             credits.release();
         CHECK(credits.value() == 0);
-        for (u32 i = 3; i-- > 0;) // it does not matter who looks when
+        for (u32 i = 3; i-- > 0;) // the order in which they check does not matter
             CHECK(threads.go_on(i));
     }
     credits.release();

@@ -1,4 +1,4 @@
-// layout: who gets which addresses, for every size of machine and every option.
+// layout: the address map for every size of machine and every option.
 #include "mm/ground/boot_info.hpp"
 #include "mm/ground/layout.hpp"
 #include "tests/host/booted.hpp"
@@ -21,7 +21,7 @@ void check_sound(const Boundaries& b, Pfn end) {
     REQUIRE(b.lowmem_bytes % kPageSize == 0);
     REQUIRE(b.upper_base % paging::kLargeSize == 0);
     REQUIRE(kPageOffset + b.lowmem_bytes <= b.upper_base);
-    // The hole lies between the ceiling of the direct map and the vmap area, and is no smaller than promised.
+    // The hole lies between the end of the direct map and the vmap range, and has at least kDirectMapHole bytes.
     REQUIRE(b.vmap_begin >= b.upper_base + kDirectMapHole);
     REQUIRE(b.vmap_begin % kPageSize == 0);
     REQUIRE(kVmapEnd - b.vmap_begin >= kMinVmap);
@@ -71,7 +71,7 @@ TEST_CASE("layout: a large vmalloc= is taken from the direct map, a small one gi
     const Boundaries b = decide(end, kAll, 256 * MiB);
     CHECK(b.lowmem_bytes < kMaxLowmem);
     CHECK(b.lowmem_bytes == b.upper_base - kPageOffset);
-    // No more than it needs: one step of a page table less would not do.
+    // It takes no more than needed: one page table less would not be enough.
     CHECK(b.vmap_begin - b.upper_base < kDirectMapHole + paging::kLargeSize);
 }
 
@@ -167,7 +167,7 @@ TEST_CASE("layout: windows, slots and fixmap pages lie in their regions and neve
     CHECK(pages.front() >= (config::kHighMem ? kPkmapBase : kFixmapBase));
     CHECK(pages.back() == kFixmapTop - kPageSize);
     CHECK(std::all_of(pages.begin(), pages.end(), [](u32 va) { return va % kPageSize == 0; }));
-    // With guards, no slot has a neighbour.
+    // With guard pages no two slots are adjacent.
     if (config::kHighMem && config::kDebug)
         for (u32 slot = 1; slot < kLocalSlots; ++slot)
             CHECK(local_first_slot(CpuId{0}).value() + slot * kLocalStride - 2 * kPageSize * slot ==

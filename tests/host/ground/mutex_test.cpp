@@ -1,5 +1,4 @@
-// Mutex: one owner, who is known. That it is fair and wakes is the business of explorer/space_test.cpp and
-// credits_test.cpp.
+// Mutex: one owner, which the mutex knows. explorer/space_test.cpp and credits_test.cpp test fairness and wake-ups.
 #include "mm/ground/context.hpp"
 #include "mm/ground/mutex.hpp"
 #include "tests/host/explorer/rig.hpp"
@@ -80,7 +79,7 @@ TEST_CASE("explorer: a mutex is held by one thread at a time, in order of arriva
         s.thread(cpu, [&] {
             for (u32 i = 0; i < 2; ++i) {
                 MutexGuard guard{mutex};
-                sim::expect(inside.load() == 0, "nobody else is inside");
+                sim::expect(inside.load() == 0, "no other thread is inside");
                 inside.store(1);
                 times.store(times.load() + 1);
                 inside.store(0);
@@ -88,7 +87,7 @@ TEST_CASE("explorer: a mutex is held by one thread at a time, in order of arriva
         });
     s.explored.check = [&] {
         sim::expect(times.load() == 4, "nothing is lost");
-        sim::expect(!mutex.is_mine(), "nobody holds it");
+        sim::expect(!mutex.is_mine(), "no thread holds it");
     };
     s.explore(sim::reduced(schedules(20'000)));
 }

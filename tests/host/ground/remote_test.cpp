@@ -1,6 +1,6 @@
-// Remote calls: everyone who was asked has done it when run_on returns, and a CPU that waits still answers.
+// Remote calls: when run_on returns, every CPU of the set has run the call, and a CPU that waits still answers.
 //
-// Here an interrupt is answered at once; all other orders are the explorer's.
+// Here an interrupt is answered at once; explorer/remote_test.cpp tests all other orders.
 #include "mm/ground/remote.hpp"
 #include "mm/ground/spinlock.hpp"
 #include "tests/host/booted.hpp"
@@ -14,7 +14,7 @@ namespace {
 
 constexpr u32 kCpus = 4;
 
-// What a call saw, on each CPU.
+// What the call found on each CPU.
 struct Seen {
     u32 calls[kCpus]{};
     bool interrupts_on = false;
@@ -73,7 +73,7 @@ TEST_CASE("run_on: is not interrupted from the question to the last answer", "[r
     Seen seen;
     bool asked = false;
     sim::ScopedHook hook{[&](sim::Point point) {
-        asked |= point == sim::Point::atomic; // it is in somebody's word
+        asked |= point == sim::Point::atomic; // its bit is set in the word of a target CPU
         if (asked && seen.total() < 2) CHECK_FALSE(kernel.machine.here().interrupts);
     }};
     run_on(kernel.machine.online(), Seen::note, &seen);
@@ -91,8 +91,8 @@ TEST_CASE("remote_answer: a CPU that nobody asks does nothing", "[remote]") {
     CHECK(remote_stats.of(CpuId{0}).answers == 0);
 }
 
-// CPU 0 has put its question and not yet sent the interrupt. CPU 1 asks the same CPU: no second interrupt is needed,
-// and when the word is looked at, both are answered.
+// CPU 0 has set its bit and has not sent the interrupt yet. CPU 1 asks the same CPU: no second interrupt is needed, and
+// when the target CPU reads the word, it answers both.
 TEST_CASE("run_on: two CPUs that ask a third one share one interrupt", "[remote]") {
     Booted kernel{small(3)};
     Seen first, second;
@@ -101,7 +101,7 @@ TEST_CASE("run_on: two CPUs that ask a third one share one interrupt", "[remote]
         sim::ScopedHook hook{[&](sim::Point point) {
             if (point != sim::Point::ipi || points++ != 0) return;
             sim::on_cpu(CpuId{1}, [&] {
-                // It waits until CPU 2 looks at its word, which it does before anything else happens here.
+                // CPU 1 waits until CPU 2 reads its word, which happens before the next step of CPU 0.
                 sim::ScopedHook inner{[&](sim::Point at) {
                     if (at == sim::Point::relax) sim::on_cpu(CpuId{2}, [] { hal::cpu_relax(); });
                 }};
@@ -117,12 +117,12 @@ TEST_CASE("run_on: two CPUs that ask a third one share one interrupt", "[remote]
     CHECK(remote_stats.of(CpuId{2}).answers == 2);
 }
 
-// CPU 1 asks CPU 0 at every step of CPU 0's own question to CPU 1: both wait, and both answer meanwhile.
+// CPU 1 asks CPU 0 at every step of CPU 0's request to CPU 1: both wait, and both answer while they wait.
 TEST_CASE("run_on: two CPUs that ask each other, at every step", "[remote]") {
     Booted kernel{small(2)};
     Seen mine, theirs;
     Intruder intruder{[&] {
-        // Not while it answers: a call asks nobody.
+        // Not while CPU 1 answers: a call makes no remote call.
         if (sim::machine().cpu(CpuId{1}).interrupts)
             sim::on_cpu(CpuId{1}, [&] { run_on(CpuSet::only(CpuId{0}), Seen::note, &theirs); });
     }};
@@ -159,7 +159,7 @@ TEST_CASE("run_on: a CPU that spins for a lock with its interrupts off still ans
 }
 
 TEST_CASE("run_on: a CPU that does not answer is a panic that names it, not a hang", "[remote]") {
-    // CPU 2's interrupt gets lost: CPU 0's question is in its word already, with nobody who has sent the interrupt.
+    // CPU 2's interrupt is lost: CPU 0's bit is set in its word already, but no CPU has sent an interrupt.
     Setup setup = small(3);
     setup.machine.patience = 10'000'000;
     Booted kernel{setup};

@@ -1,4 +1,4 @@
-// The spin lock: one holder, interrupts off meanwhile, and a recursion that is said instead of spun.
+// The spin lock: one holder, interrupts off while it is held, and a panic instead of an endless spin on recursion.
 #include "mm/ground/context.hpp"
 #include "mm/ground/spinlock.hpp"
 #include "tests/host/booted.hpp"
@@ -102,7 +102,7 @@ TEST_CASE("spinlock: a context that is given up gives back the locks it took, an
     SpinGuard mine{outer};
     HeldLock* const until = HeldLock::newest();
     {
-        // Never destroyed, as on a stack that is left by a panic.
+        // Never destroyed, like the objects on a stack that a panic abandons.
         alignas(SpinGuard) static std::byte gone[2][sizeof(SpinGuard)];
         ::new (gone[0]) SpinGuard{inner};
         ::new (gone[1]) SpinGuard{innermost};
@@ -123,7 +123,7 @@ TEST_CASE("spinlock: DEBUG knows the order in which locks are taken", "[spinlock
         SpinGuard a{vmap};
         SpinGuard b{zone};
         SpinGuard c{last};
-        SpinGuard d{other_last}; // those of the last rank nest
+        SpinGuard d{other_last}; // locks of the last rank nest
     }
     {
         SpinGuard a{zone};
@@ -173,5 +173,5 @@ TEST_CASE("spinlock: what is taken, and what is waited for, is counted on the CP
         SpinGuard guard{lock};
     });
     CHECK(lock_stats_sum().taken == before.taken + 4);
-    CHECK(lock_stats_sum().waits == before.waits + 1); // once, however long it takes
+    CHECK(lock_stats_sum().waits == before.waits + 1); // one wait, however long it lasts
 }

@@ -1,5 +1,5 @@
-// The accessed bit as evidence: what an atomic operation that finds it clear proves, and what nothing else
-// proves.
+// The accessed bit as evidence: an atomic operation that takes an entry with A clear proves that no TLB holds it. No
+// other operation proves that.
 #include "tests/host/sim/fixture.hpp"
 
 using namespace loft;
@@ -74,7 +74,7 @@ TEST_CASE("A cleared without a flush: a take that finds it clear proves nothing"
     if (flushed)
         hal::invlpg(kVa);
     else
-        read(); // may hit the TLB, and then sets nothing
+        read(); // may hit the TLB; then it sets no A bit
     if (flushed) CHECK(r.m.here().stale.empty());
     CHECK_FALSE(hal::pte_take(r.cell).has(pte::accessed));
     if (flushed)

@@ -1,4 +1,4 @@
-// The state in which boot hands the machine over.
+// The state of the machine when boot calls the kernel.
 #include "tests/host/sim/fixture.hpp"
 
 using namespace loft;

@@ -76,7 +76,7 @@ TEST_CASE("other CPUs run a call with interrupts off, and come back", "[sim]") {
             *static_cast<u32*>(p) |= 1u << hal::this_cpu().value();
         },
         &seen);
-    CHECK(seen == 0b110); // never the one that asks
+    CHECK(seen == 0b110); // not on the requesting CPU
     CHECK(r.m.total().ipis_sent == 2);
     on_cpu(kCpu1, [] { CHECK(hal::irqs_enabled()); });
     REQUIRE_THROWS_AS(run_on(
@@ -146,7 +146,7 @@ TEST_CASE("an interrupt comes only where interrupts are on", "[sim]") {
         .intruder =
             [&] {
                 CHECK_FALSE(hal::irqs_enabled());
-                word.load(); // points within are not points
+                word.load(); // inside a hook there are no schedule points
                 ++nested;
             },
     });

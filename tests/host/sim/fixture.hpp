@@ -1,4 +1,4 @@
-// The machine that the simulator's own tests use: a few CPUs on one handmade root, two signed frames.
+// The machine of the simulator's own tests: a few CPUs on one root built by hand, two frames with signatures.
 #pragma once
 
 #include "mm/ground/remote.hpp"
@@ -14,7 +14,7 @@ inline constexpr CpuId kCpu0{0}, kCpu1{1};
 
 struct Rig {
     explicit Rig(Options options = {}) : m{std::move(options)} {
-        remote_init(); // no mm_init here, and a test before may have given up in the middle of a call
+        remote_init(); // mm_init does not run here, and an earlier test may have ended in the middle of a call
         t.entry(kVa);
         hal::load_root(t.root());
         m.finish_boot();

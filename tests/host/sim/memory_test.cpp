@@ -1,4 +1,4 @@
-// hal/mem on the simulated machine: what an access may reach.
+// hal/mem on the simulated machine: the addresses that an access may reach.
 #include "tests/host/sim/fixture.hpp"
 
 using namespace loft;
@@ -50,7 +50,7 @@ TEST_CASE("RAM ends where the firmware's does, above 4 GiB too", "[sim]") {
 TEST_CASE("a frame given back is nobody's", "[sim]") {
     Rig r;
     r.t.map(kVa, kFrameA);
-    hal::note_frame_free(Pfn{kFrameA}, 0); // at boot: never handed out, no matter
+    hal::note_frame_free(Pfn{kFrameA}, 0); // as at boot: a frame may be freed that was never allocated
     CHECK_NOTHROW(read());
     hal::note_frame_used(Pfn{kFrameA - 1}, 1);
     CHECK_NOTHROW(write());
@@ -59,7 +59,7 @@ TEST_CASE("a frame given back is nobody's", "[sim]") {
     REQUIRE_THROWS_AS(write(), ReleasedAccess);
     hal::note_frame_used(Pfn{kFrameA}, 0);
     CHECK_NOTHROW(read());
-    // An entry in a frame that was given back.
+    // A page table in a frame that was freed.
     const u32 frame = r.t.fresh();
     hal::note_frame_used(Pfn{frame}, 0);
     hal::note_frame_free(Pfn{frame}, 0);

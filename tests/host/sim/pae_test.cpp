@@ -1,5 +1,4 @@
-// What only PAE has: PDPTEs that the CPU keeps until CR3 is loaded, entries written in halves, and reserved
-// bits.
+// PAE only: PDPTEs that the CPU latches until CR3 is loaded, entries written in halves, reserved bits.
 #include "tests/host/sim/fixture.hpp"
 
 using namespace loft;
@@ -59,7 +58,7 @@ TEST_CASE("an entry changed in halves while it is present is seen in between", "
                 if (p != Point::pte_store || seen) return;
                 seen = hal::pte_high(r.cell) == 1;
             }};
-            hal::pte_set(r.cell, Pte{Pfn{0x10'3000u}, kRw}); // wrong: it is present
+            hal::pte_set(r.cell, Pte{Pfn{0x10'3000u}, kRw}); // an error: the entry is present
         }
         CHECK(seen);
         hal::pte_clear(r.cell);

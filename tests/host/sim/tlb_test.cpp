@@ -1,5 +1,5 @@
-// The simulated TLB really goes stale: each kind of forgotten flush is caught, and is not with the flush
-// (anchors.md, "Emulators").
+// The simulated TLB goes stale: each kind of missing flush is found, and with the flush there is no error (anchors.md,
+// "Emulators").
 #include "tests/host/sim/fixture.hpp"
 
 using namespace loft;
@@ -202,13 +202,13 @@ TEST_CASE("splitting a large page needs a flush of its whole range", "[sim]") {
     constexpr u32 pages = paging::kPtesPerTable;
     r.t.map_large(va, 0x4000, kRw | pte::global);
     CHECK_NOTHROW(write(va + 5 * kPageSize));
-    // The same frames in 4 KiB pages, page 5 read-only, page 6 not there.
+    // The same frames in 4 KiB pages, page 5 read-only, page 6 not present.
     const u32 table = r.t.fresh();
     for (u32 i = 0; i < pages; ++i)
         if (i != 6) hal::pte_set(Handmade::cell_in(table, i), Pte{Pfn{0x4000u + i}, i == 5 ? kRo : kRw});
     hal::pte_exchange(r.t.directory(va), Pte{Pfn{table}, kRw});
 
-    CHECK_NOTHROW(write(va + 4 * kPageSize)); // says the same as before
+    CHECK_NOTHROW(write(va + 4 * kPageSize)); // the translation has not changed
     REQUIRE_THROWS_AS(write(va + 5 * kPageSize), StaleAccess);
     REQUIRE_THROWS_AS(read(va + 6 * kPageSize), StaleAccess);
     SECTION("one invlpg leaves the 4 KiB fragments of the other pages (bug 13)") {
@@ -241,7 +241,7 @@ TEST_CASE("paging-structure caches: the old table is walked until any invlpg", "
     r.t.entry(kVa);
     const u32 old_table = r.t.table_frame(kVa);
     const Pte pde = hal::pte_read(r.t.directory(kVa));
-    const VirtAddr other = kVa + 7 * kPageSize; // was not mapped when the directory entry went
+    const VirtAddr other = kVa + 7 * kPageSize; // was not mapped when the directory entry was cleared
     hal::pte_clear(r.t.directory(kVa));
     REQUIRE_THROWS_AS(read(other), PageFault);
 
@@ -296,7 +296,7 @@ TEST_CASE("a directory entry that goes takes nothing out of the TLB", "[sim]") {
     Rig r;
     r.t.map(kVa, kFrameA);
     hal::pte_clear(r.t.directory(kVa));
-    hal::invlpg(VirtAddr{0x1000u}); // the directory is forgotten, the page is not
+    hal::invlpg(VirtAddr{0x1000u}); // empties the paging-structure caches, but leaves the page's translation
     REQUIRE_THROWS_AS(read(), StaleAccess);
     hal::invlpg(kVa);
     REQUIRE_THROWS_AS(read(), PageFault);

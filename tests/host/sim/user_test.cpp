@@ -1,4 +1,4 @@
-// Pages of programs on the simulated machine: faults that are settled already, and what a fault forgets.
+// Pages of programs on the simulated machine: spurious faults, and the translations that a fault removes.
 #include "tests/host/sim/fixture.hpp"
 
 using namespace loft;
@@ -39,7 +39,7 @@ TEST_CASE("another frame, or fewer rights, on a program's page is stale as ever"
     hal::invlpg(kVa);
     hal::pte_exchange(r.cell, Pte{Pfn{kFrameB}, kUserRo});
     REQUIRE_THROWS_AS(user_write<u32>(kVa, 1), StaleAccess);
-    // On the other CPU too, until it flushes itself.
+    // Also on the other CPU, until it flushes its own TLB.
     on_cpu(kCpu1, [] { REQUIRE_THROWS_AS(user_read<u32>(kVa), StaleAccess); });
 }
 

@@ -1,4 +1,4 @@
-// Address spaces: what programs are promised, what they get by faults, and what comes back.
+// Address spaces: areas, pages that come by faults, and the release of all that a space has taken.
 #include "mm/ground/context.hpp"
 #include "mm/init.hpp"
 #include "mm/spaces/address_space.hpp"
@@ -19,7 +19,7 @@ u32 tables_of(AddressSpace& space) {
         tables += oracle_has_table(space.root().value(), static_cast<u32>(va));
     return tables;
 }
-// The space runs on CPU 0, which is this one.
+// The space runs on CPU 0, on which the test runs.
 struct Program {
     explicit Program(const Setup& setup = small()) : kernel{setup} {
         space.emplace();
@@ -33,7 +33,7 @@ struct Program {
 
 } // namespace
 
-// ------------------------------------------------------------------------------------------------ the space as a whole
+// --- the space as a whole
 
 TEST_CASE("space: an empty one has the kernel's part and nothing else", "[address_space]") {
     Booted kernel;
@@ -111,8 +111,7 @@ TEST_CASE("space: only where one may sleep", "[address_space]") {
     CHECK_PANIC(static_cast<void>(p->pin(VirtAddr{kBase}, FaultAccess::read)), "pinning a page may sleep");
 }
 
-// ----------------------------------------------------------------------------------------------------------
-// demand-zero
+// --- demand-zero
 
 TEST_CASE("space: pages come by faults, zeroed, from high memory", "[address_space][fault]") {
     Program p;
@@ -145,7 +144,7 @@ TEST_CASE("space: rights are those of the area", "[address_space][fault]") {
     CHECK(user_load(VirtAddr{kBase}) == 0);
     CHECK_THROWS_MATCHES(user_store(VirtAddr{kBase}, 1), Killed, Says("no access"));
     CHECK_THROWS_MATCHES(user_load(VirtAddr{kBase + 0x10000}), Killed, Says("no access"));
-    CHECK(user_load(VirtAddr{kBase + 0x21000}) == 0); // there is no page that can be written and not read
+    CHECK(user_load(VirtAddr{kBase + 0x21000}) == 0); // a page that can be written can be read
     user_store(VirtAddr{kBase + 0x20000}, 5);
     CHECK(user_load(VirtAddr{kBase + 0x20000}) == 5);
     CHECK_NOTHROW(user_exec(VirtAddr{kBase + 0x30000}));
@@ -179,8 +178,7 @@ TEST_CASE("space: no memory is what a fault says, and the program's own end", "[
     CHECK(p->handle_fault(VirtAddr{kBase + kPageSize}, FaultAccess::write) == FaultResult::resolved);
 }
 
-// --------------------------------------------------------------------------------------------------------- map and
-// unmap
+// --- map and unmap
 
 TEST_CASE("space: fixed mappings go where they are asked for, in place of what is there", "[address_space][map]") {
     Program p;
@@ -267,10 +265,10 @@ TEST_CASE("space: an area that grows is there as a whole, and has a limit", "[ad
     user_store(VirtAddr{limit}, 4);
     CHECK_THROWS_AS(user_store(VirtAddr{limit - kPageSize}, 5), Killed);
     CHECK(p->stats().areas == 1);
-    // Below it there may be less room than that.
+    // Below it there may be less room than its limit.
     REQUIRE(p->map(VirtAddr{layout::kUserBegin + kPageSize}, kPageSize, kReadWrite, MapKind::grows, true));
     user_store(VirtAddr{layout::kUserBegin}, 6);
-    // Memory that is larger than the limit just does not grow.
+    // An area that is larger than the limit does not grow.
     REQUIRE(p->map(VirtAddr{2 * kBase}, kGrowth + kPageSize, kReadWrite, MapKind::grows, true));
     user_store(VirtAddr{2 * kBase}, 7);
     CHECK_THROWS_AS(user_store(VirtAddr{2 * kBase - kPageSize}, 8), Killed);
@@ -285,10 +283,10 @@ TEST_CASE("space: rights from the lower end of what grows down", "[address_space
     CHECK(p->protect(VirtAddr{2 * kBase}, kPageSize, kRead, true).error() == Error::invalid);
     CHECK(p->protect(VirtAddr{3 * kBase}, kPageSize, kRead, true).error() == Error::not_found);
     user_store(VirtAddr{2 * kBase}, 2);
-    // Below what it has grown to there is nothing yet, and this does not make it grow.
+    // Below its current begin nothing is mapped yet, and protect does not make it grow.
     CHECK(p->protect(VirtAddr{top - 9 * kPageSize}, 2 * kPageSize, kRead, true).error() == Error::not_found);
     CHECK(p->protect(VirtAddr{top - 6 * kPageSize}, kPageSize, kRead).error() == Error::not_found);
-    // A range that begins there and ends in it: what is there of it, and all below.
+    // A range that begins below the area and ends in it: changes all from the lower end of the area to its own end.
     REQUIRE(p->protect(VirtAddr{top - 9 * kPageSize}, 6 * kPageSize, kRead, true));
     CHECK_THROWS_AS(user_store(VirtAddr{top - 4 * kPageSize}, 3), Killed);
     user_store(VirtAddr{top - 3 * kPageSize}, 3);
@@ -310,7 +308,7 @@ TEST_CASE("space: where a word is", "[address_space][shared]") {
     CHECK(p->place_of(VirtAddr{kBase + 8}).error() == Error::no_access);
     for (const u32 nowhere : {0u, kBase - 1, kBase + 2 * kPageSize, layout::kUserEnd, 0xffff'fffcu})
         CHECK(p->place_of(VirtAddr{nowhere}).error() == Error::bad_address);
-    // Shared memory: the same page of the same object, whatever the rights are, and nothing has to be there yet.
+    // Shared memory: the same page of the same object, whatever the rights are; the page need not exist yet.
     REQUIRE(p->protect(VirtAddr{2 * kBase + kPageSize}, kPageSize, kRead));
     const Result<AddressSpace*> child = p->fork();
     REQUIRE(child);
@@ -332,7 +330,7 @@ TEST_CASE("space: where a word is", "[address_space][shared]") {
 TEST_CASE("space: holes are found again, the highest that is large enough first", "[address_space][map]") {
     Program p;
     const u32 top = layout::kUserEnd;
-    // Areas that cannot join, a page each.
+    // Areas of one page that cannot be joined.
     for (u32 i = 0; i < 64; ++i)
         REQUIRE(map_pages(*p, 0, 1, i % 2 != 0 ? kRead : kReadWrite).value() == top - (i + 1) * kPageSize);
     CHECK(p->stats().areas == 64);
@@ -381,7 +379,7 @@ TEST_CASE("space: neighbours that say the same are one area", "[address_space][m
     CHECK(p->stats().areas == 7);
     REQUIRE(p->protect(VirtAddr{kBase + 0x20'1000}, kPageSize, kReadWrite));
     CHECK(p->stats().areas == 5);
-    // One that comes from elsewhere does not join it.
+    // An area of another object is not joined to it.
     REQUIRE(p->unmap(VirtAddr{kBase + 0x20'1000}, kPageSize));
     map_pages(*p, kBase + 0x20'1000, 1, kReadWrite, MapKind::shared);
     CHECK(p->stats().areas == 7);
@@ -434,8 +432,7 @@ TEST_CASE("space: page tables go when their last entry goes", "[address_space][m
     CHECK(books().free[2] == empty.free[2]);
 }
 
-// -----------------------------------------------------------------------------------------------------------------
-// protect
+// --- protect
 
 TEST_CASE("space: protect takes rights and gives them back, contents stay", "[address_space][protect]") {
     Program p;
@@ -503,8 +500,7 @@ TEST_CASE("space: protect of what is not mapped changes nothing", "[address_spac
     CHECK_NOTHROW(user_store(VirtAddr{kBase}, 2));
 }
 
-// ------------------------------------------------------------------------------------------------- stacks, guards and
-// brk
+// --- stacks, guards and brk
 
 TEST_CASE("space: a stack grows down by faults, to its limit", "[address_space][stack]") {
     Program p;
@@ -525,13 +521,13 @@ TEST_CASE("space: nothing comes close to a stack by chance, and it comes close t
     Program p;
     const u32 limit = layout::kUserEnd - 65 * kPageSize;
     map_pages(*p, limit, 64, kReadWrite, MapKind::stack);
-    // Between its limit and where it is now there is no room for others, nor in the gap below.
+    // No other area is placed between its limit and its current begin, nor in the gap below.
     CHECK(map_pages(*p, 0, 1).value() == layout::kUserEnd - kPageSize);
     CHECK(map_pages(*p, 0, 1, kRead).value() == limit - kStackGap - kPageSize);
     const Result<VirtAddr> hint = p->map(VirtAddr{limit + kPageSize}, kPageSize, kReadWrite, MapKind::anonymous, false);
     REQUIRE(hint);
     CHECK(hint->value() < limit - kStackGap);
-    // Who insists gets it; the stack stays away.
+    // A fixed mapping is allowed there; the stack keeps its distance from it.
     const u32 inside = limit + 20 * kPageSize;
     map_pages(*p, inside, 1);
     CHECK_THROWS_AS(user_store(VirtAddr{inside + kPageSize + kStackGap - 4}, 1), Killed);
@@ -559,7 +555,7 @@ TEST_CASE("space: a guard area is never anything", "[address_space][guard]") {
     CHECK(p->protect(VirtAddr{kBase}, kPageSize, kReadWrite).error() == Error::no_access);
     const Result<VirtAddr> other = p->map(VirtAddr{kBase}, kPageSize, kReadWrite, MapKind::anonymous, false);
     REQUIRE(other);
-    CHECK(other->value() != kBase); // its addresses are taken
+    CHECK(other->value() != kBase); // its addresses are in use
     REQUIRE(p->unmap(VirtAddr{kBase}, kPageSize));
     map_pages(*p, kBase, 1);
     CHECK_NOTHROW(user_store(VirtAddr{kBase}, 1));
@@ -593,8 +589,7 @@ TEST_CASE("space: brk moves the end of the heap", "[address_space][brk]") {
     CHECK(p->stats().areas == 1);
 }
 
-// --------------------------------------------------------------------------------------------------------------------
-// fork
+// --- fork
 
 TEST_CASE("fork: both sides have the same memory, until one of them writes", "[address_space][fork]") {
     Program p;
@@ -616,7 +611,7 @@ TEST_CASE("fork: both sides have the same memory, until one of them writes", "[a
     CHECK(user_load(VirtAddr{kBase + kPageSize - 4}) == 7);
     run_in(child.get());
     CHECK(user_load(VirtAddr{kBase}) == 1);
-    // The other side has left: no copy is needed.
+    // The other space has released the page: no copy is needed.
     const u64 phys = mapped(*child, kBase)->phys;
     user_store(VirtAddr{kBase}, 200);
     CHECK(mapped(*child, kBase)->phys == phys);
@@ -666,7 +661,7 @@ TEST_CASE("fork: pages wander through generations", "[address_space][fork]") {
             for (u32 k = 0; k < 6; ++k)
                 CHECK(user_load(VirtAddr{kBase + k * kPageSize}) == (k != 0 && k <= i ? 1000 + k : k));
         }
-        // In the middle, then the oldest, then the youngest.
+        // A middle generation ends first, then the oldest, the youngest, and the rest.
         for (const u32 i : {2u, 0u, 5u, 3u, 1u, 4u})
             family[i].end();
     }
@@ -692,8 +687,7 @@ TEST_CASE("fork: a page that is pinned stays the parent's own", "[address_space]
     CHECK(user_can_write(VirtAddr{kBase}));
 }
 
-// ---------------------------------------------------------------------------------------------------------- shared
-// memory
+// --- shared memory
 
 TEST_CASE("shared memory: what one space writes, the other reads", "[address_space][shared]") {
     Booted kernel;
@@ -712,11 +706,11 @@ TEST_CASE("shared memory: what one space writes, the other reads", "[address_spa
         CHECK(user_load(VirtAddr{kBase}) == 2);
         CHECK(user_load(VirtAddr{kBase + kPageSize}) == 3);
         user_store(VirtAddr{kBase + 3 * kPageSize}, 4);
-        // A page that nobody maps any more is still there.
+        // A page that no space maps any more still belongs to the object.
         REQUIRE(child->unmap(VirtAddr{kBase + 3 * kPageSize}, kPageSize));
         run_in(parent.get());
         CHECK(user_load(VirtAddr{kBase + 3 * kPageSize}) == 4);
-        // Cut in two, each part still shows its own pages.
+        // Cut in two: each part still maps its own pages.
         REQUIRE(parent->unmap(VirtAddr{kBase + kPageSize}, kPageSize));
         user_store(VirtAddr{kBase + 2 * kPageSize}, 5);
         run_in(child.get());

@@ -1,4 +1,4 @@
-// Page tables in high memory: reached by the local stack, and by nothing else.
+// Page tables in high memory: mapped by the local slots, and by nothing else.
 #include "mm/ground/context.hpp"
 #include "mm/init.hpp"
 #include "mm/spaces/highpte.hpp"
@@ -124,7 +124,7 @@ TEST_CASE("highpte: the kernel's own tables are reached by the same calls", "[hi
         PteMap entry{walk.directory, va};
         CHECK(hal::pte_read(entry.cell()) == walk.entry);
     }
-    // And what is written there is what everybody finds.
+    // An entry that is written through it is seen by the walker.
     Page* page = new_page();
     stamp(page);
     const VirtAddr va{layout::kVmapEnd - kPageSize};
@@ -149,10 +149,10 @@ TEST_CASE("highpte: takes no lock, does not sleep, and flushes one page at most"
     const u64 before = kernel.machine.total().invlpg;
     pair(pmd);
     CHECK(kernel.machine.total().invlpg - before <= 1);
-    pair(pmd); // the slot shows it already
+    pair(pmd); // the slot maps the table already
     if (!config::kDebug) CHECK(kernel.machine.total().invlpg - before <= 1);
     CHECK(kernel.machine.total().ipis_sent == 0);
-    if (config::kDebug) points.erase(sim::Point::irq), points.erase(sim::Point::pte_locked); // its own checks
+    if (config::kDebug) points.erase(sim::Point::irq), points.erase(sim::Point::pte_locked); // DEBUG's checks use these
     for (const sim::Point point : {sim::Point::atomic, sim::Point::ipi, sim::Point::relax, sim::Point::thread,
                                    sim::Point::irq, sim::Point::pte_locked, sim::Point::pte_atomic})
         CHECK_FALSE(points.contains(point));
@@ -227,11 +227,11 @@ TEST_CASE("highpte: a missing pte_unmap is seen where a context ends", "[highpte
     CHECK(sim::machine().logged(sim::text("shows frame {}", page_to_pfn(table))));
     pte_unmap(entry);
     if (config::kDebug) {
-        // In lowmem too, where it would otherwise be arithmetic.
+        // DEBUG finds it also for a table in lowmem, which needs no slot otherwise.
         entry = pte_offset_map(directory_entry(alloc_directory()), VirtAddr{0u});
         CHECK_FALSE(local_check_leaks("returned to its program"));
         pte_unmap(entry);
-        // And a table that is given back while somebody has it mapped.
+        // And a table that is freed while it is mapped.
         entry = pte_offset_map(directory_entry(table), VirtAddr{0u});
         REQUIRE_PANIC(free_table(table), "a local mapping still shows it");
         pte_unmap(entry);

@@ -1,4 +1,4 @@
-// Programs: see program.hpp.
+// Programs. Contract: program.hpp.
 #include "tests/host/spaces/program.hpp"
 
 #include "mm/ground/context.hpp"
@@ -24,8 +24,8 @@ const char* name_of(FaultResult why) {
 
 constexpr u32 kMostFaults = 100;
 
-// Runs `access` until it does not fault. The fault is resolved after the exception is over: a fiber of an exploration
-// must not be left in the middle of one.
+// Repeats `access` until it does not fault. The fault is resolved after the catch block has ended: a fiber of an
+// exploration must not be switched away inside one.
 template <typename F> void with_faults(VirtAddr va, FaultAccess kind, F&& access) {
     for (u32 faults = 0;; ++faults) {
         if (faults == kMostFaults) throw std::logic_error{sim::text("faults at {:08x} again and again", va.value())};

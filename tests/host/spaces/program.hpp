@@ -1,5 +1,5 @@
-// A program, as the tests are one: it runs in an address space on a CPU, reads and writes in ring 3, and has its faults
-// resolved as the kernel's trap handler would.
+// A simulated program: the test runs in an address space on a CPU, reads and writes in ring 3, and its faults are
+// resolved as in the kernel's trap handler.
 #pragma once
 
 #include "mm/spaces/address_space.hpp"
@@ -9,24 +9,24 @@
 
 namespace loft::test {
 
-// What becomes of a program whose fault nobody resolves.
+// Thrown if a fault of the program cannot be resolved.
 struct Killed : std::runtime_error {
     Killed(FaultResult why, VirtAddr at);
     FaultResult why;
 };
 
-// This CPU runs the space from now on, or a kernel thread (null).
+// From now on this CPU runs the space, or a kernel thread (null).
 void run_in(AddressSpace* space);
 
-// Ring 3 of the space that runs here. Throw Killed; what the machine throws comes out too.
+// Accesses in ring 3 of the space that runs on this CPU. Throw Killed, and the errors of the machine.
 u32 user_load(VirtAddr va);
 void user_store(VirtAddr va, u32 value);
 void user_exec(VirtAddr va);
-// One try, faults included: true if it was allowed.
+// One access, its faults resolved; true if it was allowed.
 bool user_can_read(VirtAddr va);
 bool user_can_write(VirtAddr va);
 
-// A reference to a space for the length of a scope. Ends with no CPU running in it.
+// A reference to a space until the end of the scope. No CPU may run in the space at the end.
 class Owned {
   public:
     Owned() : Owned{AddressSpace::create()} {}
@@ -44,20 +44,20 @@ class Owned {
 
 inline constexpr Prot kRead = Prot::read, kReadWrite = Prot::read | Prot::write, kAll = kReadWrite | Prot::exec;
 
-// `pages` pages of private memory at `at`, or wherever there is room (0).
+// `pages` pages of private memory at `at`, or at a free address (0).
 VirtAddr map_pages(AddressSpace& space, u32 at, u32 pages, Prot prot = kReadWrite, MapKind kind = MapKind::anonymous);
 
-// The child of a fork that has to work.
+// The child of a fork; the test fails if fork fails.
 Owned fork_of(AddressSpace& space);
 
-// Uses every object cache once: a cache keeps its last slab, and the books are about the rest.
+// Uses every object cache once: a cache keeps its last slab, which must not count as a difference of books().
 void warm_up();
 
-// Calls run(arm) again and again. It prepares, calls arm(), does what is tested, and takes everything back; the first
-// time the first allocation after arm() fails, then the second, until all have failed once. Returns how many there
-// were. The books are the same after each round.
+// Calls run(arm) repeatedly. `run` prepares, calls arm(), performs the tested operation, and releases everything. In
+// the n-th round the n-th allocation after arm() fails, until all have failed once. Returns the number of allocations.
+// Checks after each round that books() is the same.
 u32 for_every_failure(const std::function<void(const std::function<void()>& arm)>& run);
-// Has the allocation that was to fail been asked for since arm()? Takes the order back.
+// True if the allocation that was to fail has been made since arm(). Disarms.
 bool one_failed();
 
 } // namespace loft::test

@@ -1,5 +1,5 @@
-// Out of memory at every place where an address space asks for some: it is an answer, nothing is lost, and what was
-// there before is still there.
+// Each allocation of an address space fails in turn: the call returns an error, nothing leaks, and the space keeps its
+// earlier contents.
 #include "mm/spaces/address_space.hpp"
 #include "mm/spaces/user_copy.hpp"
 #include "tests/host/oracle.hpp"
@@ -13,7 +13,7 @@ namespace {
 constexpr u32 kBase = 0x1000'0000;
 constexpr u32 kPages = 6;
 
-// A space that has some of everything: pages on two tables, a read-only part, shared memory, a stack, a heap.
+// A space with areas of all kinds: pages on two tables, a read-only part, shared memory, a stack, a heap.
 struct Furnished {
     Furnished() {
         run_in(space.get());
@@ -38,7 +38,7 @@ struct Furnished {
     Owned space;
 };
 
-// Runs `operation`, which returns whether it worked, with each of its allocations failing in turn.
+// Runs `operation`, which returns true if it succeeded, with each of its allocations failing in turn.
 u32 each_failing(const std::function<bool(Furnished&)>& operation, bool keeps_everything = true) {
     return for_every_failure([&](const std::function<void()>& arm) {
         Furnished f;
@@ -82,7 +82,7 @@ TEST_CASE("no memory: map", "[address_space][failure]") {
     CHECK(each_failing([&](Furnished& f) { return map(f, 0, 3, MapKind::anonymous); }) == 1);
     CHECK(each_failing([&](Furnished& f) { return map(f, 0, 3, MapKind::shared); }) == 2);
     CHECK(each_failing([&](Furnished& f) { return map(f, 0, 3, MapKind::stack); }) == 1);
-    // In the middle of what is there: both ends are cut, and the new one is made before.
+    // In the middle of an area: both ends are cut, and the new area is made before.
     CHECK(each_failing([&](Furnished& f) { return map(f, kBase + kPageSize, 2, MapKind::anonymous); }, false) == 3);
     CHECK(each_failing([&](Furnished& f) { return map(f, kBase + 0x10'0000 + kPageSize, 2, MapKind::shared); }) == 4);
 }
@@ -131,8 +131,9 @@ TEST_CASE("no memory: faults", "[address_space][failure]") {
     };
     CHECK(each_failing([&](Furnished& f) { return fault(f, kBase); }) == 0);
     CHECK(each_failing([&](Furnished& f) { return fault(f, kBase + paging::kLargeSize + kPageSize); }) == 1);
-    CHECK(each_failing([&](Furnished& f) { return fault(f, 0x2000'0000); }) == 2);       // and a table
-    CHECK(each_failing([&](Furnished& f) { return fault(f, kBase + 0x10'1000); }) == 1); // the object has its index
+    CHECK(each_failing([&](Furnished& f) { return fault(f, 0x2000'0000); }) == 2); // and a table
+    CHECK(each_failing([&](Furnished& f) { return fault(f, kBase + 0x10'1000); }) ==
+          1); // the object has its index already
     CHECK(each_failing([&](Furnished& f) { return fault(f, 0x4000'0000 + 15 * kPageSize); }) == 2);
 }
 
@@ -176,7 +177,7 @@ TEST_CASE("no memory: fork, with a page that is pinned", "[address_space][failur
         CHECK(static_cast<bool>(child) == !one_failed());
         if (!child) CHECK(child.error() == Error::no_memory);
         f.is_as_it_was();
-        // What a failed fork has protected is the parent's own again, without a copy.
+        // Pages that a failed fork has write-protected are private to the parent again, without a copy.
         const u64 phys = oracle_walk(f.space->root().value(), f.page(0).value())->phys;
         user_store(f.page(0), 1);
         CHECK((oracle_walk(f.space->root().value(), f.page(0).value())->phys == phys) == !child);
@@ -211,7 +212,7 @@ TEST_CASE("no memory: really none", "[address_space][failure]") {
     }
 }
 
-// What programs make the kernel take by calls alone: areas, spaces, shared objects, page tables and their roots.
+// Memory that the kernel allocates for system calls: areas, spaces, shared objects, page tables and their roots.
 TEST_CASE("no memory: a program's calls leave the kernel its reserve", "[address_space][failure]") {
     Booted kernel;
     const Owned space;

@@ -1,9 +1,8 @@
-// Random life of address spaces on several CPUs, against a model as naive as can be: a std::map from page to what is
-// there.
+// Random operations on address spaces on several CPUs, compared with a simple model: a std::map from page to contents.
 //
-// After each operation the tables are read by the oracle: what they show is what the model says, no page of a private
-// area is writable in two places, and the counts are right. Every access goes through the TLBs of the simulated
-// machine, so a flush that is missing is an exception.
+// After each operation the oracle reads the tables: they equal the model, no page of a private area is writable in two
+// spaces, and the counts are right. Every access goes through the TLBs of the simulated machine, so a missing flush
+// throws an exception.
 #include "mm/spaces/address_space.hpp"
 #include "mm/spaces/user_copy.hpp"
 #include "mm/tables/flush_clock.hpp"
@@ -19,14 +18,14 @@ using namespace loft::test;
 namespace {
 
 constexpr u32 kCpus = 3, kMostSpaces = 4;
-// Around the border of two page tables, and a bit of it far away.
+// The pages of the test: around the border between two page tables, and a few far away.
 constexpr u32 kWindow = 0x1000'0000 + paging::kLargeSize - 12 * kPageSize, kPages = 24;
 
 struct ModelPage {
     Prot prot = Prot::none;
     MapKind kind = MapKind::anonymous;
     u32 value = 0;
-    std::shared_ptr<u32> shared{}; // shared: what is there, of all spaces
+    std::shared_ptr<u32> shared{}; // shared memory: the contents, common to all spaces
     u32 get() const { return shared ? *shared : value; }
     void set(u32 now) { (shared ? *shared : value) = now; }
 };
@@ -52,7 +51,7 @@ class Life {
         sim::on_cpu(cpu, [&] {
             wake();
             if (active_space() != m.space.get()) {
-                if (below(random_, 3) == 0) run_in(nullptr); // for a while a kernel thread
+                if (below(random_, 3) == 0) run_in(nullptr); // a kernel thread runs for a while
                 run_in(m.space.get());
             }
             switch (below(random_, 20)) {
@@ -148,7 +147,7 @@ class Life {
     void idle() {
         run_in(nullptr);
         as_interrupt([] { tlb_enter_idle(); });
-        // Something wakes it some time: whoever comes here next.
+        // The next operation that runs on this CPU wakes it.
         idle_ = idle_.with(sim::machine().current());
     }
     void wake() {
@@ -195,7 +194,7 @@ class Life {
         if (unwritten == 0) page->second.set(value);
     }
 
-    // What the tables say and what the model says.
+    // Compares the tables with the model.
     void check(Member& m) {
         const u64 root = m.space->root().value();
         u32 tables = 0, present = 0, kept = 0;
@@ -226,7 +225,7 @@ class Life {
         REQUIRE(stats.tables == tables);
         REQUIRE(stats.resident >= present);
         REQUIRE(stats.resident <= present + kept);
-        // Areas: no more than there are borders.
+        // There are at most as many areas as borders in the model.
         u32 most = 0;
         const ModelPage* before = nullptr;
         u32 last = 0;

@@ -1,4 +1,4 @@
-// Copies from and to programs: bad addresses, memory that goes away meanwhile, frames that must not.
+// Copies from and to programs: bad addresses, memory that is unmapped during a copy, frames that are pinned.
 #include "mm/ground/context.hpp"
 #include "mm/spaces/user_copy.hpp"
 #include "tests/host/oracle.hpp"
@@ -202,12 +202,12 @@ TEST_CASE("user copy: strings", "[user_copy]") {
     CHECK(*strncpy_from_user(text, user(kBase + 10), 64) == 5);
     CHECK(std::string{text} == "hello");
     CHECK(*strncpy_from_user(text, user(kBase + 10), 6) == 5);
-    CHECK(*strncpy_from_user(text, user(kBase + 10), 5) == 5); // no room for its end
+    CHECK(*strncpy_from_user(text, user(kBase + 10), 5) == 5); // no room for the terminating 0
     CHECK(*strncpy_from_user(text, user(kBase + 10), 0) == 0);
     put(kBase + kPageSize - 3, "over the edge");
     CHECK(*strncpy_from_user(text, user(kBase + kPageSize - 3), 64) == 13);
     CHECK(std::string{text} == "over the edge");
-    // Its end is the last byte that the program has.
+    // The terminating 0 is the last byte of the program's memory.
     put(kBase + 4 * kPageSize - 6, "brink");
     CHECK(*strncpy_from_user(text, user(kBase + 4 * kPageSize - 6), 64) == 5);
     REQUIRE(put_user<u8>(user(kBase + 4 * kPageSize - 1), 'x'));
@@ -260,13 +260,11 @@ TEST_CASE("user copy: between a page and a program", "[user_copy]") {
     }
 }
 
-// ------------------------------------------------------------------------------------------------ somebody works
-// against it
+// --- another thread changes the memory meanwhile
 
 namespace {
 
-// Another thread, on CPU 1, that takes the page away and maps a new one, whenever a copy is in the middle of an
-// attempt.
+// Another thread, on CPU 1, that unmaps the page and maps a new one whenever a copy is in the middle of an attempt.
 struct Hostile {
     explicit Hostile(AddressSpace& space, u32 begin, u32 pages) : space_{space}, begin_{begin}, pages_{pages} {}
     void operator()() {
@@ -324,7 +322,7 @@ TEST_CASE("user copy: what is copied is what was there, pinned or not", "[user_c
     Program p;
     constexpr u32 kPages = 3;
     const std::vector<u8> data = pattern(kPages * kPageSize);
-    // Unmapped once, at each step in turn: the copy is whole, or it ends at a page that is not there.
+    // Unmaps once, at each step in turn: the copy is complete, or it ends at the page that is not mapped.
     const u32 steps = sim::at_every_point({
         .operation =
             [&] {
@@ -341,7 +339,7 @@ TEST_CASE("user copy: what is copied is what was there, pinned or not", "[user_c
             },
         .check =
             [&] {
-                std::vector<u8> rest((kPages - 1) * kPageSize); // all but the page that is unmapped
+                std::vector<u8> rest((kPages - 1) * kPageSize); // all pages except the unmapped one
                 CHECK(copy_from_user(rest.data(), user(kBase + kPageSize), rest.size()) == 0);
                 CHECK(std::equal(rest.begin(), rest.end(), data.begin() + kPageSize));
             },
@@ -422,7 +420,7 @@ TEST_CASE("another space's memory is read and written by its frames", "[user_cop
 TEST_CASE("user copy: the up-call resolves what the context allows", "[user_copy]") {
     Program p;
     u32 word = 1;
-    // With page faults on the machine asks, and the access goes on.
+    // With page faults on, the machine makes the up-call, and the access continues.
     CHECK(hal::user_copy_in(&word, VirtAddr{kBase}, 4) == 0);
     CHECK(word == 0);
     CHECK(hal::user_copy_out(VirtAddr{kBase + kPageSize}, &word, 4) == 0);

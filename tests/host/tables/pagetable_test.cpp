@@ -1,4 +1,4 @@
-// The kernel's page tables, built for several processors and machines, and mm's walker, against the naive oracle.
+// The kernel's page tables, built for several processors and machines, and mm's walker, compared with the oracle.
 #include "mm/frames/bootmem.hpp"
 #include "mm/tables/pagetable.hpp"
 #include "mm/windows/fixmap.hpp"
@@ -19,7 +19,7 @@ struct Cpu {
     const char* name;
     sim::Features features;
 };
-// What `nopse` and processors without NX or PGE leave of the features.
+// All features; then without large pages (`nopse`), PGE, NX, and without all three.
 const Cpu kCpus[] = {
     {"all features", {true, true, config::kPae}}, {"nopse", {false, true, config::kPae}},
     {"no PGE", {true, false, config::kPae}},      {"no NX", {true, true, false}},
@@ -37,7 +37,7 @@ Setup machine(u64 ram, const sim::Features& features = {}, u32 vmalloc = 0) {
 
 bool inside(VirtAddr va, const ImagePart& part) { return va >= part.begin && va < part.end; }
 
-// The whole address space, page for page, against what the map says.
+// Checks every page of the address space against the address map.
 void check_every_page(const Booted& kernel) {
     const BootInfo& info = kernel.info;
     const sim::Features& cpu = kernel.machine.features();
@@ -57,7 +57,7 @@ void check_every_page(const Booted& kernel) {
                     .global = cpu.global,
                     .accessed_dirty = true};
         } else {
-            ++wrong; // nothing else is mapped when boot has ended
+            ++wrong; // nothing else is mapped at the end of boot
             UNSCOPED_INFO("mapped: " << std::hex << at);
         }
         if (!(page == want)) {
@@ -188,7 +188,7 @@ TEST_CASE("pagetable: the walker agrees with the oracle at every address", "[pag
     for (const Cpu& cpu : kCpus) {
         INFO(cpu.name);
         Booted kernel{machine(100 * MiB, cpu.features)};
-        // Something in the upper part too, of every kind of attribute.
+        // Also mappings in the upper part, with every kind of attributes.
         const PteFlags kinds[] = {kernel_prot.text, kernel_prot.rodata,  kernel_prot.data,   kernel_prot.device,
                                   kernel_prot.pool, kernel_prot.pool_ro, kernel_prot.pool_rx};
         VirtAddr at{layout::boundaries.vmap_begin};
@@ -243,7 +243,7 @@ TEST_CASE("pagetable: the walker says where a walk ended", "[pagetable][walk]") 
 TEST_CASE("pagetable: the walker stops at a level that is not present", "[pagetable][walk]") {
     ONLY_WITH(config::kPae);
     Booted kernel{machine(100 * MiB)};
-    // A root of one's own, all of it empty.
+    // An empty root of its own.
     Page* page = new_page(Gfp::kernel);
     const PhysAddr own = page_to_pfn(page).phys();
     hal::zero_words(direct_addr(page_to_pfn(page)), kPageSize);
@@ -289,7 +289,7 @@ TEST_CASE("pagetable: a root or directory in high memory is reported, a page tab
     CHECK_FALSE(page_walk(root_frame.phys(), va + kPageSize).present);
     CHECK(local_depth() == 0);
 
-    // A directory entry that names a frame which nobody knows.
+    // A directory entry with a frame behind the end of the frame table.
     hal::pte_clear(entries(directory));
     hal::pte_set(entries(directory), Pte{Pfn{mem_map_count}, pte::present | pte::write});
     CHECK(page_walk(root_frame.phys(), va).unreadable);
@@ -318,7 +318,7 @@ TEST_CASE("pagetable: attributes have only what the processor has", "[pagetable]
         for (const PteFlags flags : {kernel_prot.text, kernel_prot.rodata, kernel_prot.data, kernel_prot.device})
             CHECK(flags.has(pte::global) == cpu.features.global);
         for (const PteFlags flags : {kernel_prot.pool, kernel_prot.pool_ro, kernel_prot.pool_rx}) {
-            CHECK_FALSE(flags.has(pte::global)); // a CR3 load ends their debt
+            CHECK_FALSE(flags.has(pte::global)); // a CR3 load must flush them
             CHECK((flags & (pte::accessed | pte::dirty)).empty());
         }
         if (config::kPae) {

@@ -1,4 +1,4 @@
-// Which CPUs are asked to forget, which are left alone, and that nothing goes back before they have.
+// SpaceRoot: the CPUs that a flush asks and those that it does not, and that no frame is freed before the flush.
 #include "mm/ground/context.hpp"
 #include "mm/tables/flush_clock.hpp"
 #include "mm/tables/space_root.hpp"
@@ -69,7 +69,7 @@ TEST_CASE("space root: a CPU is in the set from its first run until it has loade
     run_on_cpu(k1, b.get());
     CHECK(a->cpus() == set_of({2}));
     CHECK(b->cpus() == set_of({1}));
-    // A kernel thread keeps what it finds.
+    // A kernel thread keeps the root that is loaded.
     run_on_cpu(k1, nullptr);
     CHECK(b->cpus() == set_of({1}));
     CHECK(kernel.machine.cpu(k1).root == b->root().value());
@@ -100,7 +100,7 @@ TEST_CASE("space root: only CPUs of the space are asked", "[space_root]") {
         CHECK_THROWS_AS(user_load(t.page(0)), Killed);
         CHECK(user_load(t.page(1)) == 2);
     });
-    // From a CPU that does not run it.
+    // From a CPU that does not run the space.
     sim::on_cpu(k2, [&] { REQUIRE(t->unmap(t.page(1), kPageSize)); });
     CHECK(received(k1) == 2);
     CHECK(received(k0) == 1);
@@ -157,7 +157,7 @@ TEST_CASE("space root: an idle CPU is asked when a page table goes", "[space_roo
     Two t;
     run_on_cpu(k1, nullptr);
     sim::on_cpu(k1, [] { sim::interrupt([] { tlb_enter_idle(); }); });
-    // Answers as the kernel does: woken first.
+    // The CPU answers as in the kernel: it leaves idle first.
     REQUIRE(t->unmap(t.page(0), 8 * kPageSize));
     CHECK(t->stats().tables == 0);
     CHECK(received(k1) == 1);
@@ -180,7 +180,7 @@ TEST_CASE("space root: the last reference takes the root from lazy and from idle
     CHECK(received(k1) == 1);
     CHECK(received(k2) == 1);
     CHECK(received(CpuId{3}) == 0);
-    // And each CPU goes on.
+    // Each CPU can run another space.
     Owned next;
     for (const CpuId cpu : {k0, k1, k2})
         run_on_cpu(cpu, next.get());
@@ -210,7 +210,7 @@ TEST_CASE("space root: more rights cost no flush", "[space_root]") {
     const u64 sent = t.kernel.machine.total().ipis_sent, requests = tlb_stats_sum().requests;
     REQUIRE(t->protect(t.page(0), 8 * kPageSize, kReadWrite));
     CHECK(tlb_stats_sum().requests == requests);
-    // Both CPUs may fault once more, for nothing.
+    // Both CPUs may take one spurious fault.
     for (const sim::Fills fills : {sim::Fills::always, sim::Fills::never}) {
         t.kernel.machine.set_fills(fills);
         user_store(t.page(2), 33);
@@ -249,7 +249,7 @@ TEST_CASE("space root: a copy on write is seen by every CPU of the space", "[spa
     sim::on_cpu(k1, [&] { CHECK(user_load(t.page(0)) == 100); });
 }
 
-// A thread that finds the copy may store to it and raise a flag. A thread that sees the flag must not find the old
+// A thread that finds the copy may store to it and then set a flag. A thread that sees the flag must not find the old
 // page.
 TEST_CASE("space root: a copy on write appears when no CPU has the old page any more", "[space_root][fork]") {
     Two t;
@@ -299,7 +299,7 @@ TEST_CASE("space root: protect takes rights from every CPU", "[space_root]") {
     }
 }
 
-// At every step of `operation`: no CPU that is awake may still reach a frame that the allocator has back.
+// Checks at every step of `operation` that no CPU that is awake can reach a freed frame.
 namespace {
 void nothing_free_is_reached(const std::function<void()>& operation) {
     bool reached = false;

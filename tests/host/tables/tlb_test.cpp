@@ -1,5 +1,5 @@
-// TlbBatch: every CPU forgets what was added, as cheaply as promised, and no frame goes back before that. And the
-// clocks and the idle CPUs: who need not be asked, and why that is sound.
+// TlbBatch: every CPU flushes what was added, at the documented cost, and no frame is freed before. Also the flush
+// clocks and idle CPUs: which CPUs need not be interrupted.
 #include "mm/ground/layout.hpp"
 #include "mm/tables/flush_clock.hpp"
 #include "mm/tables/pagetable.hpp"
@@ -16,7 +16,7 @@ namespace {
 
 constexpr u32 kCpus = 3;
 
-// A piece of the upper part that nobody uses.
+// An unused part of the upper part.
 VirtAddr place(u32 page) { return VirtAddr{layout::boundaries.vmap_begin} + page * kPageSize; }
 
 void map(VirtAddr va, Page* page, PteFlags flags) { hal::pte_set(kernel_pte(va), Pte{page_to_pfn(page), flags}); }
@@ -66,7 +66,7 @@ TEST_CASE("TlbBatch: after the flush no CPU sees the old frame, be the pages nei
                     map(place(i * distance), after[i], flags);
                     batch.add(place(i * distance));
                 }
-                CHECK_THROWS_AS(shows(place(0), after[0]), sim::StaleAccess); // the flush is really owed
+                CHECK_THROWS_AS(shows(place(0), after[0]), sim::StaleAccess); // a flush is owed
                 batch.flush();
                 on_every_cpu([&](u32) {
                     for (u32 i = 0; i < pages; ++i)
@@ -83,7 +83,7 @@ TEST_CASE("TlbBatch: up to 16 pages cost one invlpg each on each CPU, more cost 
         const Totals before = totals();
         TlbBatch batch{kind};
         for (u32 i = 0; i < pages; ++i)
-            batch.add(place(2 * i)); // not neighbours
+            batch.add(place(2 * i)); // not adjacent
         batch.flush();
         return since(before);
     };
@@ -105,7 +105,7 @@ TEST_CASE("TlbBatch: neighbours become one range, and every page of a range is f
     batch.add(place(8), 2);
     batch.add(place(10));
     batch.add(place(1), 4); // below: a range of its own
-    batch.add(place(3), 0); // nothing
+    batch.add(place(3), 0); // adds nothing
     CHECK_FALSE(batch.empty());
     batch.flush();
     CHECK(since(before) == Totals{10 * kCpus, 0, 0, kCpus - 1});
@@ -124,7 +124,7 @@ TEST_CASE("TlbBatch: a range of more than 16 pages is a full flush by itself", "
     TlbBatch batch{TlbBatch::Kind::non_global};
     batch.add(place(0), 10);
     batch.add(place(20), 7);
-    batch.add(place(40)); // more than were counted as ranges: must not be forgotten
+    batch.add(place(40)); // has no range of its own any more, but must be flushed
     batch.flush();
     CHECK(since(before) == Totals{0, kCpus, 0, kCpus - 1});
 }
@@ -168,7 +168,7 @@ TEST_CASE("TlbBatch: frames go back after the flush on every CPU, not before", "
     }
     CHECK_FALSE(batch.empty());
     CHECK(books() == mapped);
-    // While CPUs are being interrupted, one after the other, the frames are still theirs to see.
+    // While CPUs are interrupted, one after the other, no frame is free.
     u32 flushes = 0;
     sim::ScopedHook hook{[&](sim::Point point) {
         if (point != sim::Point::tlb || ++flushes > kCpus * pages.size()) return;
@@ -192,7 +192,7 @@ TEST_CASE("TlbBatch: frames that nobody can see go back without a flush", "[tlb]
     batch.free_after(new_page());
     CHECK_FALSE(batch.empty());
     batch.flush();
-    // DEBUG reaches a frame that it poisons through a slot, which costs an invlpg.
+    // DEBUG maps a frame to poison it, which costs an invlpg.
     CHECK(since(cost).ipis == 0);
     if (!config::kDebug) CHECK(since(cost) == Totals{});
     CHECK(books() == before);
@@ -320,7 +320,7 @@ namespace {
 
 constexpr CpuId kOther{1};
 
-// A page that every CPU has seen at `at`, and another one that is there now. The debt is made when the test says so.
+// A page that every CPU has read at `at`, and another one that is mapped there now. The test starts the debt.
 struct Change {
     explicit Change(u32 page = 0, PteFlags flags = kernel_prot.pool | pte::accessed | pte::dirty) : at{place(page)} {
         stamp(before);
@@ -379,14 +379,13 @@ TEST_CASE("tlb clock: a debt is owed until the CPU flushes, and not a moment lon
     const FlushTime third = tlb_new_debt();
     CHECK(tlb_is_clean(kOther, second));
     CHECK_FALSE(tlb_is_clean(kOther, third));
-    // One that starts has an empty TLB.
+    // A CPU that starts has an empty TLB.
     mm_init_cpu(CpuId{2});
     CHECK(tlb_is_clean(CpuId{2}, third));
     CHECK_FALSE(tlb_is_clean(CpuId{0}, first));
 }
 
-// Nothing bounds how far a CPU falls behind: one that runs a single busy thread answers by invlpg, and an idle one
-// sleeps.
+// A clock may lag without bound: a CPU that runs a single busy thread answers by invlpg, and an idle one sleeps.
 TEST_CASE("tlb clock: a debt is not forgotten, however many are younger", "[tlb]") {
     Booted kernel{small(1)};
     const FlushTime debt = tlb_new_debt();
@@ -442,7 +441,7 @@ TEST_CASE("tlb clock: what is taken away during a flush is not what the flush wa
     for (const bool root : {false, true}) {
         Booted kernel{small(2)};
         Change first;
-        std::vector<std::pair<FlushTime, bool>> debts; // and: did the flush come after it
+        std::vector<std::pair<FlushTime, bool>> debts; // a debt, and whether the flush came after it
         u32 flushed = 0;
         {
             sim::ScopedHook hook{[&](sim::Point point) {
@@ -453,10 +452,10 @@ TEST_CASE("tlb clock: what is taken away during a flush is not what the flush wa
         }
         REQUIRE(flushed == 1);
         CHECK(debts.size() >= 4);
-        // The clock may be late. It must never say "clean" of a debt that is younger than the flush.
+        // The clock may lag. It must never say "clean" for a debt that is younger than the flush.
         for (const auto& [debt, before] : debts)
             CHECK((before || !tlb_is_clean(CpuId{0}, debt)));
-        // What was owed before it read the time is paid.
+        // Debts older than the time that it read are paid.
         CHECK(tlb_is_clean(CpuId{0}, debts.front().first));
     }
 }
@@ -530,8 +529,8 @@ TEST_CASE("TlbBatch: a debt and pages that were taken away just now are one full
     Booted kernel{small(kCpus)};
     Change change;
     const FlushTime debt = tlb_new_debt();
-    on_every_cpu([](u32) { tlb_flush_local_non_global(); }); // nobody owes the debt ...
-    Change again{1};                                         // ... but everybody this
+    on_every_cpu([](u32) { tlb_flush_local_non_global(); }); // no CPU owes the debt ...
+    Change again{1};                                         // ... but every CPU owes this one
     const Totals before = totals();
     TlbBatch batch{TlbBatch::Kind::non_global};
     batch.add_debt(debt);
@@ -589,12 +588,12 @@ TEST_CASE("TlbBatch: an idle CPU is not interrupted, and looks at the clock befo
         CHECK(skips() == Skips{before.idle + 1, before.clean});
         CHECK(change.seen_on(CpuId{2}));
         CHECK_THROWS_AS(change.seen_on(kOther),
-                        sim::StaleAccess); // it does not look, and must not before it has woken
+                        sim::StaleAccess); // an access without tlb_leave_idle() is an error
         sim::on_cpu(kOther, [] { tlb_leave_idle(); });
         CHECK(kernel.machine.counters(kOther).flush_non_global == 1);
         CHECK_FALSE(tlb_is_idle(kOther));
         CHECK(change.seen_on(kOther));
-        // Nothing is owed the second time, and nothing when it was idle in vain.
+        // No flush the second time, and none if no debt was made while it was idle.
         sim::on_cpu(kOther, [] {
             tlb_leave_idle();
             tlb_enter_idle();
@@ -649,7 +648,7 @@ TEST_CASE("tlb: a CPU that goes idle or wakes at any moment of a batch sees the 
     }
 }
 
-// The other way round: a batch as a whole, at any moment of waking up.
+// The reverse: a whole batch runs at any step of waking up.
 TEST_CASE("tlb: a CPU that wakes up sees every batch, at whatever moment it comes", "[tlb]") {
     u32 skipped = 0, asked = 0;
     for (u32 at = 0;; ++at) {
@@ -680,7 +679,7 @@ TEST_CASE("TlbBatch: global pages are flushed everywhere, whoever is idle or has
     for (const u32 pages : {1u, TlbBatch::kMaxPages + 1}) {
         Change change{pages, kernel_prot.data};
         sim::on_cpu(kOther, [] { tlb_enter_idle(); });
-        // A CR3 load does not flush global pages: the clock says nothing of them.
+        // A CR3 load does not flush global pages, so the clock is no evidence for them.
         sim::on_cpu(CpuId{2}, [] { tlb_flush_local_non_global(); });
         const Totals before = totals();
         TlbBatch batch{TlbBatch::Kind::global};

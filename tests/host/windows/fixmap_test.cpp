@@ -1,4 +1,4 @@
-// fixmap: fixed addresses, frames that change under them, and the window through which boot reads everything.
+// fixmap: fixed addresses with changing frames, and the window through which boot reads physical memory.
 #include "mm/windows/fixmap.hpp"
 #include "tests/host/booted.hpp"
 #include "tests/host/oracle.hpp"
@@ -9,7 +9,7 @@ using layout::Fix;
 
 namespace {
 
-// Frames anywhere in the machine's RAM, high ones where there are some.
+// Frames from all of the machine's RAM, high ones if there are any.
 std::vector<Page*> stamped(u32 count) {
     std::vector<Page*> pages = new_pages(count);
     for (Page* page : pages)
@@ -96,7 +96,7 @@ TEST_CASE("BootWindow: shows any physical memory, byte for byte, up to 64 KiB", 
             REQUIRE(hal::load<u32>(window.at() + i) == 0xabcd'0000 + i);
     }
     CHECK(frames_mapped() == 0);
-    // Another place after it, same slots.
+    // Then another address, through the same slots.
     BootWindow window{PhysAddr{far + 2 * kPageSize}, 4};
     CHECK(hal::load<u32>(window.at()) == 0xabcd'0000 + 2 * kPageSize);
 }
@@ -112,7 +112,7 @@ TEST_CASE("BootWindow: a longer request is cut at 16 pages", "[fixmap]") {
     CHECK(oracle_walk(kernel_root().value(), window.at().value() + window.bytes() - 1)->phys == 0x100'f000);
 }
 
-// HIGHMEM=off uses no memory above lowmem, but the firmware leaves its tables there.
+// HIGHMEM=off uses no memory above lowmem, but the firmware's tables may lie there.
 TEST_CASE("BootWindow: shows frames that are no memory to this configuration", "[fixmap]") {
     Setup setup = small(1);
     setup.machine.ram = 3 * GiB;

@@ -1,4 +1,4 @@
-// DEBUG=1: freed frames are poison and stay poison, and no frame is freed while a mapping shows it.
+// DEBUG=1: freed frames are poisoned and must stay so, and no frame may be freed while a mapping shows it.
 #include "mm/frames/page_alloc.hpp"
 #include "mm/windows/highmem.hpp"
 #include "mm/windows/vmap.hpp"
@@ -27,7 +27,7 @@ TEST_CASE("debug: a freed frame is filled with poison, high or low", "[debug]") 
         for (u32 i = 1; i < kWords - 1; ++i)
             REQUIRE(word(page, i) == kPoison);
         CHECK(word(page, 0) != kPoison);
-        CHECK(word(page, 0) == word(page, kWords - 1)); // names the frame
+        CHECK(word(page, 0) == word(page, kWords - 1)); // the mark of the frame
         REQUIRE(alloc_page(gfp) == page);
     }
 }
@@ -75,7 +75,7 @@ TEST_CASE("debug: a frame that was allocated and not written is not mistaken for
     Page* page = new_page();
     free_page(page);
     REQUIRE(alloc_page(Gfp::high) == page);
-    set_word(page, 100, 0xdead'beef); // its owner may
+    set_word(page, 100, 0xdead'beef); // the owner may write it
     free_page(page);
     CHECK(alloc_page(Gfp::high) == page);
     CHECK_NOTHROW(debug_check_poison(page_to_pfn(page), 0));

@@ -1,4 +1,4 @@
-// What is built on the mappings: clearing and copying, and the way between pages and addresses.
+// Helpers built on the mappings: clearing, copying, and conversion between pages and addresses.
 #include "mm/ground/context.hpp"
 #include "mm/windows/highmem.hpp"
 #include "mm/windows/vmap.hpp"
@@ -13,7 +13,7 @@ namespace {
 
 [[maybe_unused]] constexpr bool kHigh = config::kHighMem, kDebug = config::kDebug;
 
-// The frame's bytes, past all page tables.
+// The frame's bytes, read without page tables.
 u8* bytes_of(Page* page) { return sim::ram_at(page_to_pfn(page).phys().value()); }
 
 std::vector<u8> fill(Page* page, u32 seed) {
@@ -28,7 +28,7 @@ bool holds(Page* page, const std::vector<u8>& content) {
     return std::memcmp(bytes_of(page), content.data(), kPageSize) == 0;
 }
 
-// One page of each kind that there is.
+// One page of each kind that the machine has.
 std::vector<Page*> kinds() {
     std::vector<Page*> pages = {new_page(Gfp::kernel), new_page(Gfp::dma)};
     if (kHigh) pages.push_back(new_page(Gfp::high));
@@ -240,7 +240,7 @@ TEST_CASE("page_address: a lowmem page's place, or the pool's while somebody use
     Page* high = new_page();
     CHECK_FALSE(page_address(high, va));
     const LocalAddr local = kmap_local_page(high);
-    CHECK_FALSE(page_address(high, va)); // nobody else's business
+    CHECK_FALSE(page_address(high, va)); // a local mapping does not count
     kunmap_local(local);
     const GlobalAddr global = kmap(high);
     REQUIRE(page_address(high, va));
@@ -267,7 +267,7 @@ TEST_CASE("kmap_to_page: right for direct, local and pool addresses, null for al
     CHECK(kmap_to_page(VirtAddr{global} + 17) == b);
     sim::on_cpu(CpuId{1}, [&] {
         CHECK(kmap_to_page(global) == b);
-        CHECK(kmap_to_page(first) == nullptr); // held, but not here
+        CHECK(kmap_to_page(first) == nullptr); // held on another CPU
     });
     kunmap(b);
     kunmap_local(second);

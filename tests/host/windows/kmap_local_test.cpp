@@ -1,5 +1,5 @@
-// kmap_local_page and kmap_atomic: a stack of slots for each CPU, what it costs, and interrupts between any two
-// steps of it.
+// kmap_local_page and kmap_atomic: a stack of slots for each CPU, its cost, and interrupts between any two of its
+// steps.
 #include "mm/windows/interrupt_context.hpp"
 #include "mm/windows/kmap_local.hpp"
 #include "tests/host/booted.hpp"
@@ -24,7 +24,7 @@ std::vector<Page*> stamped(u32 count, Gfp gfp = Gfp::high) {
     return pages;
 }
 
-// Map, look, unmap.
+// Maps the page, checks it, unmaps it.
 void touch(Page* page) {
     const LocalAddr addr = kmap_local_page(page);
     REQUIRE(shows(addr, page));
@@ -42,7 +42,7 @@ TEST_CASE("kmap_local: a page of lowmem is its place in the direct map, without 
     CHECK(shows(addr, page));
     CHECK(local_depth() == 0);
     kunmap_local(addr);
-    kunmap_local(addr + 1234); // there is no order to keep
+    kunmap_local(addr + 1234); // lowmem pages may be unmapped in any order
     const AtomicAddr atomic = kmap_atomic(page);
     CHECK(atomic == AtomicAddr{direct_addr(page_to_pfn(page))});
     kunmap_atomic(atomic);
@@ -93,7 +93,7 @@ TEST_CASE("kmap_local: mappings are a stack, also of one and the same page", "[k
     CHECK(shows(again, pages[0]));
     kunmap_local(again);
     const LocalAddr c = kmap_local_page(pages[2]);
-    CHECK(c == again); // the slot above the stack is the next one
+    CHECK(c == again); // the next map takes the slot that was released last
     CHECK(shows(c, pages[2]));
     kunmap_local(c);
     kunmap_local(b);
@@ -108,7 +108,7 @@ TEST_CASE("kmap_local: a slot that shows another page than before shows nothing 
     for (u32 round = 0; round < 3; ++round)
         for (Page* page : pages)
             touch(page);
-    // Also when nothing but a write touches it.
+    // Also if the only access is a write.
     for (Page* page : pages) {
         const LocalAddr addr = kmap_local_page(page);
         hal::store<u32>(addr + 16, page_to_pfn(page).value());
@@ -238,7 +238,7 @@ TEST_CASE("kmap_local: an unmap out of order, of another context, or of nothing 
     auto pages = stamped(3);
     SECTION("nothing is mapped") {
         CHECK_PANIC(kunmap_local(LocalAddr{slot_of(0)}), "but nothing is mapped");
-        // The address below an empty stack is the private slot: the one case that the order check alone would let pass.
+        // The address below an empty stack is the private slot: the order check alone would accept it.
         CHECK_PANIC(kunmap_local(LocalAddr{slot_of(0) - kStride}), "but nothing is mapped");
         CHECK_PANIC(kunmap_local(LocalAddr{layout::pkmap_addr(1)}), "but nothing is mapped");
     }
@@ -432,10 +432,10 @@ TEST_CASE("local_to_pfn: knows the mappings that are held on this CPU, and no ot
     CHECK(pfn == page_to_pfn(pages[0]));
     REQUIRE(local_to_pfn(b, pfn));
     CHECK(pfn == page_to_pfn(pages[1]));
-    if (kDebug) CHECK_FALSE(local_to_pfn(VirtAddr{b} + kPageSize, pfn)); // a guard
+    if (kDebug) CHECK_FALSE(local_to_pfn(VirtAddr{b} + kPageSize, pfn)); // a guard page
     sim::on_cpu(CpuId{1}, [&] { CHECK_FALSE(local_to_pfn(a, pfn)); });
     kunmap_local(b);
-    CHECK_FALSE(local_to_pfn(b, pfn)); // kept perhaps, but not held
+    CHECK_FALSE(local_to_pfn(b, pfn)); // the entry may be kept, but the slot is not held
     CHECK_FALSE(local_to_pfn(slot_of(0) - kStride, pfn));
     kunmap_local(a);
 }
@@ -531,8 +531,8 @@ TEST_CASE("kmap_local: a CPU's window is its own: no flush, no IPI, no interfere
     CHECK(kernel.machine.total().flush_non_global + kernel.machine.total().flush_all == 0);
 }
 
-// The heart of it. What an interrupt finds in the slot that it uses is left there by the step that it interrupted:
-// nothing, the old page, half an entry, the new page.
+// The central test. An interrupt finds its slot in the state that the interrupted step has left: empty, with the old
+// page, with half an entry, or with the new page.
 TEST_CASE("kmap_local: an interrupt between any two steps of map and unmap harms nobody", "[kmap_local][interrupt]") {
     ONLY_WITH(kHigh);
     enum class Irq { same_page, other_page, two_pages, nested, atomic };
@@ -649,7 +649,7 @@ TEST_CASE("kmap_local: an interrupt before every step harms nobody", "[kmap_loca
 
 namespace {
 
-// What it does to one thread when another one gets the CPU. Interrupts are off.
+// Switches one thread out when another one gets the CPU. Interrupts are off.
 struct Saved {
     LocalSaved maps;
     u32 preempt = 0, faults = 0;
@@ -668,7 +668,7 @@ void switch_in(const Saved& saved) {
 }
 bool may_switch() { return sim::machine().here().interrupts && context.of(hal::this_cpu()).preempt_count == 0; }
 
-// Maps, looks, and unmaps: slot 0 and 1 twice, with other pages each time.
+// Maps, checks and unmaps: slots 0 and 1 twice, with different pages each time.
 void use_two_slots(Page* a, Page* b, Page* c) {
     const LocalAddr first = kmap_local_page(a);
     REQUIRE(shows(first, a));
@@ -723,7 +723,7 @@ TEST_CASE("local_switch: two threads that hold mappings take turns", "[kmap_loca
     const LocalAddr a = kmap_local_page(pages[0]), b = kmap_local_page(pages[1]);
     local_switch_out(one);
     const LocalAddr c = kmap_local_page(pages[2]);
-    CHECK(c == a); // each has the whole stack
+    CHECK(c == a); // each thread starts with an empty stack
     for (u32 turn = 0; turn < 4; ++turn) {
         local_switch_out(two);
         local_switch_in(one);
@@ -783,7 +783,7 @@ TEST_CASE("local_switch: DEBUG empties the slots of a thread that is switched ou
     CHECK(kernel.machine.total().invlpg == before + 2);
     CHECK(shows(b, pages[1]));
     CHECK(local_slot(1).caller == caller);
-    kunmap_local(b); // the frame it was mapped with is known again
+    kunmap_local(b); // checks the saved frame of the slot
     kunmap_local(a);
 }
 
@@ -826,7 +826,7 @@ TEST_CASE("local_switch: a switch between any two steps of map and unmap, to a t
                 if (context.of(CpuId{0}).preempt_count != 0) return;
                 Saved mine;
                 switch_out(mine);
-                kernel.machine.here().interrupts = true; // the other thread's
+                kernel.machine.here().interrupts = true; // the other thread runs with interrupts on
                 std::vector<LocalAddr> held;
                 const auto page = [&](u32 i) { return pages[same_pages ? i % 3 : 3 + i]; };
                 for (u32 i = 0; i < 16; ++i) {
@@ -859,8 +859,8 @@ TEST_CASE("local_switch: a switch between any two steps of map and unmap, to a t
     }
 }
 
-// The hard one: the other thread is stopped in the middle of a map or an unmap itself, and goes on when the first one
-// has finished. What each finds in the slots was left there half-way by the other.
+// The harder case: the other thread, too, is stopped in the middle of a map or an unmap, and continues when the first
+// one has finished. Each finds slots that the other has left half changed.
 TEST_CASE("local_switch: two threads, each stopped between any two steps of map and unmap", "[kmap_local][switch]") {
     ONLY_WITH(kHigh);
     Booted kernel{small(1)};
@@ -892,7 +892,7 @@ TEST_CASE("local_switch: two threads, each stopped between any two steps of map 
         t.done = false;
         t.fiber.start(&t.body);
     };
-    // Until its stop, or its end.
+    // Runs a thread until its stop or its end.
     const auto run = [&](Thread& t) {
         switch_in(t.saved);
         {
@@ -928,8 +928,8 @@ TEST_CASE("local_switch: two threads, each stopped between any two steps of map 
     CHECK(pairs > 400);
 }
 
-// A thread that holds nothing may be moved at any time. Base, depth and address are one instruction, so it gets a slot
-// of the CPU on which that instruction runs, and every count is that CPU's.
+// A thread that holds no slot may be migrated at any time. One instruction reads and advances `top`, so the thread gets
+// a slot of the CPU on which that instruction runs, and every count belongs to that CPU.
 TEST_CASE("kmap_local: a thread that migrates before it holds a slot gets one of the CPU where it is",
           "[kmap_local][race]") {
     ONLY_WITH(kHigh);

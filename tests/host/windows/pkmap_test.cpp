@@ -1,4 +1,4 @@
-// kmap: the states of a slot, what reuse costs, and that no CPU ever sees the page that was there before.
+// kmap: the states of a slot, the cost of reuse, and that no CPU ever sees the previous page of a slot.
 #include "mm/frames/page_alloc.hpp"
 #include "mm/ground/context.hpp"
 #include "mm/ground/spinlock.hpp"
@@ -36,7 +36,7 @@ bool every_cpu_sees(VirtAddr va, Page* page) {
     return all;
 }
 
-// Maps all but `left` of the slots that are free, with pages that stay mapped.
+// Maps pages, which stay mapped, until only `left` of the free slots are left.
 std::vector<Page*> occupy(u32 left = 0) {
     const u32 count = pkmap_use().free - left;
     auto pages = stamped(count);
@@ -45,7 +45,7 @@ std::vector<Page*> occupy(u32 left = 0) {
     return pages;
 }
 
-// Another thread runs on this CPU for a while; the scheduler keeps the account of the one that is switched out.
+// Another thread runs on this CPU for a while; the kmap count of the thread that is switched out is saved.
 class OtherThread {
   public:
     OtherThread() { context.store<&Context::minus_kmaps>(0u); }
@@ -57,13 +57,12 @@ class OtherThread {
     u32 outer_ = context.load<&Context::minus_kmaps>();
 };
 
-// What a panic that a test expects has left on the account of the thread.
+// Corrects the thread's kmap count after a panic that a test expects.
 void forgive(u32 maps = 1) { context.add<&Context::minus_kmaps>(maps); }
 
-// A machine whose pool is nearly at the end of its second round. Slots 2 and up were used by `idle` pages that nobody
-// uses any more, in order; slot 1 is free, all others are in use. The next slow kmap gets slot 1 without a flush. The
-// one after it takes the idle slots away when it enters the upper half, and pays for them when it comes round to the
-// lower one.
+// A machine with the hand near the end of its second round. Slots 2 and up are idle: `idle` pages, in order. Slot 1 is
+// free, all others are in use. The next slow kmap gets slot 1 without a flush. The one after it reclaims the idle slots
+// when the hand enters the upper half, and pays for them when the hand enters the lower half.
 struct EndOfRound {
     explicit EndOfRound(u32 idle_pages, u32 cpus = 2, const std::function<void(u32, GlobalAddr)>& use = {})
         : kernel{small(cpus)}, idle{stamped(idle_pages)} {
@@ -79,12 +78,12 @@ struct EndOfRound {
             tlb_stats.of(cpu) = {};
         });
     }
-    // From now on it is a thread on that CPU that has the page mapped.
+    // From now on a thread on that CPU holds the mapping of the page.
     static void hand_over(Page* page, CpuId cpu = CpuId{1}) {
         sim::on_cpu(cpu, [&] { (void)kmap(page); });
         kunmap(page);
     }
-    // The slot that is free.
+    // Uses the free slot.
     Page* fill() {
         Page* page = stamped(1)[0];
         CHECK(slot_at(kmap(page)) == 1);
@@ -105,7 +104,7 @@ TEST_CASE("kmap: a page of lowmem is its place in the direct map", "[pkmap]") {
     CHECK(VirtAddr{addr} == direct_addr(page_to_pfn(page)));
     CHECK(every_cpu_sees(addr, page));
     kunmap(page);
-    kunmap(page); // nothing is counted
+    kunmap(page); // lowmem mappings are not counted
     CHECK(pkmap_use().used == 0);
 }
 
@@ -218,7 +217,7 @@ TEST_CASE("kmap: a full pool is the fault of those who hold three: a panic that 
         sim::text("kmap: all {} slots of the pool are in use; {} mappings were a thread's third", kSlots, kSlots - 1));
     forgive();
     CHECK(pkmap_stats().waits == 0);
-    // A mapped page can still be mapped once more, and one slot that comes back is enough.
+    // A mapped page can still be mapped again, and one released slot is enough for another page.
     (void)kmap(held[7]);
     kunmap(held[7]);
     kunmap(held[7]);
@@ -258,7 +257,7 @@ TEST_CASE("kmap: the pool wraps again and again, and every CPU always sees the r
 
 TEST_CASE("kmap: the address of a page that is reused is stale nowhere, whoever touched it before", "[pkmap]") {
     ONLY_WITH(kHigh);
-    // Which CPUs touched the slot's old page: every subset of three.
+    // The CPUs that have accessed the slot's old page: every subset of three.
     for (u32 touched = 0; touched < 8; ++touched) {
         INFO("touched by CPUs " << touched);
         EndOfRound pool{1, 3, [&](u32, GlobalAddr addr) {
@@ -276,7 +275,7 @@ TEST_CASE("kmap: the address of a page that is reused is stale nowhere, whoever 
 
 TEST_CASE("kmap: the slot in which boot tried the accessed bit is as clean as any other", "[pkmap]") {
     ONLY_WITH(kHigh);
-    // Nothing is idle, so no wrap flushes: what boot left in a TLB would still be there.
+    // No slot is idle, so no wrap flushes: a translation that boot has left in a TLB would still be there.
     EndOfRound pool{0};
     Page* page = stamped(1)[0];
     const GlobalAddr addr = kmap(page);
@@ -289,11 +288,11 @@ TEST_CASE("kmap: an address that was handed to another CPU is right there, and r
     ONLY_WITH(kHigh);
     Booted kernel{small(2)};
     auto pages = stamped(2);
-    // CPU 1 never calls kmap: only the pointer travels.
+    // CPU 1 never calls kmap: it only gets the address.
     const GlobalAddr addr = kmap(pages[0]);
     sim::on_cpu(CpuId{1}, [&] { CHECK(shows(addr, pages[0])); });
     kunmap(pages[0]);
-    auto held = occupy(kDebug ? 1 : 0); // all but the one slot, which is idle, or with DEBUG free
+    auto held = occupy(kDebug ? 1 : 0); // all slots but one, which is idle, or with DEBUG free
     const GlobalAddr next = kmap(pages[1]);
     CHECK(next == addr);
     sim::on_cpu(CpuId{1}, [&] { CHECK(shows(next, pages[1])); });
@@ -341,8 +340,8 @@ TEST_CASE("kmap: a round flushes once for all idle slots, and only if A was set 
     SECTION("nothing is idle: nothing to do") { CHECK((wrap(0, 0, true, never) == Cost{0, 0, 0, 0, 0, 0})); }
 }
 
-// For each idle entry that nobody touched, the CPU may or may not have filled its TLB in the last moment. All
-// combinations, with entries that CPU 0, CPU 1 or nobody touched, and a page that was freed while it was idle.
+// For each idle entry that was not accessed, the CPU may or may not have filled its TLB speculatively just before. All
+// combinations, with entries accessed by CPU 0, by CPU 1 or by no CPU, and with a page that was freed while idle.
 TEST_CASE("kmap: reuse is right for every possible speculative fill", "[pkmap][chooser]") {
     ONLY_WITH(kHigh);
     for (const bool trust : {true, false}) {
@@ -359,7 +358,7 @@ TEST_CASE("kmap: reuse is right for every possible speculative fill", "[pkmap][c
             from_here();
             for (Page* page : pages)
                 kunmap(page);
-            // One that was touched and one that was not go back to the allocator.
+            // Frees a page that was accessed and one that was not.
             free_page(pages[1]);
             free_page(pages[2]);
             auto next = stamped(7);
@@ -383,7 +382,7 @@ TEST_CASE("kmap: what the stores and flushes of a wrap leave is right for every 
         auto held = occupy(0);
         from_here();
         kunmap(page);
-        // The hand comes round again and again, and the slot belongs to another page each time.
+        // The hand makes several rounds, and the slot belongs to another page each time.
         for (u32 round = 0; round < 3; ++round) {
             Page* next = stamped(1)[0];
             REQUIRE(kmap(next) == addr);
@@ -417,7 +416,7 @@ TEST_CASE("kmap: an idle page that is freed is forgotten, its flush stays owed",
     CHECK_FALSE(pkmap_to_pfn(touched, pfn));
     CHECK_FALSE(pkmap_address(pages[0], va));
     CHECK_FALSE(oracle_walk(kernel_root().value(), touched.value()));
-    // The debt is paid when the hand comes round to this half, before the slot shows another page.
+    // The debt is paid when the hand enters this half again, before the slot maps another page.
     for (GlobalAddr addr; addr != touched;) {
         Page* page = stamped(1)[0];
         addr = kmap(page);
@@ -441,7 +440,7 @@ TEST_CASE("kmap: a frame that was freed while idle and is allocated again gets a
     const GlobalAddr after = kmap(page);
     CHECK(after != before);
     CHECK(every_cpu_sees(after, page));
-    // The slot of its first life is reclaimed, and that is no business of the second one.
+    // The slot of its first allocation is reclaimed; this does not affect the slot of the second one.
     while (pkmap_stats().wraps == 0) {
         Page* next = new_page();
         (void)kmap(next);
@@ -591,8 +590,8 @@ TEST_CASE("pkmap: init forgets the pool of a machine that is gone", "[pkmap]") {
 
 namespace {
 
-// CPU 1 does something in the middle of what CPU 0 does; not while it answers CPU 0's request to flush. False if it has
-// to wait for CPU 0.
+// Runs `what` on CPU 1 at a schedule point of CPU 0, but not while CPU 1 answers CPU 0's flush request. False if CPU 1
+// would wait for CPU 0.
 bool meanwhile(const std::function<void()>& what) {
     return !sim::machine().cpu(CpuId{1}).interrupts || try_on_cpu(CpuId{1}, what);
 }
@@ -687,7 +686,7 @@ TEST_CASE("kmap: the last kunmap against a kmap of the same page on another CPU,
     CHECK(points >= 3);
 }
 
-// The fast path reads the page's slot and then claims it. In between the whole pool may have gone round.
+// The fast path reads the page's slot and then claims it. In between the hand may have made a whole round.
 TEST_CASE("kmap: a page whose slot is given away between any two steps of the fast path gets another one",
           "[pkmap][race]") {
     ONLY_WITH(kHigh && !kDebug);
@@ -727,7 +726,7 @@ TEST_CASE("kmap: a page whose slot is given away between any two steps of the fa
     CHECK(stolen >= 3);
 }
 
-// Twice: the slot is taken away between the look at it and the claim, and again before the second look.
+// Twice: the slot is reclaimed between the read of the slot and the claim, and again before the second read.
 TEST_CASE("kmap: two wraps between any two pairs of steps of the fast path confuse no count", "[pkmap][race]") {
     ONLY_WITH(kHigh && !kDebug);
     bool more = true;
@@ -781,7 +780,7 @@ TEST_CASE("kmap: two wraps between any two pairs of steps of the fast path confu
     CHECK(stolen >= 10);
 }
 
-// The last user goes: from that step on the slot may be taken away, before kunmap has returned.
+// The last user calls kunmap: from one of its steps on, before kunmap returns, the slot may be reclaimed.
 TEST_CASE("kunmap: another CPU that wraps the pool between any two steps sees and leaves nothing stale",
           "[pkmap][race]") {
     ONLY_WITH(kHigh);
@@ -790,7 +789,7 @@ TEST_CASE("kunmap: another CPU that wraps the pool between any two steps sees an
         INFO("step " << at);
         EndOfRound pool{0};
         EndOfRound::hand_over(pool.held[5]);
-        // One slot that this CPU and the other one have touched; one that comes free for whoever wraps.
+        // One slot that both CPUs have accessed; one slot that becomes free for the CPU that wraps the pool.
         Page* page = pool.held[0];
         VirtAddr va;
         REQUIRE(pkmap_address(page, va));
@@ -813,7 +812,7 @@ TEST_CASE("kunmap: another CPU that wraps the pool between any two steps sees an
         }
         intruder.finish();
         if (intruder.runs() == 0) break;
-        if (waiting || theirs[0].value() == 0) continue; // it got nowhere: nothing to see
+        if (waiting || theirs[0].value() == 0) continue; // the other CPU had to wait: there is no result
         for (u32 i = 0; i < 2; ++i) {
             taken_over += VirtAddr{theirs[i]} == va;
             REQUIRE(every_cpu_sees(theirs[i], others[i]));
@@ -823,10 +822,10 @@ TEST_CASE("kunmap: another CPU that wraps the pool between any two steps sees an
         REQUIRE(every_cpu_sees(last, others[2]));
         REQUIRE(pkmap_use().used == kSlots);
     }
-    if (kDebug) CHECK(taken_over >= 1); // else the last step of kunmap is the one that gives the slot up
+    if (kDebug) CHECK(taken_over >= 1); // without DEBUG the last step of kunmap releases the slot
 }
 
-// A round takes hundreds of steps; the interesting ones are those around a change of what others can see.
+// A round takes hundreds of steps; only those around a change that is visible to other CPUs are tested.
 TEST_CASE("kmap: another CPU maps an idle page, unmaps a used one or frees an idle one, during a wrap",
           "[pkmap][race]") {
     ONLY_WITH(kHigh && !kDebug);
@@ -924,7 +923,7 @@ TEST_CASE("kmap: random use on three CPUs against counts, with frees in between"
         setup.machine.seed = seed;
         Booted kernel{setup};
         pkmap_trust_accessed_bit(seed != 5);
-        // Most of the pool is taken, so that it wraps often.
+        // Most slots stay in use, so that the pool wraps often.
         auto held = occupy(40);
         struct Entry {
             Page* page;
@@ -979,7 +978,7 @@ TEST_CASE("kmap: random use on three CPUs against counts, with frees in between"
     }
 }
 
-// --- the halves, and who is interrupted for them
+// --- the halves, and the CPUs that are interrupted for them
 
 namespace {
 
@@ -999,21 +998,21 @@ struct SmallPool {
             all.push_back(pkmap_count(slot));
         return all;
     }
-    // kmap, a look on this CPU, kunmap; returns the address.
+    // kmap, a check on this CPU, kunmap; returns the address.
     GlobalAddr pass(Page* page) const {
         const GlobalAddr addr = kmap(page);
         REQUIRE(shows(addr, page));
         kunmap(page);
         return addr;
     }
-    // Passes new pages until the hand has been round the pool so many times more.
+    // Passes new pages until the hand has made `times` more rounds.
     void go_round(u32 times, const std::function<void(GlobalAddr, Page*)>& each = {}) const {
         for (const u32 end = pkmap_stats().wraps + times; pkmap_stats().wraps < end;) {
             Page* page = stamped(1)[0];
             const GlobalAddr addr = kmap(page);
             REQUIRE(shows(addr, page));
             if (each) each(addr, page);
-            kunmap(page); // and is not freed: each address shows another frame every time
+            kunmap(page); // not freed, so each address maps a different frame every time
         }
     }
     Booted kernel;
@@ -1031,7 +1030,7 @@ TEST_CASE("pkmap: the debts of a half age while the hand is in the other", "[pkm
     CHECK(slot_at(pool.pass(pages[0])) == 1);
     CHECK(slot_at(pool.pass(pages[1])) == 2);
     CHECK(pool.counts() == Counts{kIdle, kIdle, kFree, kFree});
-    // Into the upper half: the lower one's idle slots go, and nobody is asked yet.
+    // The hand enters the upper half: the lower one's idle slots are reclaimed, and no CPU is asked yet.
     CHECK(slot_at(pool.pass(pages[2])) == 3);
     CHECK(pool.counts() == Counts{kOwed, kOwed, kIdle, kFree});
     CHECK(pages[0]->slot() == Page::kNoSlot);
@@ -1040,7 +1039,8 @@ TEST_CASE("pkmap: the debts of a half age while the hand is in the other", "[pkm
     CHECK(slot_at(pool.pass(pages[3])) == 4);
     CHECK(flushes() == 0);
     CHECK(pkmap_stats().wraps == 0);
-    // Round: the upper half's go, the lower one's are paid for. The one flush pays for the others, too, ...
+    // The hand enters the lower half: the upper one's idle slots are reclaimed, the lower one's debt is paid. This
+    // flush also pays for the upper half, ...
     CHECK(slot_at(pool.pass(pages[4])) == 1);
     CHECK(pool.counts() == Counts{kIdle, kFree, kOwed, kOwed});
     CHECK(flushes() == 2);
@@ -1053,7 +1053,7 @@ TEST_CASE("pkmap: the debts of a half age while the hand is in the other", "[pkm
     CHECK(flushes() == 2);
     CHECK(pkmap_stats().flushes == 2);
     CHECK(pkmap_stats().reclaimed == 6);
-    // A slot that is used stays where it is, and an idle one can be had again as long as the hand has not come.
+    // A used slot keeps its page, and an idle one can be mapped again until the hand reclaims it.
     const GlobalAddr used = kmap(pages[7]);
     CHECK(slot_at(used) == 4);
     CHECK(kmap(pages[6]) == GlobalAddr{layout::pkmap_addr(3)});
@@ -1068,13 +1068,13 @@ TEST_CASE("pkmap: a CPU that is busy and never flushes is interrupted once in a 
     for (const u32 slots : {2u, 3u, 4u, 5u, 16u, 17u}) {
         INFO("slots " << slots);
         SmallPool pool{3, slots};
-        pool.go_round(1); // the first one finds all slots free
+        pool.go_round(1); // the first round finds all slots free
         for (u32 cpu = 0; cpu < 3; ++cpu) {
             pool.kernel.machine.counters(CpuId{cpu}) = {};
             tlb_stats.of(CpuId{cpu}) = {};
         }
         constexpr u32 kRounds = 10;
-        // Each address is read by CPU 1 too, which never calls kmap; CPU 2 sees none.
+        // CPU 1 reads each address, but never calls kmap; CPU 2 reads none.
         pool.go_round(kRounds,
                       [](GlobalAddr addr, Page* page) { sim::on_cpu(CpuId{1}, [&] { REQUIRE(shows(addr, page)); }); });
         for (const u32 cpu : {1u, 2u}) {
@@ -1093,7 +1093,7 @@ TEST_CASE("pkmap: a CPU that is idle, or has flushed since, is never interrupted
     const auto read_on = [](CpuId cpu, GlobalAddr addr, Page* page) {
         sim::on_cpu(cpu, [&] { REQUIRE(shows(addr, page)); });
     };
-    // All of them have seen every address.
+    // All CPUs have read every address.
     pool.go_round(2, [&](GlobalAddr addr, Page* page) {
         for (const CpuId cpu : {kIdleCpu, kSwitching, kBusy})
             read_on(cpu, addr, page);
@@ -1107,7 +1107,7 @@ TEST_CASE("pkmap: a CPU that is idle, or has flushed since, is never interrupted
     pool.go_round(kRounds, [&](GlobalAddr addr, Page* page) {
         read_on(kSwitching, addr, page);
         read_on(kBusy, addr, page);
-        // It loads a root now and then: in each half of the pool once.
+        // It loads a root once in each half of the pool.
         if (++passed % 4 == 2) sim::on_cpu(kSwitching, [] { tlb_flush_local_non_global(); });
     });
     CHECK(pool.kernel.machine.counters(kIdleCpu).ipis_received == 0);
@@ -1117,7 +1117,7 @@ TEST_CASE("pkmap: a CPU that is idle, or has flushed since, is never interrupted
     const TlbStats now = tlb_stats_sum();
     CHECK(now.skipped_idle - before.skipped_idle >= 2 * kRounds - 1);
     CHECK(now.skipped_clean - before.skipped_clean >= 2 * kRounds - 1);
-    // The idle one wakes up, flushes once, and sees what everybody sees.
+    // The idle CPU wakes up, flushes once, and sees the same pages as all others.
     Page* page = stamped(1)[0];
     const GlobalAddr addr = kmap(page);
     sim::on_cpu(kIdleCpu, [&] { as_interrupt([&] { CHECK(shows(addr, page)); }); });
@@ -1148,7 +1148,7 @@ TEST_CASE("pkmap: a half that owes nothing costs nothing, also after it has owed
     CHECK(pool.kernel.machine.total().flush_non_global == cost);
 }
 
-// Its half has owed already, and everybody has flushed since that debt, but not since this page was used.
+// The half has a debt already, and every CPU has flushed since that debt, but not since this page was used.
 TEST_CASE("pkmap: a page that is freed late in its half is owed from then on", "[pkmap]") {
     ONLY_WITH(kHigh && !kDebug);
     SmallPool pool{2};
@@ -1171,8 +1171,8 @@ TEST_CASE("pkmap: a page that is freed late in its half is owed from then on", "
     }
 }
 
-// Who claims a slot trusts a word that counts users: it is the slot of that page, and stays it. Before, while the slot
-// is being made, the word says neither.
+// A thread that claims a slot relies on this: if the word is in state `used`, the page's slot field names the slot. In
+// the state `making` the page may have no slot yet.
 TEST_CASE("pkmap: at every step a word that counts users is that of a page which says so", "[pkmap][race]") {
     ONLY_WITH(kHigh);
     SmallPool pool{1};
@@ -1212,12 +1212,14 @@ TEST_CASE("kmap: while its half has free slots, nobody takes the lock", "[pkmap]
     CHECK(lock_stats_sum().taken == before + 1);
 }
 
-// The fast path reads a slot, which then becomes free, and claims it; before its second look the hand comes by again.
+// The fast path reads a slot, which then becomes free, and tries to claim it; before its second read the slot is used
+// again.
 TEST_CASE("pkmap: a claim of a slot that is free by now, or owed, confuses nobody", "[pkmap][race]") {
     ONLY_WITH(kHigh && !kDebug);
     SmallPool pool{2};
     u32 stolen = 0;
-    // Interrupts are off during a claim, too; the slow path has the lock from the step on in which a guard appears.
+    // Interrupts may be off during a claim, too. The slow path holds the lock from the step on in which a HeldLock
+    // exists.
     const auto locked = [] { return HeldLock::newest() != nullptr; };
     for (u32 first = 0; first < 10; ++first) {
         for (u32 second = first + 1; second < first + 8; ++second) {
@@ -1241,7 +1243,7 @@ TEST_CASE("pkmap: a claim of a slot that is free by now, or owed, confuses nobod
                     u32 seen = 0;
                     sim::ScopedHook hook{[&](sim::Point) {
                         const u32 now = seen++;
-                        if (locked()) return; // the other CPU would wait
+                        if (locked()) return; // the other CPU would wait for the lock
                         if (now == first) one();
                         if (now == second) two();
                     }};
@@ -1278,7 +1280,7 @@ TEST_CASE("pkmap: no remote request at all while the other CPUs idle", "[pkmap]"
     CHECK(tlb_stats_sum().skipped_idle > 0);
 }
 
-// Addresses travel: through memory, with a thread. Nothing that CPU 1 does here is known to kmap.
+// An address can reach another CPU through memory or with a thread. CPU 1 uses addresses here without calling kmap.
 TEST_CASE("pkmap: an address that was only handed over is flushed there before its slot is used again", "[pkmap]") {
     ONLY_WITH(kHigh);
     for (const u32 flushed : {0u, 1u, 2u}) {
@@ -1294,7 +1296,7 @@ TEST_CASE("pkmap: an address that was only handed over is flushed there before i
         });
         kunmap(page);
         if (flushed == 2) sim::on_cpu(CpuId{1}, [] { tlb_flush_local_non_global(); });
-        // Until the slot is another page's.
+        // Until another page has the slot.
         u32 turns = 0;
         for (GlobalAddr next; next != addr; ++turns) {
             REQUIRE(turns < 8);
@@ -1311,7 +1313,7 @@ TEST_CASE("pkmap: an address that was only handed over is flushed there before i
 TEST_CASE("pkmap: an address that a CPU reads at any moment of its way to another page is right or fails",
           "[pkmap][race]") {
     ONLY_WITH(kHigh && !kDebug);
-    // CPU 1 reads through an address that is still mapped, at every point of the round that follows its release.
+    // CPU 1 reads through an address, at every step of the round that follows its kunmap.
     for (u32 at = 0;; ++at) {
         INFO("step " << at);
         SmallPool pool{2, 2};
@@ -1337,7 +1339,7 @@ TEST_CASE("pkmap: an address that a CPU reads at any moment of its way to anothe
     }
 }
 
-// --- the account of a thread, and the size of the pool
+// --- the kmap count of a thread, and the size of the pool
 
 TEST_CASE("kmap: a thread's third mapping is reported, once, and counted", "[pkmap]") {
     ONLY_WITH(kHigh);
@@ -1346,7 +1348,7 @@ TEST_CASE("kmap: a thread's third mapping is reported, once, and counted", "[pkm
     (void)kmap(pages[0]);
     (void)kmap(pages[1]);
     {
-        OtherThread other; // has an account of its own
+        OtherThread other; // has a count of its own
         (void)kmap(pages[0]);
         (void)kmap(pages[2]);
         CHECK(pkmap_stats().thirds == 0);
@@ -1359,11 +1361,11 @@ TEST_CASE("kmap: a thread's third mapping is reported, once, and counted", "[pkm
     CHECK(pkmap_stats().thirds == 1);
     CHECK(kernel.machine.logged("a thread that holds 2 mappings makes another one"));
     const std::size_t lines = kernel.machine.log().size();
-    (void)kmap(pages[2]); // the same page again is a mapping like any other
+    (void)kmap(pages[2]); // a second mapping of the same page counts, too
     (void)kmap(pages[3]);
     CHECK(pkmap_stats().thirds == 3);
     CHECK(kernel.machine.log().size() == lines);
-    // Back to two: the next is a third again.
+    // Back to two: the next mapping is a third again.
     for (Page* page : {pages[3], pages[2], pages[2], pages[1]})
         kunmap(page);
     (void)kmap(pages[1]);
@@ -1409,11 +1411,11 @@ TEST_CASE("kmap: half as many threads as there are slots hold mappings, each is 
             OtherThread late;
             CHECK_THROWS_AS((void)kmap(pages[2 * threads]), sim::BadAccess); // it parks
         }
-        CHECK(pkmap_stats().waits == 0); // counted when it is over
+        CHECK(pkmap_stats().waits == 0); // a wait is counted at its end
         CHECK(pkmap_use().used == threads);
         for (u32 i = 0; i < threads; ++i) {
             OtherThread one;
-            context.store<&Context::minus_kmaps>(~0u); // the one that holds pages[i]
+            context.store<&Context::minus_kmaps>(~0u); // runs as the thread that holds pages[i]
             addr.push_back(kmap(pages[threads + i]));
         }
         CHECK(pkmap_stats().thirds == 0);
@@ -1442,11 +1444,11 @@ TEST_CASE("kmap: a thread keeps its credits from its first mapping to its last",
     (void)kmap(pages[0]);
     kunmap(pages[0]);
     kunmap(pages[0]);
-    CHECK(another_may()); // given back with the last one ...
+    CHECK(another_may()); // the last kunmap returns the credit ...
     (void)kmap(pages[0]);
     (void)kmap(pages[0]);
     kunmap(pages[0]);
-    CHECK_FALSE(another_may()); // ... and not before
+    CHECK_FALSE(another_may()); // ... and no earlier one
 }
 
 TEST_CASE("kmap: pages of lowmem need no slot and no credit", "[pkmap]") {
@@ -1468,7 +1470,7 @@ TEST_CASE("pkmap_set_slots: the pool has as many slots as asked for, all free, a
     Booted kernel{small(2)};
     CHECK(pkmap_slots() == kSlots);
     auto before = stamped(7);
-    for (Page* page : before) { // idle, or owed to somebody
+    for (Page* page : before) { // idle or owed
         sim::on_cpu(CpuId{1}, [&] { REQUIRE(shows(kmap(page), page)); });
         sim::on_cpu(CpuId{1}, [&] { kunmap(page); });
     }
@@ -1497,5 +1499,5 @@ TEST_CASE("pkmap_set_slots: the pool has as many slots as asked for, all free, a
     CHECK_PANIC(pkmap_set_slots(1), "assertion failed");
     CHECK_PANIC(pkmap_set_slots(kSlots + 1), "assertion failed");
     (void)kmap(before[0]);
-    CHECK_PANIC(pkmap_set_slots(8), "assertion failed"); // something is mapped
+    CHECK_PANIC(pkmap_set_slots(8), "assertion failed"); // a page is mapped
 }

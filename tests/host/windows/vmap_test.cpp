@@ -1,5 +1,5 @@
-// vmap and vmalloc: addresses that are nobody else's, a guard behind each area, and a flush that comes late but always
-// before anything is used again.
+// vmap and vmalloc: areas do not overlap, a guard page follows each, and the deferred flush always comes before an
+// address or a frame is used again.
 #include "mm/ground/context.hpp"
 #include "mm/tables/pagetable.hpp"
 #include "mm/windows/vmap.hpp"
@@ -15,7 +15,7 @@ namespace {
 
 constexpr bool kDebug = config::kDebug;
 
-// A small area, so that a round is soon over.
+// A small vmap range, so that a round ends soon.
 Setup narrow(u32 cpus = 2) {
     Setup setup = small(cpus);
     setup.vmalloc = layout::kMinVmap;
@@ -119,7 +119,7 @@ TEST_CASE("vmap: protections are those that were asked for", "[vmap]") {
         CHECK_THROWS_AS(sim::exec(ro), sim::PageFault);
     }
     for (const VirtAddr addr : {rw, ro, rx})
-        CHECK_FALSE(oracle_walk(kernel_root().value(), addr.value())->global); // a CR3 load ends their debt
+        CHECK_FALSE(oracle_walk(kernel_root().value(), addr.value())->global); // a CR3 load must flush them
 }
 
 TEST_CASE("vmap: nothing, and more than there is, are errors", "[vmap]") {
@@ -131,7 +131,7 @@ TEST_CASE("vmap: nothing, and more than there is, are errors", "[vmap]") {
     CHECK(vmalloc(layout::kMinVmap).error() == Error::no_space);
     CHECK(vmalloc(~0u).error() == Error::no_space);
     CHECK(books() == before);
-    // All of it, with its guard.
+    // The whole range: an area and its guard page.
     std::vector<Page*> pages(kAreaPages - 1, new_page());
     const VirtAddr all = map_all(pages);
     CHECK(vmap(&pages[0], 1, VmapProt::rw).error() == Error::no_space);
@@ -188,7 +188,7 @@ TEST_CASE("vunmap: takes the start of an area and nothing else", "[vmap]") {
 
 TEST_CASE("vmap: an unmapped address is not used again before every CPU has forgotten it", "[vmap]") {
     Booted kernel{narrow(3)};
-    // Areas of 7 pages and a guard go round the area many times; every CPU touches all of them.
+    // Areas of 7 pages and a guard make many rounds through the range; every CPU accesses all of them.
     for (u32 i = 0; i < 5 * kAreaPages / 8; ++i) {
         auto pages = stamped(7);
         const VirtAddr addr = map_all(pages);
@@ -236,7 +236,7 @@ TEST_CASE("vmap: a few pages are flushed one by one, on every CPU", "[vmap]") {
     CHECK(flushes() == 0);
     CHECK(vmap_stats().flushes == 1);
     vmap_flush();
-    CHECK(vmap_stats().flushes == 1); // nothing was owed
+    CHECK(vmap_stats().flushes == 1); // no flush is owed
     CHECK(vmap_fault(one).kind == VmapFault::Kind::unused);
 }
 
@@ -319,7 +319,7 @@ TEST_CASE("vmalloc: frames that wait for their flush are found when memory is sh
     }
 }
 
-// For every number of free frames: either all of it works, or nothing has changed.
+// For every number of free frames: either the call succeeds, or nothing has changed.
 TEST_CASE("vmalloc: a failure at any allocation leaks nothing", "[vmap][shortage]") {
     constexpr u32 kPages = 5;
     u32 failed = 0, worked = 0;
@@ -448,7 +448,7 @@ TEST_CASE("vmap: free neighbours become one, however many they are", "[vmap]") {
     Booted kernel{narrow()};
     auto page = stamped(1);
     const std::vector<Page*> all(kAreaPages - 1, page[0]);
-    for (const u32 held : {0u, 3u, 200u}) { // the one that is released last
+    for (const u32 held : {0u, 3u, 200u}) { // the area that is released last
         std::vector<VirtAddr> areas;
         while (const Result<VirtAddr> addr = vmap(page.data(), 1, VmapProt::rw))
             areas.push_back(*addr);
@@ -468,23 +468,23 @@ TEST_CASE("vmap: free neighbours become one, however many they are", "[vmap]") {
 TEST_CASE("vmap: addresses that are left over at the end of a round are used in the next", "[vmap]") {
     Booted kernel{narrow()};
     const auto large = [](u32 pages) { return std::vector<Page*>(pages, pfn_to_page(Pfn{1u})); };
-    const VirtAddr first = map_all(large(kAreaPages - 7)); // 6 pages are left
+    const VirtAddr first = map_all(large(kAreaPages - 7)); // 6 pages stay free
     CHECK(vmap(large(6).data(), 6, VmapProt::ro).error() == Error::no_space);
-    const VirtAddr second = map_all(large(3)); // 2 are left
+    const VirtAddr second = map_all(large(3)); // 2 stay free
     CHECK(vmap(large(2).data(), 2, VmapProt::ro).error() == Error::no_space);
-    const VirtAddr third = map_all(large(1)); // none is
+    const VirtAddr third = map_all(large(1)); // none stays free
     CHECK(vmap(large(1).data(), 1, VmapProt::ro).error() == Error::no_space);
     CHECK(second == first + (kAreaPages - 6) * kPageSize);
     CHECK(third == second + 4 * kPageSize);
     CHECK(third.value() + 2 * kPageSize == layout::kVmapEnd);
     vunmap(second);
-    CHECK(map_all(large(2)) == second); // one page is left between two areas: too small for anything
+    CHECK(map_all(large(2)) == second); // one page stays free between two areas: too small for any area
     CHECK(vmap(large(1).data(), 1, VmapProt::ro).error() == Error::no_space);
     CHECK(vmap_stats().areas == 3);
     CHECK(vmap_stats().pages == kAreaPages - 7 + 2 + 1);
 }
 
-// Frames are freed under any lock, so DEBUG's question is answered without one, while areas come and go.
+// Frames are freed while any lock may be held, so this DEBUG check takes none; meanwhile areas are made and released.
 TEST_CASE("vmap_maps_frame: what is mapped all the time is found, whatever another CPU does meanwhile", "[vmap]") {
     Booted kernel{narrow()};
     auto pages = stamped(3);
@@ -497,11 +497,11 @@ TEST_CASE("vmap_maps_frame: what is mapped all the time is found, whatever anoth
     (void)area(1, pages[0]);
     const VirtAddr hole = area(5, pages[1]);
     (void)area(1, pages[2]);
-    (void)area(kAreaPages - 11, pages[0]); // all that is left
+    (void)area(kAreaPages - 11, pages[0]); // the rest of the range
     release({hole});
     for (const u32 which : {0u, 2u}) {
         bool found = false;
-        // The hole is two free runs, and becomes one.
+        // The hole is two free runs, which become one.
         const u32 points = sim::at_every_point(
             {.operation = [&] { found = vmap_maps_frame(page_to_pfn(pages[which])); },
              .intruder = [&] { CHECK(try_on_cpu(CpuId{1}, [&] { release({area(5, pages[1])}); })); },
