@@ -132,7 +132,7 @@ bool try_on_cpu(CpuId cpu, const std::function<void()>& what) {
         sim::on_cpu(cpu, what);
         return true;
     } catch (const sim::BadAccess& wait) {
-        if (!wait.says("waits for something")) throw;
+        if (!wait.says("waits in a loop")) throw;
         sim::machine().cpu(cpu).interrupts = interrupts;
         return false;
     }

@@ -1,5 +1,5 @@
-// An access of the current CPU: the walk (SDM vol. 3, 4.3 and 4.4), its rights (4.6), accessed and dirty
-// (4.8), and the question whether an old translation could answer instead.
+// An access of the current CPU: the walk (SDM vol. 3, 4.3 and 4.4), its rights (4.6), accessed and dirty (4.8), and the
+// check whether the CPU could use an old translation instead.
 #include "tests/sim/explorer.hpp"
 #include "tests/sim/machine.hpp"
 
@@ -10,7 +10,7 @@ void Machine::reserved_bits(u32 va, const char* level, u64 entry) const {
                          level, entry)};
 }
 
-// A walk is a load of the CPU that does it: it sees what this CPU has stored.
+// A page walk is a load of its CPU: it sees the stores of this CPU that are still in the store buffer.
 RawPte Machine::seen(const Cpu& cpu, const RawCell* cell) const {
     RawPte entry = *cell;
     if (!cpu.buffer.empty()) [[unlikely]]
@@ -95,7 +95,8 @@ bool Machine::check_stale(Cpu& cpu, VirtAddr va, const Walk& now, Access kind) {
     bool same = false, fewer = false;
     for (const Residual& r : cpu.stale.of(va.value() >> kPageShift, features())) {
         const bool would = r.translation.permits(kind);
-        // A program's page with fewer rights: the fault that may come is one that the kernel finds settled (4.10.4.3).
+        // The TLB may hold fewer rights on a program's page: then a spurious fault comes, which the kernel resolves
+        // without a change (4.10.4.3).
         if (allowed && !would && r.translation.user && now.translation.user &&
             r.translation.pfn == now.translation.pfn) {
             fewer = true;
@@ -115,8 +116,8 @@ bool Machine::check_stale(Cpu& cpu, VirtAddr va, const Walk& now, Access kind) {
     return same;
 }
 
-// In an exploration a program may touch a page while another CPU is taking it away: until that one's flush has come
-// here, this CPU may go by the old translation or by the tables. Which, is a choice; null: by the tables.
+// In an exploration a program may access a page while another CPU unmaps it. Until that CPU's flush arrives here, this
+// CPU may use the old translation or the tables: a choice of the schedule. Null: the tables.
 u8* Machine::by_old_translation(Cpu& cpu, VirtAddr va, const Walk& now, Access kind) {
     std::vector<Residual> old = cpu.stale.of(va.value() >> kPageShift, features());
     std::erase_if(old, [&](const Residual& r) { return now.present && r.translation == now.translation; });

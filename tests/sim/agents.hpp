@@ -1,7 +1,7 @@
-// Who takes the steps of a schedule. A CPU is three agents:
+// The agents that take the steps of a schedule. A CPU is three agents:
 //
-//     p   what it runs: a thread, or its idle loop
-//     i   its call interrupt: the entry is the first step, then those of the handler; p stands still meanwhile
+//     p   its program: a thread, or the idle loop
+//     i   its call interrupt: the entry is the first step, then those of the handler; p takes no step meanwhile
 //     b   its store buffer: a step makes the oldest store visible
 #pragma once
 
@@ -25,7 +25,7 @@ constexpr Role role_of(u32 agent) { return static_cast<Role>(agent % kRoles); }
 constexpr bool in(AgentSet set, u32 agent) { return (set >> agent & 1) != 0; }
 constexpr AgentSet only(u32 agent) { return 1u << agent; }
 
-// A CPU's program and its interrupt: while one of them is at work the other is not.
+// A CPU's program and its interrupt: only one of them takes steps at a time.
 constexpr u32 other_half(u32 a) {
     if (role_of(a) == Role::buffer) return kNobody;
     return agent(cpu_of(a), role_of(a) == Role::program ? Role::interrupt : Role::program);

@@ -1,5 +1,4 @@
-// The state in which boot hands the machine to C++: the kernel's image at 1 MiB, first page tables, the
-// firmware's map.
+// The state of the machine when boot calls C++: the kernel's image at 1 MiB, first page tables, the firmware's map.
 #include "tests/sim/machine.hpp"
 
 #include <algorithm>
@@ -35,7 +34,8 @@ std::vector<FirmwareRange> describe(const std::vector<RamRange>& ram) {
 
 } // namespace
 
-// Everything in large pages, writable, not global; a table for the last addresses, for fixmap.
+// Maps lowmem in the direct map, and its first kIdentity bytes also at 0, in large pages, writable, not global. One
+// table for the last addresses, for fixmap.
 void Machine::build_boot_tables() {
     u32 next = kTables;
     const auto new_page = [&next] {

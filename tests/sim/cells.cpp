@@ -1,9 +1,8 @@
-// Page-table entries as memory: reading and writing them, and what a change leaves behind in the TLBs.
+// Page-table entries as memory: reading and writing them, and the old translations that a change leaves in the TLBs.
 //
-// The rule of the accessed bit (SDM vol. 3, 4.8, 4.10.2.3): a processor caches nothing from an entry whose A
-// it has not set. So an entry that an *atomic* operation took away with A clear is in no TLB. A plain store
-// proves nothing, even after a read that found A clear: the fill may have come in between, and the store has
-// overwritten its A.
+// The rule of the accessed bit (SDM vol. 3, 4.8, 4.10.2.3): a processor sets A of an entry before it caches the entry.
+// So an entry that an *atomic* operation took with A clear is in no TLB. A plain store proves nothing, even after a
+// read that found A clear: the CPU may have filled its TLB in between, and the store has overwritten A.
 #include "tests/sim/explorer.hpp"
 #include "tests/sim/machine.hpp"
 
@@ -18,7 +17,7 @@ u64 phys_of(const RawCell* cell) { return reinterpret_cast<std::uintptr_t>(cell)
 u32 frame_number(const RawCell* cell) { return static_cast<u32>(phys_of(cell) >> kPageShift); }
 u32 index_of(const RawCell* cell) { return static_cast<u32>(phys_of(cell) % kPageSize) / kCellSize; }
 
-// The bits that make a translation; A, D and the bits for software do not.
+// The bits that are part of a translation: all but A, D and the bits for software.
 constexpr RawPte kMeaning = static_cast<RawPte>(~u64{raw::kAccessed | raw::kDirty | 0xe00u});
 
 bool leads_to_table(RawPte entry) { return raw::present(entry) && !raw::large(entry); }
@@ -44,8 +43,8 @@ void Space::unlink(u32 slot, RawPte entry) {
     if (it->second.empty()) tables.erase(it);
 }
 
-// A pointer to an entry is the place in RAM itself, or stands for an address that a mapping shows (highmem
-// page tables).
+// A pointer to an entry is its host address in RAM, or stands for a virtual address through which a page table in high
+// memory is mapped.
 RawCell* Machine::cell_address(const void* cell, Access kind) {
     const std::uintptr_t at = reinterpret_cast<std::uintptr_t>(cell);
     if (at % kCellSize != 0) throw BadAccess{text("page-table entry at {:x}: misaligned", at)};
@@ -77,8 +76,8 @@ bool Machine::reachable(const RawCell* cell) {
     return false;
 }
 
-// Reading an accessed bit that is clear: the CPU may have set it a moment ago, by a speculative walk. Returns
-// true if it did, and A is set then.
+// Called when an accessed bit is read and is clear: the CPU may have set it just before, by a speculative walk. True if
+// it has; A is set then.
 bool Machine::fill(RawCell* cell) {
     const RawPte entry = *cell;
     if (!raw::present(entry) || raw::accessed(entry)) return false;
@@ -88,7 +87,7 @@ bool Machine::fill(RawCell* cell) {
     touch(cell, true);
     frame_state_of(frame) |= frame_state::dirty;
     *cell |= raw::kAccessed;
-    // The walk came through a directory entry; its A is set before (4.8).
+    // The walk has used a directory entry; its A is set before (4.8).
     for (const auto& space : spaces_)
         if (const auto it = space->tables.find(frame); it != space->tables.end())
             for (const u16 slot : it->second)
@@ -160,7 +159,7 @@ void Machine::note_change(const RawCell* cell, RawPte before, RawPte now, bool n
     const u32 frame = frame_number(cell);
     if ((frame_state_of(frame) & frame_state::table) == 0) return; // no CPU can walk it
     frame_state_of(frame) |= frame_state::dirty;
-    // Nothing is left behind by an entry that goes on saying the same, with its A still set, and D if it was.
+    // No old translation is left if the entry keeps its meaning, and A, and D if it was set.
     const bool goes_on =
         raw::accessed(now) && (before & kMeaning) == (now & kMeaning) && (now & raw::kDirty) >= (before & raw::kDirty);
     const bool residual = raw::present(before) && !never_cached && !goes_on;
@@ -188,8 +187,8 @@ void Machine::note_change(const RawCell* cell, RawPte before, RawPte now, bool n
                 directory_changed(*space, d * kSpan + index_of(cell), before, now, residual, where);
 }
 
-// A directory entry was changed: everything below it may still be translated as before, and the CPU may go on
-// walking the old table (4.10.3).
+// A directory entry was changed: TLBs may hold the old translations below it, and the CPU may still walk the old table
+// (4.10.3).
 void Machine::directory_changed(Space& space, u32 slot, RawPte before, RawPte now, bool residual, Where where) {
     const bool valid = !raw::reserved(before, raw::large(before), features());
     for (Cpu& cpu : cpus_) {

@@ -1,4 +1,4 @@
-// What the simulated machine throws. Each of these ends a host test that does not expect it; what() says why.
+// The exceptions of the simulated machine. Each ends a host test that does not expect it; what() has the reason.
 #pragma once
 
 #include "arch/base/format.hpp"
@@ -12,8 +12,8 @@ inline constexpr u32 kUserEnd = 0xc000'0000; // the addresses of programs
 
 void explore_stop(const std::string& text); // explorer.cpp
 
-// In an exploration it ends the schedule on the spot: the constructor does not return, nothing is unwound,
-// because destructors of mm would go on with the schedule.
+// In an exploration it ends the schedule at once: the constructor does not return and no stack is unwound, because
+// destructors of mm would take further steps.
 class Stop : public std::exception {
   public:
     explicit Stop(std::string text, bool at_once = true) : text_{std::move(text)} {
@@ -27,7 +27,7 @@ class Stop : public std::exception {
     std::string text_;
 };
 
-// panic(), a failed LOFT_ASSERT, refuse(): the kernel found something wrong.
+// panic(), a failed LOFT_ASSERT, refuse(): the kernel has found an error.
 struct Panic : Stop {
     using Stop::Stop;
 };
@@ -35,26 +35,24 @@ struct Refused : Stop {
     using Stop::Stop;
 };
 
-// A fault that a real CPU is certain to take. Below kUserEnd it is part of life: it ends a schedule only if nobody
-// catches it.
+// A fault that a real CPU always takes. Below kUserEnd it is normal: it ends a schedule only if it is not caught.
 struct PageFault : Stop {
     PageFault(std::string text, VirtAddr at, bool was_present)
         : Stop{std::move(text), at.value() >= kUserEnd}, va{at}, present{was_present} {}
     VirtAddr va;
-    bool present; // a protection violation; else nothing is mapped there
+    bool present; // a protection violation; else the page is not present
 };
 
 // An access whose result depends on whether this CPU still holds an old translation: a flush is missing.
 struct StaleAccess : Stop {
     using Stop::Stop;
 };
-// An access to a frame that the allocator has been given back; also a page table given back while a CPU may
-// walk it.
+// An access to a freed frame; also a page table that is freed while a CPU may walk it.
 struct ReleasedAccess : Stop {
     using Stop::Stop;
 };
-// What no kernel does on purpose: outside RAM, misaligned, reserved bits in an entry, a loop that waits for
-// nobody.
+// Errors that no kernel makes on purpose: an access outside RAM or misaligned, reserved bits in an entry, a loop that
+// waits for ever.
 struct BadAccess : Stop {
     using Stop::Stop;
 };

@@ -1,4 +1,4 @@
-// Schedule after schedule, and what is told of a bad one.
+// Running schedules, and the report of one that fails.
 #include "tests/sim/explorer.hpp"
 
 #include "tests/sim/random.hpp"
@@ -45,7 +45,7 @@ std::string trace_of(const World& world, u32 most) {
     return all;
 }
 
-// Every strategy, watched: the text of a schedule needs to know who could have gone on.
+// Wraps a strategy and records the enabled agents of each step, which the text of a schedule needs.
 class Watched final : public Strategy {
   public:
     explicit Watched(Strategy& inner) : inner_{inner} {}
@@ -66,7 +66,7 @@ class Exploration {
   public:
     explicit Exploration(const Case& c) : world_{c} {}
 
-    // False if it ended badly.
+    // False if the schedule failed.
     bool run(Strategy& strategy, const std::string& name = {}) {
         Watched watched{strategy};
         const World::End end = world_.run(watched);

@@ -1,4 +1,4 @@
-// Switching stacks, on x86-64, and telling AddressSanitizer about it.
+// Switching stacks on x86-64, with the calls that AddressSanitizer needs.
 #include "tests/sim/fiber.hpp"
 
 #include <cstdlib>
@@ -12,7 +12,7 @@
 #define LOFT_ASAN(...)
 #endif
 
-// Saves what a call has to preserve, changes the stack, and takes the same back from there.
+// Saves the callee-saved registers, changes the stack, and restores the registers from there.
 extern "C" void loft_fiber_switch(void** save, void* load);
 asm(R"(
     .text
@@ -39,7 +39,7 @@ loft_fiber_switch:
 
 namespace loft::sim {
 namespace {
-Fiber* entering; // whose first line runs next
+Fiber* entering; // the fiber that runs its first line next
 }
 
 Fiber::Fiber() : stack_{new u8[kStack]} {}
@@ -50,7 +50,7 @@ void Fiber::start(const std::function<void()>* body) {
     LOFT_ASAN(__asan_unpoison_memory_region(stack_.get(), kStack);)
     constexpr std::size_t kRegisters = 6;
     const std::uintptr_t top = (reinterpret_cast<std::uintptr_t>(stack_.get()) + kStack) & ~std::uintptr_t{15};
-    // As if enter() had been called: its frame begins 8 below a multiple of 16, with nothing to return to.
+    // As if enter() had been called: its frame begins 8 below a multiple of 16, without a return address.
     void** frame = reinterpret_cast<void**>(top) - 1;
     *frame = nullptr;
     *--frame = reinterpret_cast<void*>(&Fiber::enter);
@@ -64,7 +64,7 @@ void Fiber::enter() {
     Fiber* const me = entering;
     LOFT_ASAN(__sanitizer_finish_switch_fiber(nullptr, &me->main_bottom_, &me->main_size_);)
     (*me->body_)();
-    std::abort(); // the body has left for good
+    std::abort(); // never reached: the body does not return
 }
 
 void Fiber::resume() {

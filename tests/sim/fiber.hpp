@@ -1,4 +1,4 @@
-// Fibers: stacks of their own for code that stops in the middle and goes on later, all on one host thread.
+// Fibers: code with its own stack that can stop anywhere and continue later, all on one host thread.
 #pragma once
 
 #include "arch/base/types.hpp"
@@ -18,13 +18,13 @@ class Fiber {
     Fiber(const Fiber&) = delete;
     Fiber& operator=(const Fiber&) = delete;
 
-    // The next resume() begins `body` from its first line. What was on the stack before is forgotten, not
-    // unwound. `body` must not return: its last act is a leave().
+    // The next resume() starts `body` at its first line. The old contents of the stack are dropped without unwinding.
+    // `body` must not return: it ends with a leave().
     void start(const std::function<void()>* body);
 
-    // From the main stack: runs the fiber until it leaves.
+    // Called on the main stack: runs the fiber until it leaves.
     void resume();
-    // From within: back to whoever called resume().
+    // Called inside the fiber: returns to the caller of resume().
     void leave();
 
   private:
@@ -34,7 +34,7 @@ class Fiber {
     void* stack_pointer_ = nullptr;
     void* back_ = nullptr; // the main stack's pointer while the fiber runs
     const std::function<void()>* body_ = nullptr;
-    // What AddressSanitizer keeps of a stack that is not in use.
+    // AddressSanitizer's data for a stack that is not in use.
     [[maybe_unused]] void* sanitizer_fiber_ = nullptr;
     [[maybe_unused]] void* sanitizer_main_ = nullptr;
     [[maybe_unused]] const void* main_bottom_ = nullptr;

@@ -24,7 +24,7 @@ void Machine::flush_non_global(const Site& site) {
     --here().counters.load_root;
 }
 
-// CR4.PGE off and on. It reads the PDPTEs anew, too (4.4.1).
+// CR4.PGE off and on. This also reloads the PDPTEs (4.4.1).
 void Machine::flush_all(const Site& site) {
     if (!flush_wanted(site, "flush_all")) return;
     ++here().counters.flush_all;
@@ -49,7 +49,7 @@ void Machine::load_root(u64 root) {
     if (before != nullptr) release(before);
 }
 
-// What a CPU takes over from the root when CR3 is loaded.
+// The PDPTEs that a CPU latches from the root when CR3 is loaded.
 std::array<u32, paging::kDirectories> Machine::latch(u64 root) const {
     std::array<u32, paging::kDirectories> directory;
     const u32 frame = static_cast<u32>(root >> kPageShift);
@@ -88,7 +88,7 @@ Space* Machine::acquire(const std::array<u32, paging::kDirectories>& directory) 
         frame_state_of(directory[d]) |= frame_state::table;
         for (u32 i = 0; i < kSpan; ++i) {
             const RawPte entry = *raw::cell(directory[d], i);
-            // An entry that the walker would refuse leads nowhere.
+            // An entry with reserved bits is an error of a walk: no table is reached through it.
             if (raw::reserved(entry, raw::large(entry), features())) continue;
             space->link(d * kSpan + i, entry);
         }

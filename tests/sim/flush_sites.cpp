@@ -1,4 +1,4 @@
-// The list of lines that asked for a flush: see flush_sites.hpp.
+// The list of lines that requested a flush. Contract: flush_sites.hpp.
 #include "tests/sim/flush_sites.hpp"
 
 #include <cstdio>
@@ -64,8 +64,8 @@ class Sites {
     }
 
     std::map<Key, std::set<std::string>> seen_;
-    std::string drop_;           // by the test that runs
-    std::string always_dropped_; // by the environment
+    std::string drop_;           // set by the current test
+    std::string always_dropped_; // set by the environment
     std::string list_;
     u64 dropped_ = 0;
 };

@@ -1,8 +1,8 @@
-// Where flushes are asked for, and leaving one of them out.
+// The lines that request flushes, and leaving one of them out.
 //
-// mm passes a Site from the line that wants a flush down to the HAL. A test run lists all of them
-// (LOFT_LIST_FLUSHES=FILE appends "path:line kind", or "path:line:column kind" where a line has two); a
-// second run leaves out every flush of one of them (LOFT_DROP_FLUSH=path:line[:column]) and has to fail.
+// mm passes a Site, the line that requests a flush, down to the HAL. A test run lists all of them
+// (LOFT_LIST_FLUSHES=FILE appends "path:line kind", or "path:line:column kind" for a line with two); a second run
+// leaves out every flush of one of them (LOFT_DROP_FLUSH=path:line[:column]) and must fail.
 #pragma once
 
 #include "arch/base/types.hpp"
@@ -33,7 +33,7 @@ bool flush_wanted(const Site& site, const char* kind);
 // "mm/x.cpp:123" or "mm/x.cpp:123:7"; the path may be any tail of the real one. Empty: none but that of the
 // environment.
 void drop_flush_site(std::string_view site);
-// How many flushes have been left out since then.
+// The number of flushes left out since the last drop_flush_site().
 u64 dropped_flushes();
 
 } // namespace loft::sim

@@ -1,5 +1,5 @@
-// What one step of a schedule has read and written. Two steps of different agents can change places if neither
-// writes what the other touches.
+// The memory that one step of a schedule has read and written. Two steps of different agents are independent if neither
+// writes memory that the other accesses.
 #pragma once
 
 #include "arch/base/types.hpp"

@@ -1,5 +1,4 @@
-// Page tables made by hand, for tests of the simulator itself and for tests that want an address space
-// without mm.
+// Page tables built by hand, for tests of the simulator itself and for tests of an address space without mm.
 #pragma once
 
 #include <hal/hal.hpp>
@@ -32,7 +31,7 @@ class Handmade {
     hal::PteCell* directory(VirtAddr va) {
         return cell_in(directory_[config::kPae ? paging::pdpte_index(va) : 0], paging::pde_index(va));
     }
-    // The entry of a page. Makes the table that it needs, once.
+    // The entry of a page. Makes the table that it needs if there is none.
     hal::PteCell* entry(VirtAddr va) {
         const u32 slot = va.value() >> paging::kLargeShift;
         if (!table_.contains(slot)) {
@@ -64,7 +63,7 @@ class Handmade {
     std::map<u32, u32> table_;
 };
 
-// Puts a word into a frame that tells which one it is.
+// Writes a word into a frame that identifies it.
 inline void sign(u32 pfn) { poke<u32>(Pfn{pfn}.phys(), 0xf000'0000u | pfn); }
 inline u32 signature(u32 pfn) { return 0xf000'0000u | pfn; }
 

@@ -1,4 +1,4 @@
-// The machine as a whole: its life, its CPUs, its choices.
+// The machine: construction, CPUs, choices.
 #include "tests/sim/machine.hpp"
 
 #include "tests/sim/explorer.hpp"
@@ -168,10 +168,10 @@ void Machine::rewind(const std::vector<u64>& roots) {
 }
 
 void Machine::relax() {
-    if (detail::exploring) return; // the explorer knows better who waits for whom
+    if (detail::exploring) return; // the explorer finds waits without end as deadlocks
     if (++relaxed_ < options_.patience) return;
     relaxed_ = 0;
-    throw BadAccess{text("CPU {} waits for something that nobody is left to do", current())};
+    throw BadAccess{text("CPU {} waits in a loop that no other CPU ends", current())};
 }
 
 u64 Machine::random() { // xorshift64*
@@ -189,7 +189,8 @@ bool Machine::chosen() {
         script_.pop_front();
         return answer;
     }
-    if (options_.fills == Fills::random) return booted_ && (random() >> 60) < 6; // both ways matter, not more
+    if (options_.fills == Fills::random)
+        return booted_ && (random() >> 60) < 6; // both answers occur; the ratio does not matter
     return options_.fills == Fills::always;
 }
 

@@ -1,5 +1,5 @@
-// The simulated machine: CPUs whose TLBs go stale, memory, page-table walks. One at a time; made anew for
-// each test.
+// The simulated machine: CPUs with TLBs that go stale, memory, page-table walks. One at a time; each test makes its
+// own.
 //
 //     sim::Machine m{{.cpus = 2, .ram = 2 * GiB}};
 //     pagetable_early(m.boot_last_table());
@@ -7,8 +7,7 @@
 //     m.finish_boot(mm_init_cpu);          // the other CPUs run, on this CPU's root; interrupts are on
 //     sim::on_cpu(CpuId{1}, [&] { ... });
 //
-// mm sees it through tests/sim/hal only. README.md has the rules of the model and the list of what tests can
-// do with it.
+// mm uses it through tests/sim/hal only. README.md has the rules of the model and the list of functions for tests.
 #pragma once
 
 #include "arch/base/cpu_set.hpp"
@@ -36,20 +35,20 @@ struct RamRange {
     u64 size = 0;
 };
 
-// When an accessed bit is read and is clear: has the CPU, speculatively, just set it? Until finish_boot() `random`
-// means never: what boot measures of the accessed bit is then the same in every test.
+// The answer to: an accessed bit is read and is clear; has the CPU just set it, by a speculative walk? Until
+// finish_boot() `random` means never, so that boot's test of the accessed bit has the same result in every test.
 enum class Fills : u8 { random, never, always };
 
 struct Options {
     u32 cpus = config::kMaxCpus < 4 ? config::kMaxCpus : 4;
-    u64 ram = 1 * GiB;                     // laid out as QEMU's `pc` does: the rest above 3 or 3.5 GiB begins at 4 GiB
+    u64 ram = 1 * GiB;                     // the layout of QEMU's `pc`: RAM beyond 3 or 3.5 GiB begins at 4 GiB
     std::vector<RamRange> ranges{};        // RAM, instead of `ram`
     std::vector<FirmwareRange> firmware{}; // the firmware's map, instead of the one that describes the RAM
     std::vector<ReservedRange> modules{};  // reserved besides the kernel's image
     Features features{};
     Fills fills = Fills::random;
     u64 seed = 1;
-    u64 patience = 1'000'000; // turns of a waiting loop until it counts as one that never ends
+    u64 patience = 1'000'000; // iterations of a waiting loop until it counts as endless
 };
 
 struct Counters {
@@ -61,11 +60,11 @@ struct Counters {
     u64 ipis_received = 0;
 };
 
-// The tables that CPUs with the same root walk, and from which places each page table is reached.
+// The tables that CPUs with the same root walk, and for each page table the directory slots that point at it.
 struct Space {
     static constexpr u32 kNone = ~0u;
     std::array<u32, paging::kDirectories> directory{}; // frames, kNone where the PDPTE is not present
-    std::unordered_map<u32, std::vector<u16>> tables;  // page table -> slots that lead to it
+    std::unordered_map<u32, std::vector<u16>> tables;  // page table -> slots that point at it
     u32 users = 0;
 
     RawPte entry(u32 slot) const {
@@ -97,8 +96,8 @@ class Machine {
     const Features& features() const { return options_.features; }
 
     // --- booting
-    // The kernel's image at 1 MiB, boot's page tables in it and loaded on CPU 0, and the map of the firmware.
-    // The spans live as long as the machine. Change the result at will before mm gets it.
+    // The kernel's image at 1 MiB, boot's page tables in it and loaded on CPU 0, and the map of the firmware. The spans
+    // are valid as long as the machine. A test may change the result before it passes it to mm.
     BootInfo make_boot_info();
     // The table of the last addresses, linked by boot. (A hal::PteCell*; any pointer type takes it.)
     struct AnyPointer {
@@ -108,9 +107,10 @@ class Machine {
     AnyPointer boot_last_table() const { return {ram_at(boot_last_table_)}; }
     u64 boot_root() const { return boot_root_; }
     void bring_up(CpuId cpu); // on the root of the current CPU, with interrupts on and an empty TLB
-    // All of them, and interrupts on here too. `prepare` runs for each on this CPU before (mm_init_cpu, for example).
+    // Brings up all CPUs and turns interrupts on here, too. Before that this CPU calls `prepare` for each of them
+    // (mm_init_cpu, for example).
     void finish_boot(const std::function<void(CpuId)>& prepare = {});
-    u64 usable_bytes() const; // what the firmware's map calls usable, as it stands
+    u64 usable_bytes() const; // the usable bytes of the firmware's map, overlaps not removed
 
     // --- CPUs
     Cpu& cpu(CpuId id) { return cpus_.at(id.value()); }
@@ -122,9 +122,10 @@ class Machine {
     Counters total() const;
 
     // --- memory, as the current CPU sees it. Throws PageFault, StaleAccess, ReleasedAccess, BadAccess.
-    // The host address of `va`; `size` bytes from there lie in one page. Sets A and D.
+    // The host address of `va`; `size` bytes from there must lie in one page. Sets A and D.
     u8* access(VirtAddr va, u32 size, Access kind);
-    // Writes to RAM that access() returned; page tables notice. store(): in an exploration, later.
+    // Writes to RAM that access() returned; writes to page tables are tracked. store(): in an exploration, through the
+    // store buffer.
     void store(u8* to, const void* from, u32 bytes);
     void write(u8* to, const void* from, u32 bytes) {
         touch(ram_at(u64{frame_of(to)} << kPageShift), true);
@@ -135,12 +136,12 @@ class Machine {
         else
             std::memcpy(to, from, bytes);
     }
-    // What the tables say now, without touching anything.
+    // The translation in the tables now, without side effects.
     std::optional<Translation> translate(VirtAddr va) { return look(here(), va); }
-    // ... and all that this CPU may think, the tables' own answer first if there is one.
+    // All translations that this CPU may use, that of the tables first if there is one.
     std::vector<Translation> possible(VirtAddr va);
     bool may_reach_free_frame(CpuId cpu) const; // by an old translation of a program's page
-    bool stale(VirtAddr va);                    // is there a possible translation that is not the tables' own
+    bool stale(VirtAddr va);                    // a possible translation differs from that of the tables
 
     // --- page-table entries (for hal/pte.hpp)
     u32 cell_half(const void* cell, u32 half);
@@ -161,33 +162,33 @@ class Machine {
 
     // --- for explorations
     void drain(CpuId cpu); // the oldest store of its buffer becomes memory
-    // Nothing in any TLB or store buffer, nothing counted or logged, the seed's first random number is next; the
-    // CPUs' roots are these.
+    // Empties TLBs, store buffers, counters and log, restarts the random numbers from the seed, and gives the CPUs
+    // these roots.
     void rewind(const std::vector<u64>& roots);
 
     // --- choices
     // The next answers to "was it filled speculatively?"; after them, Options::fills decides.
     void script_fills(std::initializer_list<bool> answers) { script_.insert(script_.end(), answers); }
     void set_fills(Fills fills) { options_.fills = fills; }
-    u64 fills_asked() const { return fills_asked_; } // how often the machine came to such a branch
+    u64 fills_asked() const { return fills_asked_; } // the number of such questions so far
     u64 random();
 
     // --- frames
     void frame_free(u32 pfn, u32 order);
     void frame_used(u32 pfn, u32 order);
-    // The `nth` allocation from now on fails, 0 being the next one: a frame, a block, or an object of a cache.
+    // The `nth` allocation from now on fails; 0 is the next one. Frames, blocks, and objects of a cache count.
     void fail_allocation(u32 nth) {
         fail_after_ = nth;
         allocation_failed_ = false;
     }
     void allow_allocations() { fail_after_.reset(); }
-    bool allocation_failed() const { return allocation_failed_; } // has that one been asked for
+    bool allocation_failed() const { return allocation_failed_; } // that allocation has been made
     bool allocation_fails();
 
     // --- the rest
     std::vector<std::string>& log() { return log_; }
     bool logged(std::string_view part) const;
-    void relax(); // cpu_relax: throws BadAccess when nobody can ever end the wait
+    void relax(); // cpu_relax: throws BadAccess after `patience` iterations
 
   private:
     struct Walk {
@@ -226,7 +227,7 @@ class Machine {
     Options options_;
     std::vector<Cpu> cpus_;
     std::vector<std::unique_ptr<Space>> spaces_;
-    bool spaces_changed_ = false; // since rewind(): directories, or who has which root
+    bool spaces_changed_ = false; // since rewind(): directories, or the root of a CPU
     u32 current_ = 0;
     CpuSet online_;
     std::deque<bool> script_;
@@ -247,10 +248,10 @@ class Machine {
     std::vector<std::string> log_;
 };
 
-Machine& machine(); // the one there is
+Machine& machine(); // the machine of the current test
 bool has_machine();
 
-// Runs `what` on that CPU, and comes back, also by an exception.
+// Runs `what` on that CPU and returns to the current one, also after an exception.
 template <typename F> decltype(auto) on_cpu(CpuId id, F&& what) {
     struct Back {
         CpuId to = machine().current();
@@ -260,7 +261,7 @@ template <typename F> decltype(auto) on_cpu(CpuId id, F&& what) {
     return what();
 }
 
-// Physical memory, past all page tables: the tests' own view.
+// Physical memory, without page tables: for tests.
 template <typename T> T peek(PhysAddr at) {
     T value;
     std::memcpy(&value, ram_at(at.value()), sizeof value);
@@ -268,9 +269,9 @@ template <typename T> T peek(PhysAddr at) {
 }
 template <typename T> void poke(PhysAddr at, T value) { std::memcpy(ram_at(at.value()), &value, sizeof value); }
 
-// May an instruction be fetched there? Throws what the fetch would.
+// Fetches an instruction at `va`; throws if the fetch faults.
 inline void exec(VirtAddr va) { machine().access(va, 1, Access::execute); }
-// Ring 3.
+// Accesses in ring 3.
 template <typename T> T user_read(VirtAddr va) {
     T value;
     std::memcpy(&value, machine().access(va, sizeof value, Access::user_read), sizeof value);

@@ -1,4 +1,4 @@
-// Adding to and flushing what a CPU may remember: see may_set.hpp.
+// Adding and flushing translations that a CPU may hold. Contract: may_set.hpp.
 #include "tests/sim/may_set.hpp"
 
 namespace loft::sim {
@@ -6,7 +6,7 @@ namespace {
 
 constexpr u32 kSpan = paging::kPtesPerTable; // pages under one directory entry
 
-// A valid entry of an old page table, or nothing.
+// True if the entry of an old page table is valid; returns its translation.
 bool read_old_table(const DirectoryResidual& directory, u32 index, const Features& features, Translation& out) {
     if ((frame_state_of(directory.table) & frame_state::ram) == 0) return false;
     const RawPte entry = *raw::cell(directory.table, index);
@@ -24,8 +24,8 @@ template <typename Map, typename Keep> void keep_if(Map& lists, Keep&& keep) {
 
 } // namespace
 
-// A list stays short: with two different frames under the same rights, every access that these rights allow
-// is stale already, and both are forgotten by the same flushes. A third adds nothing.
+// Keeps a list short: with two different frames under the same rights, every access that these rights allow is stale
+// already, and the same flushes remove both. A third one adds nothing.
 void MaySet::add(std::vector<Residual>& list, const Residual& residual) {
     u32 alike = 0;
     for (const Residual& r : list) {
@@ -55,7 +55,7 @@ void MaySet::add_directory(const DirectoryResidual& residual) {
     directories_.push_back(residual);
 }
 
-// The old directories are about to be forgotten, but not what was translated through them.
+// Before the old directory entries are flushed: keeps the page translations that were made through them.
 void MaySet::settle_directories(const Features& features, u32 except_page) {
     for (const DirectoryResidual& d : directories_) {
         for (u32 i = 0; i < kSpan; ++i) {

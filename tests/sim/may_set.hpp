@@ -1,18 +1,16 @@
-// What one CPU may still remember: the translations that were present and reachable since it last flushed
-// them, and are not (or not surely) what the tables say now.
+// The translations that the TLB of one CPU may hold: those that were present and reachable since their last flush and
+// that differ, or may differ, from the tables now.
 //
-// A real TLB holds some of these; which ones nobody can know: it fills speculatively, and evicts when it
-// likes. So this is the set of everything that it *may* hold, and a kernel is right only if no access depends
-// on the choice. What the tables say now is always possible and is not stored here.
+// A real TLB holds some of them. It is not known which, as it fills speculatively and evicts at any time. So this is
+// the set of all translations that it *may* hold, and a kernel is correct only if no access depends on the choice. The
+// translation in the tables is always possible and is not stored here.
 //
 // Three kinds (SDM vol. 3, 4.10.2 and 4.10.3):
 //   pages        4 KiB translations, by page number
-//   large pages  may be cached as one entry, or as 4 KiB fragments (4.10.2.3): each page of the range is
-//   remembered by
+//   large pages  may be cached as one entry or as 4 KiB fragments (4.10.2.3): each page of the range is stored by
 //                itself, so invlpg of one page leaves the fragments of the others
-//   directories  entries of the paging-structure caches: the walk goes on through the old table, whatever its
-//   memory
-//                holds by then. Any invlpg on this CPU forgets all of them (4.10.4.1)
+//   directories  entries of the paging-structure caches: a walk may use the old table, with its current contents. Any
+//                invlpg on this CPU flushes all of them (4.10.4.1)
 #pragma once
 
 #include "tests/sim/translation.hpp"
@@ -26,11 +24,11 @@ namespace loft::sim {
 
 struct Residual {
     Translation translation;
-    Where changed; // where the entry that gave it was taken away
+    Where changed; // the line that changed its entry
 };
 
 struct DirectoryResidual {
-    u32 slot = 0;  // which large-page-sized piece of the address space
+    u32 slot = 0;  // its index in the address space, in units of a large page
     u32 table = 0; // the frame of the old page table
     Rights rights;
     Where changed;
@@ -44,19 +42,19 @@ class MaySet {
     void add_large(u32 slot, const Residual& first_page);
     void add_directory(const DirectoryResidual& residual);
 
-    // The three kinds of flush. `features`: the directories' old tables are read once more, because what they
-    // say now may have been cached in the last moment.
+    // The three kinds of flush. They read the old tables of the directories once more (with `features`), because their
+    // current entries may have been cached just before the flush.
     void flush_page(u32 page, const Features& features);
     void flush_non_global(const Features& features);
     void flush_all();
-    // A page fault there: the non-global translations of this page are gone (4.10.4.1).
+    // A page fault removes the non-global translations of its page (4.10.4.1).
     void fault(u32 page);
 
-    // Everything that may translate this page besides the tables.
+    // All translations of this page that the TLB may hold, without that of the tables.
     std::vector<Residual> of(u32 page, const Features& features) const;
     bool knows(u32 page) const;
 
-    // Is there a translation of a 4 KiB page for which this holds?
+    // True if holds() is true for a translation of a 4 KiB page.
     template <typename F> bool any_page(F&& holds) const {
         for (const auto& [page, list] : pages_)
             for (const Residual& r : list)

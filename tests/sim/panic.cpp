@@ -1,5 +1,5 @@
-// panic, refuse, log and assertions of the simulated machine: arch/base/panic.hpp. They throw, so that a test
-// can expect them and read the text.
+// panic, refuse, log and assertions (arch/base/panic.hpp) of the simulated machine. They throw, so that a test can
+// expect them and read the text.
 #include "arch/base/panic.hpp"
 
 #include "tests/sim/machine.hpp"

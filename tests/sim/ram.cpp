@@ -1,4 +1,4 @@
-// Mapping the simulated memory: see ram.hpp.
+// Mapping the simulated memory. Contract: ram.hpp.
 #include "tests/sim/ram.hpp"
 
 #include <cstdio>
@@ -75,7 +75,7 @@ void ram_reset() {
         mapped = true;
         return;
     }
-    // A private page that was written goes away; the next touch finds junk (or zero states) again.
+    // Drops private pages that were written; the next access finds junk (or zero states) again.
     if (madvise(reinterpret_cast<void*>(kRamBase), kRamLimit, MADV_DONTNEED) != 0) die("simulated RAM: madvise");
     if (madvise(reinterpret_cast<void*>(kFrameStateBase), kFrameLimit, MADV_DONTNEED) != 0) die("madvise");
 }

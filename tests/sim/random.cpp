@@ -1,4 +1,4 @@
-// Random schedules: see random.hpp.
+// Random schedules. Contract: random.hpp.
 #include "tests/sim/random.hpp"
 
 #include <bit>

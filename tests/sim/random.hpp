@@ -1,6 +1,6 @@
-// Random schedules, each from its seed. Three kinds in turn: CPUs that go on for a while and change; priorities that
-// drop at a few random steps (Burckhardt et al., "A randomized scheduler with probabilistic guarantees", ASPLOS
-// 2010); the same with store buffers that wait as long as they can.
+// Random schedules, each from its seed. Three kinds in turn: a CPU takes some steps, then another one at random;
+// priorities that drop at a few random steps (Burckhardt et al., "A randomized scheduler with probabilistic
+// guarantees", ASPLOS 2010); the same with store buffers that drain as late as possible.
 #pragma once
 
 #include "tests/sim/strategy.hpp"
@@ -23,7 +23,7 @@ class Random final : public Strategy {
 
     u64 state_;
     u32 kind_;
-    u32 patience_; // kind 0: a change in so many steps
+    u32 patience_; // kind 0: one change of the CPU in so many steps
     u32 step_ = 0;
     std::array<u32, kMaxAgents> priority_{};
     std::array<u32, 4> drops_{};

@@ -1,4 +1,4 @@
-// Partial-order reduction: see reduced.hpp.
+// Partial-order reduction. Contract: reduced.hpp.
 #include "tests/sim/reduced.hpp"
 
 #include <algorithm>
@@ -56,7 +56,7 @@ void Reduced::start() {
     started_ = true;
 }
 
-// A CPU that could go on gives way to another one. Store buffers empty themselves at any time for nothing.
+// True if the step switches away from a CPU that could continue. Steps of store buffers are never preemptions.
 bool Reduced::preempts(const Frame& frame, u32 agent) const {
     return role_of(agent) != Role::buffer && frame.before != kNobody && agent != frame.before &&
            in(frame.enabled, frame.before);
@@ -65,7 +65,7 @@ bool Reduced::preempts(const Frame& frame, u32 agent) const {
 u32 Reduced::pick(AgentSet enabled) {
     if (!started_) start();
     choice_ = 0;
-    if (depth_ < frames_.size()) { // the part that is as it was
+    if (depth_ < frames_.size()) { // the prefix that is the same as in the last schedule
         Frame& frame = frames_[depth_];
         default_.taken(frame.agent);
         return frame.agent;
@@ -84,7 +84,7 @@ u32 Reduced::pick(AgentSet enabled) {
     const AgentSet possible = enabled & ~asleep;
     if (possible == 0) return kNobody;
     frame.agent = default_.pick(possible);
-    if (bounded() && preempts(frame, frame.agent) && frame.preemptions == bound_) return kNobody; // cannot be
+    if (bounded() && preempts(frame, frame.agent) && frame.preemptions == bound_) return kNobody; // beyond the bound
     frame.to_try = everything_ ? enabled : only(frame.agent);
     frames_.push_back(std::move(frame));
     default_.taken(frames_.back().agent);
@@ -97,14 +97,14 @@ u32 Reduced::choose(u32 possibilities) {
     return frame.choices[choice_++].answer;
 }
 
-// May the step that an agent was about to take turn out differently after this one? A CPU's program and its interrupt
-// stand in each other's way in more than memory.
+// True if the next step of the sleeping agent may have a different result after this step. A CPU's program and its
+// interrupt depend on each other not only through memory.
 bool Reduced::dependent(const Sleeper& sleeper, const Event& event) {
     if (sleeper.agent == event.agent) return true;
     if (same_cpu(sleeper.agent, event.agent)) {
         const bool buffer = role_of(sleeper.agent) == Role::buffer || role_of(event.agent) == Role::buffer;
         if (!buffer) return true;
-        // A CPU's loads and its own stores: the same value from the buffer as from memory.
+        // A CPU's loads and its own store buffer: the value is the same from the buffer and from memory.
         return event.drained;
     }
     return sleeper.footprint.conflicts(event.footprint);
@@ -121,8 +121,8 @@ void Reduced::done(u32 index, const Event& event) {
     woken_[me] = {};
     if (event.delivery) join(clock, clocks_[event.cause]);
     if (role_of(me) == Role::buffer) join(clock, clocks_[stores_[cpu][oldest_[cpu]++]]);
-    // What a CPU does is in one order, its interrupts included; only an entry, and what the program does beside it in
-    // one piece, can be the other way round.
+    // The steps of a CPU, its interrupts included, have one order. Only the entry of an interrupt can change places
+    // with the steps of the program that are next to it.
     const u32 half = other_half(me), last = last_of_cpu_[cpu];
     u32 beside = kNobody;
     if (half != kNobody) {
@@ -134,11 +134,11 @@ void Reduced::done(u32 index, const Event& event) {
         last_of_cpu_[cpu] = index + 1;
         if (event.delivery) delivery_[cpu] = index;
     }
-    Clock apart = clock; // what has to come before this step if it changes places with what is beside it
+    Clock apart = clock; // the steps that must precede this one if it changes places with its neighbours
     if (half != kNobody) join(clock, now_[half]);
     if (event.drained) join(clock, now_[agent(cpu, Role::buffer)]);
 
-    // A CPU does not race with its own store buffer: it sees its stores either way.
+    // A CPU does not race with its own store buffer: it sees its stores in both orders.
     const auto exempt = [&](u32 other) {
         return same_cpu(other, me) && (role_of(other) == Role::buffer || role_of(me) == Role::buffer);
     };
@@ -160,7 +160,7 @@ void Reduced::done(u32 index, const Event& event) {
             for (const u32 reader : place.reader)
                 if (reader != 0) meet(reader);
             place.writer = index + 1;
-            // A load of this CPU that its buffer answered is not ordered by the store that comes out now.
+            // A load of this CPU that was answered from its buffer is not ordered by the store that is drained now.
             for (u32 a = 0; a < kMaxAgents; ++a)
                 if (!exempt(a) || place.reader[a] <= clock[a]) place.reader[a] = 0;
         } else {
@@ -170,7 +170,7 @@ void Reduced::done(u32 index, const Event& event) {
     after[me] = index + 1;
     now_[me] = after;
     clocks_.push_back(after);
-    const bool replayed = depth_ + 1 < frames_.size(); // all this has been seen before
+    const bool replayed = depth_ + 1 < frames_.size(); // this step has been analysed in an earlier schedule
     if (!replayed) {
         for (const u32 earlier : racing_)
             race(earlier, index, clock);
@@ -194,8 +194,8 @@ void Reduced::done(u32 index, const Event& event) {
         if (!dependent(sleeper, event)) inherited_.push_back(sleeper);
 }
 
-// The step `earlier` and the step `later` could have come the other way round; `clock` is what had to come before the
-// later one but for its conflicts.
+// The steps `earlier` and `later` could have come in the reverse order; `clock` has the steps that must precede the
+// later one apart from its conflicts.
 void Reduced::race(u32 earlier, u32 later, const Clock& clock) {
     u32 index = earlier;
     const u32 who = agents_[later];
@@ -204,15 +204,15 @@ void Reduced::race(u32 earlier, u32 later, const Clock& clock) {
         return;
     }
     try_at(index, who, clock);
-    // The preemption there may be one too many; where the CPU was switched to it costs nothing more.
+    // A preemption there may exceed the bound; at the step where the CPU was switched to, it adds none.
     while (index > 0 && agents_[index - 1] == agents_[index])
         --index;
     try_at(index, who, clock);
 }
 
-// What would come instead of the step `index`: all later steps that do not depend on it, up to `later`. Any of those
-// that nothing else in this sequence has to precede can begin it; one of them has to be tried (source sets: Abdulla,
-// Aronis, Jonsson and Sagonas, POPL 2014).
+// The sequence that could run instead of the step `index`: all later steps that do not depend on it, up to `later`. A
+// step that no other one of this sequence must precede can be its first; at least one of these has to be tried (source
+// sets: Abdulla, Aronis, Jonsson and Sagonas, POPL 2014).
 void Reduced::try_one_of_the_first(u32 index, u32 later) {
     constexpr u32 kNone = ~0u;
     Clock first;
@@ -235,14 +235,14 @@ void Reduced::try_one_of_the_first(u32 index, u32 later) {
         frame.to_try |= only(static_cast<u32>(std::countr_zero(begins)));
 }
 
-// The same by the older rule, which needs no sleepers.
+// The same by the older rule, which needs no sleep sets.
 void Reduced::try_at(u32 index, u32 who, const Clock& clock) {
     Frame& frame = frames_[index];
     if (in(frame.enabled, who)) {
         frame.to_try |= only(who);
         return;
     }
-    // Somebody who took a step after that one that had to come before.
+    // Agents with a step after `index` that must precede the later step.
     AgentSet leads = 0;
     for (u32 a = 0; a < kMaxAgents; ++a)
         if (in(frame.enabled, a) && clock[a] > index) leads |= only(a);

@@ -1,13 +1,13 @@
-// Every schedule, up to the order of steps that can change places: dynamic partial-order reduction (Flanagan and
-// Godefroid, POPL 2005) with sleep sets (Godefroid 1996), over agents that include the store buffers.
+// Every schedule, up to the order of independent steps: dynamic partial-order reduction (Flanagan and Godefroid, POPL
+// 2005) with sleep sets (Godefroid 1996), over agents that include the store buffers.
 //
-// A schedule is run by the default until its end. Whenever a step races with an earlier one of another agent (they
-// conflict, and nothing orders them), the agent of the later one is also to be tried where the earlier one was taken.
-// When all that was to be tried after some step has been, that agent sleeps there: it is not tried again in the
-// branches beside, until a step that conflicts with its own wakes it.
+// A schedule runs with default choices to its end. If a step races with an earlier one of another agent (they conflict,
+// and no other step orders them), the agent of the later step must also be tried at the place of the earlier one. When
+// all branches after an agent's step have been run, the agent sleeps at that place: sibling branches do not try it
+// again until a step that conflicts with its step wakes it.
 //
-// With a bound on preemptions an agent is also to be tried where the CPU in question was last switched to, and nobody
-// sleeps (Coons, Musuvathi and McKinley, OOPSLA 2013).
+// With a bound on preemptions an agent must also be tried at the place where its CPU was last switched to, and sleep
+// sets are not used (Coons, Musuvathi and McKinley, OOPSLA 2013).
 #pragma once
 
 #include "tests/sim/strategy.hpp"
@@ -27,7 +27,7 @@ class Reduced final : public Strategy {
     bool next();
 
   private:
-    // Per agent: how many steps of the schedule, at most, have to come before.
+    // For each agent: the number of its last step that must precede.
     using Clock = std::array<u32, kMaxAgents>;
     static void join(Clock& into, const Clock& from);
 
@@ -38,11 +38,11 @@ class Reduced final : public Strategy {
     struct Choice {
         u32 answer, possibilities;
     };
-    struct Frame { // before a step
+    struct Frame { // the state before a step
         AgentSet enabled = 0, to_try = 0, tried = 0;
         u32 agent = kNobody;
-        u32 before = kNobody; // whose turn it was
-        u32 preemptions = 0;  // up to here
+        u32 before = kNobody; // the agent of the step before
+        u32 preemptions = 0;  // preemptions up to here
         std::vector<Sleeper> sleep;
         std::vector<Choice> choices;
         Footprint footprint; // of the agent's step, over all answers
@@ -52,7 +52,7 @@ class Reduced final : public Strategy {
         std::array<u32, kMaxAgents> reader{};
     };
 
-    // What is known of each place, for one schedule after the other: clearing it costs nothing.
+    // The accesses to each place in one schedule; clearing them for the next schedule costs nothing.
     class Places {
       public:
         void clear();
@@ -88,16 +88,16 @@ class Reduced final : public Strategy {
     u32 choice_ = 0;
     bool started_ = false;
 
-    // Of the schedule that runs.
+    // Data of the current schedule.
     std::vector<Clock> clocks_; // of each step
     std::vector<u32> agents_, blocks_;
-    std::vector<u32> racing_; // earlier steps that the one that was taken last races with
+    std::vector<u32> racing_; // earlier steps that race with the last step
     std::array<Clock, kMaxAgents> now_{}, woken_{};
     std::array<std::vector<u32>, kMaxExploredCpus> stores_; // the steps whose stores are in the buffer
     std::array<u32, kMaxExploredCpus> oldest_{};
     std::array<u32, kMaxExploredCpus> last_of_cpu_{}, delivery_{}; // steps; the first counted from 1
     Places places_;
-    std::vector<Sleeper> inherited_; // who still sleeps after the last step
+    std::vector<Sleeper> inherited_; // the agents that still sleep after the last step
     Default default_;
 };
 

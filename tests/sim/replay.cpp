@@ -1,4 +1,4 @@
-// Schedules as text: see replay.hpp.
+// Schedules as text. Contract: replay.hpp.
 #include "tests/sim/replay.hpp"
 
 #include "tests/sim/errors.hpp"

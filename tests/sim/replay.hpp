@@ -1,5 +1,5 @@
-// A schedule as text: where it differs from the default. "57:p1 80:b0 90=1" lets CPU 1 take step 57 and CPU 0's store
-// buffer step 80; in step 90 the first choice that is not 0 is answered with 1 ("90=0=1": the second one).
+// A schedule as text: its differences from the default. "57:p1 80:b0 90=1": CPU 1 takes step 57, CPU 0's store buffer
+// takes step 80, and the first choice in step 90 is answered with 1 ("90=0=1": the second choice).
 #pragma once
 
 #include "tests/sim/strategy.hpp"
@@ -9,7 +9,7 @@
 
 namespace loft::sim {
 
-// `events`: the steps that were taken, the last one maybe not to its end.
+// `events`: the steps that were taken; the last one may be incomplete.
 std::string schedule_text(const std::vector<Event>& events, u32 steps, const std::vector<AgentSet>& enabled);
 
 class Replay final : public Strategy {

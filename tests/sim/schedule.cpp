@@ -1,4 +1,4 @@
-// Running what a test puts between two operations: see schedule.hpp.
+// Running a test's code between two operations. Contract: schedule.hpp.
 #include "tests/sim/schedule.hpp"
 
 #include "tests/sim/machine.hpp"

@@ -1,8 +1,8 @@
-// The seam between any two operations of the HAL.
+// Schedule points: between any two operations of the HAL.
 //
-// Every operation calls schedule_point() before it takes effect. A test can put something in there: an
-// interrupt, a preemption, a step of another CPU. What runs in the hook does not call the hook again. An
-// exploration (explorer.hpp) lets other CPUs go on there, and is told by touch_...() what the operation does.
+// Every operation calls schedule_point() before it takes effect. A test can install a hook there: an interrupt, a
+// preemption, a step of another CPU. Operations inside the hook do not call the hook again. An exploration
+// (explorer.hpp) lets other CPUs take steps there; touch() records the memory that the operation accesses.
 #pragma once
 
 #include "arch/base/types.hpp"
@@ -28,7 +28,8 @@ enum class Point : u8 {
     thread, // park, unpark, a switch
     assist, // a page walk that sets A or D of an entry that this CPU has just stored
 };
-// What waits until this CPU's store buffer is empty: locked and serialising instructions (SDM vol. 3, 11.10).
+// True for operations that wait until this CPU's store buffer is empty: locked and serialising instructions (SDM vol.
+// 3, 11.10).
 constexpr bool drains(Point point) {
     return point == Point::pte_locked || point == Point::pte_atomic || point == Point::tlb || point == Point::atomic ||
            point == Point::ipi || point == Point::thread || point == Point::assist;
@@ -52,16 +53,16 @@ inline void schedule_point(Point point) {
         detail::explore_point(point);
 }
 
-// What the operation that is going on has read or written, so that an exploration knows which operations can
-// change places. A variable or an entry is named by its host address, a frame's data by its first byte.
+// Records that the current operation has read or written `place`, so that an exploration knows which operations are
+// independent. The place of a variable or an entry is its host address, that of a frame's data its first byte.
 inline void touch(u64 place, bool write) {
     if (detail::exploring) [[unlikely]]
         detail::explore_touch(place, write);
 }
 inline void touch(const void* object, bool write) { touch(reinterpret_cast<std::uintptr_t>(object), write); }
-// What is no memory. The TLB of a CPU, seen from three sides: an access uses it, a flush empties it, and a
-// change of an entry puts something in. Only flushes do not commute with the others; so a flush writes both
-// of these, an access reads the first, a change reads the second.
+// Places that are not memory. The TLB of a CPU has two: an access uses the TLB, a flush empties it, and a change of an
+// entry adds to it. Only flushes do not commute with the others, so a flush writes both places, an access reads the
+// first, a change reads the second.
 namespace place {
 inline constexpr u64 kHardware = u64{1} << 60;
 constexpr u64 tlb_used(u32 cpu) { return kHardware | 0x100 | cpu; }
@@ -71,7 +72,7 @@ constexpr u64 run_queue(u32 cpu) { return kHardware | 0x400 | cpu; }
 constexpr u64 permit(u32 thread) { return kHardware | 0x500 | thread; }
 } // namespace place
 
-void set_schedule_hook(Hook hook); // an empty one takes it away
+void set_schedule_hook(Hook hook); // an empty one removes it
 
 class [[nodiscard]] ScopedHook {
   public:
@@ -81,12 +82,11 @@ class [[nodiscard]] ScopedHook {
     ScopedHook& operator=(const ScopedHook&) = delete;
 };
 
-// Runs `handler` as an interrupt of this CPU: interrupts are off in it, and as they were after it.
+// Runs `handler` as an interrupt of this CPU: interrupts are off inside, and restored after it.
 void interrupt(const std::function<void()>& handler);
 
-// Runs `operation` again and again, each time with one `intruder` before another one of its HAL operations,
-// until every one had its turn. Returns how many there were. `prepare` runs before each round, `check` after
-// it.
+// Runs `operation` repeatedly: in round n the `intruder` runs before its n-th HAL operation, until all operations had
+// their round. Returns the number of operations. `prepare` runs before each round, `check` after it.
 struct Rounds {
     std::function<void()> operation;
     std::function<void()> intruder;
@@ -94,7 +94,7 @@ struct Rounds {
     std::function<void()> check = [] {};
 };
 u32 at_every_point(const Rounds& rounds);
-// The same; the intruder is an interrupt, and comes only where interrupts are on.
+// The same; the intruder is an interrupt and runs only where interrupts are on.
 u32 interrupt_at_every_point(const Rounds& rounds);
 
 } // namespace loft::sim

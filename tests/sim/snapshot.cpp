@@ -1,4 +1,4 @@
-// Taking a snapshot and going back to it.
+// Taking and restoring a snapshot.
 #include "tests/sim/snapshot.hpp"
 
 #include "tests/sim/machine.hpp"
@@ -32,7 +32,7 @@ void Snapshot::restore() const {
     for (const Frame& frame : frames_)
         if (!frame.table || (frame_state_of(frame.pfn) & frame_state::dirty))
             std::memcpy(ram_at(u64{frame.pfn} << kPageShift), frame.bytes.data(), kPageSize);
-    // What was junk is junk again: DEBUG looks at what it gets.
+    // Frames that were junk become junk again: DEBUG checks the contents of frames that it allocates.
     for (u32 pfn = 0; pfn < saved_.size(); ++pfn)
         if ((frame_state_of(pfn) & frame_state::dirty) != 0 && saved_[pfn] == 0) ram_make_junk(pfn);
     std::memcpy(&frame_state_of(0), states_.data(), states_.size());

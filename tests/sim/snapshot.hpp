@@ -1,11 +1,11 @@
-// The bytes that a schedule begins with: mm's static objects, the memory that is in use, the frames' states.
+// The bytes that a schedule starts with: mm's static objects, the memory in use, the frames' states.
 #pragma once
 
 #include "tests/sim/statics.hpp"
 
 namespace loft::sim {
 
-// Of the machine that exists. Nothing may be in any TLB that the tables do not say.
+// A snapshot of the current machine. No TLB may hold a translation that differs from the tables.
 class Snapshot {
   public:
     Snapshot();
@@ -14,14 +14,14 @@ class Snapshot {
   private:
     struct Frame {
         u32 pfn;
-        bool table; // nothing but what leaves a mark changes it: copied back only with one
+        bool table; // all changes of it set the dirty state: restored only if that is set
         std::vector<u8> bytes;
     };
     std::vector<u8> statics_;
     std::vector<Frame> frames_;
     std::vector<u8> states_;
     std::vector<u64> roots_; // of the CPUs
-    std::vector<u8> saved_;  // is the frame in frames_
+    std::vector<u8> saved_;  // for each frame: 1 if it is in frames_
 };
 
 } // namespace loft::sim

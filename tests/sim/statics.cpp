@@ -12,7 +12,7 @@
 #include <iterator>
 
 extern "C" {
-loft::u32 loft_sim_anchor = 1; // where it is and where the table says it is: how far the program was moved
+loft::u32 loft_sim_anchor = 1; // its address minus its value in the symbol table: the load offset of the program
 }
 
 namespace loft::sim {

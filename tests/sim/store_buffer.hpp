@@ -1,8 +1,8 @@
 // The store buffer of a CPU (TSO: SDM vol. 3, 9.2.2 and 9.2.3.4).
 //
-// In an exploration a plain store waits here, in order, and becomes visible to other CPUs and to page walks
-// of theirs when it is drained, which is a step of the schedule. The CPU itself sees it at once. Locked and
-// serialising instructions wait until the buffer is empty. Outside an exploration a store is done at once.
+// In an exploration a plain store waits here, in order. It becomes visible to other CPUs and their page walks when it
+// is drained, which is a step of the schedule. The CPU itself sees it at once. Locked and serialising instructions wait
+// until the buffer is empty. Outside an exploration a store writes memory at once.
 #pragma once
 
 #include "tests/sim/schedule.hpp"
@@ -36,7 +36,7 @@ class StoreBuffer {
     }
     const PendingStore& first() const { return stores_[first_]; }
 
-    // Puts on top of `value`, which was read at `at`, what this CPU has stored there since.
+    // Applies to `value`, which was read from memory at `at`, the stores of this CPU that are still in the buffer.
     void forward(const void* at, void* value, u32 size) const {
         for (std::size_t i = first_; i < stores_.size(); ++i) {
             const PendingStore& s = stores_[i];
@@ -61,7 +61,7 @@ class StoreBuffer {
     std::size_t first_ = 0;
 };
 
-// The current CPU's own, for hal/atomic.hpp and hal/plain.hpp; only in an exploration.
+// A store into the buffer of the current CPU, for hal/atomic.hpp and hal/plain.hpp; only in an exploration.
 void store_later(void* at, u64 value, u32 size);
 void forward_own(const void* at, void* value, u32 size);
 

@@ -1,4 +1,4 @@
-// Who takes the next step of a schedule.
+// Strategies: the choice of the agent that takes the next step of a schedule.
 #pragma once
 
 #include "tests/sim/agents.hpp"
@@ -11,15 +11,15 @@ namespace loft::sim {
 
 struct Event {
     u32 agent = 0;
-    u32 thread = 0; // that the CPU runs, counted from 1; 0 if it is idle
+    u32 thread = 0; // the thread that the CPU runs, counted from 1; 0 if it is idle
     Point point = Point::irq;
     bool drained = false;  // the step waited for its CPU's store buffer to be empty
     bool delivery = false; // the entry of an interrupt
-    // The step before which the other half of this CPU, its program or its interrupt, would have to come to
-    // come before this step: interrupts are off in between, or the handler runs.
+    // To come before this step, the other half of this CPU (its program or its interrupt) would have to come before
+    // step `block`: in between, interrupts are off or the handler runs.
     u32 block = 0;
-    u32 stored = 0;          // how many stores it has put into the buffer
-    AgentSet woke = 0;       // those who waited for this step
+    u32 stored = 0;          // the number of stores that it has put into the buffer
+    AgentSet woke = 0;       // the agents that waited for this step
     u32 cause = 0;           // of a delivery: the step that sent the interrupt
     std::vector<u32> chosen; // answers to choices, in order
     Footprint footprint;
@@ -28,15 +28,14 @@ struct Event {
 class Strategy {
   public:
     virtual ~Strategy() = default;
-    // One of `enabled`, which is not empty; kNobody gives the schedule up.
+    // Returns one of `enabled`, which is not empty, or kNobody to end the schedule early.
     virtual u32 pick(AgentSet enabled) = 0;
     virtual u32 choose(u32 possibilities) = 0;
     virtual void done(u32 index, const Event& event) = 0;
     virtual void finished(bool) {}
 };
 
-// What is done where nobody has an opinion: the CPU that ran goes on as long as it can; its buffer is emptied when it
-// has to be.
+// The default choice: the CPU of the last step continues as long as it can; its buffer is drained only when it must be.
 class Default {
   public:
     u32 pick(AgentSet enabled) const {

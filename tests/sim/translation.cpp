@@ -1,4 +1,4 @@
-// Words for translations, for messages.
+// Translations as text, for messages.
 #include "tests/sim/translation.hpp"
 
 #include "tests/sim/errors.hpp"

@@ -1,7 +1,6 @@
-// What a page-table entry means to the processor: SDM vol. 3, 4.3 (32-bit) and 4.4 (PAE), 4.6 (access
-// rights).
+// The meaning of a page-table entry for the processor: SDM vol. 3, 4.3 (32-bit) and 4.4 (PAE), 4.6 (access rights).
 //
-// Written from the manual, not from mm: it is the oracle for mm's own walker.
+// Written from the manual, independently of mm.
 #pragma once
 
 #include "arch/i386/isa/pte.hpp"
@@ -16,7 +15,7 @@ enum class Access : u8 { read, write, execute, user_read, user_write };
 constexpr bool writes(Access access) { return access == Access::write || access == Access::user_write; }
 const char* access_name(Access access);
 
-// A linear address made physical, and what may be done there.
+// The frame and the rights of a linear address.
 struct Translation {
     u32 pfn = 0;
     bool write = false;
@@ -24,7 +23,7 @@ struct Translation {
     bool no_execute = false;
     bool global = false;
 
-    // CR0.WP is set: the supervisor does not write to read-only pages either (4.6.1).
+    // CR0.WP is set: supervisor writes to read-only pages fault, too (4.6.1).
     constexpr bool permits(Access access) const {
         switch (access) {
         case Access::read:
@@ -53,13 +52,13 @@ struct Rights {
 };
 
 struct Features {
-    bool large_pages = true;                // what hal::cpu_features() says; the walker itself always knows large pages
+    bool large_pages = true;                // reported by hal::cpu_features(); the walker always supports large pages
     bool global = true;                     // CR4.PGE
     bool no_execute = config::kPae;         // EFER.NXE
     u32 phys_bits = config::kPae ? 36 : 32; // width of physical addresses (SDM vol. 3, 4.1.4)
 };
 
-// Who changed an entry.
+// The line that changed an entry.
 struct Where {
     const char* file = "?";
     u32 line = 0;
@@ -85,8 +84,8 @@ inline RawCell* cell(u32 table, u32 index) {
     return reinterpret_cast<RawCell*>(ram_at((u64{table} << kPageShift) + index * kCellSize));
 }
 
-// Bits that make the walker fault (4.3 table 4-4, 4.4 tables 4-9 to 4-11): addresses beyond the CPU's width, NX where
-// it is off, and the bits between the attributes of a large page and its frame.
+// Reserved bits, which make a walk fault (4.3 table 4-4, 4.4 tables 4-9 to 4-11): addresses beyond the CPU's width, NX
+// if it is off, and the bits between the attributes of a large page and its frame.
 constexpr bool reserved(RawPte e, bool is_large, const Features& f) {
     u64 bits = config::kPae ? ~((u64{1} << f.phys_bits) - 1) & 0x7fff'ffff'ffff'ffffull : 0;
     if (!f.no_execute && config::kPae) bits |= kNx;

@@ -1,12 +1,12 @@
-// The copies of hal/user: piece by piece inside a page, each piece an access that may fault.
+// The copies of hal/user, in pieces that lie inside a page; each piece is an access that may fault.
 #include <hal/mem.hpp>
 #include <hal/user.hpp>
 
 namespace loft::hal {
 namespace {
 
-// The bytes behind a user address; null if nobody resolves the fault. Nothing else runs while an exception is being
-// handled: a fiber must not be left in the middle of that.
+// The bytes at a user address; null if the fault cannot be resolved. The fault is resolved after the catch block has
+// ended: a fiber must not be switched away inside one.
 u8* reach(VirtAddr va, sim::Access kind) {
     for (;;) {
         try {

@@ -1,4 +1,4 @@
-// Running one schedule: see world.hpp.
+// Running one schedule. Contract: world.hpp.
 #include "tests/sim/world.hpp"
 
 #include <hal/cpu.hpp>
@@ -9,15 +9,15 @@
 namespace loft::sim {
 namespace {
 
-World* the_world; // while an exploration runs
+World* the_world; // not null while an exploration runs
 
 } // namespace
 
-// --- what a loop waits for
+// --- the places that a waiting loop has read
 
 void World::Watch::read(u64 place) {
     for (u32 i = 0; i < kPlaces; ++i)
-        if (place_[i] == place) fresh_[i] = false, place_[i] = 0; // it is among the youngest again
+        if (place_[i] == place) fresh_[i] = false, place_[i] = 0; // moves to the youngest places
     place_[next_] = place;
     fresh_[next_] = true;
     next_ = (next_ + 1) % kPlaces;
@@ -34,7 +34,7 @@ bool World::Watch::written(u64 place) {
     return false;
 }
 
-// --- life
+// --- construction, start and end of a schedule
 
 World::World(const Case& c) : case_{c}, cores_(machine().options().cpus), idle_body_{[this] { idle_loop(); }} {
     if (cores_.size() > kMaxExploredCpus) throw BadAccess{"too many CPUs to explore"};
@@ -48,7 +48,7 @@ World::World(const Case& c) : case_{c}, cores_(machine().options().cpus), idle_b
 World::~World() {
     the_world = nullptr;
     detail::exploring = false;
-    snapshot_.restore(); // as if nothing had been
+    snapshot_.restore(); // the state before the exploration
 }
 
 void World::begin() {
@@ -80,7 +80,7 @@ void World::begin() {
     }
 }
 
-// --- whose turn it can be
+// --- the agents that can take the next step
 
 bool World::somebody_waits(const Core& core) const {
     for (const u32 thread : core.queue)
@@ -147,7 +147,7 @@ World::End World::run(Strategy& strategy) {
             }
             if (!failed_) case_.check();
         }
-    } catch (const std::exception& error) { // a check, or a store that reached memory too late
+    } catch (const std::exception& error) { // from a check, or from a store that is drained
         detail::exploring = false;
         on_fiber_ = false;
         failed_ = true;
@@ -155,7 +155,7 @@ World::End World::run(Strategy& strategy) {
     }
     if (failed_) {
         end = End::bad;
-        // Stacks that were given up in the middle of something stay, so that what they own is not "leaked".
+        // Abandoned stacks are kept, so that a leak checker still finds the objects that they own.
         static auto& graveyard = *new std::vector<std::unique_ptr<Thread>>;
         for (auto& thread : threads_) {
             auto fresh = std::make_unique<Thread>();
@@ -212,12 +212,12 @@ void World::step(u32 who) {
     on_fiber_ = false;
 }
 
-// --- from the fibers
+// --- called by fibers
 
 void World::point(Point next) {
-    if (!on_fiber_) return; // reset and check
+    if (!on_fiber_) return; // called by reset or check
     if (next == Point::percpu && !case_.percpu_points) return;
-    // Only where the flag really changes is there anything to come in between.
+    // An operation that does not change the interrupt flag is no step.
     if (next == Point::irq && !machine().here().interrupts) return;
     {
         Core& core = here();
@@ -249,7 +249,7 @@ void World::deliver() {
     }
 }
 
-// The timer may interrupt a thread wherever interrupts are on and somebody else could run.
+// The timer may interrupt a thread if interrupts are on and another thread is ready.
 void World::maybe_preempt() {
     if (preemptions_left_ == 0) return;
     Core& core = here();
@@ -257,7 +257,7 @@ void World::maybe_preempt() {
     if (!somebody_waits(core) && !case_.roaming) return;
     const Point next = core.program.next;
     if (choice(2) == 0) return;
-    const u32 left = std::exchange(preemptions_left_, 0) - 1; // not another one now
+    const u32 left = std::exchange(preemptions_left_, 0) - 1; // no nested preemption
     point(Point::assist);                                     // an interrupt drains the store buffer
     interrupts_off();
     case_.kernel->interrupt([] {});
@@ -268,7 +268,7 @@ void World::maybe_preempt() {
     else
         case_.kernel->ask_to_reschedule();
     machine().here().interrupts = true;
-    // Back in the thread, maybe on another CPU: its operation is still to come.
+    // The thread continues, maybe on another CPU; its operation has not taken effect yet.
     point(next);
 }
 
@@ -309,7 +309,7 @@ void World::send(u32 cpu) {
     if (!on_fiber_) return;
     Core& core = cores_[cpu];
     touched(place::interrupt_line(cpu), true);
-    if (!core.requested) core.sender = steps_; // another one before it is delivered adds nothing
+    if (!core.requested) core.sender = steps_; // a second request before the delivery adds nothing
     core.requested = true;
 }
 
@@ -359,7 +359,7 @@ void World::idle_loop() {
             continue;
         }
         case_.kernel->enter_idle();
-        Core& core = here(); // sti and hlt: nothing comes in between
+        Core& core = here(); // sti and hlt: no interrupt comes in between
         core.halted = true;
         core.interrupted = false;
         core.program.next = Point::irq;
@@ -371,7 +371,7 @@ void World::idle_loop() {
         }
         core.halted = false;
         if (core.interrupted) continue;
-        // Somebody is ready here: the reschedule interrupt.
+        // A thread is ready on this CPU: the reschedule interrupt.
         touched(place::run_queue(machine().current().value()), true);
         interrupts_off();
         case_.kernel->interrupt([] {});
@@ -428,7 +428,7 @@ void World::make_ready(u32 thread, u32 home) {
     if (core.halted) event().woke |= only(agent(cpu, Role::program));
 }
 
-// The thread that runs gives the CPU away, interrupts off, and comes back some time.
+// The current thread leaves the CPU, interrupts off; the function returns when it runs again.
 void World::leave_cpu(bool stays_ready) {
     const u32 me = here().thread;
     threads_[me]->leaving = true;
@@ -438,7 +438,7 @@ void World::leave_cpu(bool stays_ready) {
     switch_to_next();
 }
 
-// The stack that calls is left for good, or until its thread's turn comes.
+// Switches away from the calling stack, for ever or until its thread is picked again.
 void World::switch_to_next() {
     Core& core = here();
     Fiber& mine = *core.fiber;
@@ -454,14 +454,14 @@ void World::switch_to_next() {
     if (next != kNobody) case_.kernel->switch_in(next);
     Fiber& other = next != kNobody ? threads_[next]->fiber : core.idle;
     core.program = Context{};
-    // From here on its stack is not in use, and another CPU may take it up.
+    // From here on the thread's stack is not in use: another CPU may run the thread.
     if (me != kNobody) threads_[me]->leaving = false;
     if (&other == &mine) return;
     core.fiber = &other;
     mine.leave();
 }
 
-// --- what the machine and the HAL call
+// --- called by the machine and the HAL
 
 namespace detail {
 void explore_point(Point point) { the_world->point(point); }
@@ -483,7 +483,7 @@ namespace loft::hal {
 ThreadId current_thread() { return ThreadId{sim::detail::exploring ? sim::the_world->current_thread() : 0}; }
 
 void park() {
-    if (!sim::detail::exploring) throw sim::BadAccess{"park: nobody is there who could wake this thread"};
+    if (!sim::detail::exploring) throw sim::BadAccess{"park: there is no other thread that could wake this one"};
     sim::the_world->park();
 }
 void unpark(ThreadId thread) {

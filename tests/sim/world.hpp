@@ -1,5 +1,5 @@
-// Running one schedule: the CPUs as fibers, whose turn it can be, and what each step did. Who takes the next
-// step is the strategy's business (strategy.hpp).
+// Running one schedule: the CPUs as fibers, the set of enabled agents, and a record of each step. The strategy chooses
+// the agent of the next step (strategy.hpp).
 #pragma once
 
 #include "tests/sim/agents.hpp"
@@ -23,12 +23,12 @@ class World {
     const std::string& failure() const { return failure_; }
     const std::vector<Event>& events() const { return events_; } // the first steps() of them
     u32 steps() const { return steps_; }
-    bool in_a_step() const { return in_a_step_; } // the failure came before the last step was over
+    bool in_a_step() const { return in_a_step_; } // the schedule failed inside its last step
 
-    // From the fibers.
+    // Called by fibers.
     void point(Point point);
     void touched(u64 place, bool write);
-    void stored(); // something was put into the store buffer
+    void stored(); // a store was put into the store buffer
     u32 choice(u32 possibilities);
     void interrupts(bool on);
     void send(u32 cpu);
@@ -39,12 +39,12 @@ class World {
     u32 current_thread() const { return on_fiber_ && here().thread != kNobody ? here().thread + 1 : 0; }
 
   private:
-    // The places that a CPU has read lately, for a loop that waits: it goes on when somebody has written one.
+    // The places that a CPU has read recently: a waiting loop continues when another agent has written one of them.
     class Watch {
       public:
         void clear() { *this = Watch{}; }
         void read(u64 place);
-        bool written(u64 place); // true if that woke it
+        bool written(u64 place); // true if this write wakes the loop
         bool woken() const { return woken_; }
 
       private:
@@ -64,7 +64,7 @@ class World {
         Fiber* fiber = nullptr;
         Fiber idle;
         u32 thread = kNobody;
-        std::deque<u32> queue; // who is ready
+        std::deque<u32> queue; // the threads that are ready
         bool in_handler = false;
         bool requested = false; // a call interrupt is pending
         bool halted = false;
@@ -77,7 +77,7 @@ class World {
         Fiber fiber;
         std::function<void()> main;
         bool ended = false, parked = false, permit = false;
-        bool leaving = false; // the CPU that it left is still on its stack
+        bool leaving = false; // its old CPU still uses its stack
     };
 
     Core& here() { return cores_[machine().current().value()]; }

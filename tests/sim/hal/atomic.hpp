@@ -1,7 +1,7 @@
 // hal/atomic of the simulated machine. Contract: arch/base/hal_contract.hpp.
 //
-// CPUs take turns at schedule points, so a plain value is atomic; the point is before the operation. load and
-// store are plain instructions on i386: in an exploration a store goes through the store buffer.
+// The simulation changes CPUs at schedule points only, so a plain value is atomic; the point is before the operation.
+// load and store are plain instructions on i386: in an exploration a store goes through the store buffer.
 #pragma once
 
 #include "tests/sim/store_buffer.hpp"
@@ -62,7 +62,7 @@ requires(sizeof(T) <= 4) class Atomic {
     T value_{};
 };
 
-// The real one reads its halves one after the other; what it returns is the number at one of these moments.
+// The real one reads its halves one after the other; it returns a value that the counter had at one of these moments.
 class Counter {
   public:
     constexpr Counter() = default;

@@ -1,7 +1,6 @@
-// hal/clock of the simulated machine: time is how often somebody looked. Contract:
-// arch/base/hal_contract.hpp.
+// hal/clock of the simulated machine: each query advances the time. Contract: arch/base/hal_contract.hpp.
 //
-// In an exploration no wait is ever over by itself: a wait that nobody ends is found as a deadlock.
+// In an exploration no deadline expires: a wait that no other thread ends is found as a deadlock.
 #pragma once
 
 #include "tests/sim/schedule.hpp"

@@ -1,7 +1,7 @@
 // hal/cpu of the simulated machine. Contract: arch/base/hal_contract.hpp.
 //
-// A per-CPU variable is an array; one operation on it is one step of the schedule, as it is one instruction
-// on i386.
+// A per-CPU variable is an array. One operation on it is one step of the schedule, because it is one instruction on
+// i386.
 #pragma once
 
 #include "arch/base/config.hpp"
@@ -11,7 +11,7 @@
 #define LOFT_REGPARM
 
 namespace loft {
-// Up-call, defined by mm (mm/ground/remote): does what other CPUs have asked of this one since it last looked.
+// Up-call, defined by mm (mm/ground/remote): runs the pending remote calls of this CPU.
 void remote_answer();
 } // namespace loft
 
@@ -41,7 +41,7 @@ inline void irq_off() {
 inline void irq_restore(u32 flags) {
     if ((flags & detail::kInterruptFlag) == 0) return;
     sim::machine().set_interrupts(true);
-    sim::schedule_point(sim::Point::irq); // what was pending comes in now
+    sim::schedule_point(sim::Point::irq); // pending interrupts are delivered now
 }
 inline bool irqs_enabled() { return sim::machine().here().interrupts; }
 
@@ -54,8 +54,8 @@ template <typename T> T opaque(T value) { return value; }
 
 inline void cpu_relax() {
     if constexpr (config::kSmp) remote_answer();
-    // An exploration goes on here when somebody has written what this CPU has read since it was here last: `asked` is
-    // read before, so that a question counts.
+    // An exploration continues here when another agent has written memory that this CPU has read since its last call.
+    // remote_answer() reads `asked` before, so a request counts, too.
     sim::schedule_point(sim::Point::relax);
     sim::machine().relax();
 }
@@ -112,7 +112,7 @@ template <typename T> class PerCpu {
     T& of(CpuId id) { return value_[id.value()]; }
 
   private:
-    // After the schedule point: where the caller is when the instruction executes.
+    // Called after the schedule point: the CPU on which the instruction executes.
     static u32 cpu() { return sim::machine().current().value(); }
 
     T value_[config::kMaxCpus]{};

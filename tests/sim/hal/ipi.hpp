@@ -1,7 +1,6 @@
 // hal/ipi of the simulated machine. Contract: arch/base/hal_contract.hpp.
 //
-// In an exploration the interrupt is pending until the schedule delivers it; elsewhere the other CPU answers
-// at once.
+// In an exploration the interrupt is pending until the schedule delivers it; otherwise the other CPU answers at once.
 #pragma once
 
 #include "tests/sim/machine.hpp"

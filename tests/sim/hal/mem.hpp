@@ -26,15 +26,14 @@ template <typename T> inline void store(VirtAddr va, T value) {
 }
 
 namespace detail {
-// A long access in pieces that stay inside a page; half a page at most, so that something can come in
-// between.
+// Splits a long access into pieces inside a page, of at most half a page, so that there are schedule points in between.
 template <typename F> void in_pieces(u32 bytes, VirtAddr a, VirtAddr b, F&& one) {
     constexpr u32 kPiece = kPageSize / 2;
     for (u32 done = 0; done < bytes;) {
         const u32 room = std::min(kPiece - ((a + done).value() % kPiece), kPiece - ((b + done).value() % kPiece));
         const u32 piece = std::min(room, bytes - done);
         sim::schedule_point(sim::Point::memory);
-        // Long accesses are not modelled in the store buffer: they come after what is in it.
+        // Long accesses bypass the store buffer: they wait until it is empty.
         if (sim::detail::exploring && !sim::machine().here().buffer.empty()) sim::schedule_point(sim::Point::assist);
         one(done, piece);
         done += piece;
@@ -77,7 +76,7 @@ inline void copy_bytes(VirtAddr to, VirtAddr from, u32 bytes) {
 }
 inline void fill(VirtAddr to, u8 value, u32 bytes) { detail::fill_bytes(to, value, bytes); }
 
-// Objects in the direct map. Their fields are reached past the TLB: pointers are the host's.
+// Objects in the direct map. Their fields are accessed without the TLB, by host pointers.
 namespace detail {
 inline constexpr u32 kDirectMap = 0xc000'0000, kDirectMapSize = 896 * MiB;
 [[noreturn]] void not_lowmem(std::uintptr_t what);
@@ -88,7 +87,7 @@ class PteCell;
 template <typename T> inline T* lowmem_ptr(VirtAddr va) {
     if (va.value() - detail::kDirectMap < detail::kDirectMapSize) [[likely]]
         return reinterpret_cast<T*>(sim::ram_at(va.value() - detail::kDirectMap));
-    // An entry of a page table that is seen through a mapping: each access to it goes through that mapping.
+    // An entry of a page table that is mapped elsewhere: each access to it goes through that mapping.
     if constexpr (std::is_same_v<std::remove_const_t<T>, PteCell>)
         return reinterpret_cast<T*>(sim::kWindowBase + va.value());
     else
@@ -103,7 +102,7 @@ inline VirtAddr lowmem_addr(const void* object) {
     detail::not_lowmem(reinterpret_cast<std::uintptr_t>(object));
 }
 
-// The allocator has got these frames back: whoever touches them from now on is wrong.
+// These frames are free: each access to them from now on is an error.
 inline void note_frame_free(Pfn first, u32 order) { sim::machine().frame_free(first.value(), order); }
 inline void note_frame_used(Pfn first, u32 order) { sim::machine().frame_used(first.value(), order); }
 

@@ -1,6 +1,6 @@
 // hal/plain of the simulated machine. Contract: arch/base/hal_contract.hpp.
 //
-// A pointer of the host is wider than what i386 stores in one instruction; it stands for a pointer there.
+// A host pointer is wider than a store of i386; it stands for a 32-bit pointer.
 #pragma once
 
 #include "tests/sim/store_buffer.hpp"

@@ -1,8 +1,7 @@
-// hal/pte of the simulated machine: entries lie in its RAM, and a change of one that is present leaves its
-// old translation behind in every TLB that could hold it. Contract: arch/base/hal_contract.hpp.
+// hal/pte of the simulated machine: entries lie in its RAM. A change of a present entry leaves its old translation in
+// every TLB that could hold it. Contract: arch/base/hal_contract.hpp.
 //
-// Each half is a step of its own, as on i386. The source location is the caller's, for the message of a stale
-// access.
+// Each half is a step of its own, as on i386. The source location of the caller is for the message of a stale access.
 #pragma once
 
 #include "arch/i386/isa/pte.hpp"

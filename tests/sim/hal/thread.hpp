@@ -1,8 +1,7 @@
-// hal/thread of the simulated machine: threads exist in an exploration. Contract:
-// arch/base/hal_contract.hpp.
+// hal/thread of the simulated machine. Contract: arch/base/hal_contract.hpp.
 //
-// Elsewhere everything is one thread, number 0, and a park that nobody has given the permit for throws
-// BadAccess: it would never end.
+// Threads exist in an exploration only. Otherwise there is one thread, number 0, and a park without an earlier unpark
+// throws BadAccess: it would never end.
 #pragma once
 
 #include "arch/base/types.hpp"

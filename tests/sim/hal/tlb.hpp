@@ -1,4 +1,4 @@
-// hal/tlb of the simulated machine: flushes, each with the line that asked for it. Contract:
+// hal/tlb of the simulated machine: flushes, each with the line that requested it. Contract:
 // arch/base/hal_contract.hpp.
 #pragma once
 

@@ -1,7 +1,7 @@
 // hal/user of the simulated machine: copies that may fault, through the TLB. Contract: arch/base/hal_contract.hpp.
 //
-// An access to a user page by the kernel obeys CR0.WP: writing asks for the right to write (SDM vol. 3, 4.6.1). What
-// faults asks mm, as the kernel's trap handler does, and is tried again or ends the copy.
+// The kernel's access to a user page obeys CR0.WP: a write needs the right to write (SDM vol. 3, 4.6.1). On a fault the
+// copy calls mm, like the kernel's trap handler, and is then repeated or ends.
 #pragma once
 
 #include "arch/base/fault.hpp"
