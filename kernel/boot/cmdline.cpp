@@ -1,4 +1,4 @@
-// The kernel command line: words separated by blanks, each looked up in one table.
+// The kernel command line: words separated by blanks. Each word is looked up in one table.
 #include "kernel/boot/cmdline.hpp"
 
 #include "arch/base/panic.hpp"
@@ -14,11 +14,11 @@ std::string_view line;
 constinit Options values;
 constinit BufferSink<256> ignored;
 
-// Each setter returns false if the value is malformed; the option then keeps its default.
+// A setter returns false if the value is malformed; the option then keeps its default.
 struct Option {
     std::string_view name;
     enum class Value : u8 { none, needed, optional } value;
-    std::string_view form; // what a right value looks like
+    std::string_view form; // what a valid value looks like
     bool (*set)(std::string_view value);
 };
 
@@ -124,7 +124,7 @@ std::optional<u32> digit_of(char c) {
 
 void parse_command_line(std::string_view text) {
     line = text;
-    // GRUB and QEMU put the kernel's file name in front where they pass one; it has a '/' and no '='.
+    // GRUB and QEMU may put the kernel's file name first. It contains a '/' and no '='.
     std::string_view rest = text;
     bool first = true;
     while (!rest.empty()) {
@@ -157,7 +157,7 @@ std::optional<u64> parse_number(std::string_view text) {
     for (char c : text) {
         const std::optional<u32> digit = digit_of(c);
         if (!digit || *digit >= base) return std::nullopt;
-        if (value > (~u64{0} - *digit) / base) return std::nullopt; // it would wrap
+        if (value > (~u64{0} - *digit) / base) return std::nullopt; // would overflow
         value = value * base + *digit;
     }
     return value;
@@ -189,8 +189,8 @@ std::optional<u64> parse_size(std::string_view text) {
 }
 
 bool matches_glob(std::string_view pattern, std::string_view text) {
-    // The last star seen, and how much of the text it has swallowed so far: on a mismatch it swallows one
-    // more.
+    // `star`: the last '*' seen. `swallowed`: the end of the text that it matches so far. On a mismatch it takes one
+    // character more.
     std::size_t p = 0, t = 0, star = std::string_view::npos, swallowed = 0;
     while (t < text.size()) {
         if (p < pattern.size() && pattern[p] == '*') {

@@ -1,4 +1,4 @@
-// The kernel command line: options as a table, one typed field for each.
+// The kernel command line: options as a table, one typed field each.
 #pragma once
 
 #include "arch/base/config.hpp"
@@ -12,47 +12,47 @@
 
 namespace loft {
 
-// In which order the self-tests come: as in the sources, from the end, or at random.
+// Order of the self-tests: as in the sources, from the end, or random.
 enum class TestOrder : u8 { file, reverse, random };
 
-// What the command line asked for, or the defaults. Text fields point into the line.
+// The options of the command line, or their defaults. Text fields point into the line.
 struct Options {
     std::string_view selftest = "quick"; // selftest=off|quick|full|GLOB[,GLOB...]
-    bool exit = false;                   // exit: leave QEMU when everything is done
-    TestOrder order = TestOrder::file;   // order=reverse|N: of the self-tests; N: at random,
-    u64 order_seed = 0;                  // by this seed
+    bool exit = false;                   // exit: leave QEMU when tests and benchmark are done
+    TestOrder order = TestOrder::file;   // order=reverse|N: of the self-tests; N: random,
+    u64 order_seed = 0;                  // with this seed
     u64 seed = 1;                        // seed=N: of the self-tests' random numbers
-    u32 soak = 0;                        // soak=SECONDS: how long the stress test goes on; 0: it is left out
-    u32 maxcpus = config::kMaxCpus;      // maxcpus=N: run at most so many CPUs
-    u64 highmem = BootInfo::kAllHighMem; // highmem=SIZE: at most this much of it is used
-    bool user_tables_low = false;        // userpte=nohigh: page tables of programs stay in lowmem
+    u32 soak = 0;                        // soak=SECONDS: duration of the stress test; 0: not run
+    u32 maxcpus = config::kMaxCpus;      // maxcpus=N: run at most N CPUs
+    u64 highmem = BootInfo::kAllHighMem; // highmem=SIZE: use at most this much high memory
+    bool user_tables_low = false;        // userpte=nohigh: user page tables stay in lowmem
     u32 vmalloc = 0;                     // vmalloc=SIZE of the vmap area; 0: the default
     bool nopse = false;                  // nopse: map lowmem with 4 KiB pages
-    bool nmi_panics = false;             // nmi=panic: an NMI that nobody expects ends in a panic
-    u32 loglevel = 7;                    // loglevel=N: lines with a level below N are printed
+    bool nmi_panics = false;             // nmi=panic: an unexpected NMI panics
+    u32 loglevel = 7;                    // loglevel=N: print lines with a level below N
     std::string_view crash;              // crash=NAME: commit this misuse
-    std::string_view bench;              // bench[=GLOB,...]: measure these (kernel/proof/bench.hpp); empty: nothing
+    std::string_view bench;              // bench[=GLOB,...]: measure these (kernel/proof/bench.hpp); empty: none
 };
 
-// Parses `text` into options() and warns about what it does not understand. It has printable characters and blanks
-// only, and stays where it is (multiboot_command_line). Once, at boot.
+// Parses `text` into options() and logs a warning for each word that it does not understand. `text` has printable
+// characters and blanks only, and must stay valid (multiboot_command_line). Once, at boot.
 void parse_command_line(std::string_view text);
 
-// Any context; the defaults before parse_command_line.
+// Any context. Before parse_command_line: the defaults.
 const Options& options();
 
-// The words that were not understood, or not as they were meant, as one text; "" if there are none.
+// The unknown or malformed words as one text; "" if there are none.
 std::string_view ignored_words();
 
-// The line as it was given, for the log.
+// The unparsed line, for the log.
 std::string_view command_line();
 
-// "4096", "0x1000", "64K", "16M", "4G": a number with an optional suffix; nothing if it is malformed or too
-// large. Pure, any context.
+// "4096", "0x1000", "64K", "16M", "4G": a number, with an optional suffix for parse_size. Nothing if it is malformed or
+// overflows 64 bits. Pure, any context.
 std::optional<u64> parse_size(std::string_view text);
 std::optional<u64> parse_number(std::string_view text);
 
-// Calls visit(item) for each item between commas that is not empty; stops and returns true when visit does. Pure.
+// Calls visit(item) for each non-empty item between commas; stops and returns true when visit does. Pure.
 template <typename F> bool any_item(std::string_view list, F&& visit) {
     while (!list.empty()) {
         const std::size_t comma = list.find(',');

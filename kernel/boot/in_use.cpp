@@ -1,4 +1,4 @@
-// The list of what is in use. Contract: in_use.hpp.
+// Ranges of memory in use. Contract: in_use.hpp.
 #include "kernel/boot/in_use.hpp"
 
 #include <algorithm>
@@ -23,7 +23,7 @@ void InUse::add(u64 begin, u64 end, const char* what) {
         begin = std::min(begin, known.begin.value());
         end = std::max(end, known.end.value());
         remove(i);
-        return add(begin, end, what); // it may touch others now
+        return add(begin, end, what); // the joined range may touch others
     }
     if (list_.size() == kRoom) join_nearest();
     u32 at = list_.size();
@@ -37,7 +37,7 @@ void InUse::join_nearest() {
     u32 best = 0;
     u64 smallest = ~u64{0}, reached = 0;
     for (u32 i = 0; i + 1 < list_.size(); ++i) {
-        // A range may reach beyond the ones that begin after it.
+        // A range may extend beyond ranges that begin after it.
         reached = std::max(reached, list_[i].end.value());
         const u64 next = list_[i + 1].begin.value(), gap = next > reached ? next - reached : 0;
         if (gap < smallest) {

@@ -1,4 +1,4 @@
-// What must not be given away: the ranges of physical memory that hold something before there is an allocator.
+// Ranges of physical memory that are in use before there is an allocator. The allocator must not get them.
 #pragma once
 
 #include "arch/base/fixed_list.hpp"
@@ -6,15 +6,14 @@
 
 namespace loft {
 
-// In order of address; things of one name that touch the same or neighbouring pages are one range. There is no
-// allocator yet, and no limit to what firmware and loaders leave behind: when the list is full, the two neighbours with
-// the smallest gap between them become one range. So memory may be kept that nothing is in, but whatever was added
-// stays covered.
+// Sorted by address. Ranges with the same name on the same or adjacent pages are joined. The list is a fixed array, but
+// firmware and loaders may leave any number of ranges: when it is full, the two neighbours with the smallest gap are
+// joined. Some free memory may then count as in use; memory that was added always stays covered.
 class InUse {
   public:
     static constexpr u32 kRoom = 64;
 
-    // [begin, end); an empty range is ignored. `what` stays with the caller.
+    // [begin, end); an empty range is ignored. `what` is not copied.
     void add(u64 begin, u64 end, const char* what);
     std::span<const ReservedRange> view() const { return list_.view(); }
 

@@ -1,11 +1,11 @@
-// Multiboot 0.6.96, section 3.3: the information a loader leaves in memory, treated as hostile input.
+// Multiboot 0.6.96, section 3.3: the information structure of the boot loader, treated as hostile input.
 //
-// Pointers in it are physical, 32 bits wide and may lead anywhere, above the direct map too, so every byte is
-// read through PhysicalMemory. No length is believed: each has a limit that is logged when it is
-// exceeded. A memory map that does not hold together is refused, because memory that is taken for free and is
-// not destroys somebody's data long after the cause; everything else is left out with a warning.
+// Its pointers are physical, 32 bits wide and may point anywhere, also above the direct map, so every byte is read
+// through PhysicalMemory. No length is trusted: each has a limit, and exceeding it is logged. A malformed memory map is
+// refused: if memory in use counted as free, data would be corrupted long after the cause. Any other malformed item is
+// ignored with a warning.
 //
-// Three steps: note what is in use, and count; find room for the copies; copy.
+// Three steps: record the ranges in use, and count the items; find room for the copies; copy.
 #include "kernel/boot/multiboot.hpp"
 
 #include "arch/base/panic.hpp"
@@ -21,19 +21,20 @@
 namespace loft {
 namespace {
 
-// What is longer than this is not what it claims to be.
+// Anything longer is invalid.
 constexpr u32 kMaxCommandLine = 64 * KiB;
 constexpr u32 kMaxModuleCommand = 4 * KiB;
 constexpr u32 kMaxModules = 4096;
 constexpr u32 kMaxMapBytes = 64 * KiB;
 constexpr u32 kMaxPieceBytes = 256 * MiB; // a framebuffer of 8192 x 8192 pixels
 
-constexpr u32 kMinEntry = sizeof(multiboot_memory_map_t) - sizeof(multiboot_uint32_t); // `size` does not count itself
+constexpr u32 kMinEntry = sizeof(multiboot_memory_map_t) - sizeof(multiboot_uint32_t); // `size` does not include itself
 
-// Video memory and ROMs, on every PC, whatever the firmware calls them (IBM PC/AT Technical Reference, "Memory map").
+// Video memory and ROMs: never RAM on a PC, whatever the firmware reports (IBM PC/AT Technical Reference, "Memory
+// map").
 constexpr u64 kIsaHoleBegin = 640 * KiB, kIsaHoleEnd = MiB;
 
-// Where the copies may lie: what the direct map shows at least before mm has decided.
+// The copies must lie here: memory that the direct map covers whatever mm decides later.
 constexpr u64 kLowest = MiB, kHighest = 896 * MiB;
 
 constinit PhysicalMemory memory{};
@@ -51,12 +52,12 @@ bool overlaps(const FirmwareRange& range, u64 begin, u64 end) {
     return range.length != 0 && range.base < end && begin < end_of(range);
 }
 
-// Copies physical memory from below 4 GiB; false if it would run over that end.
+// Copies physical memory from below 4 GiB; false if the range ends above 4 GiB.
 bool read_below_4g(u64 from, void* to, u32 bytes) {
     return from + bytes <= 4 * GiB && memory.read(PhysAddr{from}, to, bytes);
 }
 
-// The length of the string at `from`, without its end. `whole` says if the end was found within `most` characters.
+// The string at `from`; `size` excludes the terminator. `whole`: the terminator was found within `most` characters.
 struct Text {
     u32 from = 0;
     u32 size = 0;
@@ -80,7 +81,7 @@ Text find_text(u32 from, u32 most) {
 
 void note(u64 begin, u64 bytes, const char* what) { in_use.add(begin, begin + bytes, what); }
 
-// Tables that loft does not read, but that say where they are: what their length can be is believed.
+// For data that loft does not read: the claimed address and length are trusted if the length is plausible.
 void note_piece(u64 begin, u64 bytes, const char* what) {
     if (begin == 0 || bytes == 0) return;
     if (bytes > kMaxPieceBytes || begin + bytes < begin)
@@ -97,9 +98,9 @@ class Loader {
 
     const multiboot_info_t& info() const { return info_; }
 
-    // Calls visit(FirmwareRange) for each entry of the memory map. Refuses one that does not hold together.
+    // Calls visit(FirmwareRange) for each entry of the memory map. Refuses a malformed map.
     template <typename F> void each_range(F&& visit) const;
-    // Calls visit(module, its number) for each entry of the list of modules.
+    // Calls visit(module, index) for each entry of the module list.
     template <typename F> void each_module(F&& visit) const;
 
     u32 modules_count() const { return info_.flags & MULTIBOOT_INFO_MODS ? info_.mods_count : 0; }
@@ -114,7 +115,7 @@ Loader::Loader(u32 magic, u32 info_at) {
         refuse("multiboot: the magic number is {:08x}, not {:08x}: loft must be started by a multiboot loader "
                "(GRUB's \"multiboot\", QEMU's -kernel)",
                magic, u32{MULTIBOOT_BOOTLOADER_MAGIC});
-    // A loader need not provide more than what its flags announce, nor loft look at it.
+    // A loader need not provide fields that its flags do not announce, so those are not read.
     u32 bytes = offsetof(multiboot_info_t, drives_length);
     if (info_at == 0 || !read_below_4g(info_at, &info_, bytes))
         refuse("multiboot: the information cannot be at physical {:08x}; repair the loader", info_at);
@@ -166,7 +167,7 @@ Text module_text(const multiboot_module_t& module) {
     return module.cmdline != 0 ? find_text(module.cmdline, kMaxModuleCommand) : Text{};
 }
 
-// --- What is in use, and how much there is of everything.
+// --- Ranges in use, and the number of items.
 
 struct Amount {
     u32 ranges = 1; // one more than the loader's: the ISA hole
@@ -186,7 +187,7 @@ void note_symbols(const multiboot_info_t& info) {
         u32 name, type, flags, addr, offset, size, link, info, align, entry_size;
     } section;
     constexpr u32 kMaxSections = 0xff00; // SHN_LORESERVE
-    constexpr u32 kAlloc = 1 << 1;       // SHF_ALLOC: a part of loft, which is noted as a whole; its address is virtual
+    constexpr u32 kAlloc = 1 << 1;       // SHF_ALLOC: part of the kernel image; the address is virtual
     if (table.size < sizeof section || table.num >= kMaxSections) return;
     for (u32 i = 0; i != table.num; ++i)
         if (read_below_4g(table.addr + u64{i} * table.size, &section, sizeof section) && !(section.flags & kAlloc))
@@ -197,7 +198,7 @@ void note_other_pieces(const multiboot_info_t& info) {
     note_symbols(info);
     if (info.flags & MULTIBOOT_INFO_DRIVE_INFO) note_piece(info.drives_addr, info.drives_length, "drives");
     if (info.flags & MULTIBOOT_INFO_CONFIG_TABLE) {
-        u16 length = 0; // which does not count itself (RBIL, INT 15h AH=C0h)
+        u16 length = 0; // does not include itself (RBIL, INT 15h AH=C0h)
         if (read_below_4g(info.config_table, &length, sizeof length))
             note_piece(info.config_table, length + sizeof length, "configuration table");
     }
@@ -254,7 +255,8 @@ Text note_command_line(const Loader& loader, Amount& amount) {
 
 // --- Room for the copies.
 
-// The first place from `at` on that usable entries cover and nothing else touches; 0 if there is none below `limit`.
+// The lowest address from `at` on where usable entries cover `bytes` and no other range overlaps; 0 if there is none
+// below `limit`.
 u64 find_room(const Loader& loader, u64 at, u64 limit, u64 bytes) {
     while (at + bytes <= limit) {
         u64 next = at;
@@ -271,7 +273,7 @@ u64 find_room(const Loader& loader, u64 at, u64 limit, u64 bytes) {
             u64 covered = at;
             for (bool further = true; further && covered < at + bytes;) {
                 further = false;
-                next = ~u64{0}; // where memory goes on behind a gap
+                next = ~u64{0}; // where the next usable entry begins
                 loader.each_range([&](const FirmwareRange& range) {
                     if (range.type != FirmwareRange::kUsable || end_of(range) <= covered) return;
                     if (range.base <= covered) {
@@ -290,7 +292,7 @@ u64 find_room(const Loader& loader, u64 at, u64 limit, u64 bytes) {
     return 0;
 }
 
-// Hands out pieces of one stretch of memory, one behind the other.
+// Hands out consecutive pieces of one memory range.
 class Storage {
   public:
     Storage(void* begin, u32 bytes) : next_{static_cast<char*>(begin)}, left_{bytes} {}
@@ -322,7 +324,7 @@ u32 bytes_for(const Amount& amount) {
 
 // --- The copies.
 
-// It will be printed, and taken apart at its blanks.
+// The text is printed, and split at its blanks.
 char harmless(char c) {
     if (c == '\t' || c == '\n' || c == '\r') return ' ';
     return c < ' ' || c > '~' ? '?' : c;

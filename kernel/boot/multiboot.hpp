@@ -1,7 +1,7 @@
-// What the boot loader said, read once, checked, and copied: nothing of it is used in place later.
+// The boot loader's information: read once, checked, and copied. Nothing of the original is used later.
 //
-// The copies are as long as what they hold, so they lie in memory that the loader's own map calls usable, at the lowest
-// place above 1 MiB that nothing else is in.
+// The copies have the size of their contents. They lie in memory that the loader's map calls usable, at the lowest
+// address above 1 MiB where nothing else is in use.
 #pragma once
 
 #include "arch/base/types.hpp"
@@ -13,20 +13,20 @@
 
 namespace loft {
 
-// How physical memory is reached before mm: by copying it out (below 4 GiB), and in place (what the direct map will
-// show).
+// How physical memory is read before mm_init: `read` copies it out (below 4 GiB), `at` returns a pointer (direct map
+// only).
 struct PhysicalMemory {
     PhysicalReader read;
     void* (*at)(PhysAddr from, u32 bytes);
 };
 
-// Reads the information at physical `info`, and finds what the firmware left in memory. [image_begin, image_end) is the
-// kernel itself. Refuses to start when the magic is not a multiboot loader's or the memory map cannot be used; whatever
-// else is wrong is named in a warning and left out. Boot, once, as soon as fixmap works (pagetable_early). Cost: of a
-// map of n entries, some n reads for each place that the copies do not fit at.
+// Reads the information at physical `info`, and finds the firmware's tables in memory. [image_begin, image_end) is the
+// kernel image. Refuses to start when the magic number is not a multiboot loader's or the memory map cannot be used;
+// any other malformed item is ignored with a warning. Boot, once, as soon as fixmap works (pagetable_early). Cost: for
+// a map of n entries, about n reads for each candidate address of the copies.
 void read_multiboot(const PhysicalMemory& memory, u32 magic, u32 info, PhysAddr image_begin, PhysAddr image_end);
 
-// A file that the loader put into memory.
+// A file that the loader has put into memory.
 struct BootModule {
     PhysAddr begin{};
     PhysAddr end{}; // exclusive
@@ -37,12 +37,12 @@ struct BootModule {
 std::string_view multiboot_command_line();
 std::span<const FirmwareRange> multiboot_memory_map();
 std::span<const BootModule> multiboot_modules();
-// Memory in use: the kernel's image, the modules, the loader's own tables, the firmware's, and the copies.
+// Memory in use: the kernel image, the modules, the tables of loader and firmware, and the copies.
 std::span<const ReservedRange> multiboot_reserved();
-// Where mm keeps its own view of the map, and where that and the copies end.
+// Room for mm's own form of the map, and the end of it and the copies.
 const PhysMapRoom& multiboot_map_room();
 PhysAddr multiboot_stored_end();
-// One range more that is in use from the beginning. Boot, before mm_init.
+// Adds one more range in use. Boot, before mm_init.
 void reserve_memory(PhysAddr begin, PhysAddr end, const char* what);
 
 } // namespace loft

@@ -1,4 +1,4 @@
-// Looking at physical memory. Contract: physical.hpp.
+// Reading physical memory. Contract: physical.hpp.
 #include "kernel/boot/physical.hpp"
 
 #include "mm/windows/fixmap.hpp"

@@ -1,4 +1,4 @@
-// Random bytes for programs: different from one time to the next, and no secret (loft has no source of entropy).
+// Random bytes for programs: different in each call, but predictable (loft has no source of entropy).
 #pragma once
 
 #include "arch/base/types.hpp"

@@ -1,4 +1,4 @@
-// The trial: a write that is forbidden, to a page with one high address bit. Contract: reach_probe.hpp.
+// The probe: a write to a read-only page with one high address bit. Contract: reach_probe.hpp.
 #include "kernel/boot/reach_probe.hpp"
 
 #include "arch/base/panic.hpp"
@@ -10,8 +10,8 @@
 namespace loft {
 namespace {
 
-// The page is read-only: the walk ends in a fault in any case, nothing is read or written behind it, and the error code
-// says which fault came first. A reserved bit is noticed before any right (SDM vol. 3, 4.7: P, W/R and RSVD).
+// The page is read-only, so the write always faults and no memory is touched. The error code says why: the CPU checks
+// reserved bits before access rights (SDM vol. 3, 4.7: P, W/R and RSVD).
 bool is_taken(u32 bit) {
     const Pfn frame{1u << (bit - kPageShift)};
     const VirtAddr page = fixmap_set(layout::Fix::boot_first, frame, kernel_prot.rodata);

@@ -1,15 +1,15 @@
-// How far the physical addresses of this processor go.
+// The physical-address width of this processor.
 //
-// CPUID is no good witness: it may have no leaf for it, and then 36 bits are usual with PAE, and not certain (SDM vol.
-// 3, 4.1.4: "generally"). QEMU's processors without PSE36, its default one among them, take 32. An entry with a bit
-// beyond is a page fault wherever it is used (4.4.2), so it is tried before mm believes in memory up there.
+// CPUID does not settle it. It may lack the leaf; then 36 bits are usual with PAE but not guaranteed (SDM vol. 3,
+// 4.1.4: "generally"). QEMU's processors without PSE36, among them its default one, support 32. Using an entry with an
+// unsupported address bit causes a page fault (4.4.2). So each bit is tried before mm uses memory up there.
 #pragma once
 
 namespace loft {
 
-// Tries each bit above 32 that CPUID lets expect, without touching what is there. From the first that the processor
-// does not take, hal::cpu_features() ends, and a line of the log says which memory is left out. Boot CPU, after
-// enable_features, before mm_init. Cost: a page fault and an invlpg a bit.
+// Tries each bit above 32 that CPUID reports, without touching the memory. hal::cpu_features() is limited to the bits
+// below the first one that fails, and a log line says which memory is not used. Boot CPU, after enable_features, before
+// mm_init. Cost: one page fault and one invlpg per bit.
 void probe_reach();
 
 } // namespace loft

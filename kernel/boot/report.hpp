@@ -1,14 +1,13 @@
-// What the person at the screen is told at boot: the processor, the address map, and how much
-// memory there is.
+// The boot report: processor, address map, memory, counters.
 #pragma once
 
 namespace loft {
 
-void report_cpu();         // who the processor is and what of it is used
+void report_cpu();         // name of the processor, and which of its features are used
 void report_address_map(); // the kernel's address map
 void report_meminfo();     // MemTotal, ... in the names, units and form of /proc/meminfo
 void report_counters();    // of every allocator, pool and TLB path
-void report_cpus();        // of every CPU: its scheduler, and what it asks of others
-void report_threads();     // which there are, and what they do
+void report_cpus();        // per CPU: scheduler, and requests to other CPUs
+void report_threads();     // all threads and their states
 
 } // namespace loft

@@ -25,11 +25,11 @@
 namespace loft {
 namespace {
 
-constinit CpuTopology topology; // start_cpu goes on using it
+constinit CpuTopology topology; // start_cpu keeps using it
 
 bool overlaps(PhysAddr page, u64 begin, u64 end) { return begin < page.value() + kPageSize && end > page.value(); }
 
-// What a CPU needs before its first instruction. False: there is no memory for it.
+// Allocates what a CPU needs before its first instruction. False: no memory.
 bool prepare(CpuId cpu, CpuBirth& birth) {
     const u32 order = static_cast<u32>(std::bit_width(pages_for(percpu_bytes()) - 1));
     Page* area = alloc_pages(Gfp::kernel, order);
@@ -50,7 +50,7 @@ void start(CpuId cpu) {
         log(LogLevel::error, "smp", "CPU {} is left out: no memory for its stacks", cpu);
         return;
     }
-    // One that does not come is reported by start_cpu. Its memory stays as it is: it may still come, and then it halts.
+    // start_cpu reports a CPU that does not come up. Its memory is not freed: it may come up late, and then halts.
     static_cast<void>(start_cpu(birth));
 }
 
@@ -87,10 +87,10 @@ bool is_memory(PhysAddr begin, u64 bytes) {
     return false;
 }
 
-// Why there cannot be an I/O APIC, whatever the firmware says; null if there can.
+// Why there cannot be an I/O APIC at this address; null if there can.
 const char* why_no_io_apic(PhysAddr address) {
     constexpr u32 kAlignment = 16, kRegisterBytes = 0x20; // data sheet, 3.0
-    if (address == PhysAddr{}) return "that is no address";
+    if (address == PhysAddr{}) return "0 is not a valid address";
     if (address.page_offset() % kAlignment != 0 || address.page_offset() + kRegisterBytes > kPageSize)
         return "its registers are not on a border of 16 bytes within a page";
     if (address.pfn() == lapic_phys_base().pfn()) return "the local APIC is there";
@@ -98,7 +98,7 @@ const char* why_no_io_apic(PhysAddr address) {
     return nullptr;
 }
 
-// Starts the I/O APIC at an address, all its inputs masked; false if there is none.
+// Maps the I/O APIC at an address, all its inputs masked; false if there is none.
 bool init_io_apic(PhysAddr address) {
     const char* problem = why_no_io_apic(address);
     if (problem == nullptr) {
@@ -115,7 +115,7 @@ bool init_io_apic(PhysAddr address) {
     return false;
 }
 
-// Without an interrupt for the PIT nothing may tick: then the 8259s, where it always arrives, are the better ones.
+// Without an input for the PIT there may be no tick; then the 8259s are used, where the PIT always has one.
 bool use_io_apic(PhysAddr address) {
     if (!init_io_apic(address)) return false;
     if (topology.isa_line(kTimerIrq).gsi < io_apic_inputs()) {
@@ -128,7 +128,7 @@ bool use_io_apic(PhysAddr address) {
     return false;
 }
 
-// What ran before may have left an input on, and its device goes on asking.
+// Earlier software may have left an input unmasked, and its device may still raise it.
 void mask_io_apic(PhysAddr address) {
     if (!init_io_apic(address)) return;
     log(LogLevel::info, "irq", "I/O APIC at {}: {} inputs, all masked", address, io_apic_inputs());
@@ -147,7 +147,7 @@ void read_topology() {
     };
     count(topology.disabled_cpus, "CPUs are listed as not usable");
     count(topology.unreachable_cpus, "CPUs have an APIC id above 254: not used");
-    count(topology.surplus_cpus, "CPUs are more than this kernel is made for: not used");
+    count(topology.surplus_cpus, "CPUs exceed the number that this kernel supports: not used");
 
     for (const PhysAddr address : topology.other_io_apics)
         mask_io_apic(address);

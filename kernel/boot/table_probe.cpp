@@ -1,4 +1,4 @@
-// The trial: one page, seen through a table above 4 GiB. Contract: table_probe.hpp.
+// The probe: one page, mapped by a page table above 4 GiB. Contract: table_probe.hpp.
 #include "kernel/boot/table_probe.hpp"
 
 #include "arch/i386/cpu/probe.hpp"
@@ -24,21 +24,22 @@ void put_entry(VirtAddr table, u32 index, Pte entry) {
     hal::pte_set(hal::lowmem_ptr<hal::PteCell>(table) + index, entry);
 }
 
-// `root` has room for four entries at a multiple of 32, `directory` for a page of them; both are empty and in lowmem.
-// The directory is the page that is to be seen, too: its last word is the mark.
+// `root` has room for four entries, aligned to 32 bytes; `directory` is one page. Both are empty and in lowmem. The
+// directory is also the page that the table maps: its last word is the mark.
 bool is_found(Page* table, Page* directory, VirtAddr root) {
     const PteFlags used = pte::present | pte::write | pte::user;
     const VirtAddr directory_at = direct_addr(page_to_pfn(directory));
     hal::store<u32>(directory_at + (kPageSize - 4), kMark);
     put_entry(directory_at, 0, Pte{page_to_pfn(table), used});
-    put_entry(root, paging::pdpte_index(kSeenAt), Pte{page_to_pfn(directory), pte::present}); // no other bit: table 4-8
-    // The kernel's own part, so that this code goes on.
+    put_entry(root, paging::pdpte_index(kSeenAt),
+              Pte{page_to_pfn(directory), pte::present}); // no other bit: SDM table 4-8
+    // The kernel's own part, so that this code stays mapped.
     const u32 last = paging::kRootEntries - 1;
     const VirtAddr kernel = direct_addr(kernel_root().pfn()) + kernel_root().page_offset();
     put_entry(root, last, hal::pte_read(hal::lowmem_ptr<hal::PteCell>(kernel) + last));
 
-    // The table may be a frame that is free, or anybody's: nobody else is there to see it, and it gets back what it
-    // had.
+    // The table's frame may be free or in use. No other CPU runs yet and interrupts are off, so no other code sees the
+    // change; the entry is restored.
     const IrqGuard nobody_else;
     u32 seen = 0;
     bool readable = false;
@@ -53,7 +54,7 @@ bool is_found(Page* table, Page* directory, VirtAddr root) {
     return readable && seen == kMark;
 }
 
-// True also where no table can lie there, or if there is no memory for a trial.
+// Also true if no table can lie above 4 GiB, or if there is no memory for the probe.
 bool tables_above_4g_are_found() {
     if constexpr (!config::kPae) return true;
     const Pfn last{std::min(physmap().end().value(), mem_map_count) - 1};
@@ -81,9 +82,8 @@ void choose_table_memory() {
     if (may_be_high) return;
     highpte_init(true);
     log(LogLevel::warn, "mm",
-        "this processor does not find page tables above 4 GiB: those of programs stay in lowmem. QEMU's i386 "
-        "program is "
-        "like that; use qemu-system-x86_64");
+        "this processor does not find page tables above 4 GiB: user page tables stay in lowmem. QEMU's i386 "
+        "program has this defect; use qemu-system-x86_64");
 }
 
 bool tables_may_be_high() { return may_be_high; }
