@@ -1,4 +1,4 @@
-// What a system call answers when it fails: Linux's numbers, negative in EAX.
+// Error results of system calls: Linux's numbers, negative in EAX.
 #pragma once
 
 #include "arch/base/error.hpp"
@@ -31,7 +31,7 @@ enum class Errno : int {
     timedout = 110,
 };
 
-// What mm could not do, as a program is told.
+// The errno for an error of mm.
 constexpr Errno errno_of(Error error) {
     switch (error) {
     case Error::no_memory:
@@ -51,8 +51,8 @@ constexpr Errno errno_of(Error error) {
     return Errno::inval;
 }
 
-// The value of a system call: not negative, or why it failed. The addresses that mmap and brk return are values as
-// well, and lie below the last page.
+// The result of a system call: a non-negative value, or an Errno. The addresses that mmap and brk return are values
+// too; they lie below the last page.
 class [[nodiscard]] SysResult {
   public:
     constexpr SysResult(Errno error) : value_{-static_cast<int>(error)} {}

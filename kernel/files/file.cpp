@@ -1,4 +1,4 @@
-// The console, and the numbers of files. Contract: file.hpp. Pipes are in pipe.cpp.
+// The console, and the file table. Contract: file.hpp. Pipes are in pipe.cpp.
 #include "kernel/files/file.hpp"
 
 #include "mm/spaces/user_copy.hpp"
@@ -11,7 +11,7 @@ namespace {
 
 class ConsoleFile final : public File {
   public:
-    SysResult read(UserAddr, u32) override { return 0u; } // always at its end
+    SysResult read(UserAddr, u32) override { return 0u; } // always end of file
 
     SysResult write(UserSource& from) override {
         std::array<char, 128> text;

@@ -1,4 +1,4 @@
-// What a program reads and writes through a number: the console, and pipes.
+// Open files: the console, and pipes.
 #pragma once
 
 #include "kernel/files/errno.hpp"
@@ -9,74 +9,74 @@
 
 namespace loft {
 
-// One end that is open somewhere. Counted: each number in each program is one user.
+// One open end. Reference-counted: each descriptor in each process is one user.
 class File {
   public:
-    // Bytes that went to, or came from, the program that runs; fewer where the file's end says so, or where its memory
-    // ends after some have been moved. Preemptible context; may sleep until there is something to do (again, if
-    // nonblocking), and returns Errno::intr if the program is to end.
+    // Return the number of bytes moved from or to the current program. It is smaller than asked for at the end of the
+    // file, or if user memory ends after some bytes were moved. Preemptible context. May sleep (returns Errno::again
+    // instead if non-blocking); returns Errno::intr if the program is to end.
     virtual SysResult read(UserAddr to, u32 bytes) = 0;
     virtual SysResult write(UserSource& from) = 0;
-    virtual void share() = 0;   // one user more
-    virtual void release() = 0; // one less; preemptible context
+    virtual void share() = 0;   // adds a user
+    virtual void release() = 0; // removes a user; preemptible context
 
     virtual bool is_console() const { return false; }
     virtual bool may_read() const = 0;
     virtual bool may_write() const = 0;
-    // A pipe: how many bytes can be read. Errno::notty elsewhere.
+    // Pipe: number of bytes that can be read. Otherwise Errno::notty.
     virtual SysResult readable_bytes() const { return Errno::notty; }
-    // O_NONBLOCK, of all who have this end.
+    // O_NONBLOCK: applies to all users of this end.
     virtual void set_nonblocking(bool) {}
 
   protected:
     ~File() = default;
 };
 
-// --- Up-calls, defined by kernel/programs/process.cpp: what a file asks of the program that calls. Any thread context.
+// --- Up-calls, defined by kernel/programs/process.cpp: what a file needs from the current program. Any thread context.
 
-// The program is to end: whoever sleeps for it stops. False for a thread of the kernel.
+// True if the current program is to end: a sleeping system call must return. False for a kernel thread.
 bool must_stop();
-// Nobody reads what it writes: SIGPIPE.
+// Sends SIGPIPE to the current thread: it writes to a pipe without readers.
 void signal_broken_pipe();
-// To its console. A thread of a program, preemptible context.
+// Writes to the console of the current program. A thread of a program, preemptible context.
 void write_output(std::string_view text);
 
-// Numbers 0, 1 and 2: nothing to read, and what is written becomes lines of the log, each marked with who wrote it.
+// Descriptors 0, 1 and 2. Reads return end of file; written text becomes log lines, each marked with its program.
 File* console_file();
 
-// pipe(7): a write of so many bytes or fewer is not mixed with those of others.
+// PIPE_BUF, pipe(7): the bytes of a write of at most this size are contiguous in the pipe.
 inline constexpr u32 kPipeAtomic = 4096;
 
-// Two ends of a new pipe; false if there is no memory. Preemptible context.
+// Makes a pipe with two ends; false if there is no memory. Preemptible context.
 struct PipeEnds {
     File* read = nullptr;
     File* write = nullptr;
 };
 [[nodiscard]] bool make_pipe(PipeEnds& ends);
 
-// The numbers of a program.
+// The file descriptors of a process.
 class FileTable {
   public:
     static constexpr u32 kMost = 16;
 
     void open_console();
-    void share_all(FileTable& parent); // as fork does; this one is empty, and nobody else knows it
+    void share_all(FileTable& parent); // for fork; this table is empty, and no other thread uses it yet
     void close_all();                  // preemptible context
 
-    // With a reference of its own, so that a thread that closes it meanwhile does no harm; release it. Null: no such
-    // number.
+    // Returns the file with a reference of its own, which the caller releases: another thread may close the descriptor
+    // meanwhile. Null: no such descriptor.
     File* get(u32 number);
-    // A number that is nobody's yet: it is not free any more, and get and close do not know it. kMost: none is free.
-    // Then open it, which takes over the reference, or cancel it.
+    // Reserves a descriptor: it is taken, but get and close do not find it yet. kMost: none is free. The caller then
+    // calls open, which takes over the reference, or cancel.
     u32 reserve();
     void open(u32 number, File* file);
     void cancel(u32 number);
-    bool close(u32 number); // false: no such number
+    bool close(u32 number); // false: no such descriptor
 
   private:
     SpinLock lock_;
     File* file_[kMost] LOFT_GUARDED_BY(lock_){};
-    u32 reserved_ LOFT_GUARDED_BY(lock_) = 0; // a bit for each number
+    u32 reserved_ LOFT_GUARDED_BY(lock_) = 0; // one bit per descriptor
 };
 
 } // namespace loft

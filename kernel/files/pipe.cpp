@@ -1,13 +1,12 @@
-// Pipes: pages of high memory between programs that write and programs that read.
+// Pipes: pages of high memory between writing and reading programs.
 //
-// The bytes go from a page of one program to a page of the pipe and on to a page of another, with nothing in between:
-// the pipe's page is reached through kmap_atomic while the program's side may fault (copy_user_to_page,
-// copy_page_to_user). A page is taken when the first byte is put into it and given back when it has been read to its
-// end.
+// Bytes are copied from a page of the writer to a page of the pipe and then to a page of the reader, without another
+// buffer: the pipe's page is mapped by kmap_atomic, and the access to user memory may fault (copy_user_to_page,
+// copy_page_to_user). A page is allocated when its first byte is written and freed when a reader has reached its end.
 //
-// What is copied counts only when all of a step is there: a step that ends in a fault has put, or taken, nothing. So a
-// write of at most kPipeAtomic bytes, which is one step, is all or nothing, and its bytes lie together. Sources:
-// pipe(7); Linux 6.1 for how much a pipe holds, and for what a fault leaves.
+// Bytes count only when a whole step was copied: a step that faults has moved nothing. So a write of at most
+// kPipeAtomic bytes, which is one step, is all or nothing, and its bytes are contiguous. Sources: pipe(7); Linux 6.1
+// for the capacity of a pipe, and for what remains after a fault.
 #include "kernel/files/file.hpp"
 #include "kernel/threads/sync.hpp"
 #include "mm/frames/slab.hpp"
@@ -42,21 +41,22 @@ constexpr u32 kRoom = kPages * kPageSize;
 
 struct Pipe {
     PipeEnd reader, writer;
-    Mutex mutex{"of a pipe"}; // what follows; held while bytes are copied
-    Page* page[kPages]{};     // a ring; null where there are no bytes
-    u32 begin = 0;            // of the bytes in it
-    hal::Atomic<u32> bytes;   // looked at without the mutex, too
+    Mutex mutex{"of a pipe"}; // guards the ring; held while bytes are copied
+    Page* page[kPages]{};     // a ring; null: no page
+    u32 begin = 0;            // of the bytes in the ring
+    hal::Atomic<u32> bytes;   // in the ring; also read without the mutex
     WaitQueue readable, writable;
-    hal::Atomic<u32> ends{2}; // that are still open
+    hal::Atomic<u32> ends{2}; // still open
 
     bool nobody_reads() const { return reader.users.load() == 0; }
     bool nobody_writes() const { return writer.users.load() == 0; }
-    SysResult put(UserSource& from, u32 step); // under the mutex; there is room
-    bool take(UserAddr to, u32 step);          // under the mutex; so many are there
+    SysResult put(UserSource& from, u32 step); // mutex held; there is room for `step`
+    bool take(UserAddr to, u32 step);          // mutex held; `step` bytes are there
 };
 Cache<Pipe> pipes{"pipe", Gfp::user_low};
 
-// visit(which page, offset in it, how many bytes before, how many here) for a part of the ring; until it returns false.
+// Calls visit(page index, offset in it, bytes visited before, bytes in this page) for a range of the ring, until it
+// returns false.
 template <typename F> bool each_page(u32 at, u32 bytes, F&& visit) {
     for (u32 done = 0; done < bytes;) {
         const u32 here = (at + done) % kRoom, offset = here % kPageSize;
@@ -92,7 +92,7 @@ SysResult Pipe::put(UserSource& from, u32 step) {
         }
         return from.copy_to_page(page[i], offset, here);
     });
-    if (!all) return why; // a page that was taken for it stays for the next
+    if (!all) return why; // pages allocated for this step stay for the next
     bytes.fetch_add(step);
     return step;
 }
@@ -103,7 +103,7 @@ bool Pipe::take(UserAddr to, u32 step) {
     });
     if (!all) return false;
     each_page(begin, step, [&](u32 i, u32 offset, u32 done, u32 here) {
-        // The newest bytes may lie in the lower part of the page whose upper part was the oldest.
+        // If the ring is nearly full, the newest bytes may share the page of the oldest: then the page is still in use.
         const bool used = bytes.load() - done - here > kRoom - kPageSize;
         if (offset + here != kPageSize || used) return true;
         put_page(page[i]);
@@ -127,7 +127,7 @@ SysResult PipeEnd::read(UserAddr to, u32 wanted) {
             const MutexGuard guard{pipe->mutex};
             if (pipe->bytes.load() == 0) {
                 if (pipe->nobody_writes()) return 0u;
-                continue; // another reader was faster
+                continue; // another reader took them
             }
             while (got < wanted && pipe->bytes.load() != 0 && !fault) {
                 const u32 step = std::min({wanted - got, pipe->bytes.load(), kPageSize});
@@ -146,11 +146,12 @@ SysResult PipeEnd::write(UserSource& from) {
     u32 done = 0;
     const auto ended = [&](Errno why) { return done != 0 ? SysResult{done} : SysResult{why}; };
     while (done < all) {
-        // What has to fit at once; of more than kPipeAtomic, any part.
+        // The free space that the next step needs: all of a write of at most kPipeAtomic bytes, any part of a longer
+        // one.
         const u32 least = all <= kPipeAtomic ? all : 1;
         const auto room = [&] { return kRoom - pipe->bytes.load() >= least || pipe->nobody_reads(); };
         if (!room() && nonblocking.load() != 0) return ended(Errno::again);
-        // Also where there is room: readers that are as fast as the writer make room as long as it writes.
+        // Checked even if there is room: readers as fast as the writer could otherwise keep it here forever.
         if (must_stop() || !pipe->writable.wait(room, must_stop)) return ended(Errno::intr);
         if (pipe->nobody_reads()) {
             signal_broken_pipe();
@@ -160,7 +161,7 @@ SysResult PipeEnd::write(UserSource& from) {
         {
             const MutexGuard guard{pipe->mutex};
             const u32 free = kRoom - pipe->bytes.load();
-            if (free < least) continue; // another writer was faster
+            if (free < least) continue; // another writer took the room
             result = pipe->put(from, std::min({all - done, free, kPipeAtomic}));
         }
         pipe->readable.wake_all();
@@ -173,7 +174,7 @@ SysResult PipeEnd::write(UserSource& from) {
 void PipeEnd::release() {
     Pipe& all = *pipe;
     if (users.fetch_sub(1) != 1) return;
-    // The other side has to see it before this one is gone for good.
+    // The other end must see this before this end can be freed.
     all.readable.wake_all();
     all.writable.wake_all();
     if (all.ends.fetch_sub(1) != 1) return;

@@ -1,4 +1,4 @@
-// Bytes that a write takes. Contract: user_source.hpp.
+// The bytes of a write. Contract: user_source.hpp.
 #include "kernel/files/user_source.hpp"
 
 #include "mm/spaces/user_copy.hpp"
@@ -15,7 +15,7 @@ UserSource UserSource::of_list(UserAddr list, u32 pieces, u32 bytes) {
     return source;
 }
 
-// copy(from, done, bytes): from a piece, when so many bytes have been copied before.
+// Calls copy(from, done, bytes) for each contiguous part; `done` bytes were copied before it.
 template <typename F> bool UserSource::each_piece(u32 bytes, F&& copy) {
     for (u32 done = 0; done < bytes;) {
         if (piece_.bytes == 0) {

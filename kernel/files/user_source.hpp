@@ -1,4 +1,4 @@
-// The bytes of a program that a write is to take: from one place, or from a list of places (writev), in order.
+// The user memory that a write reads: one buffer, or a list of buffers (writev), in order.
 #pragma once
 
 #include "arch/base/types.hpp"
@@ -12,17 +12,18 @@ struct UserPiece {
     u32 base = 0, bytes = 0;
 };
 
-// All calls: a thread of the program, preemptible context. The list is read again while bytes are taken: a program that
-// changes it meanwhile gets bytes of its own, or a short write, and never more than `bytes` of them.
+// All calls: a thread of the program, preemptible context. The list is read from user memory while bytes are copied. If
+// the program changes it meanwhile, other bytes of its own memory are copied, or the write is short; never more than
+// `bytes`.
 class UserSource {
   public:
     UserSource(UserAddr from, u32 bytes) : piece_{from.value(), bytes}, left_{bytes} {}
-    // Of a list of `pieces`, of which all together have at least `bytes`.
+    // A list of `pieces` buffers with a total size of at least `bytes`.
     static UserSource of_list(UserAddr list, u32 pieces, u32 bytes);
 
     u32 left() const { return left_; }
-    // Takes the next `bytes` (at most left()). False: the program does not have all of that memory; what has been
-    // taken is undefined then, and nothing more can be.
+    // Copies the next `bytes` (at most left()). False: part of that user memory is not there; the contents of the
+    // target are then undefined, and the source must not be used any more.
     [[nodiscard]] bool copy_to(void* to, u32 bytes);
     [[nodiscard]] bool copy_to_page(Page* to, u32 offset, u32 bytes); // within the page
 
@@ -30,8 +31,8 @@ class UserSource {
     template <typename F> bool each_piece(u32 bytes, F&& copy);
 
     UserPiece piece_;
-    UserAddr list_{}; // what comes after that piece
-    u32 pieces_ = 0;  // so many
+    UserAddr list_{}; // the entry after `piece_`
+    u32 pieces_ = 0;  // entries left in the list
     u32 left_;
 };
 
