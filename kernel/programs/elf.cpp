@@ -30,7 +30,7 @@ constexpr u8 kClass64 = 2, kBigEndian = 2;
 constexpr u16 kExecutable = 2, kI386 = 3, kI486 = 6; // the second one was never used, and means the first
 constexpr u32 kLoad = 1, kInterpreter = 3, kGnuStack = 0x6474'e551;
 constexpr u32 kFlagExec = 1, kFlagWrite = 2, kFlagRead = 4;
-constexpr u32 kMaxHeaders = kPageSize / sizeof(ProgramHeader); // as Linux
+constexpr u32 kMaxHeaders = kPageSize / sizeof(ProgramHeader); // Linux's limit
 
 const char* read_from(MemoryObject& file, u32 offset, void* to, u32 bytes) {
     const Status status = file.read(offset, to, bytes);
@@ -42,7 +42,8 @@ const char* check_header(MemoryObject& file, Header& header) {
     if (file.bytes() < sizeof header) return "it is shorter than an ELF header";
     if (const char* problem = read_from(file, 0, &header, sizeof header)) return problem;
     if (!std::equal(std::begin(kMagic), std::end(kMagic), header.ident)) return "it is not an ELF file";
-    // The machine decides: class, byte order, versions and OS ABI say nothing more, and Linux looks at none of them.
+    // Only the machine field is checked: as on Linux, class, byte order, versions and OS ABI are used for the message
+    // only.
     if (header.machine != kI386 && header.machine != kI486) {
         if (header.ident[4] == kClass64) return "it is not a 32-bit ELF file";
         if (header.ident[5] == kBigEndian) return "it is a big-endian ELF file";
@@ -58,7 +59,7 @@ const char* check_header(MemoryObject& file, Header& header) {
     return nullptr;
 }
 
-// Every sum that is made here is checked for a wrap before.
+// Each sum is checked for overflow first.
 const char* add_segment(MemoryObject& file, const ProgramHeader& header, ElfPlan& plan) {
     if (header.file_bytes > header.bytes) return "a segment is longer in the file than in memory";
     if (header.bytes == 0) return nullptr;
@@ -78,14 +79,14 @@ const char* add_segment(MemoryObject& file, const ProgramHeader& header, ElfPlan
         .write = (header.flags & kFlagWrite) != 0,
         .exec = (header.flags & kFlagExec) != 0,
     };
-    // In order of address, as the ABI asks; so an overlap is one with the segment before.
+    // Segments are in order of address, as the ABI requires, so only the previous one can overlap.
     if (plan.count != 0 && segment.first_page() < plan.segments[plan.count - 1].end_page())
         return "its segments overlap, or are not in order of address";
     plan.segments[plan.count++] = segment;
     return nullptr;
 }
 
-// The segment that has [address, address + bytes) in its part that comes from the file.
+// The segment that maps [address, address + bytes) from the file.
 const ElfPlan::Segment* segment_with(const ElfPlan& plan, u32 address, u32 bytes) {
     for (u32 i = 0; i < plan.count; ++i) {
         const ElfPlan::Segment& s = plan.segments[i];
@@ -95,7 +96,7 @@ const ElfPlan::Segment* segment_with(const ElfPlan& plan, u32 address, u32 bytes
     return nullptr;
 }
 
-// Where the headers are in memory: in the segment that has their part of the file.
+// The address of the program headers in memory: in the segment that maps that part of the file.
 VirtAddr headers_in_memory(const ElfPlan& plan, const Header& header) {
     const u32 bytes = header.program_header_count * u32{sizeof(ProgramHeader)};
     for (u32 i = 0; i < plan.count; ++i) {

@@ -1,8 +1,7 @@
-// Programs as files: ELF for i386 (System V ABI, edition 4.1, chapters 4 and 5; the i386 supplement), statically
-// linked.
+// ELF executables for i386 (System V ABI, edition 4.1, chapters 4 and 5; the i386 supplement), statically linked.
 //
-// A file comes from outside and nothing in it is believed: every offset, length and address is checked before it is
-// used, and what is wrong is said in words.
+// The file is untrusted input: each offset, length and address is checked before use, and a problem is returned as
+// text.
 #pragma once
 
 #include "arch/base/error.hpp"
@@ -15,13 +14,13 @@ namespace loft {
 class AddressSpace;
 class MemoryObject;
 
-// What becomes of a file in memory.
+// The memory layout of a program.
 struct ElfPlan {
     static constexpr u32 kMaxSegments = 16;
     struct Segment {
-        VirtAddr begin{};    // as the file says, not rounded
+        VirtAddr begin{};    // as in the file, not rounded
         u32 file_offset = 0; //
-        u32 file_bytes = 0;  // from the file; the rest is zero
+        u32 file_bytes = 0;  // number of bytes from the file; the rest is zero
         u32 bytes = 0;
         bool read = false, write = false, exec = false;
 
@@ -31,13 +30,13 @@ struct ElfPlan {
     std::array<Segment, kMaxSegments> segments{};
     u32 count = 0;
     VirtAddr entry{};
-    VirtAddr headers{};     // where the program finds its own program headers (AT_PHDR); 0: nowhere
-    u32 header_count = 0;   //
-    VirtAddr end{};         // behind everything: where brk begins
-    bool stack_exec = true; // its stack may be executed: PT_GNU_STACK says so, or there is none, as in files of old
-    bool read_exec = true;  // there is none: then all that it may read it may execute, too
+    VirtAddr headers{};     // where the program finds its program headers (AT_PHDR); 0: they are not mapped
+    u32 header_count = 0;   // number of program headers (AT_PHNUM)
+    VirtAddr end{};         // end of the last segment: brk begins here
+    bool stack_exec = true; // executable stack: PT_GNU_STACK says so, or is absent (old files)
+    bool read_exec = true;  // PT_GNU_STACK is absent: readable memory is executable, too
 
-    // Programs get no address above: the stack lies there.
+    // Segments end below this address: the stack lies above.
     static constexpr u32 kHighestEnd = layout::kUserEnd - 16 * MiB;
 };
 

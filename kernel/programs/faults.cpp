@@ -1,8 +1,8 @@
-// From an exception to a sentence: which rule of the address map the faulting access broke.
+// Exception handlers: turn a fault of the kernel into a panic that names the violated rule of the address map.
 //
-// Faults that a probe expected never get here (arch/i386/cpu/probe.hpp). What a program does is its own affair: it gets
-// the memory that it has been promised, or it ends, with one line of the log. A fault of the kernel is resolved only
-// where it copies from or to a program (resolve_copy_fault); every other one is a bug, and the text says which.
+// Faults that a probe expects do not get here (arch/i386/cpu/probe.hpp). For a fault in ring 3, the page is supplied
+// from an area of the program, or the program is killed and one line is logged. A fault in ring 0 is resolved only in a
+// user copy (resolve_copy_fault); every other one is a bug.
 #include "kernel/programs/faults.hpp"
 
 #include "arch/i386/cpu/descriptors.hpp"
@@ -25,7 +25,7 @@
 namespace loft {
 namespace {
 
-constexpr u32 kNullRange = 64 * KiB; // a member of a null object lies here
+constexpr u32 kNullRange = 64 * KiB; // address of a member of a null object
 
 bool inside(VirtAddr va, const char* begin, const char* end) { return va >= image_addr(begin) && va < image_addr(end); }
 
@@ -38,7 +38,7 @@ const char* region_name(VirtAddr va) {
     return "no region";
 }
 
-// A fault in the making: what was done where. Each explain_ function panics if the address is its business.
+// The faulting access. Each explain_ function panics if the address lies in its region.
 struct Access {
     const TrapFrame& frame;
     VirtAddr address;
@@ -135,7 +135,7 @@ FaultAccess wanted_by(u32 error) {
                                              : FaultAccess::read;
 }
 
-// The one line, and the end of the program.
+// Logs one line and ends the program.
 template <typename... Args>
 void kill_program(Signal signal, const TrapFrame& frame, std::string_view text, const Args&... args) {
     const Process& process = *current_process();
@@ -150,7 +150,7 @@ void program_page_fault(TrapFrame& frame, VirtAddr va) {
     if (frame.error & page_fault_error::reserved_bit)
         panic_at(frame, va, "broken page table: a reserved bit is set in the walk of {}", va);
     const FaultAccess wanted = wanted_by(frame.error);
-    // The kernel's part of the address space is no business of the program's space.
+    // Kernel addresses belong to no area of the program's space.
     const FaultResult result =
         va.value() < layout::kUserEnd ? current_process()->space->handle_fault(va, wanted) : FaultResult::bad_address;
     if (result == FaultResult::resolved) return;
@@ -160,13 +160,13 @@ void program_page_fault(TrapFrame& frame, VirtAddr va) {
     if (result == FaultResult::no_memory)
         kill_program(Signal::kill, frame, "out of memory, for a {} of {}", verb, va);
     else if (va.value() >= layout::kUserEnd)
-        kill_program(Signal::segv, frame, "{} of {}, which is the kernel's", verb, va);
+        kill_program(Signal::segv, frame, "{} of {}, a kernel address", verb, va);
     else if (result == FaultResult::no_page)
-        kill_program(Signal::bus, frame, "{} of {}, behind the end of the file that is mapped there", verb, va);
+        kill_program(Signal::bus, frame, "{} of {}, beyond the end of the file mapped there", verb, va);
     else if (result == FaultResult::no_access)
-        kill_program(Signal::segv, frame, "{} of {}, where it may not", verb, va);
+        kill_program(Signal::segv, frame, "{} of {}, access not permitted", verb, va);
     else
-        kill_program(Signal::segv, frame, "{} of {}, where it has nothing", verb, va);
+        kill_program(Signal::segv, frame, "{} of {}, nothing is mapped there", verb, va);
 }
 
 Signal signal_of(u32 vector) {
@@ -206,7 +206,7 @@ void faults_init() {
 }
 
 void program_trap(TrapFrame& frame) {
-    const VirtAddr touched{read_cr2()}; // the next fault of this CPU overwrites it
+    const VirtAddr touched{read_cr2()}; // a later fault of this CPU overwrites CR2
     enable_interrupts();
     if (frame.vector == vector::system_call)
         system_call(frame);
@@ -227,7 +227,7 @@ void return_to_user(TrapFrame&) {
         preempt_program();
         if (!must_stop()) return;
         enable_interrupts();
-        thread_leave(WaitStatus{}); // its status is that of the process, which has one
+        thread_leave(WaitStatus{}); // the process has its status already
     }
 }
 
@@ -239,7 +239,7 @@ void unhandled_trap(TrapFrame& frame) {
 void double_fault(const TssState& interrupted) {
     const VirtAddr touched{read_cr2()};
     const VirtAddr stack{interrupted.esp};
-    // The push that ran into the guard left its address in CR2; ESP is at or just above it.
+    // The push that hit the guard page left its address in CR2; ESP is at or just above it.
     if (in_stack_guard(touched) || in_stack_guard(stack))
         panic_in_double_fault(interrupted, touched, "kernel stack overflow: the stack ran into its guard page");
     panic_in_double_fault(interrupted, touched, "double fault");

@@ -1,10 +1,9 @@
-// Exceptions of the kernel: who handles them, and what is said about those that nobody can.
+// Exceptions: their handlers, and the panics for those that cannot be handled.
 #pragma once
 
 namespace loft {
 
-// Installs the handlers and the hooks that keep mm's account of interrupt contexts. Boot, after
-// descriptors_init.
+// Installs the handlers and the trap hooks that count interrupt contexts for mm. Boot, after descriptors_init.
 void faults_init();
 
 } // namespace loft

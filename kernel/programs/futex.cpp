@@ -1,11 +1,12 @@
 // Futexes. Contract: futex.hpp.
 //
-// Sleepers wait in a few lists by where in its page the word lies: that is the same for all who name the word, whatever
-// address they know it by. Under the lock of the list a sleeper reads the word for the last time, and a waker looks for
-// sleepers: so a wake-up that comes after the word was changed finds all who have seen it unchanged.
+// Sleepers are hashed into a few lists by the word's offset in its page, which is the same for all threads that use the
+// word, whatever its address in their space. A sleeper reads the word for the last time under the lock of its list; a
+// waker searches the list under the same lock. So a wake-up after a change of the word finds every sleeper that read
+// the old value.
 //
-// A sleeper that is moved to another word is in another list from then on. So it looks for its list again after it has
-// taken a lock; and a thread that moves it holds both locks, the one with the lower address first.
+// A requeued sleeper changes its list. So a thread that has taken the lock of a sleeper's list checks that the sleeper
+// is still in it; a requeuing thread holds both locks, the one with the lower address first.
 #include "kernel/programs/futex.hpp"
 
 #include "arch/i386/irq/timer.hpp"
@@ -22,25 +23,25 @@
 namespace loft {
 namespace {
 
-// Which word it is: a place in an object that several spaces have, or an address in one space. The object is counted.
+// Identifies a word: an offset in a shared object, or an address in one space. The key holds a reference to the object.
 struct Key {
     MemoryObject* object = nullptr;
     const AddressSpace* space = nullptr; // if there is no object
-    u32 at = 0;                          // an offset, or an address
+    u32 at = 0;                          // offset in the object, or address in the space
     bool shared = false;
     bool operator==(const Key&) const = default;
 };
 
 struct List;
 
-// On the stack of the one that sleeps.
+// On the stack of the sleeping thread.
 struct Sleeper {
     Sleeper* next = nullptr;
-    Key key{}; // once it is in a list: under the lock of the list
+    Key key{}; // guarded by the list's lock once the sleeper is in a list
     u32 bits = 0;
     ThreadId thread{};
-    hal::Atomic<List*> list; // it is in this one, or has been until it was woken: changed under the locks of both
-    hal::Atomic<u32> woken;  // set under the lock
+    hal::Atomic<List*> list; // its list, also after it was woken; changed with the locks of both lists held
+    hal::Atomic<u32> woken;  // set with the list's lock held
 };
 
 struct List {
@@ -61,7 +62,7 @@ struct List {
         (before != nullptr ? before->next : first) = sleeper.next;
         if (last == &sleeper) last = before;
     }
-    // visit(Sleeper&) for those at this word, which it may take out; until it returns false.
+    // Calls visit(Sleeper&) for each sleeper with this key, until it returns false. `visit` may remove that sleeper.
     template <typename F> void each(const Key& key, F&& visit) {
         for (Sleeper* at = first; at != nullptr;) {
             Sleeper* const after = at->next;
@@ -73,7 +74,7 @@ struct List {
 constinit std::array<List, 64> lists;
 List& list_of(const Key& key) { return lists[key.at % kPageSize / 4 % lists.size()]; }
 
-// Both locks, in the order of their addresses; one if both words are in the same list.
+// Holds both locks, taken in the order of their addresses; only one if both words are in the same list.
 class TwoLists {
   public:
     TwoLists(List& a, List& b) : outer_{(&a < &b ? a : b).lock}, second_{(&a < &b ? b : a).lock} {
@@ -91,7 +92,7 @@ class TwoLists {
     std::optional<HeldLock> inner_;
 };
 
-// A word that a call is about, for its length.
+// The word of a futex call; holds a reference to its object during the call.
 class Word {
   public:
     Word(UserAddr word, bool shared) : error_{Errno::fault} {
@@ -118,7 +119,7 @@ class Word {
     const Key& key() const { return key_; }
     List& list() const { return list_of(key_); }
 
-    // `count` sleepers do not hold this word any more.
+    // Takes over the references of `count` sleepers that were moved to another word.
     void inherit(u32 count) { references_ += count; }
 
   private:
@@ -128,7 +129,7 @@ class Word {
     bool ok_ = false;
 };
 
-// Its stack is its own again as soon as the lock is free.
+// List's lock held. When it is released, the sleeper's stack frame may be gone.
 void wake(List& list, Sleeper& sleeper) {
     list.remove(sleeper);
     const ThreadId thread = sleeper.thread;
@@ -146,11 +147,11 @@ int wake_some(List& list, const Key& key, int most, u32 bits) {
     return woken;
 }
 
-// Runs `then` under the lock if the word is what it should be. The memory may be taken away again and again by another
-// thread of the program; one that is never there when it is looked at might as well have changed.
+// Runs `then` with the lock held if the word has the expected value. Another thread of the program may unmap the memory
+// repeatedly; after kTries faults the result is the same as for a changed word.
 template <typename Guard, typename F>
 SysResult if_equal(UserAddr word, u32 value, Guard&& make_guard,
-                   F&& then) LOFT_UNCHECKED { // of a guard that is returned
+                   F&& then) LOFT_UNCHECKED { // the guard is returned by value
     constexpr u32 kTries = 8;
     for (u32 i = 0; i < kTries; ++i) {
         if (fault_in_readable(word, 4) != 0) return Errno::fault;
@@ -163,7 +164,7 @@ SysResult if_equal(UserAddr word, u32 value, Guard&& make_guard,
     return Errno::again;
 }
 
-// False: it was woken before. Either way the waker is done with it.
+// Removes the sleeper from its list; false if it was woken before. Afterwards no waker accesses it.
 bool take_out(Sleeper& me) {
     for (;;) {
         List* const list = me.list.load();
@@ -213,7 +214,7 @@ struct WakeOp {
     }
 };
 
-// Through a window of the kernel's. No page fault is possible here.
+// Changes the word through a window of the kernel, so no page fault is possible.
 u32 change_word(Page* page, u32 offset, const WakeOp& op) {
     const LocalMap map{page};
     auto* const word = reinterpret_cast<u32*>(map.addr().value() + offset);
@@ -241,7 +242,8 @@ SysResult futex_wait(UserAddr address, u32 value, u64 until_us, bool shared, u32
             return 0u;
         });
     if (entered.failed()) return entered;
-    // While it sleeps, what it sleeps at counts as its own: whoever moves it to another word takes over this one.
+    // While it sleeps, its key holds the reference: a thread that moves it takes over this one (inherit) and gets one
+    // for the new word.
     const SysResult result = sleep(me, until_us);
     if (!(me.key == word.key())) {
         word.inherit(~u32{0}); // none is left of it

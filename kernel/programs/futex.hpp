@@ -1,4 +1,4 @@
-// Futexes: threads that sleep until another one says that a word of their memory has changed. Source: futex(2).
+// Futexes: a thread sleeps until another thread has changed a word of memory and wakes it. Source: futex(2).
 #pragma once
 
 #include "arch/base/types.hpp"
@@ -7,28 +7,28 @@
 namespace loft {
 
 inline constexpr u64 kForever = ~u64{0};
-inline constexpr u32 kAnyBit = ~u32{0}; // of the bits by which a waker chooses among sleepers
+inline constexpr u32 kAnyBit = ~u32{0}; // of the bits by which a waker selects sleepers
 
-// In all of these: a private word is known by its address in this address space. One that is not private is known by
-// the memory that it lies in, so that another program that shares it finds it; it need not be writable. The two kinds
-// do not find each other. Errors: inval (not aligned), fault (no such memory). Preemptible context. Cost: no TLB
+// For all of these: a private word is identified by its address in the caller's address space; a shared one by the
+// memory that it lies in, so that other programs that share the memory find it. It need not be writable. Private and
+// shared keys never match. Errors: inval (not aligned), fault (no such memory). Preemptible context. Cost: no TLB
 // operation.
 
-// Sleeps while the word is `value`; until one of futex_wake's, `until_us` (of now_us()), or the end of the program.
-// Results: 0, again (the word was another one), timedout, intr.
+// Sleeps if the word is `value`: until a futex_wake, until `until_us` (of now_us()), or until the program is to end.
+// Results: 0, again (the word had another value), timedout, intr.
 SysResult futex_wait(UserAddr word, u32 value, u64 until_us, bool shared, u32 bits = kAnyBit);
 
-// Wakes so many of those that sleep at `word` with one of these bits; returns how many. As Linux does, one is woken
-// also if `most` is 0 or negative.
+// Wakes up to `most` threads that sleep at `word` and share a bit with `bits`; returns how many. As on Linux, one is
+// woken if `most` is 0 or negative.
 SysResult futex_wake(UserAddr word, int most, bool shared, u32 bits = kAnyBit);
 
-// Wakes as many as `wake` says and lets up to `move` others sleep at `to` instead; returns the sum. `expected`: only
-// if `word` has this value, else again.
+// Wakes up to `wake` sleepers and moves up to `move` others to `to`; returns the sum. With `expected`: only if `word`
+// has this value, else again.
 SysResult futex_requeue(UserAddr word, UserAddr to, int wake, int move, bool shared, const u32* expected);
 
-// Changes `second` in one atomic step as `code` says (FUTEX_WAKE_OP), wakes `most` sleepers of `first`, and, if the
-// old value passes the comparison in `code`, `most_second` of `second`. Returns how many; nosys for a code that means
-// nothing.
+// Atomically changes `second` as `code` says (FUTEX_WAKE_OP), wakes up to `most` sleepers of `first`, and, if the old
+// value passes the comparison in `code`, up to `most_second` of `second`. Returns how many; nosys for an unknown
+// operation or comparison.
 SysResult futex_wake_op(UserAddr first, UserAddr second, int most, int most_second, u32 code, bool shared);
 
 } // namespace loft

@@ -1,4 +1,4 @@
-// The first words of a program's stack. Contract: initial_stack.hpp.
+// The initial stack of a program. Contract: initial_stack.hpp.
 #include "kernel/programs/initial_stack.hpp"
 
 #include "arch/i386/cpu/features.hpp"
@@ -14,7 +14,7 @@
 namespace loft {
 namespace {
 
-// Entries of the auxiliary vector (the ABI's, and those that Linux has added).
+// Entries of the auxiliary vector (those of the ABI, and Linux's additions).
 namespace aux {
 constexpr u32 end = 0, program_headers = 3, header_bytes = 4, header_count = 5, page_size = 6, base = 7, flags = 8,
               entry = 9, uid = 11, euid = 12, gid = 13, egid = 14, platform = 15, hwcap = 16, clock_ticks = 17,
@@ -22,12 +22,12 @@ constexpr u32 end = 0, program_headers = 3, header_bytes = 4, header_count = 5, 
 }
 constexpr u32 kProgramHeaderBytes = 32;
 
-// Goes down from the top, in another address space.
+// Writes the stack of another address space, downwards from `top`.
 class Builder {
   public:
     Builder(AddressSpace& space, VirtAddr top) : space_{space}, at_{top.value()} {}
 
-    // Each returns where it is.
+    // Each returns the address of the data.
     u32 bytes(const void* data, u32 size) {
         at_ -= size;
         ok_ = ok_ && write_space(space_, UserAddr{at_}, data, size) == 0;
@@ -37,7 +37,7 @@ class Builder {
         bytes("", 1);
         return bytes(text.data(), static_cast<u32>(text.size()));
     }
-    // So that `words` more end at a multiple of 16 (ABI, "The stack frame").
+    // After `words` more words, the address is a multiple of 16 (ABI, "The stack frame").
     void align(u32 words) { at_ = ((at_ - words * 4) & ~15u) + words * 4; }
     bool ok() const { return ok_; }
 

@@ -1,4 +1,4 @@
-// What a program is started with.
+// The parameters of a program's start.
 #pragma once
 
 #include "arch/base/format.hpp"
@@ -11,20 +11,21 @@ namespace loft {
 
 struct TrapFrame;
 
-// For the self-tests and for crash=: what happens beside the program.
+// Hooks for the self-tests and for crash=.
 struct ProcessWatch {
-    // Everything that it, and what it forks, writes on the console; not serialized between processes.
+    // Receives all console output of the process and of its forks; output of several processes is not serialized.
     Sink* output = nullptr;
-    // Asked about a fault that would kill it: true if `frame` was changed so that it can go on. Preemptible context.
+    // Called for a fault that would kill the program. True: `frame` was changed, and the program goes on. Preemptible
+    // context.
     bool (*on_fault)(TrapFrame& frame, VirtAddr address, void* argument) = nullptr;
-    // In its first thread, just before that goes to ring 3. Preemptible context.
+    // Called by the first thread, just before it enters ring 3. Preemptible context.
     void (*at_start)(void* argument) = nullptr;
     void* argument = nullptr;
 };
 
 struct Launch {
     std::string_view name;
-    std::span<const std::string_view> arguments{};   // without the name, which comes first by itself
+    std::span<const std::string_view> arguments{};   // without the name, which is argument 0
     std::span<const std::string_view> environment{}; // "NAME=value"
     ProcessWatch watch{};
 };

@@ -1,4 +1,4 @@
-// Programs that run. Contract: process.hpp.
+// Processes. Contract: process.hpp.
 #include "kernel/programs/process.hpp"
 
 #include "arch/base/panic.hpp"
@@ -21,30 +21,30 @@ Cache<Process> process_cache{"process", Gfp::user_low};
 Cache<UserThread> user_thread_cache{"user_thread", Gfp::user_low};
 Cache<SignalActions> actions_cache{"signal_actions", Gfp::user_low};
 
-// Which process is whose child, which threads a process has, and their signals. Short, and never held while anything is
-// allocated.
+// Guards parents and children, the threads of a process, and signals. Held for a short time, never during an
+// allocation.
 constinit SpinLock family;
 constinit Process* newest = nullptr; // of all processes
 
-// Of processes and threads together. DEBUG kernels come to the end of the count soon.
+// Shared by processes and threads. A DEBUG kernel starts near the end, so that the counter wraps soon.
 constinit IdPool ids{config::kDebug ? IdPool::kEnd - 200 : 0};
-constinit hal::Atomic<u32> count{0}; // processes that have not been taken
+constinit hal::Atomic<u32> count{0}; // processes that have not been reaped
 constinit WaitQueue count_changed;
 
 // Orphans that have ended.
 struct Reaper {
     Process* first LOFT_GUARDED_BY(family) = nullptr;
-    hal::Atomic<u32> waiting; // how many
+    hal::Atomic<u32> waiting; // number of orphans in the list
     WaitQueue queue;
 };
 constinit Reaper reaper;
 
-constexpr u32 kStackBytes = 8 * MiB; // as far as it may grow
-// The page above it is a guard: what runs over the end of the stack, and a copy of it, ends there.
+constexpr u32 kStackBytes = 8 * MiB; // limit of its growth
+// The page above the stack is a guard: an access beyond the stack's end faults, also in a user copy.
 constexpr VirtAddr kStackTop{layout::kUserEnd - kPageSize};
 static_assert(kStackTop.value() - kStackBytes >= ElfPlan::kHighestEnd);
 
-// --- Making.
+// --- Creation.
 
 Process* make_process(std::string_view name) {
     Process* process = process_cache.make();
@@ -64,7 +64,7 @@ Process* make_process(std::string_view name) {
     return process;
 }
 
-// Nothing of it runs any more.
+// None of its threads runs any more.
 void destroy_process(Process& process) {
     LOFT_ASSERT(process.threads == nullptr && process.space == nullptr);
     {
@@ -89,7 +89,7 @@ UserThread* make_thread(Process& process, u32 tid) {
     return thread;
 }
 
-// It runs no more, or has never run. The first thread's id is that of its process, and lasts as long.
+// The thread has left, or never ran. The first thread's id is the pid and is released with the process.
 void destroy_thread(UserThread& thread) {
     if (thread.tid != thread.process->pid) ids.give_back(thread.tid);
     user_thread_cache.destroy(&thread);
@@ -108,7 +108,7 @@ template <typename T> void unlink(T*& list, T& one) {
     *at = one.next;
 }
 
-// --- A thread of a program, from its first instruction in the kernel on.
+// --- A thread of a program: its first code in the kernel.
 
 void begin_program(void* argument) {
     auto& me = *static_cast<UserThread*>(argument);
@@ -127,7 +127,7 @@ void begin_program(void* argument) {
     enter_user(&frame);
 }
 
-// False: there is no memory for another one. What `thread` is made of stays the caller's then.
+// False: no memory for a kernel thread. The caller then still owns `thread`.
 bool run_thread(UserThread& thread) {
     link_thread(thread);
     if (thread_create(thread.process->name_view(), begin_program, &thread, kEveryCpu, Gfp::user) != nullptr)
@@ -159,8 +159,8 @@ constexpr u64 bits_of(std::initializer_list<u32> signals) {
     return set;
 }
 constexpr u32 kSigKill = 9, kSigStop = 19;
-// By default nothing comes of these (SIGCHLD, SIGCONT, SIGURG, SIGWINCH), and these stop the process (SIGSTOP, SIGTSTP,
-// SIGTTIN, SIGTTOU): signal(7). All others end it.
+// signal(7): these are ignored by default (SIGCHLD, SIGCONT, SIGURG, SIGWINCH), and these stop the process (SIGSTOP,
+// SIGTSTP, SIGTTIN, SIGTTOU). All others end it.
 constexpr u64 kIgnored = bits_of({17, 18, 23, 28}), kStopping = bits_of({kSigStop, 20, 21, 22});
 constexpr u64 kNeverBlocked = bits_of({kSigKill, kSigStop});
 
@@ -178,7 +178,7 @@ Effect effect_of(const Process& process, u32 signal) {
     return kStopping & bit_of(signal) ? Effect::unknown : Effect::ends;
 }
 
-// To one thread, or to any of the process (null). What cannot be done is left out.
+// Sends to one thread, or to any thread of the process (null). A signal whose effect is not supported is dropped.
 void send(Process& process, UserThread* thread, u32 signal) LOFT_REQUIRES(family) {
     if (effect_of(process, signal) != Effect::ends) return;
     bool blocked = true;
@@ -190,15 +190,15 @@ void send(Process& process, UserThread* thread, u32 signal) LOFT_REQUIRES(family
         (thread != nullptr ? thread->pending : process.pending) |= bit_of(signal);
 }
 
-// wait(2), notes: whoever ignores SIGCHLD gets no zombies.
+// wait(2), notes: a parent that ignores SIGCHLD gets no zombies.
 bool takes_no_children(const Process& parent) LOFT_REQUIRES(family) {
     constexpr u32 kNoChildWait = 2; // SA_NOCLDWAIT
     const SignalAction action = action_of(parent, static_cast<u32>(Signal::child));
     return action.handler == SignalAction::kIgnore || (action.flags & kNoChildWait) != 0;
 }
 
-// A thread that has left its program, and is about to leave its stack. One that left later takes it away, so that a
-// program with many short threads does not collect their stacks.
+// Frees a thread that has left its process, after it has left its kernel stack. The next thread that leaves calls this,
+// so that the stacks of many short threads do not accumulate.
 void take_thread(UserThread& thread) {
     thread_join(thread.thread.load());
     destroy_thread(thread);
@@ -229,7 +229,7 @@ void reap_forever(void*) {
     }
 }
 
-// By the last thread. When `family` is free again the process belongs to whoever takes it, but not before this thread
+// Called by the last thread. When `family` is released the process may be reaped; the reaper waits until this thread
 // has left its stack.
 void become_zombie(Process& process) {
     bool for_reaper = false;
@@ -271,7 +271,7 @@ void give_back_resources(Process& process) {
     space->put();
 }
 
-// For the other threads: pthread_join waits for these words. The last one leaves them alone, as on Linux: only other
+// Clears the word that pthread_join in another thread waits for. The last thread skips this, as on Linux: only other
 // programs could see it.
 void announce_end(const UserThread& me) {
     const UserAddr word = me.clear_tid;
@@ -415,7 +415,7 @@ void thread_leave(WaitStatus status) {
 
 namespace {
 
-// A descriptor that clone is told for the new thread. 0: it worked.
+// Sets a TLS descriptor of the new thread from clone's argument. 0: success.
 SysResult set_tls(UserThread& thread, UserAddr from) {
     UserDescriptor wanted{};
     if (copy_from_user(&wanted, from, sizeof wanted) != 0) return Errno::fault;
@@ -426,7 +426,7 @@ SysResult set_tls(UserThread& thread, UserAddr from) {
 
 bool copy_actions(const Process& from, Process& to) {
     for (u32 i = 0; i < std::size(from.actions); ++i) {
-        if (from.actions[i] == nullptr) continue; // once there they stay, and only this program can add one
+        if (from.actions[i] == nullptr) continue; // never removed; only threads of this process add one
         to.actions[i] = actions_cache.make();
         if (to.actions[i] == nullptr) return false;
         const SpinGuard guard{family};
@@ -458,23 +458,23 @@ SysResult process_fork(const TrapFrame& frame, const CloneArguments& arguments) 
     child->exit_signal = arguments.exit_signal;
     child->read_exec = parent.read_exec;
     child->watch = parent.watch;
-    child->watch.at_start = nullptr; // that is for the first one
+    child->watch.at_start = nullptr; // only for the first process
     child->output.name(*child, parent.watch.output);
 
-    const u32 pid = child->pid; // the child may be gone when this is returned
+    const u32 pid = child->pid; // the child may be gone before this function returns
     thread->first = frame;
     thread->first.eax = 0;
     if (arguments.stack != 0) thread->first.user_esp = arguments.stack;
     thread->tls = me.tls;
     {
-        const IrqGuard same_cpu; // the registers are ours for the moment
+        const IrqGuard same_cpu; // the FPU holds this thread's state
         fpu_save(&thread->fpu);
     }
     if (arguments.tls) {
         const SysResult result = set_tls(*thread, *arguments.tls);
         if (result.failed()) return give_up(static_cast<Errno>(-result.value()));
     }
-    // As on Linux, an address where there is no memory is no error.
+    // As on Linux, an unmapped address is no error.
     if (arguments.parent_tid.value() != 0) static_cast<void>(put_user(arguments.parent_tid, pid));
     if (arguments.child_tid.value() != 0)
         static_cast<void>(write_space(*child->space, arguments.child_tid, &pid, sizeof pid));
@@ -491,7 +491,7 @@ SysResult process_fork(const TrapFrame& frame, const CloneArguments& arguments) 
     {
         const SpinGuard guard{family};
         unlink(parent.children, *child);
-        wake_threads(parent); // one may wait for this child by now
+        wake_threads(parent); // a thread may already wait for this child
     }
     child->files.close_all();
     return give_up(Errno::again);
@@ -523,7 +523,7 @@ SysResult process_clone_thread(const TrapFrame& frame, const CloneArguments& arg
         const SysResult result = set_tls(*thread, *arguments.tls);
         if (result.failed()) return give_up(static_cast<Errno>(-result.value()));
     }
-    // As on Linux, an address where there is no memory is no error.
+    // As on Linux, an unmapped address is no error.
     if (arguments.parent_tid.value() != 0) static_cast<void>(put_user(arguments.parent_tid, tid));
     if (arguments.child_tid.value() != 0) static_cast<void>(put_user(arguments.child_tid, tid));
     thread->blocked = me.blocked;
@@ -563,8 +563,8 @@ WaitResult process_wait_child(int pid, WaitFor what, bool may_sleep) {
 
 namespace {
 
-// The first thread of a process is there as long as the process, also when it has left; then nothing
-// happens to it.
+// The id of the first thread stays valid as long as the process, also after that thread has left; a signal to it then
+// has no effect.
 bool has_thread(const Process& process, u32 tid, UserThread*& thread) LOFT_REQUIRES(family) {
     thread = process.threads;
     while (thread != nullptr && thread->tid != tid)
@@ -606,7 +606,7 @@ SysResult signal_set_action(u32 signal, const SignalAction* next, SignalAction& 
         if (next != nullptr) {
             if (place == nullptr) std::swap(place, fresh);
             place->action[(signal - 1) % 32] = *next;
-            if (effect_of(me, signal) == Effect::none) { // sigaction(2): what is pending is forgotten
+            if (effect_of(me, signal) == Effect::none) { // sigaction(2): pending signals are discarded
                 me.pending &= ~bit_of(signal);
                 for (UserThread* thread = me.threads; thread != nullptr; thread = thread->next)
                     thread->pending &= ~bit_of(signal);
@@ -633,8 +633,7 @@ void signal_set_blocked(u64 set) {
 }
 
 void process_init() {
-    if (thread_create("reaper", reap_forever, nullptr) == nullptr)
-        refuse("not enough memory for the thread that takes care of ended programs");
+    if (thread_create("reaper", reap_forever, nullptr) == nullptr) refuse("not enough memory for the reaper thread");
 }
 
 // --- Output.
@@ -653,7 +652,7 @@ void ProgramOutput::finish() {
     if (!line_.view().empty()) print();
 }
 
-// What is not printable, a terminal might obey.
+// Replaces unprintable characters: a terminal could interpret them.
 void ProgramOutput::print() {
     BufferSink<160> clean;
     for (const char c : line_.view()) {

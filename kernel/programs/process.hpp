@@ -1,9 +1,9 @@
-// Programs that run: what one is made of, how it begins, has children, and ends.
+// Processes: what they consist of, how they start, fork, and end.
 //
-// A process is an address space, a table of files, and threads. The last thread that leaves gives back the memory;
-// then the process is a zombie, which is nothing but a status, until somebody takes it: its parent by waitpid, the
-// kernel if that started it, or the reaper if its parent has ended before it. All of them wait until that last thread
-// has left its stack: when a process has been taken, nothing of it is left, and every frame is back.
+// A process is an address space, a file table, and threads. The last thread that leaves frees the memory; the process
+// is then a zombie, of which only the status is left, until it is reaped: by its parent in waitpid, by the kernel if
+// the kernel started it, or by the reaper thread if the parent ended first. Reaping waits until the last thread has
+// left its stack: afterwards every frame of the process is free.
 #pragma once
 
 #include "kernel/files/errno.hpp"
@@ -20,14 +20,13 @@
 
 namespace loft {
 
-// The numbers of signals. No handler of a program ever runs: a signal ends the program, or nothing happens, as
-// signal(7) and the program's own actions (rt_sigaction) say. One that would have to run a handler, or to stop the
-// program, cannot be sent.
+// Signal numbers. loft never runs a handler of a program: a signal ends the program or is ignored, as signal(7) and the
+// program's actions (rt_sigaction) say. Sending a signal that would have to run a handler or stop the program fails.
 enum class Signal : u8 { ill = 4, trap = 5, abort = 6, bus = 7, fpe = 8, kill = 9, segv = 11, pipe = 13, child = 17 };
 
-// What a program has said about a signal: the kernel's struct sigaction of i386.
+// What a program has set for a signal: the kernel's struct sigaction of i386.
 struct SignalAction {
-    static constexpr u32 kDefault = 0, kIgnore = 1; // as handlers
+    static constexpr u32 kDefault = 0, kIgnore = 1; // values of `handler`
     u32 handler = kDefault;
     u32 flags = 0;
     u32 restorer = 0;
@@ -38,7 +37,7 @@ struct SignalActions {
     SignalAction action[kSignals / 2];
 };
 
-// A status as waitpid hands it out: the exit code in bits 8 to 15, or the signal in bits 0 to 6.
+// A status in the format of waitpid: exit code in bits 8 to 15, or signal in bits 0 to 6.
 class WaitStatus {
   public:
     constexpr WaitStatus() = default;
@@ -52,11 +51,11 @@ class WaitStatus {
     u32 value_ = 0;
 };
 
-// What a program has written and is no whole line yet. A line goes to the log: "[    1.234567] hello[3]: text".
+// Console output of a process that is not yet a whole line. Each line goes to the log: "[    1.234567] hello[3]: text".
 class ProgramOutput {
   public:
     void write(std::string_view text); // preemptible context
-    void finish();                     // what there is counts as a line
+    void finish();                     // logs an incomplete line
     void name(const Process& process, Sink* copy) { process_ = &process, copy_ = copy; }
 
   private:
@@ -72,37 +71,38 @@ struct Process {
 
     u32 pid = 0;
     char name[kNameBytes]{};
-    AddressSpace* space = nullptr; // until its last thread leaves
+    AddressSpace* space = nullptr; // null after its last thread has left
     bool read_exec = false;        // ElfPlan::read_exec
     FileTable files;
     ProgramOutput output;
     ProcessWatch watch;
 
-    // --- Where it stands. Under the lock in process.cpp.
+    // --- Relations and state. Guarded by the lock in process.cpp.
     Process* parent = nullptr;
     Process* children = nullptr;
-    Process* next = nullptr;       // among the children of `parent`, or in the reaper's list
+    Process* next = nullptr;       // in the list of `parent`'s children, or of the reaper
     UserThread* threads = nullptr; // those that have not begun to leave
     UserThread* left = nullptr;    // the last one that did
-    Process* newer = nullptr;      // of all there are
-    Process* older = nullptr;      //
+    Process* newer = nullptr;      // in the list of all processes
+    Process* older = nullptr;      // likewise
     bool orphan = false;           // its parent has ended
     bool zombie = false;
     WaitStatus status{};
-    u32 exit_signal = 0;         // sent to its parent when it ends; 0: none
-    SignalActions* actions[2]{}; // of signals 1 to 32 and 33 to 64; null: all by default
-    u64 pending = 0;             // signals to any of its threads that all of them have blocked
+    u32 exit_signal = 0;         // sent to the parent at the end; 0: none
+    SignalActions* actions[2]{}; // of signals 1 to 32 and 33 to 64; null: all default
+    u64 pending = 0;             // signals to the process that all its threads have blocked
 
-    hal::Atomic<u32> dying;  // its threads leave as soon as they notice
-    Completion ended;        // for the kernel
-    u32 unknown_calls[16]{}; // a bit for each system call that it has been told about
+    hal::Atomic<u32> dying;  // set: its threads leave when they next check it
+    Completion ended;        // for process_wait
+    u32 unknown_calls[16]{}; // one bit per unknown system call that was logged
 
     std::string_view name_view() const { return name; }
 };
 
 // --- Starting and waiting, for the kernel. Preemptible context.
 
-// Loads and starts; `problem` says why not, as the end of a sentence. Every process that is started must be waited for.
+// Loads and starts a program; `problem` says why it failed, as the end of a sentence. Each started process must be
+// waited for (process_wait).
 struct Started {
     Process* process = nullptr;
     const char* problem = nullptr;
@@ -111,40 +111,41 @@ struct Started {
 // One of the multiboot modules, by its name.
 [[nodiscard]] Started process_start(const Launch& launch);
 
-// Waits until it has ended, and takes it.
+// Waits until the process has ended, and reaps it.
 WaitStatus process_wait(Process* process);
-// It ends as soon as its threads notice. Any context but NMI; nobody has waited for it yet.
+// Its threads leave when they next check. Any context but NMI; the process has not been waited for.
 void process_kill(Process& process, WaitStatus status);
 
-u32 process_count(); // that have not been taken; any context
-// Waits until there are none: those whose parents have ended, too.
+u32 process_count(); // not yet reaped; any context
+// Waits until all processes are reaped, orphans included.
 void process_wait_for_all();
 
-// --- For programs. All of these: a thread of the process, preemptible context.
+// --- For programs. The caller is a thread of the process, in preemptible context.
 
-Process* current_process(); // null: a thread of the kernel
+Process* current_process(); // null: a kernel thread
 UserThread* current_user_thread();
-u32 parent_pid(); // 0: the kernel
+u32 parent_pid(); // 0: started by the kernel, or the parent has ended
 
 struct CloneArguments {
-    u32 exit_signal = 0;                // of a process
-    u32 stack = 0;                      // 0: the same
-    UserAddr parent_tid{}, child_tid{}; // where the new id is written; 0: nowhere
+    u32 exit_signal = 0;                // of a new process
+    u32 stack = 0;                      // 0: the caller's
+    UserAddr parent_tid{}, child_tid{}; // where the new id is written; 0: not at all
     UserAddr clear_tid{};               // as UserThread::clear_tid
-    std::optional<UserAddr> tls{};      // a UserDescriptor; none: the same as before
+    std::optional<UserAddr> tls{};      // a UserDescriptor; none: the caller's
 };
-// A new process with a copy of everything; returns its pid. `frame` is that of the system call.
+// Makes a process with a copy of the caller's; returns its pid. `frame` is that of the system call.
 SysResult process_fork(const TrapFrame& frame, const CloneArguments& arguments);
-// A new thread of the same process; returns its tid.
+// Makes a thread in the caller's process; returns its tid.
 SysResult process_clone_thread(const TrapFrame& frame, const CloneArguments& arguments);
 
-// The thread leaves. The status is that of the process if it is the last one, and nobody has ended the process before.
+// The calling thread leaves. If it is the last one and the process was not ended before, `status` is that of the
+// process.
 [[noreturn]] void thread_leave(WaitStatus status);
-// The process ends; the thread that calls leaves on its way to ring 3.
+// Ends the process; the calling thread leaves on its way to ring 3.
 void process_end(WaitStatus status);
 
-// Takes a child that has ended: the one with that pid, or any (-1). Sleeps until there is one, unless told not to:
-// then 0. A child that sends another signal than SIGCHLD when it ends is a clone: wait4(2).
+// Reaps a child that has ended: the one with that pid, or any (-1). Sleeps until there is one; with `may_sleep` false,
+// returns 0 instead. A child with another exit signal than SIGCHLD is a clone: wait4(2). Errors: child, intr.
 enum class WaitFor : u8 { children, clones, all };
 struct WaitResult {
     SysResult pid;
@@ -154,14 +155,14 @@ WaitResult process_wait_child(int pid, WaitFor what, bool may_sleep);
 
 // --- Signals (signal(7)). A set has a bit for each signal, from bit 0 for signal 1 on.
 
-// To a thread of a process (tgkill), or of any (tkill); 0 only asks whether it exists. Errors: srch, inval, nosys: a
-// handler would have to run, or the process to stop.
+// Signals a thread of a process (tgkill), or of any (tkill); signal 0 only checks that it exists. Errors: srch, inval,
+// nosys (a handler would have to run, or the process to stop).
 SysResult signal_thread(std::optional<u32> pid, u32 tid, u32 signal);
-// To the thread that calls, by the kernel: nothing happens if there is a handler.
+// The kernel signals the calling thread; no effect if the program has set a handler.
 void signal_self(Signal signal);
-// Signal 1 to kSignals; `next` null: only asks. Errors: inval, nomem.
+// Signal 1 to kSignals; `next` null: only returns the current action. Errors: inval, nomem.
 SysResult signal_set_action(u32 signal, const SignalAction* next, SignalAction& before);
-// The signals that the thread that calls has blocked. What is pending and not blocked any more takes effect.
+// The calling thread's blocked signals. Setting them delivers pending signals that are no longer blocked.
 u64 signal_blocked();
 void signal_set_blocked(u64 set);
 

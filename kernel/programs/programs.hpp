@@ -1,4 +1,4 @@
-// The programs that came with the kernel: multiboot modules.
+// The programs that were loaded with the kernel: multiboot modules.
 #pragma once
 
 #include "arch/base/types.hpp"
@@ -16,7 +16,7 @@ struct Program {
     u32 bytes = 0;
 };
 
-// Looks at the modules and says which of them are no programs. Boot, once, after mm_init.
+// Finds the programs among the modules and logs which modules are none. Boot, once, after mm_init.
 void programs_init();
 
 // Null: there is no such program. Any context.

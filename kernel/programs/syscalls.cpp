@@ -1,4 +1,4 @@
-// The system calls. Contract: syscalls.hpp. Sources: the man pages of section 2 that each is named after.
+// The system calls. Contract: syscalls.hpp. Sources: the man pages (section 2) of the calls.
 #include "kernel/programs/syscalls.hpp"
 
 #include "arch/base/panic.hpp"
@@ -17,7 +17,7 @@
 namespace loft {
 namespace {
 
-// What a call may look at.
+// The arguments and the caller of a system call.
 struct Call {
     TrapFrame& frame;
     UserThread& thread;
@@ -37,15 +37,15 @@ struct Call {
 };
 
 constexpr u32 kPages = ~(kPageSize - 1);
-constexpr u32 kMostBytes = 0x7fff'f000; // that one read or write moves, so that the count is not negative
+constexpr u32 kMostBytes = 0x7fff'f000; // limit of one read or write, so that the result is not negative
 
-// Could a program have these addresses? An empty range at the border counts.
+// True if the range lies below the end of user addresses. An empty range at the end counts.
 constexpr bool in_reach(UserAddr at, u32 bytes) {
     return bytes <= layout::kUserEnd && at.value() <= layout::kUserEnd - bytes;
 }
 constexpr bool is_negative(u32 number) { return static_cast<int>(number) < 0; }
 
-// --- Beginning and ending.
+// --- Exit, fork, clone, wait.
 
 SysResult sys_exit(Call& call) { thread_leave(WaitStatus::exited(call.a())); }
 
@@ -62,7 +62,7 @@ SysResult sys_clone(Call& call) {
                   kThread = 0x1'0000, kSysvsem = 0x4'0000, kSetTls = 0x8'0000, kParentSetTid = 0x10'0000,
                   kChildClearTid = 0x20'0000, kDetached = 0x40'0000, kUntraced = 0x80'0000, kChildSetTid = 0x100'0000,
                   kIo = 0x8000'0000;
-    // What these would share, or trace, no program has here: they ask for nothing.
+    // loft has nothing that these would share or trace: they have no effect.
     constexpr u32 kNothing = kPtrace | kSysvsem | kDetached | kUntraced | kIo;
     constexpr u32 kOptions = kNothing | kSetTls | kParentSetTid | kChildClearTid | kChildSetTid | kSignal;
     constexpr u32 kOneProcess = kVm | kFs | kFiles | kSighand | kThread;
@@ -72,7 +72,7 @@ SysResult sys_clone(Call& call) {
     if (flags & kSetTls) arguments.tls = call.pointer_d();
     if (flags & kChildSetTid) arguments.child_tid = call.pointer_e();
     if (flags & kChildClearTid) arguments.clear_tid = call.pointer_e();
-    // A thread shares everything, a process nothing (but a directory, which there is not); there is nothing in between.
+    // A thread shares everything with its creator, a process nothing (kFs: there is no current directory). No mixtures.
     if ((flags & ~kOptions) == kOneProcess) return process_clone_thread(call.frame, arguments);
     if ((flags & ~(kOptions | kFs)) == 0) return process_fork(call.frame, arguments);
     return Errno::inval;
@@ -81,13 +81,13 @@ SysResult sys_clone(Call& call) {
 SysResult wait_child(Call& call, UserAddr usage) {
     constexpr u32 kNoHang = 1, kUntraced = 2, kContinued = 8, kNoThread = 0x2000'0000, kAll = 0x4000'0000,
                   kClone = 0x8000'0000;
-    constexpr u32 kUsageBytes = 72; // struct rusage: nothing is counted
+    constexpr u32 kUsageBytes = 72; // struct rusage; all values are 0
     const u32 options = call.c();
     if (options & ~(kNoHang | kUntraced | kContinued | kNoThread | kAll | kClone)) return Errno::inval;
     const int pid = static_cast<int>(call.a());
-    if (call.a() == 0x8000'0000) return Errno::srch; // it has no opposite
+    if (call.a() == 0x8000'0000) return Errno::srch; // -pid would overflow
     const WaitFor what = options & kAll ? WaitFor::all : options & kClone ? WaitFor::clones : WaitFor::children;
-    // All are of one group.
+    // pid 0: any child of the caller's process group; there is only one group.
     const WaitResult result = process_wait_child(pid == 0 ? -1 : pid, what, !(options & kNoHang));
     if (result.pid.failed() || result.pid.value() == 0) return result.pid;
     if (call.b() != 0 && !put_user<u32>(call.pointer_b(), result.status.value())) return Errno::fault;
@@ -111,7 +111,7 @@ SysResult sys_tkill(Call& call) {
 constexpr u32 kSignalSetBytes = 8;
 
 SysResult sys_rt_sigaction(Call& call) {
-    // Of the flags, those that Linux 6.1 knows; signals 9 and 19 cannot be in a mask.
+    // kFlags: those that Linux 6.1 knows. Signals 9 and 19 cannot be in a mask.
     constexpr u32 kFlags = 0xdc00'0807;
     constexpr u32 kMask = ~(1u << 8 | 1u << 18);
     if (call.d() != kSignalSetBytes) return Errno::inval;
@@ -141,12 +141,12 @@ SysResult sys_rt_sigprocmask(Call& call) {
     return 0u;
 }
 
-// --- Who.
+// --- Identity.
 
 SysResult sys_getpid(Call& call) { return call.process.pid; }
 SysResult sys_gettid(Call& call) { return call.thread.tid; }
 SysResult sys_getppid(Call&) { return parent_pid(); }
-SysResult sys_zero(Call&) { return 0u; } // every user is root
+SysResult sys_zero(Call&) { return 0u; } // user and group 0 (root)
 
 SysResult sys_set_tid_address(Call& call) {
     call.thread.clear_tid = call.pointer_a();
@@ -158,7 +158,7 @@ SysResult sys_uname(Call& call) {
         char text[6][65];
     };
     Names names{};
-    // Libraries look at the release: these calls are those of that time.
+    // C libraries check the release; these calls are those of Linux 6.1.
     constexpr std::string_view kTexts[6] = {"Linux", "loft", "6.1.0-loft", "loft", "i686", "(none)"};
     for (u32 i = 0; i < 6; ++i)
         std::copy(kTexts[i].begin(), kTexts[i].end(), names.text[i]);
@@ -168,7 +168,7 @@ SysResult sys_uname(Call& call) {
 
 // --- Files.
 
-// A file for the length of a call.
+// A reference to a file for the duration of a call.
 class OpenFile {
   public:
     OpenFile(Process& process, u32 number) : file_{process.files.get(number)} {}
@@ -184,7 +184,7 @@ class OpenFile {
     File* file_;
 };
 
-// What is wrong with the range of a read or write, as Linux sees it; 0: nothing.
+// Checks the buffer of a read or write as Linux does; 0: valid.
 SysResult check_range(UserAddr at, u32 bytes) {
     if (!in_reach(at, bytes)) return Errno::fault;
     return is_negative(bytes) ? SysResult{Errno::inval} : SysResult{0u};
@@ -207,7 +207,7 @@ SysResult sys_write(Call& call) {
     return file->write(source);
 }
 
-// Looks at a whole list before anything of it is used. Returns the sum, kMostBytes at most.
+// Checks a whole list before any of it is used. Returns the sum of the sizes, at most kMostBytes.
 SysResult check_list(UserAddr list, u32 pieces) {
     bool negative = false, out_of_reach = false;
     u32 sum = 0;
@@ -246,7 +246,7 @@ SysResult new_pipe(Call& call, u32 flags) {
     ends.read->set_nonblocking(flags & kNonBlock);
     ends.write->set_nonblocking(flags & kNonBlock);
     FileTable& files = call.process.files;
-    // No other thread sees the numbers before the program has been told.
+    // Both descriptors are reserved, and opened only after they were written to user memory.
     u32 numbers[2]{files.reserve(), FileTable::kMost};
     if (numbers[0] != FileTable::kMost) numbers[1] = files.reserve();
     const bool full = numbers[1] == FileTable::kMost;
@@ -263,26 +263,26 @@ SysResult new_pipe(Call& call, u32 flags) {
 }
 SysResult sys_pipe(Call& call) { return new_pipe(call, 0); }
 
-// Nothing is executed here, so nothing has to be closed for it.
+// There is no exec, so kCloseOnExec has no effect.
 SysResult sys_pipe2(Call& call) {
-    constexpr u32 kNotification = 0200; // Linux without watch queues says this
+    constexpr u32 kNotification = 0200; // the answer of a Linux without watch queues
     if (call.b() & ~(kNonBlock | kCloseOnExec | kNotification)) return Errno::inval;
     if (call.b() & kNotification) return Errno::nopkg;
     return new_pipe(call, call.b());
 }
 
-// --- Names of files, of which there are none: a path that is one is not found.
+// --- Paths. There are no files: a valid path is not found.
 
 constexpr u32 kHere = 0xffff'ff9c; // AT_FDCWD
 
 struct Path {
-    u32 bytes = 0; // without its end
+    u32 bytes = 0; // without the terminator
     bool absolute = false;
 };
-// fault, or nametoolong: the path, or its first name, beyond which nothing has to be looked for.
+// Reads a path. Errors: fault; nametoolong, for the path or its first component (the look-up fails there).
 SysResult read_path(UserAddr from, Path& path) {
     constexpr u32 kMostPath = 4096, kMostName = 255;
-    u32 name = 0; // bytes of the first one
+    u32 name = 0; // size of the first component
     bool in_name = true;
     for (std::array<char, 64> text; path.bytes < kMostPath;) {
         const u32 got = text.size() - copy_from_user(text.data(), from + path.bytes, text.size());
@@ -299,7 +299,7 @@ SysResult read_path(UserAddr from, Path& path) {
     return Errno::nametoolong;
 }
 
-// What becomes of a path that starts at `directory`, unless it is empty and may be: then 0.
+// Result of looking up a path relative to `directory`; 0 if the path is empty and `may_be_empty`.
 SysResult look_up(Call& call, u32 directory, UserAddr name, bool may_be_empty) {
     Path path;
     const SysResult result = read_path(name, path);
@@ -315,7 +315,7 @@ SysResult look_up(Call& call, u32 directory, UserAddr name, bool may_be_empty) {
 }
 
 SysResult open_at(Call& call, u32 directory, UserAddr name, u32 flags) {
-    constexpr u32 kAccess = 3, kDirectory = 0200000, kUnnamed = 020000000; // O_TMPFILE is both
+    constexpr u32 kAccess = 3, kDirectory = 0200000, kUnnamed = 020000000; // O_TMPFILE contains both
     if ((flags & kUnnamed) && (!(flags & kDirectory) || (flags & kAccess) == 0)) return Errno::inval;
     return look_up(call, directory, name, false);
 }
@@ -330,12 +330,12 @@ SysResult sys_access(Call& call) {
 SysResult read_link_at(Call& call, u32 directory, UserAddr name, u32 bytes) {
     if (bytes == 0 || is_negative(bytes)) return Errno::inval;
     const SysResult result = look_up(call, directory, name, directory != kHere);
-    return result.failed() ? result : SysResult{Errno::noent}; // what is open is no link
+    return result.failed() ? result : SysResult{Errno::noent}; // an open file is not a link
 }
 SysResult sys_readlink(Call& call) { return read_link_at(call, kHere, call.pointer_a(), call.c()); }
 SysResult sys_readlinkat(Call& call) { return read_link_at(call, call.a(), call.pointer_b(), call.d()); }
 
-// --- About open files.
+// --- Open files.
 
 SysResult sys_ioctl(Call& call) {
     constexpr u32 kNonBlocking = 0x5421, kNoCloseOnExec = 0x5450, kCloseOnExec = 0x5451, kReadable = 0x541b;
@@ -361,7 +361,7 @@ SysResult sys_ioctl(Call& call) {
     }
 }
 
-// The console is a character device, which is what makes a library write line by line.
+// The console is a character device: for such a file a C library buffers output by lines.
 constexpr u32 kCharacterDevice = 0020'620, kFifo = 0010'600;
 constexpr u32 kConsoleMajor = 5, kConsoleMinor = 1;
 
@@ -370,14 +370,14 @@ SysResult sys_fstat64(Call& call) {
     if (!file) return Errno::badf;
     std::array<u32, 24> stat{}; // struct stat64
     stat[4] = file->is_console() ? kCharacterDevice : kFifo;
-    stat[5] = 1; // links
+    stat[5] = 1; // number of links
     stat[8] = file->is_console() ? kConsoleMajor << 8 | kConsoleMinor : 0;
     stat[13] = kPageSize; // block size
     if (copy_to_user(call.pointer_b(), stat.data(), sizeof stat) != 0) return Errno::fault;
     return 0u;
 }
 
-// Of an open file only: its name is empty.
+// For an open file only, with an empty path.
 SysResult sys_statx(Call& call) {
     constexpr u32 kBasicStats = 0x7ff, kReservedMask = 0x8000'0000;
     constexpr u32 kNoFollow = 0x100, kNoAutomount = 0x800, kEmptyPath = 0x1000, kSync = 0x6000;
@@ -392,9 +392,9 @@ SysResult sys_statx(Call& call) {
     std::array<u32, 64> stat{}; // struct statx
     stat[0] = kBasicStats;
     stat[1] = kPageSize;
-    stat[4] = 1;                                             // links
-    stat[7] = file->is_console() ? kCharacterDevice : kFifo; // a half-word
-    stat[32] = file->is_console() ? kConsoleMajor : 0;       // of the device that it is
+    stat[4] = 1;                                             // number of links
+    stat[7] = file->is_console() ? kCharacterDevice : kFifo; // mode, 16 bits
+    stat[32] = file->is_console() ? kConsoleMajor : 0;       // device number
     stat[33] = file->is_console() ? kConsoleMinor : 0;
     if (copy_to_user(call.pointer_e(), stat.data(), sizeof stat) != 0) return Errno::fault;
     return 0u;
@@ -414,10 +414,10 @@ Prot prot_of(const Process& process, u32 bits) {
 
 SysResult sys_brk(Call& call) {
     if (const Result<VirtAddr> end = call.process.space->brk(VirtAddr{call.a()})) return end->value();
-    return call.process.space->brk(VirtAddr{}).value_or(VirtAddr{}).value(); // where it was
+    return call.process.space->brk(VirtAddr{}).value_or(VirtAddr{}).value(); // the current end
 }
 
-// mmap(2), MAP_POPULATE: what cannot be had is no error.
+// mmap(2), MAP_POPULATE: missing memory is no error.
 void populate(VirtAddr begin, u32 bytes, Prot prot) {
     constexpr u32 kStep = MiB;
     for (u32 done = 0; done < bytes && !must_stop(); done += kStep) {
@@ -428,7 +428,8 @@ void populate(VirtAddr begin, u32 bytes, Prot prot) {
     }
 }
 
-// Memory of its own, or shared with those it forks; there are no files to map. The order of the checks is Linux's.
+// Anonymous memory, private or shared with forked processes; there are no files to map. Order of the checks as on
+// Linux.
 SysResult sys_mmap2(Call& call) {
     constexpr u32 kShared = 1, kPrivate = 2, kType = 0xf, kFixed = 0x10, kAnonymous = 0x20, kGrowsDown = 0x100,
                   kLocked = 0x2000, kPopulate = 0x8000, kNonBlock = 0x1'0000, kHuge = 0x4'0000, kNoReplace = 0x10'0000;
@@ -438,15 +439,15 @@ SysResult sys_mmap2(Call& call) {
     if (!anonymous && !file) return Errno::badf;
     if (bytes == 0) return Errno::inval;
     const u32 length = round_up(bytes, kPageSize);
-    if (length == 0) return Errno::nomem; // it has wrapped
+    if (length == 0) return Errno::nomem; // the sum overflowed
     if (call.f() + (length >> kPageShift) < call.f()) return Errno::overflow;
     if (length > layout::kUserEnd || (fixed && where > layout::kUserEnd - length)) return Errno::nomem;
     if (fixed && (where & ~kPages)) return Errno::inval;
     if (type != kShared && type != kPrivate) return Errno::inval;
     if (!anonymous) return file->may_read() ? Errno::nodev : Errno::acces;
     if ((flags & kGrowsDown) && type == kShared) return Errno::inval;
-    if (flags & kHuge) return Errno::nomem;            // none are set aside, as on Linux by default
-    const Prot prot = prot_of(call.process, call.c()); // other bits mean nothing, mmap(2)
+    if (flags & kHuge) return Errno::nomem;            // no huge pages, as on Linux by default
+    const Prot prot = prot_of(call.process, call.c()); // mmap(2): other bits are ignored
     const MapKind kind = type == kShared ? MapKind::shared : flags & kGrowsDown ? MapKind::grows : MapKind::anonymous;
     const Result<VirtAddr> area =
         call.process.space->map(VirtAddr{where & kPages}, length, prot, kind, fixed, !(flags & kNoReplace));
@@ -454,7 +455,7 @@ SysResult sys_mmap2(Call& call) {
         if (area.error() == Error::busy) return Errno::exist;
         return area.error() == Error::no_access ? Errno::perm : errno_of(area.error());
     }
-    // Nothing is ever paged out: locked memory is memory that is there.
+    // There is no paging out, so locked memory is populated memory.
     if ((flags & kLocked) || (flags & (kPopulate | kNonBlock)) == kPopulate) populate(*area, length, prot);
     return area->value();
 }
@@ -467,21 +468,20 @@ SysResult sys_mprotect(Call& call) {
     if (grows == (kGrowsDown | kGrowsUp) || (begin & ~kPages)) return Errno::inval;
     if (bytes == 0) return 0u;
     const u32 length = round_up(bytes, kPageSize);
-    if (begin + length <= begin) return Errno::nomem; // it has wrapped
+    if (begin + length <= begin) return Errno::nomem; // the sum overflowed
     if (prot & ~(kAll | kSemaphores)) return Errno::inval;
     if (!layout::is_user_range(UserAddr{begin}, length)) return Errno::nomem;
     const Prot wanted = prot_of(call.process, prot);
     if (grows != kGrowsUp) return call.process.space->protect(VirtAddr{begin}, length, wanted, grows != 0);
-    return Errno::inval; // nothing grows up
+    return Errno::inval; // no area grows up
 }
 
-// --- Time, turns, and waiting.
+// --- Time, sleeping, yielding, futexes.
 
 constexpr u32 kNanosecondsPerSecond = 1'000'000'000, kNanosecondsPerMicrosecond = 1000;
 constexpr u64 kMicrosecondsPerSecond = 1'000'000;
 
-// A time as programs hand it over: struct timespec with 32 bits for each part, or with 64, of which the upper half of
-// the nanoseconds is padding.
+// struct timespec with 32-bit or 64-bit fields; with 64 bits, the upper half of the nanoseconds is padding.
 struct TimeSpec {
     u32 seconds, nanoseconds;
 };
@@ -490,8 +490,7 @@ struct TimeSpec64 {
     u32 nanoseconds, padding;
 };
 
-// Microseconds, rounded up. Errors: fault, inval; 0: it worked. A time that is too late for a number is as late as can
-// be.
+// Converts to microseconds, rounded up; times beyond kMost become kMost. Errors: fault, inval; 0: success.
 SysResult microseconds_of(u64 seconds, u32 nanoseconds, u64& us) {
     if (nanoseconds >= kNanosecondsPerSecond || static_cast<long long>(seconds) < 0) return Errno::inval;
     constexpr u64 kMost = kForever / 4;
@@ -516,15 +515,9 @@ template <typename Spec> SysResult write_time(UserAddr to, u64 us) {
     return copy_to_user(to, &time, sizeof time) == 0 ? SysResult{0u} : SysResult{Errno::fault};
 }
 
-// The clocks that there are: the date, and the time since the boot. None is ever set or slowed, and the machine never
-// sleeps, so that those of each kind are the same clock. What a thread or a process has computed is not counted.
-enum class Clock : u8 {
-    none,
-    date,
-    boot,
-    date_no_sleep,
-    boot_no_sleep
-}; // _no_sleep: clock_nanosleep(2) does not know it
+// Clocks: the date, and the time since boot. Neither is ever set or slewed, and the machine never suspends, so all of
+// Linux's clocks of one kind are the same. CPU time of threads and processes is not counted.
+enum class Clock : u8 { none, date, boot, date_no_sleep, boot_no_sleep }; // _no_sleep: not valid for clock_nanosleep(2)
 Clock clock_of(u32 id) {
     constexpr u32 kRealtime = 0, kMonotonic = 1, kMonotonicRaw = 4, kRealtimeCoarse = 5, kMonotonicCoarse = 6,
                   kBoottime = 7, kRealtimeAlarm = 8, kBoottimeAlarm = 9, kTai = 11;
@@ -549,7 +542,7 @@ Clock clock_of(u32 id) {
 constexpr bool has_date(Clock clock) { return clock == Clock::date || clock == Clock::date_no_sleep; }
 u64 read_clock(Clock clock) { return now_us() + (has_date(clock) ? boot_date_us() : 0); }
 
-// A time of that clock as one of now_us().
+// Converts a time of `clock` to one of now_us().
 u64 deadline_of(Clock clock, u64 us) {
     const u64 begin = has_date(clock) ? boot_date_us() : 0;
     return us > begin ? us - begin : 0;
@@ -569,7 +562,7 @@ SysResult sleep_until(u64 until_us) {
     if (until_us <= now_us()) return 0u;
     const Alarm alarm{until_us};
     while (!alarm.rang()) {
-        if (must_stop()) return Errno::intr; // it does not come back: what is left of the time is told to nobody
+        if (must_stop()) return Errno::intr; // the process ends, so the remaining time is not reported
         hal::park();
     }
     return 0u;
@@ -612,7 +605,7 @@ SysResult sys_sched_yield(Call&) {
     return 0u;
 }
 
-// Priority inheritance is not there: its operations say ENOSYS.
+// There is no priority inheritance: its operations return ENOSYS.
 template <typename Spec> SysResult futex(Call& call) {
     constexpr u32 kWait = 0, kWake = 1, kRequeue = 3, kCmpRequeue = 4, kWakeOp = 5, kWaitBits = 9, kWakeBits = 10,
                   kPrivate = 128, kRealtime = 256;
@@ -650,19 +643,19 @@ template <typename Spec> SysResult futex(Call& call) {
     }
 }
 
-// --- The rest of what a C library asks before it lets main begin.
+// --- Other calls that a C library makes before main.
 
 SysResult sys_set_thread_area(Call& call) {
     UserDescriptor wanted{};
     if (copy_from_user(&wanted, call.pointer_a(), sizeof wanted) != 0) return Errno::fault;
     TlsDescriptors changed = call.thread.tls;
-    if (!changed.set(0, wanted)) return Errno::inval; // whatever its place
+    if (!changed.set(0, wanted)) return Errno::inval; // inval, whatever entry was asked for
     changed = call.thread.tls;
     const bool any = wanted.entry == UserDescriptor::kAny;
     const u32 place = any ? changed.free_place() : wanted.entry - TlsDescriptors::kFirstEntry;
     if (place >= TlsDescriptors::kCount) return any ? Errno::srch : Errno::inval;
     static_cast<void>(changed.set(place, wanted));
-    // `entry` is its first word.
+    // `entry` is the first word of the structure.
     if (any && !put_user<u32>(call.pointer_a(), TlsDescriptors::kFirstEntry + place)) return Errno::fault;
     const IrqGuard same_cpu;
     call.thread.tls = changed;
@@ -688,7 +681,7 @@ SysResult sys_getrandom(Call& call) {
     return wanted;
 }
 
-// What a program may have of something: the stack, and numbers of files. Nothing can be changed.
+// Resource limits: stack size and number of descriptors. They cannot be changed.
 constexpr u32 kResources = 16, kStackResource = 3, kFilesResource = 7, kNoLimit = ~0u;
 u32 limit_of(u32 resource) {
     return resource == kStackResource ? 8 * MiB : resource == kFilesResource ? FileTable::kMost : kNoLimit;
@@ -697,7 +690,7 @@ u32 limit_of(u32 resource) {
 SysResult sys_prlimit64(Call& call) {
     u64 next[2]{};
     if (call.c() != 0 && copy_from_user(next, call.pointer_c(), sizeof next) != 0) return Errno::fault;
-    if (call.a() != 0 && call.a() != call.process.pid) return Errno::srch; // of no other program
+    if (call.a() != 0 && call.a() != call.process.pid) return Errno::srch; // no other process
     if (call.b() >= kResources) return Errno::inval;
     const u32 limit = limit_of(call.b());
     const u64 wide = limit == kNoLimit ? ~u64{0} : limit;
@@ -780,7 +773,7 @@ constexpr Entry kCalls[] = {
     {422, futex<TimeSpec64>},
 };
 
-constexpr u32 kNumbers = 512; // all that Linux has on i386 are below
+constexpr u32 kNumbers = 512; // above all of Linux's numbers on i386
 constexpr auto kTable = [] {
     std::array<SysResult (*)(Call&), kNumbers> table{};
     for (const Entry& entry : kCalls)
@@ -789,13 +782,13 @@ constexpr auto kTable = [] {
 }();
 static_assert(sizeof(Process::unknown_calls) * 8 == kNumbers);
 
-// Once for each: a program that asks all the time must not fill the log.
+// Logs each unknown number once per process, so that a program cannot flood the log.
 SysResult unknown_call(Call& call, u32 number) {
     u32& word = call.process.unknown_calls[number % kNumbers / 32];
     const u32 bit = 1u << number % 32;
     if (!(word & bit)) {
         word |= bit;
-        log(LogLevel::notice, "user", "{}[{}] asks for system call {}, which there is not: ENOSYS",
+        log(LogLevel::notice, "user", "{}[{}] calls system call {}, which is not implemented: ENOSYS",
             call.process.name_view(), call.process.pid, number);
     }
     return Errno::nosys;

@@ -1,15 +1,14 @@
-// System calls: int 0x80 with the numbers, registers and answers of Linux on i386.
+// System calls: int 0x80 with the numbers, registers and results of Linux on i386.
 //
-// The number comes in EAX, arguments in EBX, ECX, EDX, ESI, EDI, EBP; the answer goes back in EAX, a negative one is
-// an errno (errno.hpp). What loft does not have is ENOSYS, and one line of the log for each call and program that
-// asked.
+// The number is in EAX, arguments are in EBX, ECX, EDX, ESI, EDI, EBP; the result is returned in EAX, an errno
+// (errno.hpp) as a negative value. Unknown calls return ENOSYS; the first use of each number by a process is logged.
 #pragma once
 
 namespace loft {
 
 struct TrapFrame;
 
-// A thread of a program, interrupts on, preemptible.
+// Context: a thread of a program, interrupts on, preemptible.
 void system_call(TrapFrame& frame);
 
 } // namespace loft
