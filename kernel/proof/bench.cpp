@@ -1,4 +1,4 @@
-// Rounds, medians, counters: how a line of the benchmark comes about.
+// Measures a benchmark line: rounds, median, counters.
 #include "kernel/proof/bench.hpp"
 
 #include "arch/i386/cpu/image.hpp"
@@ -17,7 +17,7 @@
 namespace loft::bench {
 namespace {
 
-// What a path does besides taking time; of all CPUs.
+// Events on all CPUs that are counted besides the time.
 struct Counter {
     std::string_view name;
     u32 (*value)();
@@ -33,7 +33,7 @@ constexpr Counter kCounters[] = {
          return sum;
      }},
     {"locks", [] { return lock_stats_sum().taken; }},
-    // For a lock that another CPU held, or asleep for a slot of the pool.
+    // Waits for a lock that another CPU held, or for a slot of pkmap.
     {"waits", [] { return lock_stats_sum().waits + pkmap_stats().waits; }},
 };
 using CounterValues = std::array<u32, std::size(kCounters)>;
@@ -45,8 +45,7 @@ CounterValues count() {
     return values;
 }
 
-// The counter was 0 when the power came on. "done": all that is before the benchmark, the self-tests included, if they
-// ran.
+// The TSC was 0 at power-on. "done": everything before the benchmark, including the self-tests that ran.
 bool measure_boot(Meter& meter) {
     const u64 now = read_tsc();
     meter.report("boot.first_instruction", boot_tsc);
@@ -60,7 +59,7 @@ struct Group {
 };
 constexpr Group kGroups[] = {{"boot", measure_boot}, {"paths", measure_paths}, {"cost", measure_cost}};
 
-// `value` divided by `by`, to four places.
+// `value` divided by `by`, rounded to four decimal places.
 struct Ratio {
     u64 whole;
     u64 ten_thousandths;

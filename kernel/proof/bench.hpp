@@ -1,15 +1,14 @@
-// Measuring what a path costs: time, and what it does to TLBs, other CPUs and locks.
+// Measures the cost of code paths: time, TLB operations, requests to other CPUs, locks.
 //
-// A line is the median of 21 rounds of 4096 operations (of fewer where one is the life of a process), the loop around
-// them included, divided by their number; a round before them is not counted. The unit is a tick of the TSC: under
-// QEMU's `-icount shift=0` that is one instruction, and every run says the same. No tick of the timer falls into a
-// round, because the CPU has none while a line is measured (TickPause), and the thread stays on that CPU.
+// A line is the median of 21 rounds, divided by the number of operations per round: 4096, fewer where an operation is
+// the life of a process. The loop is included; a first round is not counted. The unit is a tick of the TSC: under
+// QEMU's `-icount shift=0` that is one instruction, and every run gives the same figure. The thread stays on its CPU,
+// which has no timer tick while a line is measured (TickPause).
 //
-// After the line come the counters: how much each has grown in all 21 rounds, on all CPUs, divided by the operations.
+// After each line come the counters: the growth over all 21 rounds on all CPUs, divided by the operations.
 //
-// Every operation goes through the calls that users of high memory have, on pages of the high zone (of what the kernel
-// has instead, where there is none: a log line says so). A line NAME.touched is NAME with one load from what was
-// mapped.
+// Each operation goes through the public calls of high memory, on pages of the high zone (on lowmem pages if there is
+// none; a log line says so). A line NAME.touched is NAME plus one load from the mapped page.
 #pragma once
 
 #include "arch/i386/isa/control.hpp"
@@ -24,15 +23,15 @@
 
 namespace loft::bench {
 
-// Measures what `selection` names, and prints it. Items between commas are globs on the names of lines, or name a
-// group:
-//     boot     when the kernel began and when it had come to this point, since the counter was 0
+// Measures and prints the lines that `selection` names. Items between commas are globs on line names, or names of
+// groups:
+//     boot     TSC at the kernel's first instruction and now
 //     paths    every path of high memory                                               (bench_paths.cpp)
-//     cost     the same work on any kernel: what high memory costs in comparison       (bench_cost.cpp)
-// False if there is not enough memory: then a line says so. Context: the boot thread, interrupts on.
+//     cost     the same work on any kernel, to compare the cost of high memory         (bench_cost.cpp)
+// False if there is not enough memory; a line then says so. Context: the boot thread, interrupts on.
 bool run(std::string_view selection);
 
-// Refuses the boot if an item of `selection` names no line and no group, and prints what comes closest.
+// Refuses the boot if an item of `selection` matches no line and no group, and prints the closest name.
 void check_selection(std::string_view selection);
 
 inline constexpr u32 kRounds = 21;
@@ -41,16 +40,16 @@ inline constexpr u32 kOperations = 4096;
 class Meter {
   public:
     explicit Meter(std::string_view selection) : selection_{selection} {}
-    // Only to see which names there are: shows them to `closest`, and measures nothing.
+    // Measures nothing; offers each line's name to `closest`.
     Meter(std::string_view selection, Closest& closest)
         : selection_{selection}, closest_{&closest}, only_names_{true} {}
 
-    void group(std::string_view name) { group_ = name; } // lines that follow belong to it
-    u32 lines() const { return lines_; }                 // measured so far
-    bool any() const { return any_; }                    // whether a line was wanted
+    void group(std::string_view name) { group_ = name; } // group of the following lines
+    u32 lines() const { return lines_; }                 // number of lines measured so far
+    bool any() const { return any_; }                    // true if any line was selected
 
-    // Whether any line of those that measure_all() measures is wanted; nothing is measured, so none of what the
-    // operations need has to be there.
+    // True if any line that measure_all() would measure is selected. Nothing is measured, so the data of the operations
+    // need not exist yet.
     template <typename F> bool wants(const F& measure_all) {
         const u32 before = lines_;
         only_names_ = true;
@@ -59,7 +58,7 @@ class Meter {
         return std::exchange(lines_, before) != before && !only_names_;
     }
 
-    // One line: op(i) for i from 0 to kCount-1. With kAtOnce, op(i) is called for each kAtOnce-th i only, and does
+    // One line: op(i) for i from 0 to kCount-1. With kAtOnce, op(i) is called for every kAtOnce-th i, and performs
     // kAtOnce operations.
     template <u32 kAtOnce = 1, u32 kCount = kOperations, typename Op>
     void measure(std::string_view name, const Op& op) {
@@ -70,11 +69,11 @@ class Meter {
         measure_line<1, kOperations>(name, "", [op](u32 i) { op(i, [](auto) {}); });
         measure_line<1, kOperations>(name, ".touched", [op](u32 i) { op(i, Touch{}); });
     }
-    // A line that was measured elsewhere.
+    // A line with a value that the caller measured.
     void report(std::string_view name, u64 ticks);
 
   private:
-    // One load.
+    // Loads one word of the mapping.
     struct Touch {
         void operator()(VirtAddr at) const { (void)hal::load<u32>(at); }
         void operator()(const hal::PteCell* cell) const { (void)hal::pte_low(cell); }
@@ -84,7 +83,8 @@ class Meter {
     void measure_line(std::string_view name, std::string_view ending, const Op& op) {
         if (!wanted(name, ending)) return;
         const auto round = [](const void* object) {
-            const Op mine = *static_cast<const Op*>(object); // what it refers to is in registers, as far as it fits
+            const Op mine = *static_cast<const Op*>(
+                object); // a local copy, so that captured values stay in registers where possible
             const u64 begin = read_tsc();
             for (u32 i = 0; i < kCount; i += kAtOnce)
                 mine(i);
@@ -104,7 +104,7 @@ class Meter {
     bool only_names_ = false;
 };
 
-// The lines of each group. False if there is not enough memory.
+// Measure the lines of a group. False if there is not enough memory.
 bool measure_paths(Meter& meter); // bench_paths.cpp
 bool measure_cost(Meter& meter);  // bench_cost.cpp
 

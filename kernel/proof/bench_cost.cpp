@@ -1,6 +1,6 @@
-// What high memory costs: work that has nothing to do with it, done by kernels that have it and by one that has not.
+// The cost of high memory: the same ordinary work on kernels with and without it.
 //
-// The pages are where the kernel would take a user's pages from: high memory, or lowmem where a kernel knows no other.
+// The pages come from where a kernel takes user pages: high memory, or lowmem in a kernel without it.
 #include "kernel/proof/bench.hpp"
 #include "mm/frames/page_alloc.hpp"
 #include "mm/spaces/address_space.hpp"
@@ -11,12 +11,12 @@
 namespace loft::bench {
 namespace {
 
-constexpr u32 kPages = 8192; // 32 MiB of cached files
+constexpr u32 kPages = 8192; // 32 MiB, as of cached files
 constexpr u32 kTableOrder = 3;
 static_assert(kPages >= kOperations);
 static_assert(kPages * sizeof(Page*) == kPageSize << kTableOrder);
 
-// A number that looks random, and is the same for the i-th operation on every kernel (the finalizer of MurmurHash3).
+// A number that looks random, the same for the i-th operation on every kernel (the finalizer of MurmurHash3).
 constexpr u32 scramble(u32 i) {
     i ^= i >> 16;
     i *= 0x85eb'ca6bu;
@@ -25,7 +25,7 @@ constexpr u32 scramble(u32 i) {
     return i ^ i >> 16;
 }
 
-// A file cache: three times out of four `kBytes` are read from somewhere in it, else written.
+// A file cache: three of four operations read `kBytes` from a random place in it, one writes them.
 template <u32 kBytes> void measure_copies(Meter& meter, std::string_view name, Page* const* pages) {
     static std::byte buffer[kBytes];
     meter.measure(name, [=](u32 i) {
@@ -39,8 +39,8 @@ template <u32 kBytes> void measure_copies(Meter& meter, std::string_view name, P
     });
 }
 
-// What a fault on new memory does, after the end of a program that had some: one page after the other goes, a clear one
-// comes.
+// The page work of faults on new memory, after a process with memory has ended: free one page, allocate and clear
+// another.
 void measure_new_pages(Meter& meter, Page** pages) {
     meter.measure("cost.new_page", [=](u32 i) {
         Page*& page = pages[i];
@@ -50,12 +50,12 @@ void measure_new_pages(Meter& meter, Page** pages) {
     });
 }
 
-// --- Processes: what mm does from their creation to their end.
+// --- Processes: the work of mm from creation to end.
 
-// The areas of a small static program: text, data, heap and stack, each in a page table of its own.
+// The areas of a small static program (text, data, heap, stack), each in a page table of its own.
 struct Part {
     u32 begin;
-    u32 pages; // that it touches
+    u32 pages; // pages that the program touches
     Prot prot;
 };
 constexpr Prot kReadWrite = Prot::read | Prot::write;
@@ -83,14 +83,14 @@ AddressSpace* new_program() {
     return space;
 }
 
-constexpr u32 kLives = 32; // a round
+constexpr u32 kLives = 32; // per round
 
-// A program is loaded, touches its 64 pages, and ends.
+// Create a program, touch its 64 pages, end it.
 void measure_exec(Meter& meter) {
     meter.measure<1, kLives>("cost.exec_exit", [](u32) { new_program()->put(); });
 }
 
-// It has a child that writes to a page of data, four of the heap, and one of the stack, and ends.
+// Fork; the child writes to a page of data, four of the heap, and one of the stack, and ends.
 void measure_fork(Meter& meter, AddressSpace* parent) {
     meter.measure<1, kLives>("cost.fork_exit", [=](u32) {
         const Result<AddressSpace*> child = parent->fork();
@@ -103,11 +103,11 @@ void measure_fork(Meter& meter, AddressSpace* parent) {
     });
 }
 
-// --- Page tables of programs, walked by the kernel.
+// --- Walks of user page tables by the kernel.
 
 constexpr u32 kTables = 64, kEntries = 1u << (paging::kLargeShift - kPageShift);
 
-// Full tables, one behind the other from address 0; what the entries say does not matter.
+// Full page tables for consecutive addresses from 0 on; the contents of the entries do not matter.
 class FullTables {
   public:
     // False: no memory.
@@ -143,7 +143,7 @@ class FullTables {
     u32 filled_ = 0;
 };
 
-// One entry somewhere, as a fault or a pin looks it up; and all entries of a table, as fork and exit go through them.
+// Looks up one random entry, as a fault or a pin does; visits all entries of a table, as fork and exit do.
 void measure_walks(Meter& meter, const UserTables* tables) {
     static_assert(kTables * kEntries <= 1u << 16);
     meter.measure("cost.walk_one", [=](u32 i) {
@@ -160,7 +160,7 @@ void measure_walks(Meter& meter, const UserTables* tables) {
     });
 }
 
-// --- The groups, each with what it needs. False: not enough memory.
+// --- The groups, each with its data. False: not enough memory.
 
 bool measure_file_cache(Meter& meter) {
     const auto measure_all = [&](Page** pages) {
@@ -170,7 +170,7 @@ bool measure_file_cache(Meter& meter) {
         measure_new_pages(meter, pages);
     };
     if (!meter.wants([&] { measure_all(nullptr); })) return true;
-    // Twice what it takes: no allocation fails from here on.
+    // Twice the pages needed: no allocation fails from here on.
     if (zone_info(ZoneId::normal).free < 2 * kPages) return false;
     Page* const table = alloc_pages(Gfp::kernel, kTableOrder);
     if (table == nullptr) return false;
@@ -192,7 +192,7 @@ bool measure_programs(Meter& meter) {
         measure_fork(meter, parent);
     };
     if (!meter.wants([&] { measure_all(nullptr); })) return true;
-    if (zone_info(ZoneId::normal).free < 1024) return false; // several times what two programs take
+    if (zone_info(ZoneId::normal).free < 1024) return false; // several times the pages of two programs
     AddressSpace* const parent = new_program();
     measure_all(parent);
     parent->put();

@@ -1,5 +1,5 @@
-// What each path of high memory costs. A path whose result is kept has two lines: where the mapping, or the frame, is
-// found as it was left (a hit), and where it is not (a miss).
+// The cost of each path of high memory. A path that keeps its result has two lines: for a hit, when the mapping or
+// frame is found as the last operation left it, and for a miss.
 #include "arch/base/panic.hpp"
 #include "kernel/proof/bench.hpp"
 #include "mm/frames/page_alloc.hpp"
@@ -10,7 +10,7 @@
 namespace loft::bench {
 namespace {
 
-constexpr u32 kPages = 4096; // several times the pool of kmap
+constexpr u32 kPages = 4096; // several times the slots of pkmap
 constexpr u32 kTableOrder = 2;
 static_assert(kPages * sizeof(Page*) == kPageSize << kTableOrder);
 constexpr u32 kVmapPages = 16;
@@ -64,7 +64,7 @@ void measure_local(Meter& meter, Page* const* pages) {
     });
 }
 
-// A table is a page like any other, reached from the entry that leads to it.
+// A page table is a page like any other, reached from its directory entry.
 void measure_tables(Meter& meter, Page* const* pages) {
     const auto pair = [](Page * table, u32 i, auto touch) __attribute__((always_inline)) {
         hal::PteCell* const entry =
@@ -128,7 +128,7 @@ bool measure_paths(Meter& meter) {
         measure_mappings(meter, nullptr);
     });
     if (!wanted) return true;
-    // From here on no allocation fails: of either kind there is twice as much as any of these takes.
+    // From here on no allocation fails: each zone has twice the pages needed.
     if (zone_info(ZoneId::normal).free < 2 * kPages) return false;
     Page* const table = alloc_pages(Gfp::kernel, kTableOrder);
     if (table == nullptr) return false;

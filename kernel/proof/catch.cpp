@@ -1,7 +1,7 @@
-// Leaving a panic by a jump back to the test that expects it.
+// Catches an expected panic by a jump back to the test.
 //
-// The compiler's own setjmp and longjmp are enough: the panicking code is always deeper on the same stack,
-// also when it is an exception handler. The double-fault task and the NMI handler never deliver.
+// The compiler's built-in setjmp and longjmp are sufficient: the panicking code is always deeper on the same stack,
+// also in an exception handler. The double-fault task and the NMI handler do not call deliver_expected_panic.
 #include "kernel/proof/catch.hpp"
 
 #include "arch/base/panic.hpp"
@@ -16,10 +16,10 @@ namespace {
 
 void* jump_buffer[5];
 bool armed = false;
-constinit ThreadId expecting{}; // a panic of another thread is a real one
+constinit ThreadId expecting{}; // a panic of another thread is not caught
 constinit BufferSink<512> caught_text;
 
-// The state that an interrupt, or a map, changes and that its end would have put back.
+// State that an interrupt handler or a map changes, and restores at its end.
 struct Before {
     u32 flags;
     Context counts;
@@ -33,7 +33,7 @@ constinit Before before{};
 
 [[gnu::noinline]] std::string_view run_catching_panic(void (*body)(void*), void* argument) {
     LOFT_ASSERT(!armed);
-    const MigrateGuard same_cpu; // what is put back belongs to this one
+    const MigrateGuard same_cpu; // the saved state belongs to this CPU
     caught_text.clear();
     const u32 flags = hal::irq_save();
     before = {flags, context.mine(), local_maps.mine().limit, local_depth(), HeldLock::newest()};
@@ -57,7 +57,7 @@ void deliver_expected_panic(std::string_view text, std::span<const fmt::Arg> arg
     armed = false;
     static_cast<void>(hal::irq_save());
     fmt::format_args(caught_text, text, args);
-    HeldLock::abandon(before.newest_lock); // while the guards' stack is still there
+    HeldLock::abandon(before.newest_lock); // while the stack of the guards still exists
     __builtin_longjmp(jump_buffer, 1);
 }
 

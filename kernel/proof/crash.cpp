@@ -1,4 +1,4 @@
-// Every misuse that the run-time checks promise to catch, one function each, in one table.
+// The misuses that the run-time checks must catch: one function each, in one table.
 #include "kernel/proof/crash.hpp"
 
 #include "arch/base/panic.hpp"
@@ -29,11 +29,11 @@
 namespace loft {
 namespace {
 
-// A misuse needs something that not every kernel or machine has; null if it is there.
+// What a misuse requires of kernel or machine; null if it is present.
 using Need = const char* (*)();
 
 const char* nothing() { return nullptr; }
-// Lowmem pages have no slot that could be misused, but in a DEBUG kernel.
+// Only a DEBUG kernel maps lowmem pages in slots.
 const char* local_slots() {
     if (!config::kHighMem) return "a kernel with high memory";
     return config::kDebug || meminfo().high_total != 0 ? nullptr : "a machine with high memory, or a DEBUG=1 kernel";
@@ -131,7 +131,7 @@ void free_mapped() {
     free_page(page);
 }
 
-volatile u32 recursion_limit = ~0u; // the compiler must believe that it ends
+volatile u32 recursion_limit = ~0u; // keeps the compiler from proving the recursion endless
 [[gnu::noinline]] u32 recurse(u32 depth) {
     volatile u32 frame[64];
     frame[depth % 64] = depth;
@@ -143,7 +143,7 @@ void stack_overflow() {
     static_cast<void>(result);
 }
 
-// On a stack of the vmap area, on the CPU that came last: its own double-fault task has to tell.
+// On a stack in the vmap area, on the highest online CPU: its own double-fault task must report the overflow.
 void thread_stack_overflow() {
     const u32 last = 31 - static_cast<u32>(std::countl_zero(hal::online_cpus().bits()));
     auto overflow = [] { stack_overflow(); };
@@ -156,10 +156,10 @@ void write_rodata() { hal::store<u32>(image_addr(__rodata_begin), 0); }
 alignas(16) u8 code_in_data[16] = {0xc3}; // ret
 void exec_data() { reinterpret_cast<void (*)()>(code_in_data)(); }
 
-volatile u32 null_word = 0; // not a constant: compilers know better than to dereference one
+volatile u32 null_word = 0; // not a constant: the compiler could remove the access
 void null_deref() { static_cast<void>(hal::load<u32>(VirtAddr{u32{null_word}})); }
 
-// --- In a thread that goes on to its program: exit_group(0), in an address space of its own.
+// --- Misuse in a thread that then enters ring 3, in a program that only calls exit_group(0).
 
 constexpr u32 kCodeAt = 0x1000'0000;
 constexpr u8 kExit[]{0xb8, 252, 0, 0, 0, 0x31, 0xdb, 0xcd, 0x80};
@@ -194,12 +194,12 @@ void leak_to_user() {
     in_program([](void*) { static_cast<void>(kmap_local_page(take_page())); });
 }
 
-// An entry of its own page table that is looked at and not given back.
+// Maps an entry of the program's own page table and does not unmap it.
 void pte_unmap_missing() {
     in_program([](void*) {
         const VirtAddr va{kCodeAt};
         char byte;
-        static_cast<void>(copy_from_user(&byte, UserAddr{va.value()}, 1)); // now there is a table
+        static_cast<void>(copy_from_user(&byte, UserAddr{va.value()}, 1)); // this creates the page table
         const Walk walk = page_walk(active_space()->root(), va);
         static_cast<void>(pte_offset_map(walk.directory, va));
     });
@@ -216,7 +216,7 @@ struct Misuse {
     std::string_view name;
     void (*commit)();
     Need need;
-    bool is_reported = false; // by an error in the log, and the kernel goes on
+    bool is_reported = false; // as an error in the log; the kernel goes on
 };
 constexpr Misuse kMisuses[] = {
     {"kunmap-order", kunmap_order, local_slots},

@@ -26,8 +26,7 @@ constexpr u32 kMaxTests = 1024;
 
 std::array<const Test*, kMaxTests> sorted;
 
-// In order of file and line, until arrange() has another one made: compilers and linkers emit the pointers as they
-// like.
+// Sorted by file and line (the linker's order is arbitrary), or in the order that arrange() has made.
 std::span<const Test* const> all_tests() {
     static u32 count = 0;
     if (count == 0) {
@@ -42,7 +41,7 @@ std::span<const Test* const> all_tests() {
     return {sorted.data(), count};
 }
 
-// As `order=` has it. A suite comes where its first test is. Fisher and Yates' shuffle (Knuth, vol. 2, 3.4.2, algorithm
+// Applies `order=`. A suite runs where its first test is. Fisher and Yates' shuffle (Knuth, vol. 2, 3.4.2, algorithm
 // P).
 void arrange() {
     const auto first = sorted.begin(), last = first + all_tests().size();
@@ -62,7 +61,7 @@ void arrange() {
     }
 }
 
-// The test that runs.
+// State of the running test.
 struct Current {
     u32 failures = 0;
     const char* skip_reason_data = nullptr;
@@ -87,12 +86,12 @@ bool glob_names(std::string_view glob, const Test& test) {
     return matches_glob(glob, name.view());
 }
 
-// A soak that was asked for runs whatever else does.
+// `soak=` runs the soak test whatever else is selected.
 bool is_wanted_soak(const Test& test) {
     return options().soak != 0 && test.suite == std::string_view{"stress"} && test.name == std::string_view{"soak"};
 }
 
-// "quick" and "full" alone select everything; beside globs they only say how thorough the tests are.
+// "quick" and "full" alone select everything; beside globs they only set how thorough the tests are.
 bool selected(const Test& test) {
     if (is_wanted_soak(test)) return true;
     if (selection_text == "off") return false;
@@ -103,7 +102,7 @@ bool selected(const Test& test) {
 
 bool same_suite(const Test& a, const Test& b) { return std::string_view{a.suite} == b.suite; }
 
-// True if no test before `index` belongs to the same suite and is selected.
+// True if no selected test before `index` belongs to the same suite.
 bool first_of_suite(u32 index) {
     const std::span<const Test* const> tests = all_tests();
     for (u32 i = 0; i != index; ++i)
@@ -111,7 +110,7 @@ bool first_of_suite(u32 index) {
     return true;
 }
 
-// An item without a dot is meant for a suite, one with a dot for a test of the suite in front of it.
+// An item without a dot names a suite; with a dot, a test of the suite before the dot.
 [[noreturn]] void refuse_item(std::string_view item) {
     static std::array<std::string_view, kMaxTests> names;
     u32 count = 0;
@@ -136,7 +135,7 @@ bool first_of_suite(u32 index) {
     refuse_request();
 }
 
-// FNV-1a: the random numbers of a test depend on the seed and its name, not on what ran before it.
+// FNV-1a of the name: the random numbers of a test depend on the seed and its name, not on earlier tests.
 u64 seed_for(const Test& test) {
     u64 hash = 0xcbf2'9ce4'8422'2325ull ^ options().seed;
     const auto add = [&](std::string_view text) {
@@ -149,7 +148,7 @@ u64 seed_for(const Test& test) {
     return hash;
 }
 
-// What a test has to leave as it found it. Each thing that is not is a failure, and is repaired.
+// State that a test must leave unchanged. Each difference is a failure, and is repaired.
 void check_context(u32 slots_before) {
     if (!hal::irqs_enabled()) {
         note("the test left interrupts off");
@@ -279,7 +278,7 @@ void progress(u64 done, u64 total, std::string_view what) {
     const u64 now = now_us();
     if (done != total && now - current.progress_at < 1'000'000) return;
     current.progress_at = now;
-    // A percentage without a 64-bit division that could overflow: totals are frames or bytes below 2^57.
+    // In per cent without 64-bit overflow: totals are frames or bytes, below 2^57.
     note("{}: {} of {} ({} %)", what, done, total, total == 0 ? 100 : done * 100 / total);
 }
 
@@ -294,8 +293,7 @@ void failed(const char* file, int line, std::string_view what) {
 
 void failed_values(const char* file, int line, std::string_view what, const fmt::Arg& left, const fmt::Arg& right) {
     ++current.failures;
-    // Numbers are shown both ways: whether a decimal or a hexadecimal reader looks, the difference should be
-    // seen.
+    // Numbers are shown in decimal and in hexadecimal.
     const bool numbers = left.kind == fmt::Arg::Kind::unsigned_int && right.kind == fmt::Arg::Kind::unsigned_int;
     const fmt::Arg list[]{file, line, what, left, right, left, right};
     if (numbers)

@@ -1,4 +1,4 @@
-// The self-tests that loft runs at boot: how a test is written, and what it may ask of the harness.
+// Self-tests, run at boot: how to write a test, and what the harness offers.
 //
 //     SELFTEST(kmap_local, a_name_that_says_what_holds) {
 //         Page* page = ...;
@@ -7,14 +7,13 @@
 //         if (!has_fpu()) SKIP("this processor has no FPU");
 //     }
 //
-// A test runs with interrupts on, in a preemptible context that holds no slot, and leaves things that way:
-// one that does not is failed by the harness, which then repairs the context for the next test. A test does
-// not need what another one has left, and does not mind it: each passes alone, and in any order (`order=`). Without
-// that option suites come in the order of their files' names, and what is in one file in the order of its lines. Output
+// A test runs with interrupts on, in a preemptible context that holds no slot, and must leave this state unchanged:
+// otherwise the harness fails the test and repairs the state for the next one. A test must not depend on earlier tests:
+// each passes alone and in any order (`order=`). The default order is by file name, and by line within a file. Output
 // is KTAP version 1 from column 0.
 //
-// Everything here is called from the boot thread while the self-tests run; the CHECK macros also from
-// interrupt handlers (a failure inside one is printed and counted for the test that runs).
+// The boot thread calls everything here while the self-tests run; interrupt handlers may use the CHECK macros (a
+// failure is printed and counted for the running test).
 #pragma once
 
 #include "arch/base/format.hpp"
@@ -41,19 +40,18 @@ struct Totals {
     u32 skipped = 0;
 };
 
-// Runs what `selection` names: "quick", "full", or globs ("*" and "?") separated by commas, each matched
-// against the suite's name and against "suite.test". "off" runs nothing. `soak=SECONDS` adds stress.soak to any of
-// them. Prints KTAP and the closing line.
+// Runs what `selection` names: "quick", "full", or globs ("*" and "?") separated by commas, each matched against the
+// suite's name and against "suite.test". "off" runs nothing. `soak=SECONDS` adds stress.soak to any of them. Prints
+// KTAP and the summary line.
 Totals run(std::string_view selection);
 
-// Refuses the boot if an item of `selection` names no self-test, and prints which names there are, the closest first.
+// Refuses the boot if an item of `selection` matches no self-test, and prints the existing names, the closest first.
 void check_selection(std::string_view selection);
 
-// True for `selftest=full`: tests that can, check everything instead of a sample.
+// True for `selftest=full`: tests that can check everything then do so instead of a sample.
 bool full();
 
-// Random numbers from `seed=`: the same seed gives each test the same numbers, whichever other tests run
-// before it.
+// Random numbers from `seed=`: the same seed gives each test the same numbers, whichever tests ran before.
 class Rng {
   public:
     explicit constexpr Rng(u64 seed) : state_{seed} {}
@@ -72,13 +70,13 @@ template <typename... Args> void note(std::string_view text, const Args&... args
     note_args(text, {list, sizeof...(Args)});
 }
 
-// For long work: prints "# what: done of total unit" now and then (at most every second and at each tenth).
+// For long work: prints "# what: DONE of TOTAL (P %)", at most once a second, and when `done` reaches `total`.
 void progress(u64 done, u64 total, std::string_view what);
 
-// Runs `body`; if it panics, comes back here instead of stopping the machine and returns the panic's text (valid
-// until the next call), else an empty view. Interrupts, the context's counters, the depth of local maps and the locks
-// are put back as they were before `body`; its destructors do not run: the test gives back what else it can reach.
-// Does not nest. A double fault cannot be caught.
+// Runs `body`. If it panics, returns the panic's text (valid until the next call) instead of stopping the machine;
+// otherwise an empty view. Interrupt flag, the context's counters, the depth of local maps and the locks are restored.
+// Destructors of `body` do not run: the test frees what else it can reach. Does not nest. A double fault cannot be
+// caught.
 std::string_view catch_panic_call(void (*body)(void*), void* argument);
 template <typename F> std::string_view catch_panic(F&& body) {
     using Body = std::remove_reference_t<F>;
@@ -112,7 +110,7 @@ template <typename T> fmt::Arg value(const T& v) {
 template <typename T>
 concept PlainInteger = std::integral<T> && !std::same_as<T, bool> && !std::same_as<T, char>;
 
-// 3 and 3u are equal and -1 is not 4294967295: a test says what it means.
+// 3 and 3u are equal, -1 and 4294967295 are not.
 template <typename A, typename B> bool equal(const A& a, const B& b) {
     if constexpr (PlainInteger<A> && PlainInteger<B>)
         return std::cmp_equal(a, b);
@@ -167,7 +165,7 @@ inline bool check(bool holds, const char* file, int line, std::string_view what)
 #define CHECK_GT(a, b) LOFT_CHECK_COMPARE(a, b, ::loft::selftest::detail::less(r, l), #a " > " #b)
 #define CHECK_GE(a, b) LOFT_CHECK_COMPARE(a, b, !::loft::selftest::detail::less(l, r), #a " >= " #b)
 
-// As CHECK, and a failure leaves the function (which returns void).
+// As CHECK, and a failure returns from the function (of type void).
 #define REQUIRE(condition)                                                                                             \
     do {                                                                                                               \
         if (!CHECK(condition)) return;                                                                                 \
@@ -177,7 +175,7 @@ inline bool check(bool holds, const char* file, int line, std::string_view what)
         if (!CHECK_EQ(a, b)) return;                                                                                   \
     } while (false)
 
-// Leaves the test, which counts as skipped, with the reason in its line.
+// Ends the test as skipped, with the reason in its line.
 #define SKIP(why)                                                                                                      \
     do {                                                                                                               \
         ::loft::selftest::detail::skipped(why);                                                                        \
