@@ -1,4 +1,4 @@
-// The boot's report. Lines that scripts read (the meminfo lines) start at column 0; the others are log lines.
+// The boot report. Lines that scripts read (meminfo) start at column 0; the others are log lines.
 #include "kernel/boot/report.hpp"
 
 #include "arch/base/panic.hpp"
@@ -22,7 +22,7 @@ struct Size {
     u32 number;
     const char* unit;
 };
-// The largest unit that says the size exactly.
+// The largest unit in which the size is a whole number.
 Size exact_size(u64 bytes) {
     if (bytes != 0 && bytes % GiB == 0) return {static_cast<u32>(bytes / GiB), "GiB"};
     if (bytes != 0 && bytes % MiB == 0) return {static_cast<u32>(bytes / MiB), "MiB"};
@@ -34,7 +34,7 @@ Size exact_size(u64 bytes) {
 void report_cpu() {
     const CpuIdentity& cpu = identify_cpu();
     log(LogLevel::info, "cpu", "{} {} ({} physical address bits{})", cpu.vendor, cpu.brand, cpu.phys_bits,
-        cpu.phys_bits_known ? "" : ", if it is as usual");
+        cpu.phys_bits_known ? "" : ", assumed");
     const hal::CpuFeatures used = hal::cpu_features();
     log(LogLevel::info, "cpu", "paging: {}, lowmem in {} pages, {}, {}",
         config::kPae ? "PAE, 64-bit entries" : "two levels, 32-bit entries", used.large_pages ? "large" : "4 KiB",
@@ -104,8 +104,7 @@ void report_cpus() {
             "remote: {} calls, {} interrupts, {} answers",
             cpu, s.ticks, s.switches, s.preemptions, s.pulled, s.wakes, s.kicks, s.kicked, s.idles, r.calls,
             r.interrupts, r.answers);
-        if (const u32 nmis = nmi_count(cpu))
-            log(LogLevel::info, "cpu", "CPU {}: {} NMIs that nobody expects", cpu, nmis);
+        if (const u32 nmis = nmi_count(cpu)) log(LogLevel::info, "cpu", "CPU {}: {} unexpected NMIs", cpu, nmis);
     });
 }
 

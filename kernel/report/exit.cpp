@@ -14,14 +14,13 @@ constinit Wish wish = Wish::unknown;
 void set_exit(bool wanted) { wish = wanted ? Wish::exit : Wish::halt; }
 
 void end_of_boot(ExitStatus status) {
-    // A refusal writes its status whatever the command line says; so does everything that ends before the
-    // command line is known: a test that waits for `exit` must not wait for ever.
-    console_flush(); // an emulator that ends takes what is still on its way with it
+    // Before the command line is known, and for a refusal, write the status anyway: a test runner that waits for QEMU
+    // to exit must not wait forever.
+    console_flush(); // when an emulator exits, unsent output is lost
     if (wish != Wish::halt || status == ExitStatus::refused) exit_qemu(static_cast<u8>(status));
-    // Still here: nobody listens.
+    // Still running: there is no exit device.
     if (wish == Wish::exit)
-        console_write(
-            "exit: this machine has nothing that ends it (in QEMU: -device isa-debug-exit,iobase=0xf4,iosize=4)\n");
+        console_write("exit: this machine has no exit device (in QEMU: -device isa-debug-exit,iobase=0xf4,iosize=4)\n");
     console_write("halted (in QEMU, Ctrl-A X leaves)\n");
     console_flush();
     halt_forever();

@@ -1,4 +1,4 @@
-// Log lines and plain lines to the console, one at a time.
+// Log lines and plain lines on the console; each line is printed as a whole.
 #include "kernel/report/log.hpp"
 
 #include "arch/base/panic.hpp"
@@ -18,11 +18,11 @@ class ConsoleSink final : public Sink {
     void write(std::string_view text) override { console_write(text); }
 };
 
-// Who prints: CPU + 1. Not a SpinLock: a panic takes it by force, whoever has it, and never gives it back.
+// The printing CPU + 1; 0: none. Not a SpinLock: a panic takes it from any CPU, and never releases it.
 hal::Atomic<u32> printer;
 constexpr u32 kTaken = ~u32{0};
 
-// With interrupts off nobody on this CPU can print in between, with the lock nobody at all.
+// Interrupts off keep other code of this CPU from printing in between; the lock keeps other CPUs from it.
 class ConsoleLine {
   public:
     ConsoleLine() : flags_{hal::irq_save()} {
@@ -40,7 +40,7 @@ class ConsoleLine {
     ~ConsoleLine() {
         sink_.write("\n");
         u32 me = hal::this_cpu().value() + 1;
-        if (locked_) printer.compare_exchange(me, 0); // it may have been taken away
+        if (locked_) printer.compare_exchange(me, 0); // a panic may have taken the lock
         hal::irq_restore(flags_);
     }
     ConsoleLine(const ConsoleLine&) = delete;

@@ -1,4 +1,4 @@
-// Typed names. Contract: names.hpp.
+// Names on the command line. Contract: names.hpp.
 #include "kernel/report/names.hpp"
 
 #include "kernel/report/exit.hpp"
@@ -13,8 +13,7 @@ u32 name_distance(std::string_view a, std::string_view b) {
     constexpr std::size_t kMost = 63;
     a = a.substr(0, kMost);
     b = b.substr(0, kMost);
-    // Row i: how far the first i letters of `a` are from each beginning of `b`. Three rows, for the exchange of
-    // neighbours.
+    // Row i: the distances of the first i letters of `a` from each prefix of `b`. Three rows, for transpositions.
     std::array<std::array<u8, kMost + 1>, 3> rows;
     for (std::size_t j = 0; j <= b.size(); ++j)
         rows[0][j] = static_cast<u8>(j);
@@ -47,7 +46,7 @@ void Closest::offer(std::string_view name) {
 
 void offer_names(std::string_view prefix, std::string_view wanted, std::string_view what,
                  std::span<std::string_view> names) {
-    // By insertion: there are some tens of names. Equals stay in their order.
+    // Insertion sort: there are some tens of names. Stable.
     for (std::size_t i = 1; i < names.size(); ++i) {
         const std::string_view name = names[i];
         const u32 rank = name_rank(wanted, name);

@@ -1,5 +1,5 @@
-// Names that a person has typed: which of those that exist come closest, and how a boot ends that was asked for
-// something that there is not.
+// Names on the command line: which existing name is closest to an unknown one; and the end of a boot whose command line
+// asks for something that does not exist.
 #pragma once
 
 #include "arch/base/format.hpp"
@@ -10,17 +10,17 @@
 
 namespace loft {
 
-// How many letters have to be inserted, left out, replaced, or exchanged with their neighbour to make `b` of `a`
-// (optimal string alignment). Names of more than 63 characters are compared by their first 63. Pure.
+// The number of letters to insert, delete, replace, or transpose with their neighbour to turn `a` into `b` (optimal
+// string alignment). Only the first 63 characters are compared. Pure.
 u32 name_distance(std::string_view a, std::string_view b);
 
-// As name_distance, but a name in which all of `wanted` stands counts as a hit: who types a part of it means it.
+// As name_distance, but 0 if `name` contains `wanted`.
 u32 name_rank(std::string_view wanted, std::string_view name);
 
-// Whether a name of this rank may be what was meant.
+// True if a name of this rank may be the intended one.
 constexpr bool is_near(u32 rank, std::string_view wanted) { return rank <= 1 || rank <= wanted.size() / 3; }
 
-// Keeps the closest of the names that it is shown; the first of equals.
+// Keeps the closest of the names that it is offered; the first of equals.
 class Closest {
   public:
     explicit Closest(std::string_view wanted) : wanted_{wanted} {}
@@ -34,13 +34,13 @@ class Closest {
     BufferSink<96> best_;
 };
 
-// Prints "Did you mean PREFIXname?" if a name is near, and then all names in lines that fit a screen, the closest
-// first. Sorts `names` for it. Any context but NMI.
+// Prints "Did you mean PREFIXname?" if a name is near, then all names in lines that fit a screen, the closest first.
+// Sorts `names`. Any context but NMI.
 void offer_names(std::string_view prefix, std::string_view wanted, std::string_view what,
                  std::span<std::string_view> names);
 
-// Ends the boot with the status "refused". `print` has said before, in a line that begins with kCannotDo, what was
-// asked for and why it is not done, and in further lines what there is.
+// Ends the boot with the status "refused". Before, the caller has printed a line that begins with kCannotDo and says
+// what was asked for and why it cannot be done, and further lines with the valid names.
 inline constexpr std::string_view kCannotDo = "loft: cannot do what was asked: ";
 [[noreturn]] void refuse_request();
 

@@ -1,4 +1,4 @@
-// Counting NMIs, and naming them later. Contract: nmi.hpp.
+// Counts NMIs; the tick logs them later. Contract: nmi.hpp.
 #include "kernel/report/nmi.hpp"
 
 #include "arch/base/format.hpp"
@@ -47,8 +47,8 @@ void nmi_report() {
     BufferSink<80> where;
     print_code_address(where, mine.eip);
     log(LogLevel::warn, "nmi",
-        "CPU {}: {} so far that nobody expects, the last at {:08x} ({}): {}. nmi=panic stops there", cpu, count,
-        mine.eip, where.view(), mine.reason);
+        "CPU {}: {} unexpected NMIs so far, the last at {:08x} ({}): {}. With nmi=panic the next one panics", cpu,
+        count, mine.eip, where.view(), mine.reason);
 }
 
 } // namespace loft

@@ -1,10 +1,8 @@
-// NMIs that loft has not sent itself: from a button, from a watchdog, from memory that found an error, or left over by
-// whoever ran before.
+// NMIs that loft has not sent itself: from a button, a watchdog, a memory error, or from software that ran before.
 //
-// Each is counted and survived, wherever it came. It may come between any two instructions, with interrupts off, with
-// the lock of the log taken: so the NMI itself only counts, and the next tick of its CPU says what happened.
-// `nmi=panic` stops the kernel at once instead, and shows where it was: a kernel that hangs with its interrupts off has
-// no ticks.
+// An NMI may arrive between any two instructions, with interrupts off and with the log's lock held. So the handler only
+// counts it; the next tick of its CPU logs it. With `nmi=panic` the handler panics at once, which shows where the CPU
+// was: a CPU that hangs with interrupts off has no ticks.
 //
 // The NMI by which a panic stops the other CPUs does not get here (arch/i386/irq/smp.hpp).
 #pragma once
@@ -13,17 +11,17 @@
 
 namespace loft {
 
-// What the command line says about `nmi=panic`; once, when it is known.
+// Whether the command line says `nmi=panic`. Once, when it is known.
 void set_nmi_panics(bool wanted);
 
 // Installs the handler. Boot CPU, once.
 void nmi_init();
 
-// So far, on this CPU. Any context.
+// NMIs of `cpu` so far. Any context.
 u32 nmi_count(CpuId cpu);
 
-// Names what came since the last report: at once when it is the first, then each time that the count has doubled. The
-// tick, on its own CPU.
+// Logs the NMIs of this CPU: the first one at once, then each time that the count has doubled since the last report.
+// Called by the tick, on its own CPU.
 void nmi_report();
 
 } // namespace loft

@@ -31,10 +31,10 @@ template <typename... Args> void say(std::string_view text, const Args&... args)
     console.write("\n");
 }
 
-// What the panic is about.
+// The registers that a panic reports.
 struct Registers {
     u32 eip = 0, esp = 0, ebp = 0, flags = 0;
-    u32 own_depth = 0;    // how much of the interrupt depth is the exception that reports
+    u32 own_depth = 0;    // the part of the interrupt depth that is the reported exception itself
     bool general = false; // the next ones are known, too
     u32 eax = 0, ebx = 0, ecx = 0, edx = 0, esi = 0, edi = 0;
 };
@@ -106,7 +106,7 @@ void say_backtrace(const Registers& registers) {
     std::array<u32, 32> addresses;
     const u32 count = collect_stack(registers.ebp, addresses);
     say("  backtrace:");
-    if (registers.general) line(registers.eip, print_code_address); // else it is the first return address, too
+    if (registers.general) line(registers.eip, print_code_address); // otherwise eip is the first return address
     for (u32 i = 0; i != count; ++i)
         line(addresses[i], print_return_address);
     if (count == addresses.size()) say("    ... (cut here)");
@@ -143,7 +143,7 @@ void say_page_walk(VirtAddr address) {
     if constexpr (config::kPae) say_entry("PDPTE", walk.root);
     if (walk.level != Walk::Level::root) say_entry("PDE  ", walk.directory);
     if (walk.level == Walk::Level::table) say_entry("PTE  ", walk.entry);
-    if (walk.unreadable) say("    the next table lies where the walker does not reach");
+    if (walk.unreadable) say("    the next table is out of the walker's reach");
     if (walk.present) say("    {} in frame {} ({})", walk.large ? "large page," : "page,", walk.pfn, walk.pfn.phys());
 }
 
@@ -164,17 +164,17 @@ void say_held_slots() {
 
 constexpr u32 kConsolePatienceMs = 300;
 
-hal::Atomic<u32> panicking; // CPU + 1 of the one whose panic it is
+hal::Atomic<u32> panicking; // the CPU that panics first, + 1
 u32 panics = 0;             // of that CPU
 
-// One CPU tells; another one that finds something wrong at the same time waits to be stopped, and is listed.
+// One CPU reports. Another CPU that panics at the same time halts, and is listed with the stopped ones.
 void become_the_one() {
     const u32 me = hal::this_cpu().value() + 1;
     u32 who = 0;
     if (!panicking.compare_exchange(who, me) && who != me) halt_forever();
 }
 
-// The one order of things in which every panic ends.
+// The order of steps of every panic.
 [[noreturn]] void end_in_panic(const Registers& registers, std::optional<VirtAddr> address, std::string_view text,
                                std::span<const fmt::Arg> args) {
     static_cast<void>(hal::irq_save());
@@ -192,7 +192,7 @@ void become_the_one() {
         print_stopped();
         break;
     case 1:
-        // Something that the report needs is broken as well; say so and trust nothing more.
+        // A panic within the report: something that it needs is broken. Only print this.
         say_headline("panic within panic: ", text, args);
         say("  at {:08x}, stack {:08x}", registers.eip, registers.esp);
         break;
@@ -232,7 +232,7 @@ void assertion_failed(const char* what, const char* file, int line) {
     panic("assertion failed: {} ({}:{})", what, file, line);
 }
 
-// The assertions of <cassert>, which Boost.Intrusive checks its links with.
+// Called by <cassert>: Boost.Intrusive asserts its links.
 extern "C" [[noreturn]] void __assert_fail(const char* what, const char* file, unsigned line, const char*) {
     assertion_failed(what, file, static_cast<int>(line));
 }

@@ -1,4 +1,4 @@
-// Stopping CPUs by NMI, and printing where they were. Contract: stopped_cpus.hpp.
+// Stops the other CPUs by NMI, and prints where they were. Contract: stopped_cpus.hpp.
 #include "kernel/report/stopped_cpus.hpp"
 
 #include "arch/base/cpu_set.hpp"
@@ -20,7 +20,7 @@ namespace {
 constexpr u32 kStopMs = 1000;
 constexpr u32 kShownFrames = 8;
 
-// Where a CPU was when it was stopped.
+// Where a CPU was stopped.
 struct Stopped {
     bool known = false;
     u32 eip = 0, ebp = 0, flags = 0;

@@ -1,8 +1,7 @@
 // The symbol table: a count, pairs of address and name offset in order of address, then the names
 // (scripts/gen-symbols.py).
 //
-// It is data made by a script from the kernel it is linked into, so every index is checked: a backtrace is
-// printed when something is broken already.
+// Every index is checked: backtraces are printed when the kernel is already broken.
 #include "kernel/report/symbols.hpp"
 
 #include "arch/i386/cpu/image.hpp"
@@ -17,7 +16,7 @@ namespace {
 
 struct Entry {
     u32 address;
-    u32 name; // offset from the beginning of the table; an empty name: no function from here on
+    u32 name; // offset from the beginning of the table; an empty name: no function from this address on
 };
 
 } // namespace
@@ -33,7 +32,7 @@ std::optional<Symbol> find_symbol(u32 address) {
     if (count > (bytes - sizeof(u32)) / sizeof(Entry)) return std::nullopt;
     const Entry* entries = reinterpret_cast<const Entry*>(loft_symbols_begin + 1);
 
-    // The last entry at or below the address.
+    // Finds the last entry at or below the address.
     u32 low = 0, high = count;
     while (low != high) {
         const u32 middle = low + (high - low) / 2;

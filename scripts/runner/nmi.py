@@ -13,11 +13,11 @@ BETWEEN = 0.01  # seconds
 # name: (keys of tests/guest/matrix.cfg)
 MACHINES = {
     'nmi-button': {'mem': '1G', 'smp': '2', 'append': f'selftest={SUITES} exit',
-                   'expect': '\\] nmi: .*CPU 0: \\d+ so far that nobody expects\n'
-                             '\\] nmi: .*CPU 1: \\d+ so far that nobody expects\n'
-                             '\\] cpu: CPU 0: \\d\\d+ NMIs that nobody expects'},
+                   'expect': '\\] nmi: .*CPU 0: \\d+ unexpected NMIs so far\n'
+                             '\\] nmi: .*CPU 1: \\d+ unexpected NMIs so far\n'
+                             '\\] cpu: CPU 0: \\d\\d+ unexpected NMIs'},
     'nmi-button-nopse': {'mem': '1G', 'append': f'nopse selftest={SUITES} exit',
-                         'expect': '\\] cpu: CPU 0: \\d\\d+ NMIs that nobody expects'},
+                         'expect': '\\] cpu: CPU 0: \\d\\d+ unexpected NMIs'},
     'nmi-panics': {'mem': '64M', 'append': 'nmi=panic selftest=full exit', 'status': '37',
                    'expect': '^panic: NMI without a reason that the board names'},
 }
