@@ -1,4 +1,4 @@
-// From the first C++ line to the self-tests: the order in which loft comes to life.
+// From the first C++ line to the self-tests: the boot in order.
 #include "arch/base/panic.hpp"
 #include "arch/i386/cpu/descriptors.hpp"
 #include "arch/i386/cpu/features.hpp"
@@ -52,13 +52,13 @@ void say_hello() {
             module.command);
 }
 
-// The pages below the stacks: an overflow faults there instead of eating what lies below.
+// The pages below the stacks: a stack overflow faults there instead of overwriting memory.
 VirtAddr guard_pages[2];
 
-// The page that other CPUs start from.
+// The page from which the other CPUs start.
 PhysAddr trampoline;
 
-// A place in the image, as physical memory has it.
+// The physical address of a symbol of the image.
 PhysAddr image_phys(const void* symbol) { return PhysAddr{u64{image_addr(symbol).value() - layout::kPageOffset}}; }
 
 void read_loader(u32 magic, u32 info) {
@@ -71,10 +71,10 @@ void read_loader(u32 magic, u32 info) {
 BootInfo boot_info() {
     guard_pages[0] = image_addr(__boot_stack_guard);
     guard_pages[1] = image_addr(__df_stack_guard);
-    // Those above 4 GiB, too.
+    // Now also tables above 4 GiB.
     find_firmware_tables(
         read_physical, [](PhysAddr begin, u32 bytes, const char* what) { reserve_memory(begin, begin + bytes, what); });
-    // Where the CPU sees its registers it sees no memory, whatever the firmware says.
+    // At this address the CPU accesses the registers of its local APIC, not memory, whatever the firmware reports.
     if (identify_cpu().apic)
         reserve_memory(lapic_phys_base(), lapic_phys_base() + kPageSize, "registers of the local APIC");
     if constexpr (config::kSmp) {
@@ -96,8 +96,8 @@ BootInfo boot_info() {
     };
 }
 
-// The cost of knowing all memory: with 64 GiB, 16 million frame descriptors. Under QEMU's `-icount shift=0` a tick is
-// an instruction.
+// Logs the cost of the frame descriptors: 16 million with 64 GiB. Under QEMU's `-icount shift=0` a tick is an
+// instruction.
 void start_mm() {
     const u64 begin = read_tsc();
     mm_init(boot_info());
@@ -114,9 +114,9 @@ void start_lapic() {
 [[noreturn]] void finish(const selftest::Totals& totals, bool measured) {
     const bool failed = totals.failed != 0 || !measured;
     const ExitStatus status = failed ? ExitStatus::failed : ExitStatus::passed;
-    report_counters(); // what the tests have cost
+    report_counters(); // with the costs of the tests
     report_cpus();
-    // The last word is what was not done, as far as it was asked for (scripts/runner/verdict.py reads these).
+    // The last lines say which requests were not fulfilled (scripts/runner/verdict.py reads them).
     if (totals.passed + totals.failed + totals.skipped == 0)
         print("loft: no self-test ran: selftest={}", options().selftest);
     else if (totals.passed + totals.failed == 0)
@@ -132,41 +132,40 @@ void start_lapic() {
 } // namespace
 
 // boot/ jumps here: in the higher half, on the boot stack and the boot page tables, interrupts off.
-// clang-format off
 extern "C" [[noreturn]] void kernel_main(u32 magic, u32 info) {
-    descriptors_init();                           // before this an exception would be a triple fault
-    console_init();                               // from here on somebody can read what went wrong
-    faults_init();                                // exceptions explain themselves; interrupts are accounted
-    pagetable_early(boot_fixmap_table);           // fixed mappings, to look at memory anywhere below 4 GiB
-    read_loader(magic, info);                     // copied and checked: nothing of the loader's is needed later
-    parse_command_line(multiboot_command_line()); // the first thing that is known of what is wanted
-    set_loglevel(options().loglevel);             // from here on the log shows what was asked for
-    say_hello();                                  // which kernel this is
-    enable_features(options().nopse);             // NX and global pages, before the first entry that has them
-    report_cpu();                                 // which processor this is
-    probe_reach();                                // how far its physical addresses go
-    start_mm();                                   // own page tables, zones, object cache, all kinds of mapping
-    report_address_map();                         // where everything is
-    set_double_fault_root(kernel_root());         // the boot page tables are gone
-    choose_table_memory();                        // where page tables of programs may lie
-    irq_init();                                   // the 8259s out of the way of the exceptions
-    start_lapic();                                // its registers through fixmap
-    read_topology();                              // which CPUs there are; interrupts through the I/O APIC
-    timer_init();                                 // the log has times from here on
-    clock_init();                                 // and programs a date
-    hal::irq_restore(eflags::interrupt);          // the machine ticks
-    scheduler_init();                             // this context is a thread from here on
-    start_other_cpus(trampoline);                 // all of them, or as many as maxcpus= says
-    process_init();                               // programs can be started
-    programs_init();                              // those that the loader brought along
-    report_counters();                            // what the boot has cost
-    report_meminfo();                             // before the tests, which use memory
-    selftest::check_selection(options().selftest); // a name that does not exist is no success of nothing
+    descriptors_init();                            // before this, an exception is a triple fault
+    console_init();                                // from here on errors can be printed
+    faults_init();                                 // exception reports; interrupt-context accounting
+    pagetable_early(boot_fixmap_table);            // boot slots of fixmap, to read memory below 4 GiB
+    read_loader(magic, info);                      // copied and checked: the originals are not needed later
+    parse_command_line(multiboot_command_line());  // the options are known from here on
+    set_loglevel(options().loglevel);              // from here on the log has the level that was asked for
+    say_hello();                                   // kernel configuration, command line, modules
+    enable_features(options().nopse);              // NX and global pages, before the first entry that uses them
+    report_cpu();                                  // processor and paging features
+    probe_reach();                                 // its physical-address width
+    start_mm();                                    // own page tables, zones, object cache, all kinds of mapping
+    report_address_map();                          // the kernel's address ranges
+    set_double_fault_root(kernel_root());          // the boot page tables are no longer used
+    choose_table_memory();                         // whether user page tables may lie in high memory
+    irq_init();                                    // moves the vectors of the 8259s away from the exceptions
+    start_lapic();                                 // its registers are mapped in fixmap
+    read_topology();                               // finds the CPUs; routes interrupts through the I/O APIC
+    timer_init();                                  // from here on log lines have times
+    clock_init();                                  // from here on programs have a date
+    hal::irq_restore(eflags::interrupt);           // interrupts on: the tick runs
+    scheduler_init();                              // from here on this context is a thread
+    start_other_cpus(trampoline);                  // all of them, or as many as maxcpus= allows
+    process_init();                                // from here on processes can be started
+    programs_init();                               // finds the programs among the loader's modules
+    report_counters();                             // with the costs of the boot
+    report_meminfo();                              // before the tests, which use memory
+    selftest::check_selection(options().selftest); // refuses names that do not exist
     bench::check_selection(options().bench);
     if (!options().crash.empty()) commit_misuse(options().crash);
     const selftest::Totals totals = selftest::run(options().selftest);
     const bool measured = options().bench.empty() || bench::run(options().bench);
-    finish(totals, measured);                     // leaves QEMU, or waits until somebody does
+    finish(totals, measured); // leaves QEMU, or sleeps forever
 }
 // clang-format on
 

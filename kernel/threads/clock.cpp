@@ -15,11 +15,11 @@ u64 boot_date_us() { return boot_date; }
 void clock_init() {
     const u64 seconds = rtc_read();
     if (seconds == 0) {
-        log(LogLevel::notice, "clock", "the board has no clock that shows a date: for programs it is 1970");
+        log(LogLevel::notice, "clock", "no usable real-time clock: programs see the year 1970");
         return;
     }
     boot_date = seconds * 1'000'000 - now_us();
-    log(LogLevel::info, "clock", "the board's clock shows {} s since 1970", seconds);
+    log(LogLevel::info, "clock", "the real-time clock shows {} s since 1970", seconds);
 }
 
 } // namespace loft

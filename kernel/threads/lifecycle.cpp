@@ -1,4 +1,4 @@
-// Threads: beginning and end. Contract: lifecycle.hpp.
+// Thread creation and end. Contract: lifecycle.hpp.
 #include "kernel/threads/lifecycle.hpp"
 
 #include "arch/base/panic.hpp"
@@ -9,7 +9,7 @@
 namespace loft {
 namespace {
 
-// Where a thread begins, on its own stack, interrupts off.
+// First function of a thread, on its own stack, interrupts off.
 void begin_thread(void* argument) {
     finish_switch();
     Thread& me = *static_cast<Thread*>(argument);
@@ -45,13 +45,14 @@ void thread_exit() {
     report_leaks("ended", *thread_self());
     static_cast<void>(hal::irq_save());
     switch_away(SwitchReason::ended);
-    panic("thread {} came back after its end", thread_self()->name);
+    panic("thread {} runs after its end", thread_self()->name);
 }
 
 void thread_join(Thread* thread) {
     might_sleep("thread_join");
     LOFT_ASSERT(thread != thread_self());
-    // Two locked instructions face each other: either we see that it has ended, or it sees whom to wake.
+    // Two locked instructions (here and in thread_has_ended): either this thread sees `ended`, or the other one sees
+    // `joiner`.
     if (thread->joiner.exchange(hal::current_thread().value()) != 0) panic("thread {} is joined twice", thread->name);
     while (thread->ended.load() == 0)
         hal::park();

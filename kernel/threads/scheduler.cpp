@@ -24,13 +24,13 @@ namespace {
 constexpr u32 kBalanceTicks = 10;
 
 struct RunQueue {
-    Thread* current = nullptr; // who has the CPU; null before the scheduler runs here
+    Thread* current = nullptr; // the running thread; null before the scheduler runs on this CPU
     Thread* idle = nullptr;
     Thread* previous = nullptr; // whose stack is being left
-    SpinLock lock;              // the queue, and the place of the threads in it
+    SpinLock lock;              // guards the queue and the links of its threads
     Thread* first = nullptr;
     Thread* last = nullptr;
-    hal::Plain<u32> length; // read by others without the lock
+    hal::Plain<u32> length; // other CPUs read it without the lock
     SchedulerStats stats;
 
     void push(Thread& thread) {
@@ -39,7 +39,7 @@ struct RunQueue {
         last = &thread;
         length.store(length.load() + 1);
     }
-    // Takes the first one for which `wanted` holds.
+    // Takes the first thread for which `wanted` holds.
     template <typename F> Thread* take(F&& wanted) {
         Thread* before = nullptr;
         for (Thread* thread = first; thread != nullptr; before = thread, thread = thread->next) {
@@ -58,7 +58,7 @@ hal::Atomic<u32> idle_bits; // a hint
 
 Thread* current() { return run_queues.load<&RunQueue::current>(); }
 
-// May this thread, which is not running, go there?
+// True if this thread, which is not running, may move to `cpu`.
 bool may_go(const Thread& thread, CpuId cpu) {
     return thread.affinity.has(cpu) && thread.migrate_disabled == 0 && thread.local.depth == 0;
 }
@@ -70,7 +70,7 @@ void set_idle(CpuId cpu, bool idle) {
         idle_bits.fetch_and(~(1u << cpu.value()));
 }
 
-// Takes a thread from the longest queue, if that has at least `least` in it. Interrupts are off, no queue is locked.
+// Takes a thread from the longest queue, if that has at least `least` threads. Interrupts are off, no queue is locked.
 bool pull(u32 least) {
     const CpuId me = hal::this_cpu();
     CpuId from = me;
@@ -79,7 +79,7 @@ bool pull(u32 least) {
         const RunQueue& queue = run_queues.of(cpu);
         const u32 length = queue.length.load();
         if (length <= longest) return;
-        if (length == 1 && queue.current == queue.idle) return; // it is on its way to that one
+        if (length == 1 && queue.current == queue.idle) return; // that CPU was idle and is about to take it
         longest = length;
         from = cpu;
     });
@@ -104,7 +104,7 @@ void on_tick(TrapFrame&) {
     ring_alarms();
     if (mine.current != mine.idle && tick % kBalanceTicks == hal::this_cpu().value() % kBalanceTicks)
         pull(mine.length.load() + 2);
-    if (mine.length.load() != 0) context.store<&Context::reschedule>(1); // the slice is over
+    if (mine.length.load() != 0) context.store<&Context::reschedule>(1); // the time slice is over
 }
 
 [[noreturn]] void idle_loop() {
@@ -116,11 +116,11 @@ void on_tick(TrapFrame&) {
         } else {
             report_leaks("went idle", *mine.idle);
             ++mine.stats.idles;
-            // From here to the hlt nothing is touched whose translation can change; what wakes us looks at the clock
-            // first.
+            // From here to the hlt, no address is accessed whose translation can change; the interrupt that ends the
+            // hlt checks the flush clock first.
             tlb_enter_idle();
             wait_for_interrupt();
-            // That was the interrupt, if one came; an NMI or a system management interrupt also ends a hlt (SDM vol. 2,
+            // The interrupt's handler has run; an NMI or a system management interrupt also ends a hlt (SDM vol. 2,
             // "HLT").
             disable_interrupts();
             tlb_leave_idle();
@@ -133,7 +133,7 @@ void begin_idle(void*) {
     idle_loop();
 }
 
-// What a thread has of the CPU, kept and put back. Whether somebody else should run is the CPU's own.
+// Save and restore the per-CPU state of a thread. `reschedule` belongs to the CPU and stays.
 void keep(Thread& thread) {
     Context& mine = context.mine();
     LOFT_ASSERT(mine.preempt_count == 0);
@@ -148,7 +148,8 @@ void put_back(const Thread& thread) {
     local_switch_in(thread.local);
 }
 
-// What becomes of the thread that leaves, under the lock of its queue. False if it stays after all.
+// Sets the new state of the thread that leaves the CPU. The queue's lock is held. False: it had a permit, and goes on
+// running.
 bool put_away(RunQueue& mine, Thread& me, SwitchReason reason) {
     switch (reason) {
     case SwitchReason::parked: {
@@ -190,7 +191,7 @@ ThreadId hal::current_thread() {
     return ThreadId{me != nullptr ? me->id.load() : 0};
 }
 
-// The lock is taken on one stack, and given back on the next.
+// The lock is taken on one stack and released on the next.
 void switch_away(SwitchReason reason) LOFT_UNCHECKED {
     RunQueue& mine = run_queues.mine();
     Thread& me = *mine.current;
@@ -232,14 +233,14 @@ void switch_away(SwitchReason reason) LOFT_UNCHECKED {
     finish_switch();
 }
 
-// This may be another CPU than the one that the thread left: everything is looked up anew.
+// The CPU may differ from the one that this thread left: all per-CPU data is looked up again.
 [[gnu::noinline]] void finish_switch() LOFT_UNCHECKED {
     RunQueue& mine = run_queues.mine();
     Thread& previous = *mine.previous;
     const ThreadState state = previous.state;
     const CpuId to = previous.cpu;
     mine.lock.unlock();
-    // One who is ready or parked belongs to others from here on.
+    // Once the lock is free, other CPUs may run a ready thread, and wake a parked one.
     if (state == ThreadState::moving) {
         ++previous.migrations;
         make_ready(previous, to);
@@ -280,7 +281,7 @@ void hal::park() {
     might_sleep("park");
     const u32 flags = irq_save();
     switch_away(SwitchReason::parked);
-    // An exchange, not a store: what the one who gave the permit did before must be seen after this.
+    // An exchange, not a store: it makes the writes of the thread that gave the permit visible here.
     current()->permit.exchange(Thread::kNoPermit);
     irq_restore(flags);
 }
@@ -288,7 +289,7 @@ void hal::park() {
 void hal::unpark(ThreadId id) {
     Thread* thread = thread_of(id);
     if (thread == nullptr || thread->permit.exchange(Thread::kPermit) != Thread::kAsleep) return;
-    // It sleeps, and it is ours to wake. With the lock of its queue taken once its stack has been left.
+    // The thread sleeps, and only this caller may wake it. When the lock of its queue is free, it has left its stack.
     const u32 flags = irq_save();
     RunQueue& queue = run_queues.of(thread->cpu);
     queue.lock.lock();
@@ -299,7 +300,7 @@ void hal::unpark(ThreadId id) {
 }
 
 void hal::reschedule() {
-    if (!preemptible() || current() == nullptr) return; // the end of the interrupt, or the next tick, looks again
+    if (!preemptible() || current() == nullptr) return; // the end of the interrupt, or the next tick, checks again
     const u32 flags = irq_save();
     switch_away(SwitchReason::preempted);
     irq_restore(flags);
@@ -329,7 +330,7 @@ void yield() {
     const u32 flags = hal::irq_save();
     switch_away(SwitchReason::yielded);
     hal::irq_restore(flags);
-    hal::cpu_relax(); // who yields in a loop may be waiting for another CPU, as in any spin
+    hal::cpu_relax(); // a thread that yields in a loop may wait for another CPU, as in a spin
 }
 
 void migrate_disable() {
@@ -389,7 +390,7 @@ CpuSet idle_cpus() { return CpuSet::from_bits(idle_bits.load()); }
 
 namespace {
 
-// The idle thread of a CPU, with a stack that begins in the idle loop.
+// Makes the idle thread of a CPU; its stack begins in the idle loop.
 Thread* make_idle(CpuId cpu) {
     const KernelStack stack = make_stack(kThreadStackBytes);
     if (!stack.exists()) return nullptr;
@@ -417,7 +418,7 @@ void scheduler_init() {
     if (main == nullptr || make_idle(cpu) == nullptr) refuse("not enough memory for the first two threads");
     main->cpu = cpu;
     main->state = ThreadState::running;
-    // The boot thread measures and tests what belongs to one CPU.
+    // The boot thread measures and tests per-CPU state.
     main->affinity = CpuSet::only(cpu);
     const u32 flags = hal::irq_save();
     run_queues.of(cpu).current = main;

@@ -1,4 +1,4 @@
-// Alarms: a list for each CPU, in order of time, whose tick looks at it.
+// Alarms: one list per CPU, in order of time; the CPU's tick checks it.
 #include "kernel/threads/sleep.hpp"
 
 #include "arch/i386/irq/timer.hpp"
@@ -9,7 +9,7 @@
 namespace loft {
 namespace {
 
-// The thread that has set an alarm may be on another CPU when it takes it back: so there is a lock.
+// A thread may have migrated before it removes its alarm: so the list has a lock.
 struct Alarms {
     SpinLock lock;
     Alarm* first LOFT_GUARDED_BY(lock) = nullptr;
@@ -30,7 +30,7 @@ Alarm::Alarm(u64 when_us) : when_{when_us}, thread_{hal::current_thread()} {
     *at = this;
 }
 
-// Under the lock also if it rang: the tick may be about to read who is to be woken.
+// Takes the lock even if the alarm rang: the tick may be about to read `thread_`.
 Alarm::~Alarm() {
     Alarms& its = alarms.of(cpu_);
     const SpinGuard guard{its.lock};

@@ -1,4 +1,4 @@
-// Waking at a time: the alarm that sleep_ms (scheduler.hpp) and every wait with a limit stand on.
+// Waking at a time: the alarm on which sleep_ms (scheduler.hpp) and every wait with a time limit are built.
 #pragma once
 
 #include "arch/base/cpu_set.hpp"
@@ -7,8 +7,8 @@
 
 namespace loft {
 
-// Gives the thread that made it a permit (hal/thread.hpp) when its time has come; as precise as the tick. It lies on
-// that thread's stack, which waits for whatever it waits for, and goes on waiting if it is woken for nothing:
+// Gives its thread a permit (hal/thread.hpp) when the time has come; the resolution is the tick. It lies on the stack
+// of that thread, which checks its condition again after each wake-up:
 //
 //     const Alarm alarm{now_us() + limit};
 //     while (!holds() && !alarm.rang()) hal::park();
@@ -17,7 +17,7 @@ namespace loft {
 class Alarm {
   public:
     explicit Alarm(u64 when_us);
-    ~Alarm(); // it does not ring any more
+    ~Alarm(); // it does not ring afterwards
     Alarm(const Alarm&) = delete;
     Alarm& operator=(const Alarm&) = delete;
 
@@ -28,7 +28,7 @@ class Alarm {
     Alarm* next_ = nullptr;
     u64 when_;
     ThreadId thread_;
-    CpuId cpu_{}; // whose list it is in
+    CpuId cpu_{}; // the CPU of its list
     hal::Atomic<u32> rang_;
 };
 

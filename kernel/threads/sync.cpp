@@ -12,7 +12,7 @@ void WaitQueue::enter(Waiter& waiter) {
     last_ = &waiter;
 }
 
-// A waiter that was woken in between is not in the queue any more. It did not need that wake-up: the next one gets it.
+// A waiter that was woken meanwhile is no longer in the queue. It did not need that wake-up: it passes it on.
 void WaitQueue::leave(Waiter& waiter) {
     {
         SpinGuard guard{lock_};
@@ -39,7 +39,7 @@ u32 WaitQueue::wake(u32 most) {
         Waiter& waiter = *first_;
         first_ = waiter.next;
         if (first_ == nullptr) last_ = nullptr;
-        // Its stack is its own again as soon as it sees `woken`.
+        // When the waiter sees `woken`, its stack frame may be gone.
         const ThreadId thread = waiter.thread;
         waiter.woken.store(1);
         hal::unpark(thread);

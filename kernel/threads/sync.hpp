@@ -1,8 +1,7 @@
 // Waiting for other threads: WaitQueue and Completion, beside mm's Mutex (mm/ground/mutex.hpp) and Credits, a counting
 // semaphore (mm/ground/credits.hpp).
 //
-// All of them wake in order of arrival, and stand on park and unpark: there is no moment in which a wake-up goes
-// unheard.
+// All of them wake in order of arrival. They are built on park and unpark, so no wake-up is lost.
 #pragma once
 
 #include "mm/ground/context.hpp"
@@ -11,18 +10,18 @@
 
 namespace loft {
 
-// Threads that wait until something holds. Whoever makes it hold, wakes afterwards:
+// Threads that wait for a condition. The thread that makes it true wakes afterwards:
 //
 //     waiter:  queue.wait([&] { return ready.load(); });        other:  ready.store(true); queue.wake_all();
 //
-// The condition is looked at while the thread is in the queue already, so a wake-up in between is not lost.
+// The condition is checked again after the waiter has entered the queue, so a wake-up in between is not lost.
 class WaitQueue {
   public:
     constexpr WaitQueue() = default;
     WaitQueue(const WaitQueue&) = delete;
     WaitQueue& operator=(const WaitQueue&) = delete;
 
-    // Preemptible context. `holds` may be called many times, in this thread, with the lock not held.
+    // Preemptible context. The calling thread may call `holds` many times; the lock is not held then.
     template <typename F> void wait(F&& holds) {
         might_sleep("wait");
         while (!holds()) {
@@ -35,8 +34,8 @@ class WaitQueue {
             sleep(me);
         }
     }
-    // The same, but gives up as soon as `stop()`, and returns false: whoever makes that true gives the thread a permit
-    // (hal::unpark). `holds` comes first.
+    // The same, but returns false as soon as `stop()` is true. The thread that makes it true must give the waiter a
+    // permit (hal::unpark). `holds` is checked first.
     template <typename F, typename G> bool wait(F&& holds, G&& stop) {
         might_sleep("wait");
         for (;;) {
@@ -46,10 +45,10 @@ class WaitQueue {
             enter(me);
             while (me.woken.load() == 0 && !holds() && !stop())
                 hal::park();
-            if (me.woken.load() == 0 || stop()) leave(me); // a wake-up that is not used is passed on
+            if (me.woken.load() == 0 || stop()) leave(me); // an unused wake-up is passed on
         }
     }
-    // Any context but NMI. Returns how many were woken.
+    // Any context but NMI. Return the number of threads woken.
     u32 wake_one() { return wake(1); }
     u32 wake_all() { return wake(~u32{0}); }
 
@@ -69,13 +68,13 @@ class WaitQueue {
     Waiter* last_ LOFT_GUARDED_BY(lock_) = nullptr;
 };
 
-// Something that happens once (complete_all), or as often as it is waited for (complete).
+// An event that happens once (complete_all), or once for each waiter (complete).
 class Completion {
   public:
     constexpr Completion() = default;
 
     void wait(); // preemptible context
-    // Any context but NMI. One who waits, or will wait, may go on; or all of them, from now on.
+    // Any context but NMI. complete lets one present or future waiter go on; complete_all all of them.
     void complete();
     void complete_all();
     bool done() const { return done_.load() != 0; }
@@ -84,7 +83,7 @@ class Completion {
     static constexpr u32 kAll = 0x8000'0000;
     bool take();
 
-    hal::Atomic<u32> done_; // how many may pass; kAll or more: everybody
+    hal::Atomic<u32> done_; // how many waiters may pass; kAll or more: all
     WaitQueue queue_;
 };
 

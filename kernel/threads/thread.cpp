@@ -1,4 +1,4 @@
-// Threads: descriptors and stacks. Contract: thread.hpp.
+// Thread descriptors and stacks. Contract: thread.hpp.
 #include "kernel/threads/thread.hpp"
 
 #include "arch/base/panic.hpp"
@@ -13,17 +13,16 @@
 namespace loft {
 namespace {
 
-// Never more than kMaxThreads of them, and they stay: also for threads of programs they come from what the kernel has.
+// At most kMaxThreads descriptors, never freed: so those for threads of programs also come from the kernel's memory.
 Cache<Thread> thread_cache{"thread", Gfp::kernel};
 
-// A ThreadId is an index into the table, and above it how often the place was used: a thread that comes later has
-// another.
+// A ThreadId is an index into the table and, above it, the number of uses of that place: a later thread has another id.
 constexpr u32 kIndexBits = 10, kIndexMask = (1u << kIndexBits) - 1;
 static_assert(kMaxThreads == kIndexMask);
 
 struct Table {
     SpinLock lock{LockRank::threads};
-    // Filled under the lock, read by anybody: a descriptor that is there stays. Place 0 is nobody's.
+    // Written under the lock, read without it: a descriptor is never freed. Place 0 is not used.
     hal::Plain<Thread*> thread[kMaxThreads + 1];
     u32 uses[kMaxThreads + 1] LOFT_GUARDED_BY(lock){};
 };
@@ -98,7 +97,8 @@ std::string_view running_thread_name() {
     return thread != nullptr ? thread->name_view() : "\"boot\"";
 }
 
-// The descriptor may be another thread's as soon as `ended` is set: a wake-up too many does no harm.
+// Once `ended` is set, the descriptor may belong to another thread: `joiner` is then that thread's, and a surplus
+// wake-up is harmless.
 void thread_has_ended(Thread& thread) {
     thread.ended.exchange(1);
     if (const u32 joiner = thread.joiner.load(); joiner != 0) hal::unpark(ThreadId{joiner});
@@ -106,7 +106,7 @@ void thread_has_ended(Thread& thread) {
 
 u32 thread_leaks() { return leaks.load(); }
 
-// Reported, and then taken away: the next thread on this CPU must not find slots that nobody owns.
+// Reports what the thread still holds, and unwinds its local maps: the next thread on this CPU must find no held slots.
 void report_leaks(std::string_view what, const Thread& thread) {
     const u32 kmaps = Context::kmaps_of(context.load<&Context::minus_kmaps>());
     if (!local_held() && kmaps == 0) [[likely]]

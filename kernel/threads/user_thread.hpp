@@ -1,4 +1,4 @@
-// What a thread has besides when it runs a program: registers of ring 3 that the kernel does not use itself.
+// The ring-3 state of a thread that runs a program: registers that the kernel does not use itself.
 #pragma once
 
 #include "arch/i386/cpu/fpu.hpp"
@@ -12,19 +12,19 @@ namespace loft {
 struct Process;
 
 struct UserThread {
-    FpuState fpu{};       // while it does not run
-    TlsDescriptors tls{}; // as set_thread_area has made them
-    TrapFrame first{};    // with which it goes to ring 3 for the first time
+    FpuState fpu{};       // while the thread does not run
+    TlsDescriptors tls{}; // set by set_thread_area
+    TrapFrame first{};    // frame of its first entry to ring 3
     Process* process = nullptr;
-    UserThread* next = nullptr;  // of the process
+    UserThread* next = nullptr;  // in the list of the process
     hal::Atomic<Thread*> thread; // null: it has not begun
-    u32 tid = 0;                 // 0: not counted yet
-    UserAddr clear_tid{};        // set to 0, and woken, when it ends (set_tid_address)
-    u64 blocked = 0;             // signals; under the lock in process.cpp
-    u64 pending = 0;             //
+    u32 tid = 0;
+    UserAddr clear_tid{}; // user word that is set to 0, and woken as a futex, when the thread ends (set_tid_address)
+    u64 blocked = 0;      // signals; guarded by the lock in process.cpp
+    u64 pending = 0;      //
 };
 
-// The scheduler: what belongs to the program goes into its place, and comes back. Interrupts are off.
+// For the scheduler: save and load the ring-3 registers. Interrupts are off.
 inline void user_registers_save(UserThread& thread) { fpu_save(&thread.fpu); }
 inline void user_registers_load(const UserThread& thread) {
     load_tls(thread.tls);
