@@ -1,7 +1,7 @@
-// The configuration of this kernel as constants: read it with `if constexpr`.
+// The configuration of this kernel as constants, for `if constexpr`.
 //
-// The Makefile passes the five axes of the build (HIGHMEM, HIGHPTE, SMP, PREEMPT, DEBUG) as LOFT_* macros.
-// They are read here and nowhere else.
+// The Makefile passes the five axes of the build (HIGHMEM, HIGHPTE, SMP, PREEMPT, DEBUG) as LOFT_* macros. Only this
+// file reads them.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +13,7 @@
 
 namespace loft::config {
 
-// How much memory the kernel reaches: only what is mapped for good, 4 GiB, or 64 GiB through PAE.
+// How much memory the kernel can use: only the permanently mapped part, 4 GiB, or 64 GiB by PAE.
 enum class HighMem { off = 0, k4G = 4, k64G = 64 };
 
 inline constexpr HighMem kHighMemModel = static_cast<HighMem>(LOFT_HIGHMEM);

@@ -12,7 +12,7 @@ class CpuSet {
   public:
     constexpr CpuSet() = default;
     static constexpr CpuSet only(CpuId cpu) { return CpuSet{1u << cpu.value()}; }
-    // For sets that are kept in an atomic word.
+    // For sets in an atomic word.
     static constexpr CpuSet from_bits(u32 bits) { return CpuSet{bits}; }
     constexpr u32 bits() const { return bits_; }
 

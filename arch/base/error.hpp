@@ -1,4 +1,4 @@
-// Result<T>: a value or the reason why there is none; Status: it worked, or why not. Nothing in loft throws.
+// Result<T>: a value or an error; Status: success or an error. loft throws no exceptions.
 #pragma once
 
 #include <utility>
@@ -6,14 +6,14 @@
 namespace loft {
 
 enum class Error : unsigned char {
-    no_memory,    // the allocator has nothing left that this request may take
-    no_space,     // no free range of addresses is long enough
-    invalid,      // an argument that no state could make right
+    no_memory,    // the allocator has no memory left for this request
+    no_space,     // no free address range is large enough
+    invalid,      // invalid argument, in any state
     not_found,    //
     out_of_reach, // a physical address beyond what this configuration maps
-    bad_address,  // a program named memory that it does not have
-    no_access,    // it is there, but not for this
-    busy,         // somebody else has it now
+    bad_address,  // a user address without memory
+    no_access,    // the memory exists, but does not permit this access
+    busy,         // another user has it now
 };
 
 constexpr const char* error_name(Error error) {
@@ -38,7 +38,7 @@ constexpr const char* error_name(Error error) {
     return "?";
 }
 
-// T is trivially destructible wherever loft uses this: addresses, frames, pointers.
+// loft uses this only with trivially destructible T: addresses, frames, pointers.
 template <typename T> class [[nodiscard]] Result {
   public:
     constexpr Result(T value) : value_{std::move(value)}, ok_{true} {}
@@ -57,10 +57,10 @@ template <typename T> class [[nodiscard]] Result {
     bool ok_ = false;
 };
 
-// For what has no value to give.
+// For functions without a result value.
 class [[nodiscard]] Status {
   public:
-    constexpr Status() = default; // it worked
+    constexpr Status() = default; // success
     constexpr Status(Error error) : error_{error}, ok_{false} {}
 
     constexpr explicit operator bool() const { return ok_; }

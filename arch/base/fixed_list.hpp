@@ -1,4 +1,4 @@
-// FixedList<T, N>: a list with room for N, for what is found before there is an allocator.
+// FixedList<T, N>: a list with room for N items, for use before there is an allocator.
 #pragma once
 
 #include "arch/base/types.hpp"
@@ -10,13 +10,13 @@ namespace loft {
 
 template <typename T, u32 N> class FixedList {
   public:
-    // False, and nothing is added, when there is no room left.
+    // False if the list is full; nothing is added then.
     constexpr bool add(const T& item) {
         if (count_ == N) return false;
         items_[count_++] = item;
         return true;
     }
-    constexpr void shorten() { --count_; } // by its last item; it is not empty
+    constexpr void shorten() { --count_; } // removes the last item; the list is not empty
     constexpr u32 size() const { return count_; }
     constexpr bool empty() const { return count_ == 0; }
     constexpr void clear() { count_ = 0; }

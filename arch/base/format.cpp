@@ -1,4 +1,4 @@
-// The formatter behind log lines, panics and KTAP: see format.hpp for what a placeholder may say.
+// The formatter of log lines, panics and KTAP. Placeholders: format.hpp.
 #include "arch/base/format.hpp"
 
 #include <charconv>
@@ -46,7 +46,7 @@ void padded(Sink& sink, std::string_view text, const Spec& spec) {
 void number(Sink& sink, const Arg& arg, Spec spec) {
     char digits[24];
     std::to_chars_result end{};
-    // to_chars of a 64-bit value divides; the common case stays in 32 bits.
+    // to_chars of a 64-bit value divides; values that fit use 32 bits.
     const bool small = arg.number <= 0xffff'ffffu;
     if (arg.kind == Arg::Kind::signed_int && !spec.hex) {
         end = std::to_chars(digits, digits + sizeof digits, static_cast<std::int64_t>(arg.number));

@@ -1,9 +1,8 @@
-// Formatting for logs and panics: "{}" takes the next argument, "{:x}" in hexadecimal, "{:08x}" padded with
-// zeros,
-// "{:5}" right-aligned, "{:-5}" left-aligned. No allocation, no floating point; the arguments are checked by
-// their types, the count at run time ("{?}" is printed where an argument is missing).
+// Formatting for logs and panics: "{}" takes the next argument, "{:x}" prints hexadecimal, "{:08x}" pads with zeros,
+// "{:5}" aligns right, "{:-5}" left. No allocation, no floating point. The argument's type selects the form; their
+// number is checked at run time ("{?}" stands for a missing argument).
 //
-// Contexts: any. The text goes to a Sink, one piece at a time.
+// Contexts: any. The text goes to a Sink in pieces.
 #pragma once
 
 #include "arch/base/types.hpp"
@@ -22,7 +21,7 @@ class Sink {
     ~Sink() = default;
 };
 
-// A buffer that keeps what fits and is always a valid string.
+// A buffer that keeps the text that fits.
 template <std::size_t N> class BufferSink final : public Sink {
   public:
     void write(std::string_view text) override {

@@ -1,8 +1,8 @@
-// The seam between mm and the machine, as one contract that two machines keep.
+// The interface between mm and the machine, as one contract for two machines.
 //
-// mm includes <hal/...>; -I decides whether that is arch/i386/hal (instructions) or tests/sim/hal (the
-// simulated machine). mm never dereferences a VirtAddr, executes an instruction or reads a CPU id in another
-// way. Both HALs include this file through <hal/hal.hpp> and are checked against it at compile time.
+// mm includes <hal/...>; -I selects arch/i386/hal (instructions) or tests/sim/hal (the simulated machine). mm accesses
+// memory, executes instructions and reads a CPU id only through it. Both HALs include this file through <hal/hal.hpp>
+// and are checked against it at compile time.
 //
 // hal/mem.hpp     load<T>(va) store<T>(va, x)     one access of 1, 2 or 4 bytes, naturally aligned
 //                 zero_words copy_words           whole words; not atomic; may be interrupted anywhere
@@ -10,62 +10,62 @@
 //                 copy_bytes                      any length, between two mappings that do not overlap
 //                 lowmem_ptr<T>(va) lowmem_addr   an object in the direct map <-> its address
 //                 note_frame_free/used            hints for the simulated machine; nothing on the real one
-//                 out_of_memory                   may an allocation fail here, just so? never on the real one
-// hal/user.hpp    user_copy_in user_copy_out      as copy_in and copy_out, where one side is memory of the program
-//                 user_copy_to_map, _from_map     that runs: a fault there calls resolve_user_fault, and ends the
-//                 user_clear                      copy if that says no. They return the bytes NOT copied: 0, or
-//                                                 at most 3 more than there are. No check of the address: that is
-//                                                 mm's (mm/spaces/user_copy)
+//                 out_of_memory                   true: this allocation fails on purpose; never on the real machine
+// hal/user.hpp    user_copy_in user_copy_out      as copy_in and copy_out; one side is memory of the current program.
+//                 user_copy_to_map, _from_map     A fault there calls resolve_user_fault; if that returns false, the
+//                 user_clear                      copy ends. Return the bytes NOT copied: 0, or at most 3 more than
+//                                                 that. The address is not checked: mm does that
+//                                                 (mm/spaces/user_copy)
 //                 resolve_user_fault              up-call (arch/base/fault.hpp), defined by mm
 // hal/pte.hpp     PteCell                         an entry in memory, opaque
-//                 pte_low pte_high                one half; enough where the other cannot change
-//                 pte_read                        both halves, belonging together
-//                 pte_is                          do the halves say this; they need not belong together
+//                 pte_low pte_high                one half; sufficient if the other one cannot change
+//                 pte_read                        both halves, of the same entry value
+//                 pte_is                          compares both halves, one after the other
 //                 pte_set                         fill an entry that is not present: high half, then low half
-//                 pte_clear pte_clear_low         take it away: low half, then high half / low half only
-//                 pte_take_low                    one atomic step that returns the old low half, A and D included
-//                 pte_exchange pte_take           one atomic step that returns the old entry, A and D included
+//                 pte_clear pte_clear_low         clear: low half, then high half / low half only
+//                 pte_take_low                    clear the low half and return it with A and D: one atomic step
+//                 pte_exchange pte_take           the same for the whole entry: replace / clear
 //                                                 None of these flushes anything.
-// hal/tlb.hpp     Site                            where a flush was asked for (a test can leave that one out)
-//                 invlpg(va)                      this CPU, this page, global too, and all paging-structure caches
-//                 flush_non_global                this CPU, all but global pages; PDPTEs are read anew
+// hal/tlb.hpp     Site                            identifies the caller of a flush (a test can suppress one site)
+//                 invlpg(va)                      this CPU, this page, also global, and all paging-structure caches
+//                 flush_non_global                this CPU, all but global pages; PDPTEs are reloaded
 //                 flush_all                       this CPU, everything
 //                 load_root current_root          CR3; a load has the effect of flush_non_global
 // hal/cpu.hpp     PerCpu<T>, LOFT_PERCPU          a variable per CPU; one-instruction access to its fields.
-//                                                 of(cpu) needs that CPU's area, not that it is online
-//                 LOFT_REGPARM                    arguments in registers: for what is called from short paths
-//                 this_cpu                        stays true only while the caller cannot migrate
+//                                                 of(cpu) needs that CPU's area; it need not be online
+//                 LOFT_REGPARM                    arguments in registers, for functions called from short paths
+//                 this_cpu                        stays valid only while the caller cannot migrate
 //                 irq_save irq_restore irqs_enabled
-//                 irq_off kIrqsOn                 irq_save and its result where they are known to be on
+//                 irq_off kIrqsOn                 irq_save and its result if interrupts are known to be on
 //                 cpu_relax                       in every loop that waits for another CPU: a pause, and the
-//                                                 up-call remote_answer, so that a CPU which waits with
-//                                                 interrupts off still does what others ask of it
+//                                                 up-call remote_answer, so that a CPU that waits with
+//                                                 interrupts off still answers requests of other CPUs
 //                 cpu_features
-//                 opaque(value)                   the value, of which the compiler forgets what it knows
-//                 return_address                  of the function it is inlined into, for messages
-// hal/atomic.hpp  Atomic<T>                       at most 32 bits; sequentially consistent but for load and
-//                                                 store (acquire, release)
-//                 increment_is_positive           adds 1 in one instruction: is the signed sum above 0?
+//                 opaque(value)                   the value, hidden from the compiler's optimiser
+//                 return_address                  of the function into which it is inlined, for messages
+// hal/atomic.hpp  Atomic<T>                       at most 32 bits; sequentially consistent, except for load
+//                                                 (acquire) and store (release)
+//                 increment_is_positive           adds 1 in one instruction; true if the signed sum is above 0
 //                 Counter                         64 bits that only grow and never wrap. increment (returns the
-//                                                 new value) and raise_to (changes nothing if the value is not
-//                                                 larger) are one atomic step each
-// hal/plain.hpp   Plain<T>                        at most 32 bits; read and written by several CPUs, each
-//                                                 time by one plain instruction: no tearing, no order but
-//                                                 the machine's own (TSO)
+//                                                 new value) and raise_to (no effect if the value is not larger)
+//                                                 are one atomic step each
+// hal/plain.hpp   Plain<T>                        at most 32 bits; several CPUs read and write it, each time by
+//                                                 one plain instruction: no tearing, no ordering but the
+//                                                 machine's (TSO)
 // hal/ipi.hpp     online_cpus                     the CPUs that run and answer, as a CpuSet
-//                 interrupt_cpu(cpu)              makes that CPU call remote_answer soon: in an interrupt if
-//                                                 it takes them, in cpu_relax if it waits for somebody with
-//                                                 interrupts off. Any context but NMI
+//                 interrupt_cpu(cpu)              makes that CPU call remote_answer soon: in an interrupt if its
+//                                                 interrupts are on, in cpu_relax if it waits with interrupts
+//                                                 off. Any context but NMI
 //                 remote_answer                   up-call, defined by mm; interrupts are off or the caller
 //                                                 is in cpu_relax; nests
-// hal/thread.hpp  current_thread                  who runs here; 0 before there are threads
-//                 park                            sleep until a permit is there, and take it; returns at
-//                                                 once if one is; may return without one
+// hal/thread.hpp  current_thread                  the running thread; 0 before there are threads
+//                 park                            sleep until the thread has a permit, and take it; returns at
+//                                                 once if it has one; may return without one
 //                 unpark(thread)                  give the permit; a thread keeps at most one. Any context
 //                                                 but NMI, any CPU
-//                 reschedule                      preemption has just been allowed again and somebody else
-//                                                 should run
-// hal/clock.hpp   deadline(ms), expired()         the bound of a wait
+//                 reschedule                      called when preemption is enabled again and a reschedule is
+//                                                 requested
+// hal/clock.hpp   deadline(ms), expired()         the time limit of a wait
 #pragma once
 
 #include "arch/base/types.hpp"
@@ -122,7 +122,7 @@ concept BoundedWait = requires(const D wait) {
     { wait.expired() } -> std::same_as<bool>;
 };
 
-// Of hal/user.hpp: functions of these types.
+// The functions of hal/user.hpp have these types.
 using UserCopyIn = u32(void* to, VirtAddr from, u32 bytes);
 using UserCopyOut = u32(VirtAddr to, const void* from, u32 bytes);
 using UserCopyMap = u32(VirtAddr to, VirtAddr from, u32 bytes);

@@ -1,7 +1,7 @@
-// panic(), log() and the assertions: declared at the bottom of the house, defined by whoever owns the screen.
+// panic(), log() and the assertions: declared in the lowest room, defined by kernel and host tests.
 //
 // The kernel's definitions (kernel/report/panic.cpp, kernel/report/log.cpp) print and stop the machine; those of the
-// simulated machine (tests/sim) throw, so that a host test can expect a panic and read its text.
+// simulated machine (tests/sim) throw, so that a host test can expect a panic and check its text.
 #pragma once
 
 #include "arch/base/config.hpp"
@@ -18,8 +18,8 @@ template <typename... Args>
     panic_args(text, {list, sizeof...(Args)});
 }
 
-// The machine or its input does not allow loft to start: says what is wrong and what to do, then ends with
-// the status "refused". Boot only.
+// The machine or its input does not allow loft to start: prints the problem and the remedy, and ends with the status
+// "refused". Boot only.
 [[noreturn, gnu::cold]] void refuse_args(std::string_view format, std::span<const fmt::Arg> args);
 
 template <typename... Args>
@@ -30,7 +30,7 @@ template <typename... Args>
 
 enum class LogLevel : u8 { error = 3, warn = 4, notice = 5, info = 6, debug = 7 };
 
-// Any context but NMI. One line: "room: text", without a newline; the time stamp is put in front.
+// Any context but NMI. One line: "room: text", without a newline; a time stamp is prepended.
 [[gnu::cold]] void log_args(LogLevel level, std::string_view room, std::string_view format,
                             std::span<const fmt::Arg> args);
 
@@ -45,12 +45,12 @@ template <typename... Args>
 
 } // namespace loft
 
-// Checked in every build: a violated invariant of the kernel itself.
+// Checked in every build: an invariant of the kernel.
 #define LOFT_ASSERT(condition)                                                                                         \
     (__builtin_expect(static_cast<bool>(condition), true) ? static_cast<void>(0)                                       \
                                                           : ::loft::assertion_failed(#condition, __FILE__, __LINE__))
 
-// Checked with DEBUG=1 only; compiled, and thus kept valid, always.
+// Checked with DEBUG=1 only, but always compiled.
 #define LOFT_DEBUG_ASSERT(condition)                                                                                   \
     do {                                                                                                               \
         if constexpr (::loft::config::kDebug) LOFT_ASSERT(condition);                                                  \

@@ -1,9 +1,8 @@
-// Addresses, frames and sizes as types that do not turn into each other by accident.
+// Addresses, frames and sizes as types without implicit conversions.
 //
-// A physical address is 64 bits wide and a virtual one 32: the classic bug of high memory is a physical
-// address that went through 32 bits on its way (anchors.md, bug 12). So PhysAddr takes exactly a
-// std::uint64_t: a shifted 32-bit value, which has already lost its upper bits, does not compile. The way
-// from a frame number to an address is Pfn::phys().
+// A physical address has 64 bits and a virtual one 32: the classic bug of high memory is a physical address that was
+// truncated to 32 bits (anchors.md, bug 12). So PhysAddr takes exactly a std::uint64_t: a shifted 32-bit value, which
+// has already lost its upper bits, does not compile. To convert a frame number, use Pfn::phys().
 #pragma once
 
 #include <compare>
@@ -45,7 +44,7 @@ class PhysAddr {
     u64 value_ = 0;
 };
 
-// A number of a 4 KiB frame. 24 bits are used with PAE.
+// The number of a 4 KiB frame. 24 bits are used with PAE.
 class Pfn {
   public:
     constexpr Pfn() = default;
@@ -63,8 +62,8 @@ class Pfn {
 
 constexpr Pfn PhysAddr::pfn() const { return Pfn{static_cast<u32>(value_ >> kPageShift)}; }
 
-// An address as the CPU sees it. It is not a pointer: mm reaches memory through hal:: only, so that the same
-// code runs over the simulated machine (house.md, rule 2).
+// A virtual address. Not a pointer: mm accesses memory through hal:: only, so that the same code runs on the simulated
+// machine (house.md, rule 2).
 class VirtAddr {
   public:
     constexpr VirtAddr() = default;
@@ -82,8 +81,8 @@ class VirtAddr {
     u32 value_ = 0;
 };
 
-// An address that a program gave. It is a number until the user copies (mm/spaces/user_copy.hpp) have looked at it, so
-// it does not turn into a VirtAddr by itself: whoever does that by hand has to say value(), and can be asked why.
+// An address that a program passed. It is only a number until the user copies (mm/spaces/user_copy.hpp) have checked
+// it, so it has no conversion to VirtAddr: a caller must go through value().
 class UserAddr {
   public:
     constexpr UserAddr() = default;
@@ -110,7 +109,7 @@ class CpuId {
     u32 value_ = 0;
 };
 
-// A thread, as mm's wait queues know it; 0 is nobody.
+// A thread, for mm's wait queues; 0: none.
 class ThreadId {
   public:
     constexpr ThreadId() = default;
