@@ -1,10 +1,10 @@
-; The first page tables: just enough to run C++ in the higher half. mm builds the real ones and drops these.
+; The first page tables: just enough to run C++ in the higher half. mm builds the final ones and stops using these.
 ;
-;   00000000  the first 16 MiB at their own address, for the code that turns paging on
+;   00000000  the first 16 MiB identity-mapped, for the code that turns paging on
 ;   C0000000  physical 0 - 896 MiB in large pages, all of them writable, none global
 ;   last PTE table of the address space: boot_fixmap_table, empty, for C++ to fill from its first line on
 ;
-; Both formats come from this one source. A large page is an entry of a directory:
+; Both formats come from this one source. A large page is a directory entry:
 ;   two-level (SDM vol. 3, 4.3, table 4-4): CR3 -> one directory of 1024 entries of 4 bytes, 4 MiB each
 ;   PAE       (4.4, table 4-9):             CR3 -> 4 PDPTEs -> directories of 512 entries of 8 bytes, 2 MiB
 ; The tables are in .bss, which the loader has cleared (an ELF segment's memory beyond its file size).
@@ -43,14 +43,14 @@ build_boot_tables:
         call    map_from_zero
         mov     dword [last_entry], phys(boot_fixmap_table) + (PRESENT | WRITE)
 %if LOFT_PAE
-        ; Of a PDPTE only "present" may be set here: bits 1 and 2 are reserved (table 4-8).
+        ; In a PDPTE only "present" may be set here: bits 1 and 2 are reserved (table 4-8).
         mov     dword [phys(boot_root) + 0 * 8], phys(identity_directory) + PRESENT
         mov     dword [phys(boot_root) + 3 * 8], phys(direct_directory) + PRESENT
 %endif
         ret
 
-; Maps ECX large pages, physical addresses from 0 on, with the entries from [EDI] on. All are below 4 GiB, so
-; that the high half of a PAE entry is 0.
+; Maps ECX large pages, from physical address 0 on, with the entries from [EDI] on. All are below 4 GiB, so the high
+; half of a PAE entry is 0.
 map_from_zero:
         mov     eax, PRESENT | WRITE | LARGE
 .next:  mov     [edi], eax

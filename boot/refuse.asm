@@ -1,17 +1,17 @@
-; Refusing to start, before there is anything to refuse with: no paging, no interrupts, no C++.
+; Refusal to start: usable without paging, interrupts and C++.
 ;
-; The message goes to COM1, to the VGA text screen and to port 0xE9; then the status "refused" goes to QEMU's
-; isa-debug-exit, Bochs is told to end, and where there is neither the CPU halts with the message on the screen. Only a
-; stack is needed.
+; Prints the message on COM1, the VGA text screen and port 0xE9, then writes the status "refused" to QEMU's
+; isa-debug-exit and Bochs's shutdown port. Without these devices the CPU halts with the message on the screen. Needs
+; only a stack.
 
 bits 32
 %include "boot/layout.inc"
 
 COM1            equ 0x3F8
-LSR             equ COM1 + 5                ; line status; bit 5: the transmitter takes another byte
+LSR             equ COM1 + 5                ; line status; bit 5: the transmitter is ready for a byte
 LSR_READY       equ 1 << 5
 LSR_ALL_SENT    equ 1 << 6
-POLLS           equ 5000000                 ; in all: seconds. A reader that sleeps longer is not there
+POLLS           equ 5000000                 ; limit of all waits together: seconds
 DEBUG_PORT      equ 0xE9
 EXIT_PORT       equ 0xF4
 BOCHS_PORT      equ 0x8900                  ; takes the word "Shutdown"
@@ -37,7 +37,7 @@ refuse:
 ; Ends with the status "refused".
 global  refuse_end
 refuse_end:
-        mov     ah, LSR_ALL_SENT            ; an emulator that ends takes what is still on its way with it
+        mov     ah, LSR_ALL_SENT            ; when an emulator exits, unsent output is lost
         call    wait_for_uart
         mov     al, REFUSED
         out     EXIT_PORT, al
@@ -51,8 +51,8 @@ refuse_end:
         hlt
         jmp     .halt
 
-; Sets up the UART, clears the screen and prints how every refusal begins. Returns EDI, the place on the
-; screen, which refuse_print takes and moves on. Changes EAX, ECX, EDX, ESI.
+; Sets up the UART, clears the screen and prints the beginning of every refusal. Returns EDI, the screen position, which
+; refuse_print updates. Changes EAX, ECX, EDX, ESI.
 global  refuse_begin
 refuse_begin:
         mov     esi, uart_setup
@@ -71,7 +71,7 @@ refuse_begin:
         mov     esi, text_begin
         ; fall through
 
-; ESI: a text that ends with 0. EDI: the place on the screen. Changes EAX, ECX, EDX, ESI, EDI.
+; ESI: a text that ends with 0. EDI: the screen position. Changes EAX, ECX, EDX, ESI, EDI.
 global  refuse_print
 refuse_print:
         lodsb
@@ -80,7 +80,7 @@ refuse_print:
         out     DEBUG_PORT, al
         cmp     al, 10
         jne     .plain
-        mov     al, 13                      ; a serial terminal wants both
+        mov     al, 13                      ; a serial terminal needs both
         call    send
         mov     al, 10
         call    send
@@ -94,7 +94,7 @@ refuse_print:
         jmp     refuse_print
 .plain: call    send
         cmp     edi, SCREEN_END
-        jae     refuse_print                ; a full screen takes no more
+        jae     refuse_print                ; the screen is full
         mov     ah, COLOUR
         stosw
         jmp     refuse_print
@@ -110,7 +110,7 @@ send:
         out     dx, al
         ret
 
-; AH: a bit of the line status. Changes AL, EDX.
+; AH: bits of the line status to wait for. Changes AL, EDX.
 wait_for_uart:
         mov     edx, LSR
 .wait:  in      al, dx

@@ -1,8 +1,8 @@
-; The first instructions: from the loader's 32-bit world without paging into kernel_main, in the higher half.
+; The first instructions: from the loader's 32-bit code without paging into kernel_main, in the higher half.
 ;
-; What a multiboot loader promises (3.2): protected mode, flat 4 GiB segments, paging off, EAX = magic, EBX =
-; physical address of its information. Nothing else: no stack, no GDT that may be reloaded, any EFLAGS, any
-; control bits. Whatever would make the next steps fault is checked here, where a refusal can still be shown.
+; A multiboot loader promises (3.2): protected mode, flat 4 GiB segments, paging off, EAX = magic, EBX = physical
+; address of its information. Nothing else: no stack, no GDT that may be reloaded, any EFLAGS, any control bits. Missing
+; features that would make later steps fault are detected here, where a refusal can still be printed.
 
 bits 32
 %include "boot/layout.inc"
@@ -14,17 +14,17 @@ extern  kernel_main
 
 LOADER_MAGIC    equ 0x2BADB002
 
-EFLAGS_ID       equ 1 << 21                 ; can be changed only where CPUID exists (SDM vol. 1, 20.1)
+EFLAGS_ID       equ 1 << 21                 ; can be changed only if CPUID exists (SDM vol. 1, 20.1)
 
-; CPUID leaf 1, EDX (SDM vol. 2, "CPUID"); the names below and arch/i386/isa/cpuid.hpp list the same bits.
-CPUID_PSE       equ 1 << 3                  ; 4 MiB pages: the boot tables of the two-level format
+; CPUID leaf 1, EDX (SDM vol. 2, "CPUID"); the names below and arch/i386/isa/cpuid.hpp have the same bits.
+CPUID_PSE       equ 1 << 3                  ; 4 MiB pages: boot tables of the two-level format
 CPUID_TSC       equ 1 << 4
-CPUID_MSR       equ 1 << 5                  ; the way to the local APIC's address and to EFER
+CPUID_MSR       equ 1 << 5                  ; access to the APIC base and to EFER
 CPUID_PAE       equ 1 << 6
-CPUID_CX8       equ 1 << 8                  ; an entry of 64 bits is changed by cmpxchg8b
+CPUID_CX8       equ 1 << 8                  ; 64-bit entries are changed by cmpxchg8b
 CPUID_APIC      equ 1 << 9
 CPUID_CMOV      equ 1 << 15                 ; the compiler uses it: -march=i686
-CPUID_SYSCALL   equ 1 << 11                 ; of leaf 8000'0001: any of these three comes with EFER
+CPUID_SYSCALL   equ 1 << 11                 ; leaf 8000'0001: each of these three implies EFER
 CPUID_NX        equ 1 << 20
 CPUID_LM        equ 1 << 29
 EFER            equ 0xC0000080
@@ -32,14 +32,13 @@ DR7_NOTHING     equ 1 << 10                 ; no breakpoint; the bit is always 1
 CPUID_REQUIRED  equ CPUID_PSE | CPUID_TSC | CPUID_MSR | CPUID_CX8 | CPUID_APIC | CPUID_CMOV | \
                       CPUID_PAE * LOFT_PAE
 
-; CR0 and CR4 are written whole, so that nothing the loader left behind stays (SDM vol. 3, 2.5). Caches on
-; (CD, NW clear). EM: an x87 or SSE instruction that got into the kernel by mistake traps instead of spoiling
-; user state.
+; CR0 and CR4 are written whole, so that no bit of the loader's remains (SDM vol. 3, 2.5). Caches on (CD, NW clear). EM:
+; an x87 or SSE instruction in the kernel traps instead of corrupting user state.
 CR0_PE          equ 1 << 0
 CR0_EM          equ 1 << 2
 CR0_ET          equ 1 << 4
 CR0_NE          equ 1 << 5
-CR0_WP          equ 1 << 16                 ; read-only pages are read-only for the kernel too
+CR0_WP          equ 1 << 16                 ; the kernel, too, cannot write read-only pages
 CR0_PG          equ 1 << 31
 CR0_VALUE       equ CR0_PG | CR0_WP | CR0_NE | CR0_ET | CR0_EM | CR0_PE
 CR4_PSE         equ 1 << 4
@@ -51,12 +50,12 @@ global  start
 start:
         cli
         cld
-        mov     esp, DR7_NOTHING            ; a breakpoint of the kernel before would be a triple fault
+        mov     esp, DR7_NOTHING            ; a breakpoint set by earlier software would be a triple fault
         mov     dr7, esp
         mov     esp, phys(__boot_stack_top)
         push    dword 0                     ; no single step, no nested task, no alignment checks, IOPL 0
         popfd
-        mov     ebp, eax                    ; the loader's magic; EBX keeps its information
+        mov     ebp, eax                    ; the magic number; EBX keeps the address of the information
 
         mov     esi, text_magic
         cmp     ebp, LOADER_MAGIC
@@ -70,7 +69,7 @@ start:
         cpuid
         pop     ebx
         not     edx
-        and     edx, CPUID_REQUIRED         ; what is missing
+        and     edx, CPUID_REQUIRED         ; the missing features
         jnz     refuse_cpu
 
         rdtsc                               ; time zero of the log
@@ -84,18 +83,18 @@ start:
         mov     eax, phys(boot_root)
         mov     cr3, eax
         mov     eax, CR0_VALUE
-        mov     cr0, eax                    ; paging is on; this code goes on through the identity map
+        mov     cr0, eax                    ; paging is on; this code continues in the identity map
         mov     eax, start_high
         jmp     eax
 
-; Returns with ZF set if this CPU has no CPUID, or none with leaf 1.
+; Returns with ZF set if this CPU has no CPUID, or no leaf 1.
 has_cpuid:
         pushfd
         xor     dword [esp], EFLAGS_ID
         popfd
         pushfd
         pop     eax
-        push    dword 0                     ; as it was
+        push    dword 0                     ; restore EFLAGS
         popfd
         test    eax, EFLAGS_ID
         jz      .done
@@ -106,11 +105,11 @@ has_cpuid:
         test    eax, eax
 .done:  ret
 
-; With EFER.LME set, paging would be long mode's (SDM vol. 3, 9.8.5). Changes EAX, ECX, EDX.
+; With EFER.LME set, enabling paging would activate long mode (SDM vol. 3, 9.8.5). Changes EAX, ECX, EDX.
 clear_efer:
         push    ebx
         mov     eax, 0x80000000
-        cpuid                               ; the highest extended leaf; without any, anything
+        cpuid                               ; the highest extended leaf; undefined if there is none
         sub     eax, 0x80000001
         cmp     eax, 0xFFFF
         ja      .done
@@ -125,7 +124,7 @@ clear_efer:
 .done:  pop     ebx
         ret
 
-; EDX: the required features that the CPU lacks. Names each of them.
+; EDX: the required features that the CPU lacks. Prints the name of each.
 refuse_cpu:
         mov     ebx, edx
         call    refuse_begin
@@ -184,8 +183,8 @@ start_high:
         mov     esp, __boot_stack_top
         push    ebx
         push    ebp
-        xor     ebp, ebp                    ; where a walk over frame pointers ends
-        call    kernel_main                 ; kernel_main(magic, information), it does not return
+        xor     ebp, ebp                    ; end of the chain of frame pointers
+        call    kernel_main                 ; kernel_main(magic, information) does not return
         ud2
 
 section .bss align=8

@@ -1,11 +1,10 @@
-; Where another CPU begins: from real mode to ap_start_high, in the higher half.
+; The start of another CPU: from real mode to ap_start_high, in the higher half.
 ;
-; smp.cpp copies this to a page below 1 MiB and fills in the last part; a start-up interrupt makes a CPU begin
-; at the page's first byte in real mode, CS = page / 16 (SDM vol. 3, 8.4.4.1). So nothing in here knows its
-; own address: it is CS while there are segments, EBX afterwards. There is no stack.
+; smp.cpp copies this to a page below 1 MiB and fills in the data at its end. A start-up interrupt makes a CPU begin at
+; the page's first byte in real mode, CS = page / 16 (SDM vol. 3, 8.4.4.1). So this code is position-independent: its
+; base is CS in real mode, EBX afterwards. There is no stack.
 ;
-; The ticket comes before anything that touches memory outside this page: a CPU that is not wanted any more
-; stays in here.
+; The CPU takes the ticket before it touches memory outside this page: a CPU that is no longer expected stays here.
 
 %include "boot/layout.inc"
 
@@ -27,7 +26,7 @@ trampoline:
         mov     ax, cs
         mov     ds, ax
         movzx   ebx, ax
-        shl     ebx, 4                      ; where this page is
+        shl     ebx, 4                      ; base address of this page
 
         lea     eax, [ebx + at(gdt)]
         mov     [at(gdt_pointer) + 2], eax
@@ -47,13 +46,13 @@ protected:
         mov     ss, eax
 
         xor     eax, eax
-        xchg    [ebx + at(ticket)], eax     ; one CPU gets it
+        xchg    [ebx + at(ticket)], eax     ; only one CPU gets it
         test    eax, eax
         jz      .too_late
         mov     ebp, eax
 
-        ; The control bits of the boot CPU, all but global pages: those come when paging is on (2.5, "PGE").
-        ; EFER is written whole before paging, and so before an entry with NX in it is used.
+        ; The control bits of the boot CPU, except global pages: those are enabled after paging (2.5, "PGE"). EFER is
+        ; written whole before paging is turned on, so before an entry with NX is used.
         mov     eax, [ebx + at(wanted_cr4)]
         mov     cr4, eax
         mov     eax, [ebx + at(wanted_root)]
@@ -66,7 +65,7 @@ protected:
         wrmsr
 .no_efer:
         mov     eax, [ebx + at(wanted_cr0)]
-        mov     cr0, eax                    ; paging is on, and this page is where it was
+        mov     cr0, eax                    ; paging is on; this page is identity-mapped
         mov     eax, ap_start_high
         jmp     eax
 
@@ -87,7 +86,7 @@ far_pointer:
 
 align 4                                     ; TrampolineData in smp.cpp
 trampoline_data:
-ticket:         dd 0                        ; the address of a CpuBirth, or 0
+ticket:         dd 0                        ; the address of a Ticket (smp.cpp), or 0
 wanted_cr0:     dd 0
 wanted_cr4:     dd 0
 wanted_root:    dd 0
@@ -98,14 +97,14 @@ trampoline_end:
 extern  ap_entry
 
 section .text
-; EBP: the ticket. The tables are those that smp.cpp made for this moment; the kernel's own are next.
+; EBP: the ticket. The current tables are those that smp.cpp made for the start; now load the kernel's own.
 ap_start_high:
         mov     eax, [ebp + 0]              ; struct Ticket of smp.cpp: root, stack
         mov     cr3, eax
         mov     esp, [ebp + 4]
         push    ebp
-        xor     ebp, ebp                    ; where a walk over frame pointers ends
-        call    ap_entry                    ; ap_entry(ticket), it does not return
+        xor     ebp, ebp                    ; end of the chain of frame pointers
+        call    ap_entry                    ; ap_entry(ticket) does not return
         ud2
 
 section .rodata
