@@ -19,7 +19,7 @@ MACHINES = {
     'nmi-button-nopse': {'mem': '1G', 'append': f'nopse selftest={SUITES} exit',
                          'expect': '\\] cpu: CPU 0: \\d\\d+ unexpected NMIs'},
     'nmi-panics': {'mem': '64M', 'append': 'nmi=panic selftest=full exit', 'status': '37',
-                   'expect': '^panic: NMI without a reason that the board names'},
+                   'expect': '^panic: NMI: the board reports no reason'},
 }
 
 

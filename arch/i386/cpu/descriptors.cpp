@@ -13,7 +13,7 @@
 namespace loft {
 namespace {
 
-// A segment descriptor or a gate: 8 bytes whose fields lie scattered (SDM vol. 3, figures 3-8 and 6-2).
+// A segment descriptor or a gate: 8 bytes with split fields (SDM vol. 3, figures 3-8 and 6-2).
 struct Descriptor {
     u32 low = 0;
     u32 high = 0;
@@ -45,8 +45,7 @@ Descriptor tss_segment(const TssState& tss) {
 constexpr u32 index_of(u16 selector) { return selector >> 3; }
 constexpr u32 kGdtEntries = index_of(selector::double_fault_tss) + 1;
 
-// What every CPU needs one of. No TSS crosses a page: the CPU reads it by physical addresses (SDM vol. 3,
-// 7.2.1).
+// One per CPU. No TSS crosses a page: the CPU reads it by physical addresses (SDM vol. 3, 7.2.1).
 struct CpuDescriptors {
     alignas(128) TssState tss;
     alignas(128) TssState double_fault_tss;
@@ -75,11 +74,11 @@ extern "C" const u32 trap_entries[256]; // trap_entry.asm
 void fill_idt() {
     for (u32 v = 0; v < 256; ++v)
         idt[v] = gate(selector::kernel_code, trap_entries[v], access::interrupt_gate);
-    // A program may execute int3 and int 0x80; any other `int n` of ring 3 is a general protection fault.
+    // Ring 3 may execute int3 and int 0x80; any other `int n` is a general protection fault.
     constexpr u8 kOpen[]{vector::breakpoint, vector::system_call};
     for (const u8 open : kOpen)
         idt[open] = gate(selector::kernel_code, trap_entries[open], access::interrupt_gate | access::user);
-    // The stack cannot be trusted: change the task, and with it stack and CR3 (SDM vol. 3, 6.14.2).
+    // The stack may be invalid: switch the task, and with it stack and CR3 (SDM vol. 3, 6.14.2).
     idt[vector::double_fault] = gate(selector::double_fault_tss, 0, access::task_gate);
 }
 
@@ -96,7 +95,7 @@ void fill_gdt(CpuDescriptors& cpu, u32 percpu_offset) {
 void fill_tss(CpuDescriptors& cpu, VirtAddr stack_top, VirtAddr double_fault_stack_top) {
     cpu.tss.ss0 = selector::kernel_data;
     cpu.tss.esp0 = stack_top.value();
-    cpu.tss.io_map_base = sizeof(TssState); // beyond the limit: no port is open to ring 3
+    cpu.tss.io_map_base = sizeof(TssState); // beyond the limit: ring 3 has no ports
 
     TssState& df = cpu.double_fault_tss;
     df.cr3 = double_fault_root;
@@ -119,7 +118,7 @@ void load(const CpuDescriptors& cpu) {
                  "movl %2, %%gs\n\t"
                  "movl %3, %%fs\n\t"
                  "lidt %4\n\t"
-                 "lldt %w6\n\t" // the loader's table may still be there, and ring 3 could use its gates
+                 "lldt %w6\n\t" // a table of the loader may still be loaded; ring 3 could use its gates
                  "ltr %w5"
                  :
                  : "m"(gdt_pointer), "i"(selector::kernel_code), "r"(u32{selector::kernel_data}),

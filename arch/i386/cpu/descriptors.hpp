@@ -1,5 +1,5 @@
-// GDT, IDT and TSS: the segments, the gates, and the double-fault task. Every CPU has a GDT and two TSSs of
-// its own, in its per-CPU area; the IDT is the same for all.
+// GDT, IDT and TSS: segments, gates, and the double-fault task. Each CPU has a GDT and two TSSs in its per-CPU area;
+// all CPUs share the IDT.
 #pragma once
 
 #include "arch/base/types.hpp"
@@ -20,23 +20,21 @@ struct TssState {
 };
 static_assert(sizeof(TssState) == 104);
 
-// Fills and loads GDT, IDT, TSS and %fs of the boot CPU; before that, percpu_init. The first step of
-// kernel_main: before it any exception is a triple fault. Interrupts are off and stay off. Boot CPU, once.
+// Calls percpu_init, then fills and loads GDT, IDT, TSS and %fs of the boot CPU. The first step of kernel_main: before
+// it any exception is a triple fault. Interrupts are off and stay off. Boot CPU, once.
 void descriptors_init();
 
-// The page tables that double-fault tasks run on: a kernel root that stays valid. It is the one that was
-// loaded at descriptors_init until the kernel, which knows what mm built, says otherwise. Boot, before other
-// CPUs are prepared.
+// Sets the page tables of double-fault tasks: a kernel root that stays valid. Until then it is the root that was loaded
+// at descriptors_init. Boot, before other CPUs are prepared.
 void set_double_fault_root(PhysAddr root);
 
-// Fills the descriptors of another CPU, in its area (percpu_adopt): boot CPU. Loads them: that CPU.
+// Prepare: the boot CPU fills the descriptors of another CPU, in its area (percpu_adopt). Load: that CPU loads them.
 void descriptors_prepare(CpuId cpu, VirtAddr stack_top, VirtAddr double_fault_stack_top);
 void descriptors_load(CpuId cpu);
 
-// Up-call, defined by the kernel. It runs as a task of its own, on its own stack and page tables, with
-// interrupts off; `interrupted` is the state in which the CPU could not deliver an exception, typically
-// because the stack had run into its guard page: CR2 then lies in that page. Its cr3 field is not what was
-// loaded (the CPU does not save it).
+// Up-call, defined by the kernel. Runs as a task of its own, on its own stack and page tables, with interrupts off.
+// `interrupted`: the state in which the CPU could not deliver an exception, typically because the stack hit its guard
+// page: CR2 then lies in that page. Its cr3 field is not the loaded root (the CPU does not save CR3).
 [[noreturn]] void double_fault(const TssState& interrupted);
 
 } // namespace loft

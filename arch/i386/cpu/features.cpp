@@ -1,4 +1,4 @@
-// What the processor can do. Contract: features.hpp, and hal::cpu_features of hal/cpu.hpp.
+// CPU features. Contract: features.hpp, and hal::cpu_features of hal/cpu.hpp.
 #include "arch/i386/cpu/features.hpp"
 
 #include "arch/base/config.hpp"
@@ -12,14 +12,14 @@
 namespace loft {
 namespace {
 
-// A CPU without extended leaves answers with those of the highest basic leaf: anything.
+// A CPU without extended leaves answers with the data of its highest basic leaf: any value.
 constexpr u32 kNoExtendedMax = 0x8001'0000;
 
 constinit CpuIdentity identity{};
 constinit bool identified = false;
 
-// What is switched on. The boot tables use large pages; the rest comes with enable_features.
-constexpr u32 kMostPhysBits = config::kPae ? 36 : 32; // what this kernel has use for
+// Enabled features. The boot tables use large pages; enable_features enables the rest.
+constexpr u32 kMostPhysBits = config::kPae ? 36 : 32; // the most that this kernel can use
 constinit hal::CpuFeatures enabled{
     .large_pages = true, .global = false, .no_execute = false, .phys_bits = kMostPhysBits};
 
@@ -41,7 +41,7 @@ void read_names(CpuIdentity& id, u32 extended_max) {
     }
 }
 
-// Family and model are spread over two fields each (SDM vol. 2, "CPUID", figure 3-6).
+// Family and model have two fields each (SDM vol. 2, "CPUID", figure 3-6).
 void read_signature(CpuIdentity& id, u32 signature) {
     const u32 family = signature >> 8 & 0xf, model = signature >> 4 & 0xf;
     id.family = family == 15 ? family + (signature >> 20 & 0xff) : family;
@@ -49,7 +49,7 @@ void read_signature(CpuIdentity& id, u32 signature) {
     id.stepping = signature & 0xf;
 }
 
-// MAXPHYADDR (SDM vol. 3, 4.1.4). An answer that no processor can mean is none.
+// MAXPHYADDR (SDM vol. 3, 4.1.4). An impossible value is ignored.
 void read_phys_bits(CpuIdentity& id, u32 extended_max) {
     constexpr u32 kLeast = 32, kMost = 52;
     if (extended_max >= cpuid_leaf::address_sizes && extended_max < kNoExtendedMax) {
@@ -80,8 +80,8 @@ CpuIdentity read_identity() {
     return id;
 }
 
-// Which memory type a page has by PWT and PCD is up to PAT; loft's entries mean what they do after a reset. A change
-// needs the caches and the TLB empty (SDM vol. 3, 12.12.4, and 12.11.8 for the order).
+// PAT defines the memory types of PWT and PCD; loft's entries assume the reset value. A change requires empty caches
+// and TLB (SDM vol. 3, 12.12.4, and 12.11.8 for the order).
 void reset_memory_types() {
     u64 pat = 0;
     if (!probe_read_msr(msr::pat, pat) || pat == msr::pat_at_reset) return;
@@ -91,8 +91,8 @@ void reset_memory_types() {
     write_cr3(read_cr3());
 }
 
-// What a CPU keeps of the kernel that it ran before, after a kexec: written whole, never changed bit by bit. EFER.SCE
-// and SYSENTER_CS would let a program into ring 0 at that kernel's entry; BTF would step by branches.
+// Resets state of a kernel that ran before (kexec); registers are written whole. EFER.SCE and SYSENTER_CS would let a
+// program into ring 0 at that kernel's entry; BTF would make single-step trap on branches only.
 void forget_what_ran_before() {
     reset_breakpoints();
     static_cast<void>(probe_write_msr(msr::efer, enabled.no_execute ? msr::efer_nxe : 0));

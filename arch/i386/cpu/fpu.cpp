@@ -13,7 +13,7 @@ enum class Method : u8 { none, fnsave, fxsave };
 constinit Method method = Method::none;
 constinit bool has_sse = false;
 
-constexpr u32 kControlWord = 0x037f; // 64 bits of precision, to nearest, all exceptions masked: as FNINIT leaves it
+constexpr u32 kControlWord = 0x037f; // as after FNINIT: 64 bits of precision, round to nearest, all exceptions masked
 constexpr u32 kMxcsr = 0x1f80;       // the same for SSE (SDM vol. 1, 10.2.3)
 constexpr u32 kMxcsrOffset = 24;     // in the FXSAVE area
 
@@ -35,7 +35,7 @@ bool fpu_suits(u32 features) {
     return (method == Method::none || fpu) && (method != Method::fxsave || fxsr) && (!has_sse || sse);
 }
 
-// boot/start.asm has set EM: there was no one to whom the registers belonged. Without an FPU it stays.
+// boot/start.asm has set EM, so that FPU instructions trap. Without an FPU it stays set.
 void fpu_init_cpu() {
     if (method == Method::none) return;
     write_cr0((read_cr0() & ~cr0_bit::em) | cr0_bit::mp | cr0_bit::ts);
@@ -48,7 +48,8 @@ void fpu_reset(FpuState& state) {
         std::memcpy(state.bytes, &kControlWord, 2);
         std::memcpy(state.bytes + kMxcsrOffset, &kMxcsr, 4);
     } else {
-        constexpr u32 image[]{0xffff'0000 | kControlWord, 0xffff'0000, 0xffff'ffff}; // control, status, tags: all empty
+        constexpr u32 image[]{0xffff'0000 | kControlWord, 0xffff'0000,
+                              0xffff'ffff}; // control, status, tags: all registers empty
         std::memcpy(state.bytes, image, sizeof image);
     }
 }
@@ -56,7 +57,7 @@ void fpu_reset(FpuState& state) {
 void fpu_save(FpuState* state) {
     if (method == Method::fxsave)
         asm volatile("fxsave %0" : "=m"(*state));
-    else if (method == Method::fnsave) // it also empties the registers
+    else if (method == Method::fnsave) // fnsave also empties the registers
         asm volatile("fnsave %0\n\t"
                      "frstor %0"
                      : "=m"(*state));
@@ -67,7 +68,7 @@ void fpu_load(const FpuState* state) {
     asm volatile("clts");
     if (method == Method::fxsave)
         asm volatile("fxrstor %0" ::"m"(*state));
-    else // FRSTOR would take an exception pending in what it replaces for one of the kernel (SDM vol. 2, "FRSTOR")
+    else // FRSTOR would raise a pending exception of the replaced state in the kernel (SDM vol. 2, "FRSTOR")
         asm volatile("fnclex\n\t"
                      "frstor %0" ::"m"(*state));
 }

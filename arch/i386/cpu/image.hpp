@@ -1,7 +1,7 @@
-// What linker.ld and boot/ define: the borders of the kernel's image, its first stacks and page tables.
+// Symbols of linker.ld and boot/: the boundaries of the kernel image, its first stacks and page tables.
 //
-// These are addresses, not objects: only &name or the array's name is of use. All of them lie in the direct
-// map and are page-aligned where linker.ld says so.
+// These are addresses, not objects: use only &name or the array's name. All lie in the direct map; linker.ld defines
+// which are page-aligned.
 #pragma once
 
 #include "arch/base/types.hpp"
@@ -15,9 +15,9 @@ extern char __text_begin[], __text_end[];     // R-X
 extern char __rodata_begin[], __rodata_end[]; // R--, the symbol table included
 extern char __data_begin[],
     __data_end[];                             // RW-, from .data to the end of .bss; page tables and stacks included
-extern char __percpu_begin[], __percpu_end[]; // inside data: what every CPU has a copy of
-extern char __percpu_pristine[];              // room for a copy: percpu.cpp
-extern char __image_begin[], __image_end[];   // everything that the loader put into memory, boot/ included
+extern char __percpu_begin[], __percpu_end[]; // inside data: copied for each other CPU
+extern char __percpu_pristine[];              // copy of the initial contents (percpu.cpp)
+extern char __image_begin[], __image_end[];   // all that the loader has loaded, boot/ included
 
 extern char __boot_stack_guard[], __boot_stack_top[]; // the guard is one page, mm leaves it unmapped
 extern char __df_stack_guard[], __df_stack_top[];     // the same for the double-fault task
@@ -26,10 +26,10 @@ extern hal::PteCell boot_fixmap_table[]; // the last page table of the address s
 extern u64 boot_tsc;                     // the time-stamp counter at the kernel's first instructions
 }
 
-// An address of the image as mm and the walkers want it.
+// The address of a symbol as mm and the page walkers use it.
 inline VirtAddr image_addr(const void* symbol) { return VirtAddr{reinterpret_cast<u32>(symbol)}; }
 
-// Where physical 0 is seen, from boot/ on (boot/layout.inc).
+// The virtual address of physical 0, from boot/ on (boot/layout.inc).
 inline constexpr u32 kDirectMapBase = 0xc000'0000;
 
 inline constexpr u32 kBootStackBytes = 16 * KiB;       // linker.ld asserts both sizes

@@ -1,25 +1,25 @@
-// Areas: each CPU's copy of section .percpu.
+// Per-CPU areas: copies of section .percpu.
 //
-// The boot CPU uses the section as linked. What a copy starts from is the section as it was before the first
-// line of C++ wrote to it, kept aside by percpu_init.
+// The boot CPU uses the section as linked. Each copy starts with the contents that the section had before any C++ wrote
+// to it; percpu_init saves them.
 #pragma once
 
 #include "arch/base/types.hpp"
 
 namespace loft {
 
-// Keeps the untouched section aside. Boot CPU, the first thing of all (descriptors_init calls it).
+// Saves the initial contents of the section. Boot CPU, called first (by descriptors_init).
 void percpu_init();
 
-// How many bytes an area has. An area is page-aligned and in lowmem.
+// The size of an area in bytes. An area is page-aligned and in lowmem.
 u32 percpu_bytes();
 
-// Makes `area` the per-CPU variables of `cpu`, with their first values. From here on PerCpu::of(cpu) and
-// the _init_cpu functions of mm and kernel may be used on it, although the CPU does not run yet. An area
-// stays for good. Context: boot CPU; `cpu` is not 0 and has not run.
+// Makes `area` the per-CPU variables of `cpu`, with their initial values. From here on PerCpu::of(cpu) and the
+// _init_cpu functions of mm and kernel may be used, although the CPU does not run yet. An area is never freed. Context:
+// boot CPU; `cpu` is not 0 and has not run.
 void percpu_adopt(CpuId cpu, VirtAddr area);
 
-// Has an area: CPU 0, and those that percpu_adopt was called for.
+// True for CPU 0 and for those that percpu_adopt was called for.
 bool percpu_exists(CpuId cpu);
 
 } // namespace loft

@@ -72,16 +72,16 @@ const Fixup* find_probe_fixup(u32 eip) { return find(__probes_begin, __probes_en
     return done;
 }
 
-// The instruction that faults is the one at `address`, which no table knows. But the return address on the
-// stack is ours: apply_fixup looks that one up.
+// The faulting instruction, at `address`, is in no table. But the return address on the stack is this function's:
+// apply_fixup looks that one up.
 [[gnu::noinline]] bool probe_exec(VirtAddr address) {
     u32 done = 0, target = address.value();
     asm volatile("call *%1\n"
                  "1:\tmovl $1, %0\n\t"
                  "jmp 3f\n"
-                 "2:\taddl $4, %%esp\n" // the return address that was not used
+                 "2:\taddl $4, %%esp\n" // drops the unused return address
                  "3:\n\t" LOFT_EXTABLE_PROBE("1b", "2b")
-                 : "+b"(done), "+S"(target) // registers that a called function leaves alone
+                 : "+b"(done), "+S"(target) // registers that a called function preserves
                  :
                  : "eax", "ecx", "edx", "memory", "cc");
     return done;

@@ -1,8 +1,8 @@
-// What the compiler and libstdc++'s freestanding headers call without being asked: the memory functions, and
-// the ends of paths that a hosted program would leave by an exception.
+// Functions that the compiler and libstdc++'s freestanding headers call implicitly: memory functions, and the error
+// functions that would throw in a hosted program.
 //
-// The memory functions are string instructions or loops with a barrier: an optimiser that recognised a loop
-// as "that is memset" would make the function call itself.
+// The memory functions are string instructions, or loops with a barrier: otherwise the optimiser could replace a loop
+// by a call of the very function.
 #include "arch/base/panic.hpp"
 
 #include <cstddef>
@@ -25,7 +25,7 @@ void* memcpy(void* to, const void* from, std::size_t bytes) {
 
 void* memmove(void* to, const void* from, std::size_t bytes) {
     if (reinterpret_cast<std::uintptr_t>(to) - reinterpret_cast<std::uintptr_t>(from) >= bytes)
-        return memcpy(to, from, bytes); // no overlap, or the destination comes first
+        return memcpy(to, from, bytes); // no overlap, or the destination is below the source
     auto* last_to = static_cast<char*>(to) + bytes - 1;
     auto* last_from = static_cast<const char*>(from) + bytes - 1;
     asm volatile("std; rep movsb; cld" : "+D"(last_to), "+S"(last_from), "+c"(bytes)::"memory", "cc");

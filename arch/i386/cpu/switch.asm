@@ -1,11 +1,11 @@
-; From one kernel stack to another: switch.hpp.
+; Switching kernel stacks: switch.hpp.
 
 bits 32
 
 section .text
 
-; void switch_stack(u32* from, u32 to). What a function must preserve (System V ABI, i386: EBX, ESI, EDI, EBP)
-; stays on the stack that is left.
+; void switch_stack(u32* from, u32 to). The callee-saved registers (System V ABI, i386: EBX, ESI, EDI, EBP) stay on the
+; stack that is left.
 global  switch_stack
 switch_stack:
         mov     eax, [esp + 4]
@@ -22,8 +22,8 @@ switch_stack:
         pop     ebp
         ret
 
-; Where a stack made by prepare_stack begins: entry, then its argument. The argument stays where a function
-; expects it, above the return address that it does not use.
+; A stack made by prepare_stack begins here: entry, then its argument. The argument lies where a function expects it,
+; above the return address, which is not used.
 global  begin_on_stack
 begin_on_stack:
         pop     eax

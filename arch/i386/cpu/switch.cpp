@@ -1,13 +1,13 @@
-// New stacks for switch_stack (switch.asm). Contract: switch.hpp.
+// Initial stacks for switch_stack (switch.asm). Contract: switch.hpp.
 #include "arch/i386/cpu/switch.hpp"
 
 namespace loft {
 namespace {
-// The first frame of a stack, lowest address first: what switch_stack pops, where it returns to, and what the
-// code there (switch.asm) pops.
+// The first frame of a stack, lowest address first: the registers that switch_stack pops, its return address, and the
+// words for begin_on_stack (switch.asm).
 struct FirstFrame {
     u32 edi, esi, ebx;
-    u32 ebp;      // 0: where a walk over frame pointers ends
+    u32 ebp;      // 0: end of the chain of frame pointers
     u32 eip;      // begin_on_stack
     u32 entry;    //
     u32 argument; //

@@ -1,4 +1,4 @@
-// Descriptors that a program chooses. Contract: tls.hpp; load_tls is in descriptors.cpp, where the GDT is.
+// Descriptors that a program chooses. Contract: tls.hpp; load_tls is in descriptors.cpp, beside the GDT.
 #include "arch/i386/cpu/tls.hpp"
 
 namespace loft {
@@ -19,7 +19,7 @@ bool TlsDescriptors::set(u32 place, const UserDescriptor& wanted) {
         low[place] = high[place] = 0;
         return true;
     }
-    // Data, or data that grows down; never code, and always present.
+    // Only data segments (also expand-down), always present.
     const u32 contents = (flags & D::kContents) >> 1;
     if (!(flags & D::k32Bit) || contents > 1 || (flags & D::kNotPresent)) return false;
     const u32 type = 0x10 | contents << 2 | (flags & D::kReadExecOnly ? 0u : 2u); // SDM vol. 3, table 3-1

@@ -1,22 +1,22 @@
-// What an exception or an interrupt leaves on the stack.
+// The stack frame of an exception or interrupt.
 #pragma once
 
 #include "arch/base/types.hpp"
 
 namespace loft {
 
-// The interrupted registers, lowest address first. A handler may change them: eip to go on elsewhere, eflags
-// (TF) to step, the general registers but esp.
+// The interrupted registers, lowest address first. A handler may change them: eip to continue elsewhere, eflags (TF) to
+// single-step, the general registers except esp.
 struct TrapFrame {
     u32 gs, fs, es, ds;                                  // pushed by trap_entry.asm
     u32 edi, esi, ebp, esp_at_pusha, ebx, edx, ecx, eax; // pusha
     u32 vector;                                          // pushed by the stub
     u32 error;                                           // by the CPU, or 0 from the stub
     u32 eip, cs, eflags;                                 // by the CPU
-    u32 user_esp, user_ss;                               // by the CPU, only if it came from another ring
+    u32 user_esp, user_ss;                               // by the CPU, only from another ring
 
     bool from_user() const { return (cs & 3) != 0; }
-    // The stack pointer that was interrupted: within one ring the CPU pushes none (SDM vol. 3, 6.12.1).
+    // The interrupted stack pointer: within the same ring the CPU does not push it (SDM vol. 3, 6.12.1).
     u32 esp() const { return from_user() ? user_esp : reinterpret_cast<u32>(&user_esp); }
 };
 static_assert(sizeof(TrapFrame) == 19 * 4);

@@ -11,7 +11,7 @@
 namespace loft {
 namespace {
 
-// --- The tables, byte for byte (ACPI 6.5, tables 5.3, 5.4, 5.19 and following).
+// --- The tables in memory (ACPI 6.5, tables 5.3, 5.4, 5.19 and following).
 
 struct [[gnu::packed]] RootPointer {
     char signature[8];
@@ -37,7 +37,7 @@ struct [[gnu::packed]] TableHeader {
 };
 static_assert(sizeof(TableHeader) == 36);
 
-// Of the FADT (5.2.9) only where two more tables are; the 64-bit fields are not in the first revisions.
+// The FADT (5.2.9): only the addresses of two more tables are used; early revisions lack the 64-bit fields.
 struct [[gnu::packed]] Fadt {
     TableHeader header;
     u32 facs, dsdt;
@@ -45,11 +45,11 @@ struct [[gnu::packed]] Fadt {
     u64 long_facs, long_dsdt;
 };
 static_assert(sizeof(Fadt) == 148);
-constexpr u32 kRevision1FadtBytes = 44; // as far as the two addresses go
+constexpr u32 kRevision1FadtBytes = 44; // up to the two 32-bit addresses
 
 struct [[gnu::packed]] Madt {
     TableHeader header;
-    u32 lapic_address; // the APIC base MSR knows better
+    u32 lapic_address; // not used: the local APIC is moved to its reset address (lapic.cpp)
     u32 flags;
 };
 
@@ -110,8 +110,8 @@ struct [[gnu::packed]] LocalX2Nmi {
 
 // --- Finding the MADT.
 
-constexpr u32 kMaxTableBytes = MiB;    // a longer one is a broken length
-constexpr u32 kMaxAllBytes = 16 * MiB; // so much is looked at: the lists may name a table any number of times
+constexpr u32 kMaxTableBytes = MiB;    // a longer table has a corrupt length
+constexpr u32 kMaxAllBytes = 16 * MiB; // limit of all tables: the lists may name a table any number of times
 
 template <typename T> std::optional<T> read_as(PhysicalReader read, PhysAddr from) {
     T value;
@@ -144,7 +144,7 @@ std::optional<Root> find_root_pointer(PhysicalReader read) {
             return false;
         std::optional<RootPointer> pointer = read_as<RootPointer>(read, at);
         if (!pointer) return false;
-        // The 64-bit half of a pointer that is wrong or not there is not used.
+        // The 64-bit part of a pointer is not used if it is missing or its checksum is wrong.
         const bool extended = pointer->revision >= 2 && pointer->length >= sizeof(RootPointer) &&
                               pointer->length <= 4 * KiB && checksum_is_right(read, at, pointer->length);
         if (!extended) pointer->xsdt = 0;
@@ -154,8 +154,8 @@ std::optional<Root> find_root_pointer(PhysicalReader read) {
     return root;
 }
 
-// Calls visit(address of a table) for each entry of a root table, whose entries are addresses of 4 (RSDT) or 8 bytes
-// (XSDT), until it returns true.
+// Calls visit(table's address) for each entry of a root table with addresses of 4 (RSDT) or 8 bytes (XSDT), until it
+// returns true.
 template <typename F>
 bool each_table(PhysicalReader read, PhysAddr root, const char* name, u32 entry_bytes, bool tell, F&& visit) {
     const std::optional<TableHeader> header = read_header(read, root);
@@ -171,7 +171,7 @@ bool each_table(PhysicalReader read, PhysAddr root, const char* name, u32 entry_
     return false;
 }
 
-// Through the XSDT, then through the RSDT. `tell`: of one that is broken.
+// First the XSDT, then the RSDT. `tell`: log one that is broken.
 template <typename F> bool each_table(PhysicalReader read, const RootPointer& root, bool tell, F&& visit) {
     return (root.xsdt != 0 && each_table(read, PhysAddr{u64{root.xsdt}}, "XSDT", 8, tell, visit)) ||
            (root.rsdt != 0 && each_table(read, PhysAddr{u64{root.rsdt}}, "RSDT", 4, tell, visit));
@@ -193,7 +193,7 @@ std::optional<PhysAddr> find_madt(PhysicalReader read) {
     return found;
 }
 
-// Tells of tables that are sound, as long as all together are no longer than tables can be.
+// Reports each valid table, up to a total size of kMaxAllBytes.
 class TableFinder {
   public:
     TableFinder(PhysicalReader read, RangeFound found) : read_{read}, found_{found} {}
@@ -204,7 +204,7 @@ class TableFinder {
         if (root.pointer.rsdt != 0) note(PhysAddr{u64{root.pointer.rsdt}});
     }
 
-    // False: there was too much to look at.
+    // False: the limit is exceeded.
     bool note(PhysAddr at) {
         const std::optional<TableHeader> header = read_as<TableHeader>(read_, at);
         if (!header || header->length > kMaxTableBytes) return true;
@@ -231,7 +231,7 @@ class TableFinder {
         return true;
     }
 
-    // Shared with the firmware, so it has no checksum (5.2.10).
+    // The firmware changes the FACS, so it has no checksum (5.2.10).
     void note_facs(PhysAddr at) {
         struct {
             char signature[4];
@@ -247,10 +247,10 @@ class TableFinder {
     u32 left_ = kMaxAllBytes;
 };
 
-// --- Reading it.
+// --- Reading the MADT.
 
-// Read twice: NMI pins are told by the ACPI number of a CPU, which only the entries of the CPUs connect with an APIC
-// id, and these may come later. Only the CPUs that are used are kept, so nothing here depends on how many there are.
+// The MADT is read twice. NMI pins name a CPU by its ACPI number; only the CPU entries relate that to an APIC id, and
+// they may come later. Only the CPUs in use are kept, so the size does not depend on the number of CPUs.
 struct Numbered {
     u32 uid, lapic_id;
 };
@@ -270,7 +270,7 @@ class CpuReading {
         for (const Numbered& known : cpus_)
             if (known.lapic_id == lapic_id) return;
         for (const u8 used : topology_.lapic_ids)
-            if (used == lapic_id) static_cast<void>(cpus_.add({uid, lapic_id})); // as many as lapic_ids
+            if (used == lapic_id) static_cast<void>(cpus_.add({uid, lapic_id})); // has as many places as lapic_ids
     }
 
     CpuTopology& topology_;
@@ -304,7 +304,7 @@ class LineReading {
     bool room_ = true;
 };
 
-// Reads the entry at `at` as one of the given kinds, if it is one.
+// Reads the entry at `at` if it is of one of the given kinds.
 template <typename... Kinds, typename Reading>
 void read_entry(PhysicalReader read, PhysAddr at, madt::Entry head, Reading& reading) {
     const auto read_if = [&]<typename Kind>(const Kind*) {

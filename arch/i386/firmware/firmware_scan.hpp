@@ -1,5 +1,5 @@
-// Finding what the BIOS left in low memory: structures that begin on a 16-byte boundary with a signature, in
-// the places where ACPI (6.5, 5.2.5.1) and the MultiProcessor Specification (1.4, 4) say they may be.
+// Finding the BIOS's structures in low memory: each begins on a 16-byte boundary with a signature, in the areas that
+// ACPI (6.5, 5.2.5.1) and the MultiProcessor Specification (1.4, 4) define.
 #pragma once
 
 #include "arch/i386/firmware/topology.hpp"
@@ -9,7 +9,7 @@
 
 namespace loft {
 
-// The sum of all bytes; 0 for a structure whose checksum is right.
+// The sum of all bytes; 0 for a structure with a right checksum.
 constexpr u8 byte_sum(std::span<const u8> bytes) {
     u8 sum = 0;
     for (const u8 byte : bytes)
@@ -17,18 +17,18 @@ constexpr u8 byte_sum(std::span<const u8> bytes) {
     return sum;
 }
 
-// The same of physical memory. False if it cannot be read, or is not 0.
+// The same for physical memory. False if it cannot be read, or if the sum is not 0.
 bool checksum_is_right(PhysicalReader read, PhysAddr from, u32 bytes);
 
-// Where conventional memory ends at the latest, and video memory begins.
+// The upper limit of conventional memory; video memory begins here.
 inline constexpr u32 kBaseMemoryEnd = 640 * KiB;
 
-// What the BIOS data area tells, 0 if it cannot be right: where the extended one begins, and the end of base memory.
+// From the BIOS data area: begin of the extended BIOS data area, and end of base memory; 0 if the value is impossible.
 struct BiosAreas {
     u32 extended_data = 0, base_end = 0;
 };
 inline BiosAreas bios_areas(PhysicalReader read) {
-    constexpr u32 kLeast = 128 * KiB; // no BIOS takes more than the rest
+    constexpr u32 kLeast = 128 * KiB; // no BIOS reserves more than the rest
     u16 segment = 0, kib = 0;
     if (!read(PhysAddr{u64{0x40e}}, &segment, sizeof segment) || !read(PhysAddr{u64{0x413}}, &kib, sizeof kib))
         return {};
@@ -36,7 +36,7 @@ inline BiosAreas bios_areas(PhysicalReader read) {
     return {data >= kLeast && data < kBaseMemoryEnd ? data : 0, end >= kLeast && end <= kBaseMemoryEnd ? end : 0};
 }
 
-// Calls try_at(place, the 16 bytes there) until it returns true.
+// Calls try_at(address, the 16 bytes there) until it returns true.
 template <typename F> bool scan_firmware(PhysicalReader read, F&& try_at) {
     constexpr u32 kStep = 16, kChunk = 1024;
     const auto scan = [&](u32 begin, u32 end) {

@@ -10,7 +10,7 @@
 namespace loft {
 namespace {
 
-// --- The tables, byte for byte (MultiProcessor Specification 1.4, 4.1 to 4.3).
+// --- The tables in memory (MultiProcessor Specification 1.4, 4.1 to 4.3).
 
 struct [[gnu::packed]] FloatingPointer {
     char signature[4];
@@ -37,7 +37,7 @@ struct [[gnu::packed]] TableHeader {
 };
 static_assert(sizeof(TableHeader) == 44);
 
-// The base entries: their first byte is the type, which also tells the length.
+// The base entries: their first byte is the type, which determines the length.
 struct [[gnu::packed]] CpuEntry {
     static constexpr u8 kType = 0, kEnabled = 1 << 0;
     u8 type, lapic_id, lapic_version, flags;
@@ -54,7 +54,7 @@ struct [[gnu::packed]] IoApicEntry {
     u8 type, id, version, flags;
     u32 address;
 };
-// From a bus (I/O) or a pin of the system (local), to an input of an APIC.
+// Connects a bus (I/O) or a pin of the system (local) to an input of an APIC.
 struct [[gnu::packed]] InterruptEntry {
     static constexpr u8 kIo = 3, kLocal = 4;
     static constexpr u8 kVectored = 0, kNmi = 1; // `kind`
@@ -89,8 +89,8 @@ std::optional<FoundPointer> find_floating_pointer(PhysicalReader read) {
     return found;
 }
 
-// Without a table the machine is one of seven (chapter 5): two CPUs with the APIC ids 0 and 1, an I/O APIC
-// with the ISA interrupts on the inputs of their numbers, but the timer on input 2.
+// Without a table, the machine has one of seven default configurations (chapter 5): two CPUs with APIC ids 0 and 1, and
+// an I/O APIC with each ISA interrupt on the input of its number, except the timer on input 2.
 void add_default_configuration(CpuTopology& topology) {
     topology.add_cpu(0, true);
     topology.add_cpu(1, true);
@@ -106,8 +106,8 @@ class Reading {
     void add(const BusEntry& e) {
         if (std::memcmp(e.name, "ISA   ", 6) == 0) isa_bus_ = e.id;
     }
-    // The tables number no global interrupts: the inputs of the first I/O APIC are the first ones, which
-    // is where the ISA interrupts are. The others come somewhere behind it.
+    // The tables have no global interrupt numbers. The inputs of the first I/O APIC count as the first ones: ISA
+    // interrupts arrive there. Other I/O APICs count as behind it.
     void add(const IoApicEntry& e) {
         constexpr u32 kBehindTheFirst = 1;
         if (!(e.flags & IoApicEntry::kUsable)) return;
@@ -115,7 +115,7 @@ class Reading {
     }
     void add(const InterruptEntry& e) {
         if (e.type == InterruptEntry::kLocal) {
-            // CPUs come before their pins: entries are in order of their types (4.3).
+            // CPUs come before their pins: entries are sorted by type (4.3).
             if (e.kind == InterruptEntry::kNmi)
                 topology_.add_local_nmi({e.apic == InterruptEntry::kEveryApic ? CpuTopology::LocalNmi::kEvery : e.apic,
                                          e.input,

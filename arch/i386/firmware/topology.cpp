@@ -1,4 +1,4 @@
-// Putting the description of the machine together. Contract: topology.hpp.
+// Building the description of the machine. Contract: topology.hpp.
 #include "arch/i386/firmware/topology.hpp"
 
 #include <algorithm>
@@ -22,12 +22,12 @@ void CpuTopology::add_io_apic(const IoApic& io_apic) {
     if (io_apic.first_gsi != 0) {
         const auto others = other_io_apics.view();
         if (std::find(others.begin(), others.end(), io_apic.address) == others.end())
-            static_cast<void>(other_io_apics.add(io_apic.address)); // more than a board with all CPUs has
+            static_cast<void>(other_io_apics.add(io_apic.address)); // full: more than a board with 32 CPUs has
         return;
     }
     for (const IoApic& known : io_apics)
         if (known.address == io_apic.address) return;
-    static_cast<void>(io_apics.add(io_apic)); // eight that claim the same inputs are enough to try
+    static_cast<void>(io_apics.add(io_apic)); // full: eight with the same inputs are enough
 }
 
 CpuTopology::IsaLine CpuTopology::isa_line(u32 irq) const {
@@ -47,7 +47,7 @@ void CpuTopology::add_override(const Override& over) {
 }
 
 void CpuTopology::add_local_nmi(const LocalNmi& nmi) {
-    if (nmi.pin > 1) return; // there are no others
+    if (nmi.pin > 1) return; // there are no other pins
     const auto ids = lapic_ids.view();
     if (nmi.lapic_id != LocalNmi::kEvery && std::find(ids.begin(), ids.end(), nmi.lapic_id) == ids.end()) return;
     for (const LocalNmi& known : local_nmis)

@@ -1,7 +1,7 @@
 // hal/atomic: words that several CPUs change. Contract: arch/base/hal_contract.hpp.
 //
-// Atomic has 32 bits at most: std::atomic<u64> would become an x87 load or a library call (house.md, "Traps seen").
-// What needs 64 bits is a count that only grows, and for that plain loads are enough to read it.
+// Atomic has at most 32 bits: std::atomic<u64> would become an x87 load or a library call (house.md, "Traps seen"). The
+// only 64-bit use is a counter that only grows, which plain loads can read.
 #pragma once
 
 #include "arch/base/types.hpp"
@@ -19,7 +19,7 @@ requires(sizeof(T) <= 4) class Atomic {
     T load() const { return value_.load(std::memory_order_acquire); }
     void store(T value) { value_.store(value, std::memory_order_release); }
     T exchange(T value) { return value_.exchange(value); }
-    // Returns true and stores `next` if the value was `expected`; else `expected` becomes what was found.
+    // If the value is `expected`: stores `next` and returns true. Otherwise sets `expected` to the value found.
     bool compare_exchange(T& expected, T next) { return value_.compare_exchange_strong(expected, next); }
     T fetch_add(T n) { return value_.fetch_add(n); }
     bool increment_is_positive() {
@@ -35,17 +35,18 @@ requires(sizeof(T) <= 4) class Atomic {
     std::atomic<T> value_{};
 };
 
-// 64 bits: at a billion counts a second it lasts for 584 years.
+// 64 bits: at a billion increments a second it lasts 584 years.
 class alignas(8) Counter {
   public:
     constexpr Counter() = default;
 
     u64 load() const {
-        // As the number only grows, a high half that is the same before and after belongs to the low half in between.
+        // The value only grows: if the high half is the same before and after, it belongs to the low half read in
+        // between.
         for (;;) {
             const u32 high = high_, low = low_;
             if (high_ != high) continue;
-            asm volatile("" ::: "memory"); // an acquire, as Atomic's
+            asm volatile("" ::: "memory"); // acquire, as in Atomic
             return u64{high} << 32 | low;
         }
     }
@@ -62,7 +63,7 @@ class alignas(8) Counter {
     }
 
   private:
-    // An aligned 8-byte locked operation is atomic (SDM vol. 3, 8.1.1). `old` becomes what was found.
+    // An aligned 8-byte locked operation is atomic (SDM vol. 3, 8.1.1). `old` becomes the value found.
     bool replace(u64& old, u64 value) {
         bool done;
         asm volatile("lock cmpxchg8b %1"

@@ -1,9 +1,8 @@
-// hal/clock: the bound of a wait, told by the time-stamp counter and by how often somebody looked. Contract:
+// hal/clock: the time limit of a wait, by the time-stamp counter and by the number of checks. Contract:
 // arch/base/hal_contract.hpp.
 //
-// The counter alone would not do. In an emulator it goes on while the host is busy with something else, and the CPU
-// that is waited for has not executed anything meanwhile; nor has the one that waits. So a wait also lasts a number of
-// looks.
+// The TSC alone is not enough: in an emulator it advances while the host runs other processes, so the awaited CPU may
+// not have executed an instruction meanwhile. So a wait also lasts for a minimum number of checks.
 #pragma once
 
 #include "arch/base/types.hpp"
@@ -26,7 +25,7 @@ class Deadline {
     mutable u32 looks_;
 };
 
-// Any context. Before timer_init has measured the TSC the wait may be longer than asked for, never shorter.
+// Any context. Before timer_init has measured the TSC, a wait may be longer than asked for, never shorter.
 Deadline deadline(u32 milliseconds); // arch/i386/irq/timer.cpp
 
 } // namespace loft::hal

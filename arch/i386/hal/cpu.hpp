@@ -1,11 +1,10 @@
-// hal/cpu: which CPU this is, its private variables, its interrupt flag. Contract:
-// arch/base/hal_contract.hpp.
+// hal/cpu: CPU id, per-CPU variables, interrupt flag. Contract: arch/base/hal_contract.hpp.
 //
-// A per-CPU variable lives in section .percpu. The boot CPU uses the section as linked; every other CPU has a
-// copy, and the base of its %fs segment is the distance from the original to its copy. So `%fs:variable` is
-// this CPU's variable in one instruction, which no interrupt, preemption or migration can split. That
-// indivisibility is the contract of load, store, add, exchange_add, equals, at_most, decrement_from_zero and
-// increment_to_zero. A kernel for one CPU (SMP=0) needs no segment.
+// A per-CPU variable lives in section .percpu. The boot CPU uses the section as linked; every other CPU has a copy, and
+// the base of its %fs segment is the distance from the section to the copy. So one instruction with `%fs:variable`
+// accesses this CPU's variable, and no interrupt, preemption or migration can split it. load, store, add, exchange_add,
+// equals, at_most, decrement_from_zero and increment_to_zero guarantee this. A kernel for one CPU (SMP=0) needs no
+// segment.
 #pragma once
 
 #include "arch/base/config.hpp"
@@ -22,7 +21,7 @@
 #endif
 
 namespace loft {
-// Up-call, defined by mm (mm/ground/remote): does what other CPUs have asked of this one since it last looked.
+// Up-call, defined by mm (mm/ground/remote): handles the requests that other CPUs have sent to this one.
 void remote_answer();
 } // namespace loft
 
@@ -48,16 +47,16 @@ inline u32 load_mine(const u32& variable) {
 }
 } // namespace detail
 
-// Stays true only while the caller cannot migrate.
+// Stays valid only while the caller cannot migrate.
 inline CpuId this_cpu() { return CpuId{config::kSmp ? detail::load_mine(loft_my_cpu) : 0}; }
 
-// Interrupts of this CPU. irq_save turns them off and returns what irq_restore takes.
+// Interrupts of this CPU. irq_save turns them off and returns the flags for irq_restore.
 inline u32 irq_save() {
     u32 flags;
     asm volatile("pushf; pop %0; cli" : "=r"(flags)::"memory");
     return flags;
 }
-// The same where they are known to be on.
+// The same if interrupts are known to be on.
 inline constexpr u32 kIrqsOn = eflags::interrupt;
 inline void irq_off() { asm volatile("cli" ::: "memory"); }
 inline void irq_restore(u32 flags) {
@@ -65,35 +64,35 @@ inline void irq_restore(u32 flags) {
 }
 inline bool irqs_enabled() { return (read_eflags() & eflags::interrupt) != 0; }
 
-// Where the function that is inlined into its caller returns to: for "mapped at" messages.
+// Return address of the function into which it is inlined, for "mapped at" messages.
 [[gnu::always_inline]] inline u32 return_address() { return reinterpret_cast<u32>(__builtin_return_address(0)); }
 
-// The value, of which the compiler forgets what it knows.
+// Hides the value from the compiler's optimiser.
 template <typename T> [[gnu::always_inline]] inline T opaque(T value) {
     asm("" : "+r"(value));
     return value;
 }
 
-// In every loop that waits for another CPU. With SMP=0 there is nobody to answer.
+// In every loop that waits for another CPU. With SMP=0 there are no requests to answer.
 inline void cpu_relax() {
     pause();
     if constexpr (config::kSmp) remote_answer();
 }
 
-// What mm asks of the processor.
+// The processor features that mm uses.
 struct CpuFeatures {
-    bool large_pages; // PSE, or PAE, and not switched off by `nopse`
+    bool large_pages; // PSE or PAE, and no `nopse`
     bool global;      // PGE
-    bool no_execute;  // NX, and EFER.NXE is set
-    u32 phys_bits;    // an entry may have addresses of so many bits: 36 (PAE) or 32 at most
+    bool no_execute;  // NX, with EFER.NXE set
+    u32 phys_bits;    // width of physical addresses in entries: at most 36 (PAE) or 32
 };
-CpuFeatures cpu_features(); // arch/i386/cpu/features.cpp; right from the first line of kernel_main on
+CpuFeatures cpu_features(); // valid from the first line of kernel_main on
 
 template <typename T> class PerCpu {
   public:
     constexpr PerCpu() = default;
 
-    // One instruction each, on the CPU that executes it; the field is 4 bytes.
+    // One instruction each, on the executing CPU; the field has 4 bytes.
     template <auto M> auto load() const {
         using F = typename detail::Member<decltype(M)>::Field;
         static_assert(sizeof(F) == 4);
@@ -116,7 +115,7 @@ template <typename T> class PerCpu {
         return n;
     }
 
-    // Comparisons: the field is not read into a register first.
+    // Comparisons, without a load into a register.
     template <auto M> bool equals(u32 value) const {
         static_assert(sizeof(value_.*M) == 4);
         bool yes;
@@ -129,7 +128,7 @@ template <typename T> class PerCpu {
         asm volatile("cmpl %2, " LOFT_FS "%1" : "=@ccbe"(yes) : "m"(value_.*M), "ri"(value));
         return yes;
     }
-    // One less, where there was 0; one more, and now there is 0.
+    // Subtract 1, true if the old value was 0; add 1, true if the new value is 0.
     template <auto M> bool decrement_from_zero() {
         static_assert(sizeof(value_.*M) == 4);
         bool borrows;
@@ -151,7 +150,7 @@ template <typename T> class PerCpu {
             return *reinterpret_cast<T*>(reinterpret_cast<u32>(&value_) + detail::load_mine(loft_my_offset));
         }
     }
-    // Of another CPU. What may be read there while that CPU runs is up to the caller.
+    // The object of another CPU. The caller decides which fields it may access while that CPU runs.
     T& of(CpuId cpu) {
         if constexpr (!config::kSmp)
             return value_;

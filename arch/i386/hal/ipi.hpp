@@ -1,4 +1,4 @@
-// hal/ipi: the other CPUs, and how to get the attention of one. Contract: arch/base/hal_contract.hpp.
+// hal/ipi: the set of online CPUs, and interrupting one of them. Contract: arch/base/hal_contract.hpp.
 #pragma once
 
 #include "arch/base/cpu_set.hpp"
@@ -8,8 +8,8 @@
 
 namespace loft::hal {
 
-// arch/i386/irq/smp.cpp. A CPU enters the set itself, as its last step before ap_main, and then flushes its TLB:
-// a change of a page table that did not interrupt it is one that it has not seen before either.
+// arch/i386/irq/smp.cpp. A CPU adds itself to the set as its last step before ap_main, and then flushes its TLB: so it
+// cannot hold a translation whose change did not interrupt it.
 extern Atomic<u32> loft_online_cpus;
 
 inline CpuSet online_cpus() {
@@ -19,8 +19,8 @@ inline CpuSet online_cpus() {
         return CpuSet::only(CpuId{0});
 }
 
-// An interrupt to a physical destination. Waits, for a bounded time, until the local APIC has sent the one
-// before.
+// Sends an interrupt to a physical destination. First waits, for a bounded time, until the local APIC has sent the
+// previous one.
 void interrupt_cpu(CpuId cpu); // arch/i386/irq/ipi.cpp
 
 } // namespace loft::hal

@@ -1,7 +1,7 @@
-// hal/mem: reaching memory. Contract: arch/base/hal_contract.hpp.
+// hal/mem: memory access. Contract: arch/base/hal_contract.hpp.
 //
-// On the real machine an address is a pointer and these are the plain instructions; the simulated machine
-// sends each access through its TLBs.
+// On the real machine an address is a pointer and these are plain instructions; the simulated machine translates each
+// access through its TLBs.
 #pragma once
 
 #include "arch/base/types.hpp"
@@ -35,15 +35,15 @@ inline void copy_bytes(VirtAddr to, VirtAddr from, u32 bytes) {
     std::memcpy(reinterpret_cast<void*>(to.value()), reinterpret_cast<const void*>(from.value()), bytes);
 }
 
-// Objects in the direct map: pointers that are valid in both worlds.
+// Objects in the direct map: pointers that are valid on both machines.
 template <typename T> inline T* lowmem_ptr(VirtAddr va) { return reinterpret_cast<T*>(va.value()); }
 inline VirtAddr lowmem_addr(const void* object) { return VirtAddr{reinterpret_cast<u32>(object)}; }
 
-// For the simulated machine: this frame was given back to, or taken from, the allocator.
+// For the simulated machine: the frame was freed to, or allocated from, the allocator.
 inline void note_frame_free(Pfn, u32 /*order*/) {}
 inline void note_frame_used(Pfn, u32 /*order*/) {}
 
-// For the simulated machine: may this allocation fail though there is memory?
+// For the simulated machine: true if this allocation should fail although there is memory.
 inline constexpr bool out_of_memory() { return false; }
 
 } // namespace loft::hal

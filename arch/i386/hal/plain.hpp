@@ -1,8 +1,7 @@
-// hal/plain: a variable that several CPUs read and write by plain instructions. Contract:
-// arch/base/hal_contract.hpp.
+// hal/plain: a variable that several CPUs read and write by plain instructions. Contract: arch/base/hal_contract.hpp.
 //
-// What the compiler must not do with it (tear, repeat, leave out) it does not do; what the processor may do
-// (keep a store in its buffer while later loads go ahead, SDM vol. 3, 8.2.3.4) it does.
+// The compiler does not tear, repeat or omit an access. The processor may delay a store in its buffer while later loads
+// execute (SDM vol. 3, 8.2.3.4).
 #pragma once
 
 #include "arch/base/types.hpp"

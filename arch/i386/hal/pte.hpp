@@ -1,16 +1,16 @@
-// hal/pte: page-table entries in memory, read and written so that no other CPU, and no page walker, ever sees
-// half of one. Contract: arch/base/hal_contract.hpp.
+// hal/pte: page-table entries in memory; no CPU and no page walker ever sees half of a change. Contract:
+// arch/base/hal_contract.hpp.
 //
-// PAE entries are 64 bits wide and this machine stores 32 at a time. The order of the halves is the protocol
-// (semantics.md, "Page tables"): make present high half first, take away low half first, change in place by
-// cmpxchg8b (SDM vol. 3, 8.1.1: an aligned 8-byte locked operation is atomic).
+// PAE entries have 64 bits and this machine stores 32 at a time. The order of the halves is the protocol (semantics.md,
+// "Page tables"): make present high half first, clear low half first, change in place by cmpxchg8b (SDM vol. 3, 8.1.1:
+// an aligned 8-byte locked operation is atomic).
 #pragma once
 
 #include "arch/i386/isa/pte.hpp"
 
 namespace loft::hal {
 
-// An entry in a page table. Only the functions below look into it.
+// An entry in a page table. Only the functions below access it.
 class alignas(sizeof(RawPte)) PteCell {
   public:
     PteCell() = delete;
@@ -22,7 +22,7 @@ namespace detail {
 inline void compiler_barrier() { asm volatile("" ::: "memory"); }
 } // namespace detail
 
-// The low half alone carries the present bit; enough to ask "is it there" or "which flags".
+// The low half has the present bit and most flags.
 inline u32 pte_low(const PteCell* cell) { return cell->half[0]; }
 inline u32 pte_high(const PteCell* cell) {
     if constexpr (config::kPae)
@@ -31,8 +31,8 @@ inline u32 pte_high(const PteCell* cell) {
         return 0;
 }
 
-// Does the entry say exactly this? The halves are looked at one after the other, low first: for entries that only this
-// CPU changes.
+// True if the entry has exactly this value. The halves are compared one after the other, low first: for entries that
+// only this CPU changes.
 inline bool pte_is(const PteCell* cell, Pte::Halves want) {
     bool same;
     asm volatile("cmpl %2, %1" : "=@cce"(same) : "m"(cell->half[0]), "r"(want.low));
@@ -43,12 +43,12 @@ inline bool pte_is(const PteCell* cell, Pte::Halves want) {
     return same;
 }
 
-// Reads an entry that may change at the same time: the halves belong together.
+// Reads an entry that may change concurrently: both halves are of the same value.
 inline Pte pte_read(const PteCell* cell) {
     if constexpr (!config::kPae) {
         return Pte::from({cell->half[0], 0});
     } else {
-        // cmpxchg8b with equal old and new value: an atomic 64-bit load (it writes back what was there).
+        // cmpxchg8b with equal old and new value: an atomic 64-bit load (it writes the old value back).
         u32 low = 0, high = 0;
         asm volatile("lock cmpxchg8b %2"
                      : "+a"(low), "+d"(high), "+m"(*const_cast<PteCell*>(cell))
@@ -75,7 +75,7 @@ inline void pte_set(PteCell* cell, Pte::Halves value) {
     cell->half[0] = value.low;
 }
 
-// Takes a present entry away: low half first. The caller owes a flush.
+// Clears a present entry: low half first. The caller owes a flush.
 inline void pte_clear(PteCell* cell) {
     cell->half[0] = 0;
     if constexpr (config::kPae) {
@@ -84,10 +84,10 @@ inline void pte_clear(PteCell* cell) {
     }
 }
 
-// Only the low half: the entry is not present from here on, the high half keeps what it had.
+// Clears the low half: the entry is no longer present; the high half keeps its value.
 inline void pte_clear_low(PteCell* cell) { cell->half[0] = 0; }
 
-// Replaces an entry and returns what was there, accessed and dirty bits included: one atomic step.
+// Replaces an entry and returns the old one, with accessed and dirty bits: one atomic step.
 inline Pte pte_exchange(PteCell* cell, Pte value) {
     if constexpr (!config::kPae) {
         u32 low = value.low();
@@ -106,8 +106,8 @@ inline Pte pte_exchange(PteCell* cell, Pte value) {
     }
 }
 
-// Takes an entry away and returns what was there. As the high half of a PAE entry is not changed by the MMU,
-// an xchg of the low half is enough: it is the half with P, A and D.
+// Clears an entry and returns the old one. The MMU does not change the high half of a PAE entry, so an xchg of the low
+// half is enough: it has P, A and D.
 inline Pte pte_take(PteCell* cell) {
     u32 low = 0;
     asm volatile("xchg %0, %1" : "+r"(low), "+m"(cell->half[0])::"memory");
@@ -119,7 +119,7 @@ inline Pte pte_take(PteCell* cell) {
     return Pte::from({low, high});
 }
 
-// Takes the low half away, and returns it: one atomic step. The high half keeps what it had.
+// Clears and returns the low half: one atomic step. The high half keeps its value.
 inline u32 pte_take_low(PteCell* cell) {
     u32 low = 0;
     asm volatile("xchg %0, %1" : "+r"(low), "+m"(cell->half[0])::"memory");

@@ -1,6 +1,6 @@
-// hal/thread: what mm knows of threads: who runs, sleeping, waking. Contract: arch/base/hal_contract.hpp.
+// hal/thread: threads, as mm uses them: current thread, sleeping, waking. Contract: arch/base/hal_contract.hpp.
 //
-// The scheduler is the kernel's; it defines these.
+// The kernel's scheduler defines these.
 #pragma once
 
 #include "arch/base/types.hpp"

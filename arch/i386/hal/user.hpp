@@ -1,9 +1,10 @@
-// hal/user: copies that may fault, between the kernel and the program that runs. Contract: arch/base/hal_contract.hpp.
+// hal/user: user copies, which may fault: between the kernel and the memory of the current program. Contract:
+// arch/base/hal_contract.hpp.
 //
-// Whole words by one counted string instruction, the rest by another. Both are in the exception table: a fault that
-// nobody resolves ends the copy, and what ECX holds then says how much is left (SDM vol. 1, 7.3.9.2: a string
-// instruction that faults leaves its registers as they are before the iteration that did). A word that lies across two
-// pages counts as not copied if either page faults.
+// One counted string instruction copies whole words, another one the rest. Both are in the exception table: a fault
+// that cannot be resolved ends the copy, and ECX then tells how much is left (SDM vol. 1, 7.3.9.2: a string instruction
+// that faults leaves its registers as before the faulting iteration). A word that spans two pages counts as not copied
+// if either page faults.
 #pragma once
 
 #include "arch/base/fault.hpp"
@@ -19,7 +20,7 @@ inline u32 user_move(u32 to, u32 from, u32 bytes) {
                  "movl %3, %0\n"
                  "2:\trep movsb\n\t"
                  "jmp 4f\n"
-                 "3:\tleal (%3,%0,4), %0\n" // words that are left, and the bytes behind them
+                 "3:\tleal (%3,%0,4), %0\n" // words that are left, plus the bytes after them
                  "4:\n\t" LOFT_EXTABLE("1b", "3b") LOFT_EXTABLE("2b", "4b")
                  : "+&c"(left), "+&D"(to), "+&S"(from)
                  : "r"(bytes % 4)

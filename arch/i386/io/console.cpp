@@ -1,4 +1,4 @@
-// Everything printed, to all three places. Contract: console.hpp.
+// Prints to all three outputs. Contract: console.hpp.
 #include "arch/i386/io/console.hpp"
 
 #include "arch/i386/io/serial.hpp"

@@ -12,22 +12,22 @@ constexpr u16 kIndex = 0x70, kData = 0x71;
 constexpr u8 kStatusA = 0x0a, kStatusB = 0x0b;
 constexpr u8 kUpdating = 0x80;                // status A
 constexpr u8 kHours24 = 0x02, kBinary = 0x04; // status B
-constexpr u8 kAfternoon = 0x80;               // of an hour, if there are 12
-constexpr u32 kMostReads = 20'000;            // of a port: microseconds each, and an update takes two milliseconds
+constexpr u8 kAfternoon = 0x80;               // flag of the hour, in 12-hour mode
+constexpr u32 kMostReads = 20'000;            // of a port: microseconds each; an update takes two milliseconds
 
 u8 read(u8 reg) {
-    out8(kIndex, reg); // bit 7 clear: NMIs stay on
+    out8(kIndex, reg); // bit 7 clear: NMIs stay enabled
     return in8(kData);
 }
 
-// Second, minute, hour, day, month, year as they stand in the registers.
+// Second, minute, hour, day, month, year, in the format of the registers.
 using Registers = std::array<u8, 6>;
 Registers read_all() { return {read(0), read(2), read(4), read(7), read(8), read(9)}; }
 
 bool settled() {
     for (u32 i = 0; i < kMostReads; ++i)
         if (!(read(kStatusA) & kUpdating)) return true;
-    return false; // where there is no clock every bit is set
+    return false; // without a clock, all bits read as 1
 }
 
 u32 number_of(u8 value, u8 status) { return status & kBinary ? value : (value >> 4) * 10u + (value & 15u); }
@@ -35,7 +35,7 @@ u32 number_of(u8 value, u8 status) { return status & kBinary ? value : (value >>
 } // namespace
 
 u64 seconds_of_date(u32 year, u32 month, u32 day, u32 hour, u32 minute, u32 second) {
-    // Years begin in March here, so that the day of a leap year is the last one.
+    // Years begin in March here, so that a leap day is the last day of its year.
     const u32 shifted = month <= 2 ? year - 1 : year, from_march = (month + 9) % 12;
     const u32 days = shifted * 365 + shifted / 4 - shifted / 100 + shifted / 400 + (from_march * 153 + 2) / 5 + day - 1;
     constexpr u32 kDays1970 = 719'468; // the same sum for 1970-01-01
@@ -45,7 +45,7 @@ u64 seconds_of_date(u32 year, u32 month, u32 day, u32 hour, u32 minute, u32 seco
 u32 rtc_second() { return settled() ? number_of(read(0), read(kStatusB)) : ~0u; }
 
 u64 rtc_read() {
-    // Two equal readings have no update between them.
+    // Two equal readings: no update came in between.
     Registers now{}, before{};
     bool same = false;
     for (u32 i = 0; i < 4 && !same; ++i) {

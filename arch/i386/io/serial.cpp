@@ -17,7 +17,7 @@ constexpr u16 kData = kCom1, kInterrupts = kCom1 + 1, kFifo = kCom1 + 2, kLine =
 constexpr u16 kDivisorLow = kCom1, kDivisorHigh = kCom1 + 1; // while kDivisorAccess is set
 constexpr u8 kDivisorAccess = 0x80, k8N1 = 0x03, kDtrRts = 0x03, kFifoOnAndEmpty = 0x07, kHasFifo = 0xc0;
 constexpr u8 kReceived = 1 << 0, kSendEmpty = 1 << 5, kAllSent = 1 << 6;
-constexpr u8 kNothingThere = 0xff; // what a bus without a device answers
+constexpr u8 kNothingThere = 0xff; // value read from a bus without a device
 constexpr u32 kFifoBytes = 16;
 
 // At 115200 baud a full FIFO takes 1.4 ms; a read of the port takes a microsecond.
@@ -26,10 +26,10 @@ constexpr u32 kPatienceMs = 5'000;
 
 constinit bool present = false;
 constinit u32 fifo_bytes = 1;
-constinit u32 room = 0;         // bytes that the transmitter takes without being asked again
-constinit bool stalled = false; // the patience is used up
+constinit u32 room = 0;         // bytes that may be written before the status must be checked again
+constinit bool stalled = false; // the time limit has expired
 constinit bool line_begins = true;
-constinit u32 lost = 0; // bytes, since the stall
+constinit u32 lost = 0; // bytes lost since the stall
 
 bool has(u8 bit) { return (in8(kStatus) & bit) != 0; }
 
@@ -40,7 +40,7 @@ bool wait_for(u8 bit) {
     const hal::Deadline patience = hal::deadline(kPatienceMs);
     while (!has(bit)) {
         if (patience.expired()) return false;
-        hal::cpu_relax(); // other CPUs may ask this one to forget translations meanwhile
+        hal::cpu_relax(); // meanwhile answers flush requests of other CPUs
     }
     return true;
 }
@@ -71,7 +71,7 @@ void tell_what_was_lost() {
     lost = 0;
     stalled = false;
     Line line;
-    format(line, "\r\n[serial: {} bytes are lost here: nobody took them for {} seconds]\r\n", count,
+    format(line, "\r\n[serial: {} bytes are lost here: the reader took none for {} seconds]\r\n", count,
            kPatienceMs / 1000);
 }
 
@@ -85,7 +85,7 @@ void init() {
     out8(kLine, k8N1);
     out8(kFifo, kFifoOnAndEmpty);
     out8(kModem, kDtrRts);
-    // With its FIFO emptied a UART can send: what cannot is none, or it is broken.
+    // After its FIFO was emptied a UART is ready to send; otherwise it is missing or broken.
     present = in8(kStatus) != kNothingThere;
     for (u32 i = 0; present && !has(kSendEmpty); ++i)
         present = i < kPolls;
@@ -108,7 +108,7 @@ void put(char c) {
 void flush() {
     if (!present) return;
     const u32 count = lost;
-    stalled = false; // once more
+    stalled = false; // wait again, with the full limit
     if (count != 0 && wait_for(kSendEmpty)) {
         room = fifo_bytes;
         tell_what_was_lost();

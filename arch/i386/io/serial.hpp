@@ -5,14 +5,13 @@
 
 namespace loft::serial {
 
-void init();      // boot CPU, once; a UART that is not there is noticed
+void init();      // boot CPU, once; detects a missing UART
 void put(char c); // any context
-void flush();     // any context: waits until all that was put has left
-int get();        // a byte that has arrived, or -1
+void flush();     // any context: waits until everything has been sent
+int get();        // a received byte, or -1
 
-// A reader of the line may sleep: the transmitter is waited for, 5 s at most, and nothing is lost. When that was not
-// enough, the machine goes on: nothing is waited for any more, and the rest of the line is lost. At the beginning of
-// each later line the UART is looked at again; as soon as it takes bytes, it gets to know how many were lost, and the
-// patience is as long as before.
+// The reader of the line may sleep: put waits for the transmitter, 5 s at most, and no byte is lost. After that it does
+// not wait any more and drops bytes. At the beginning of each later line it checks the UART; as soon as that is ready,
+// put prints the number of lost bytes, and the time limit applies again.
 
 } // namespace loft::serial

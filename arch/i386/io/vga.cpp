@@ -1,9 +1,8 @@
 // The VGA text screen. Contract: vga.hpp.
 //
-// Emulators trap every access to the screen's memory and real cards are slow to read, so nothing is read from
-// it and scrolling copies nothing: the CRTC shows 25 rows out of a longer buffer, from a start that moves
-// down a row at a time. Only at the buffer's end are the 25 rows written again, at its beginning, from the
-// copy kept in `rows`.
+// Emulators trap every access to video memory and real cards are slow to read, so it is never read, and scrolling
+// copies nothing: the CRTC shows 25 rows of a longer buffer, and its start address moves down row by row. Only at the
+// buffer's end are the 25 rows written again at its beginning, from the copy in `rows`.
 #include "arch/i386/io/vga.hpp"
 
 #include "arch/i386/isa/control.hpp"
@@ -16,14 +15,13 @@ constexpr u32 kBufferRows = 32 * KiB / (kColumns * 2); // text memory: B8000-BFF
 constexpr u16 kColour = 0x0700;                        // light grey on black
 constexpr u16 kBlank = kColour | ' ';
 
-// The CRT controller: an index port and a data port (IBM VGA technical reference, "CRT Controller
-// Registers").
+// The CRT controller: an index port and a data port (IBM VGA technical reference, "CRT Controller Registers").
 constexpr u16 kCrtcIndex = 0x3d4, kCrtcData = 0x3d5;
 constexpr u8 kStart = 0x0c, kCursor = 0x0e; // high byte; the low byte is in the next register
 
 constinit u16 rows[kRows][kColumns]{}; // line n of the output is in rows[n % kRows]
-constinit u32 line = 0, column = 0;    // where the next character goes
-constinit u32 first_row = 0;           // the row of the buffer that is at the top of the screen
+constinit u32 line = 0, column = 0;    // position of the next character
+constinit u32 first_row = 0;           // the buffer row at the top of the screen
 constinit bool ready = false;
 
 volatile u16* cell(u32 row, u32 at_column) {

@@ -21,7 +21,7 @@ u32 tsc_khz_by_cpuid() {
     if (cpuid(cpuid_leaf::vendor).eax < cpuid_leaf::tsc_ratio) return 0;
     const CpuidResult ratio = cpuid(cpuid_leaf::tsc_ratio); // EBX / EAX of a crystal of ECX Hz
     const u64 product = u64{ratio.ecx / 1000} * ratio.ebx;
-    return product >> 32 < ratio.eax ? divide(product, ratio.eax) : 0; // else no processor is so fast
+    return product >> 32 < ratio.eax ? divide(product, ratio.eax) : 0; // otherwise too fast for any processor
 }
 
 u32 base_khz_by_cpuid() {

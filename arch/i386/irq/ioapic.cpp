@@ -4,9 +4,9 @@
 namespace loft {
 namespace {
 
-// Two registers in memory: the number of another one, and its contents (data sheet, 3.1).
+// Two memory-mapped registers: the index of another register, and its contents (data sheet, 3.1).
 constexpr u32 kSelect = 0x00, kWindow = 0x10;
-constexpr u32 kVersion = 0x01; // bits 16-23: the last input
+constexpr u32 kVersion = 0x01; // bits 16-23: number of the last input
 constexpr u32 low_of(u32 input) { return 0x10 + 2 * input; }
 constexpr u32 high_of(u32 input) { return low_of(input) + 1; }
 
@@ -26,7 +26,7 @@ void write(u32 reg, u32 value) {
     at(kWindow) = value;
 }
 
-// Masked while the two halves do not belong together.
+// Masked while the two halves are inconsistent.
 void route(u32 input, u32 low, u32 lapic_id) {
     write(low_of(input), kMasked);
     write(high_of(input), lapic_id << 24);
@@ -37,8 +37,8 @@ u32 mode_bits(LineMode mode) { return (mode.active_low() ? kActiveLow : 0) | (mo
 
 } // namespace
 
-// The select register keeps eight bits, the version has reserved bits that are 0 (3.2.2), and an entry keeps its
-// vector.
+// Checks that the select register keeps eight bits, that the version's reserved bits are 0 (3.2.2), and that an entry
+// keeps its vector.
 bool io_apic_answers(VirtAddr mapped) {
     constexpr u32 kReservedOfVersion = 0xff00'7f00, kMostInputs = 240;
     const VirtAddr before = registers;
@@ -68,7 +68,7 @@ void io_apic_route(u32 input, LineMode mode, u32 lapic_id, u8 vector) {
     route(input, kMasked | mode_bits(mode) | vector, lapic_id);
 }
 
-// Edge triggered whatever the firmware says: that is what NMI delivery demands (3.2.4, bits 8-10).
+// Edge triggered whatever the firmware says: NMI delivery requires it (3.2.4, bits 8-10).
 void io_apic_route_nmi(u32 input, LineMode mode, u32 lapic_id) {
     route(input, kNmi | (mode_bits(mode) & kActiveLow), lapic_id);
 }

@@ -1,4 +1,4 @@
-// Interrupts from CPU to CPU. Contract: ipi.hpp, hal/ipi.hpp.
+// Interrupts between CPUs. Contract: ipi.hpp, hal/ipi.hpp.
 #include "arch/i386/irq/ipi.hpp"
 
 #include "arch/base/panic.hpp"
@@ -10,7 +10,7 @@
 namespace loft {
 namespace {
 
-// The two halves of the interrupt command register are one message: no other one may come in between.
+// The two halves of the interrupt command register are one message: interrupts are off in between.
 void send(CpuId cpu, u8 vector) {
     const u32 flags = hal::irq_save();
     if (!lapic_send(cpu_lapic_id(cpu), IpiKind::fixed, vector))
@@ -19,7 +19,7 @@ void send(CpuId cpu, u8 vector) {
     hal::irq_restore(flags);
 }
 
-// Acknowledged first: whoever asks again while this one is being answered must get a new interrupt.
+// Acknowledged first: a request that arrives while this one is handled must raise a new interrupt.
 void on_reschedule(TrapFrame&) {
     lapic_eoi();
     reschedule_interrupt();

@@ -15,21 +15,20 @@ namespace loft {
 namespace {
 
 constexpr u32 kIrqs = 16;
-constexpr u32 kCascade = 2; // between the two 8259s: no device has it, and the timer may be on this input
+constexpr u32 kCascade = 2; // between the two 8259s: no device uses it, and the timer may be on this input
 constexpr u32 kNowhere = 0xffff'ffff;
 
 constinit bool through_io_apic = false;
 constinit std::array<u32, kIrqs> input_of{}; // of the I/O APIC
 
-// "PIC mode" is left by the interrupt mode configuration register (MultiProcessor Specification 1.4,
-// 3.6.2.1).
+// Leaves "PIC mode" by the interrupt mode configuration register (MultiProcessor Specification 1.4, 3.6.2.1).
 void leave_pic_mode() {
     constexpr u16 kImcrSelect = 0x22, kImcrData = 0x23;
     out8(kImcrSelect, 0x70);
     out8(kImcrData, 0x01);
 }
 
-// An input belongs to the first interrupt that the firmware puts there; the timer is the first of all.
+// If the firmware assigns an input twice, the first interrupt gets it; the timer comes first.
 void route(const CpuTopology& topology, u32 irq) {
     const CpuTopology::IsaLine line = topology.isa_line(irq);
     if (line.gsi >= io_apic_inputs() || std::find(input_of.begin(), input_of.end(), line.gsi) != input_of.end()) return;

@@ -22,8 +22,8 @@ enum class Register : u32 {
     task_priority = 0x80,
     end_of_interrupt = 0xb0,
     spurious = 0xf0,
-    in_service = 0x100, // eight registers of 32 vectors each
-    requests = 0x200,   // eight words of 32 vectors, 16 bytes apart
+    in_service = 0x100, // eight words of 32 vectors each, 16 bytes apart
+    requests = 0x200,   // likewise
     error_status = 0x280,
     lvt_machine_check = 0x2f0,
     command_low = 0x300,
@@ -57,8 +57,8 @@ constinit hal::Atomic<u32> errors{}, strays{};
 
 volatile u32& reg(Register r) { return *reinterpret_cast<volatile u32*>(registers.value() + static_cast<u32>(r)); }
 
-// In xAPIC mode, at the address of a reset, wherever it was: all CPUs have to find their registers at the same one.
-// From x2APIC mode, where there are no registers in memory, the only way leads through "disabled" (10.12.5).
+// Enables xAPIC mode at the reset address: all CPUs must have their registers at the same address. From x2APIC mode,
+// which has no memory-mapped registers, the only way is through "disabled" (10.12.5).
 void enable_xapic() {
     const u64 base = read_msr(msr::apic_base), wanted = kAddress.value() | (base & kBaseBootCpu);
     if (base & kBaseX2Apic) write_msr(msr::apic_base, wanted);
@@ -67,7 +67,7 @@ void enable_xapic() {
 
 u32 in_service(u32 group) { return reg(static_cast<Register>(static_cast<u32>(Register::in_service) + 0x10 * group)); }
 
-// Whatever could interrupt is silent; how many entries there are beyond the first four, the version says (10.4.8).
+// Masks all interrupt sources; the version register tells how many entries there are beyond the first four (10.4.8).
 void mask_all_sources() {
     const u32 last = reg(Register::version) >> 16 & 0xff;
     for (const Register entry : {Register::lvt_timer, Register::lvt_lint0, Register::lvt_lint1, Register::lvt_error})
@@ -75,10 +75,10 @@ void mask_all_sources() {
     if (last >= 4) reg(Register::lvt_counters) = kMasked;
     if (last >= 5) reg(Register::lvt_thermal) = kMasked;
     if (last >= 6) reg(Register::lvt_machine_check) = kMasked;
-    reg(Register::timer_initial) = 0; // stops it
+    reg(Register::timer_initial) = 0; // stops the timer
 }
 
-// Ends what was never ended: each end of interrupt takes the highest one out of service.
+// Ends interrupts that earlier software has not ended: each end-of-interrupt clears the highest in-service bit.
 void end_all_in_service() {
     const auto any = [] {
         u32 bits = 0;
@@ -90,11 +90,11 @@ void end_all_in_service() {
         lapic_eoi();
 }
 
-// A spurious interrupt has no bit in service and takes no end of interrupt (10.9).
+// A spurious interrupt sets no in-service bit and needs no end-of-interrupt (10.9).
 void on_spurious(TrapFrame&) { note_spurious_interrupt(); }
 
 void on_error(TrapFrame&) {
-    reg(Register::error_status) = 0; // a write makes the register show what happened since the last one (10.5.3)
+    reg(Register::error_status) = 0; // a write updates the register with the errors since the last write (10.5.3)
     errors.fetch_add(1);
     lapic_eoi();
 }
@@ -111,14 +111,14 @@ void lapic_init(VirtAddr mapped) {
     lapic_init_cpu();
     if (found != kAddress)
         log(LogLevel::notice, "irq", "the local APIC was at {}: it is put back to {}", found, kAddress);
-    // "Virtual wire": the 8259 goes on working through LINT0 (MultiProcessor Specification 1.4, 3.6.2.2).
+    // "Virtual wire": the 8259 stays in use through LINT0 (MultiProcessor Specification 1.4, 3.6.2.2).
     reg(Register::lvt_lint0) = kDeliverExtInt;
 }
 
 void lapic_init_cpu() {
     enable_xapic();
     mask_all_sources();
-    reg(Register::task_priority) = 0; // let everything through
+    reg(Register::task_priority) = 0; // accept all priorities
     reg(Register::spurious) = kSoftwareEnable | vector::lapic_spurious;
     end_all_in_service();
     reg(Register::error_status) = 0;
@@ -169,7 +169,7 @@ bool lapic_end_stray(u32 vector) {
     lapic_eoi();
     if (strays.fetch_add(1) < kStraysShown)
         log(LogLevel::notice, "irq",
-            "interrupt {:02x} has no handler and is dropped: of a device that whoever ran before has left on", vector);
+            "interrupt {:02x} has no handler and is dropped: its device was enabled by earlier software", vector);
     return true;
 }
 

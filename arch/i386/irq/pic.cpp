@@ -11,7 +11,7 @@ struct Chip {
     u16 command, data;
 };
 constexpr Chip kMaster{0x20, 0x21}, kSlave{0xa0, 0xa1};
-constexpr u32 kCascade = 2; // the master's input that the slave is on
+constexpr u32 kCascade = 2; // the master's input to which the slave is connected
 
 constexpr u8 kIcw1 = 0x11; // edge triggered, cascaded, ICW4 follows
 constexpr u8 kIcw4 = 0x01; // 8086 mode, end of interrupt by command
@@ -31,9 +31,9 @@ void initialise(Chip chip, u8 first_vector, u8 cascade) {
     out8(chip.data, kIcw4);
 }
 
-// A request that went away before the CPU asked for its vector is delivered as the chip's last input, without
-// a bit in service (data sheet, "Spurious interrupts"). It takes no end of interrupt; but the master, which
-// saw a real request of the slave, does.
+// A request that disappeared before the CPU acknowledged it is delivered as the chip's last input, without an
+// in-service bit (data sheet, "Spurious interrupts"). It needs no end-of-interrupt; but if it came from the slave, the
+// master, which saw a real request, does.
 bool in_service(Chip chip, u32 input) {
     out8(chip.command, kReadInService);
     return in8(chip.command) >> input & 1;

@@ -25,11 +25,11 @@ constinit hal::Atomic<u32> hal::loft_online_cpus{1}; // the boot CPU
 
 namespace {
 
-// --- What boot/trampoline.asm finds, and where.
+// --- Data of boot/trampoline.asm.
 
 enum class Progress : u32 { none, expected, online, given_up, unsuitable };
 
-// Who is to come. Tickets stay for good: a CPU that is late may still hold one.
+// Tells a starting CPU which CPU it becomes. Tickets are never freed: a late CPU may still use one.
 struct Ticket {
     u32 root;      // ap_start_high reads these two
     u32 stack_top; //
@@ -53,14 +53,14 @@ extern hal::PteCell boot_root[]; // boot/paging.asm
 
 constinit const CpuTopology* topology = nullptr;
 constinit TrampolineData* trampoline_data = nullptr;
-constinit u8 start_vector = 0; // the number of the trampoline's page
+constinit u8 start_vector = 0; // page number of the trampoline
 
 hal::PteCell* table_at(PhysAddr phys) {
     return reinterpret_cast<hal::PteCell*>(kDirectMapBase + static_cast<u32>(phys.value()));
 }
 
-// The tables on which a CPU turns paging on: the first 16 MiB at their own address, as boot/paging.asm has
-// made them for the boot CPU, and the kernel's part of the kernel's.
+// The tables on which a CPU turns paging on: the first 16 MiB identity-mapped, as boot/paging.asm made them for the
+// boot CPU, and the kernel's part of the current tables.
 PhysAddr trampoline_root() {
     hal::PteCell* const kernel = table_at(hal::current_root());
     for (u32 i = paging::kRootEntries * 3 / 4; i < paging::kRootEntries; ++i)
@@ -102,14 +102,13 @@ bool wait_until_online(CpuId cpu, u32 milliseconds) {
     return true;
 }
 
-// Two start-up interrupts: the first one may get lost; a CPU that runs already ignores the second (SDM
-// vol. 3, 8.4.4.1).
+// Sends two start-up interrupts: the first may get lost; a running CPU ignores the second (SDM vol. 3, 8.4.4.1).
 bool call_until_online(CpuId cpu, u32 lapic_id) {
     return (send(lapic_id, IpiKind::start_up, start_vector) && wait_until_online(cpu, 1)) ||
            (send(lapic_id, IpiKind::start_up, start_vector) && wait_until_online(cpu, kCpuStartMs));
 }
 
-// The ticket is offered to nobody any more. What became of the one who should have taken it?
+// Withdraws the ticket, and finds out whether a CPU has taken it and what became of that CPU.
 CpuStart withdraw(Ticket& ticket) {
     if (trampoline_data->ticket.exchange(0) != 0) return CpuStart::absent;
     if (wait_until_online(ticket.cpu, kCpuStartMs)) return CpuStart::online;
@@ -119,26 +118,26 @@ CpuStart withdraw(Ticket& ticket) {
     return CpuStart::online;
 }
 
-// Times are compared between CPUs, so their counters have to agree.
+// Times are compared between CPUs, so their TSCs must agree.
 void check_clock(const Ticket& ticket, u64 before, u64 after) {
     if (ticket.arrival >= before && ticket.arrival <= after) return;
     log(LogLevel::warn, "smp", "the time-stamp counter of CPU {} differs from the boot CPU's: times are wrong there",
         ticket.cpu);
 }
 
-// --- The other CPU's side. On its own stack and the kernel's page tables, no descriptors yet.
+// --- On the starting CPU: on its own stack and the kernel's page tables, without descriptors yet.
 
 extern "C" [[noreturn]] void ap_entry(Ticket* ticket) {
     ticket->arrival = read_tsc();
     const CpuId cpu = ticket->cpu;
-    descriptors_load(cpu); // before this an exception would be a triple fault
+    descriptors_load(cpu); // before this an exception is a triple fault
     if (!enable_features_like_boot_cpu()) {
         ticket->progress.store(Progress::unsuitable);
         halt_forever();
     }
     lapic_init_cpu();
     lapic_leave_virtual_wire(*topology);
-    set_cpu_lapic_id(cpu, lapic_id()); // not always the one that was called: smp.hpp
+    set_cpu_lapic_id(cpu, lapic_id()); // may differ from the called one: smp.hpp
 
     Progress expected = Progress::expected;
     if (!ticket->progress.compare_exchange(expected, Progress::online)) halt_forever();
@@ -153,13 +152,13 @@ extern "C" [[noreturn]] void ap_entry(Ticket* ticket) {
 constinit hal::Atomic<u32> stopper{};       // CPU + 1
 constinit hal::Atomic<u32> asked_to_stop{}; // a CpuSet
 
-// Two that stopped each other would both be silent: the first one is the one that goes on.
+// Two CPUs that stopped each other would both be silent: only the first one goes on.
 void become_the_stopper() {
     const u32 me = hal::this_cpu().value() + 1;
     u32 expected = 0;
     if (stopper.compare_exchange(expected, me) || expected == me) return;
     for (;;)
-        pause(); // its NMI is on the way
+        pause(); // the stopper's NMI will arrive
 }
 
 } // namespace
@@ -206,7 +205,7 @@ CpuStart start_cpu(const CpuBirth& birth) {
         break;
     case CpuStart::stuck:
         log(LogLevel::warn, "smp", "CPU {} (APIC id {}) started, but {}: it is left out", cpu, lapic_id,
-            ticket.progress.load() == Progress::unsuitable ? "lacks what the boot CPU has" : "got stuck");
+            ticket.progress.load() == Progress::unsuitable ? "lacks a feature of the boot CPU" : "got stuck");
         break;
     }
     return result;

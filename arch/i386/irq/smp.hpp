@@ -1,9 +1,9 @@
 // Starting the other CPUs (SDM vol. 3, 8.4, "Multiple-Processor (MP) Initialization"), and stopping them.
 //
-// A CPU that is told to start executes boot/trampoline.asm, takes a ticket, and goes on with the memory that
-// is named there. Tickets do not know who takes them: a CPU that comes too late finds none, halts where it
-// is, and has touched nothing; one that comes so late that it finds the ticket of another CPU becomes that
-// CPU. Every wait is bounded by time.
+// A starting CPU executes boot/trampoline.asm, takes a ticket, and continues with the stack and page tables that the
+// ticket names. A ticket is not bound to a particular CPU. A CPU that is late finds no ticket, and halts in the
+// trampoline without having touched other memory; one that is so late that it finds another CPU's ticket becomes that
+// CPU. Every wait has a time limit.
 #pragma once
 
 #include "arch/base/cpu_set.hpp"
@@ -14,53 +14,52 @@ namespace loft {
 struct CpuTopology;
 struct TrapFrame;
 
-// Once, by the boot CPU, interrupts off, after lapic_init: it is in the set of online CPUs from the start,
-// here its APIC id becomes known.
+// Sets the APIC id of the boot CPU (which is online from the start) and installs the IPI handlers. Boot CPU, once,
+// interrupts off, after lapic_init.
 void smp_init();
 
-// The trampoline needs a page below 1 MiB that nobody else uses, now or later: a CPU that was left out may
-// come to rest in it. This is the one that loft tries first.
+// The trampoline needs a page below 1 MiB that is never used for anything else: a CPU that was left out may halt in it
+// later. loft tries this page first.
 inline constexpr PhysAddr kTrampolinePage{u64{0x8000}};
 
-// Prepares `page`, and resets the first `cpus` CPUs of the topology, which stays for good, but the boot CPU:
-// they wait for a start-up interrupt afterwards. The kernel's page tables are loaded. Takes 10 ms. Boot CPU,
-// once, interrupts on or off.
+// Prepares `page`, and resets the first `cpus` CPUs of the topology, except the boot CPU: they then wait for a start-up
+// interrupt. The topology must stay valid. The kernel's page tables are loaded. Takes 10 ms. Boot CPU, once, interrupts
+// on or off.
 void smp_prepare(const CpuTopology& topology, PhysAddr page, u32 cpus);
 
-// What a CPU is born with. All of it belongs to the CPU from the moment start_cpu is called. Below each stack
-// lies an unmapped page.
+// The resources of a starting CPU. They belong to it from the call of start_cpu on. Below each stack is an unmapped
+// page.
 struct CpuBirth {
-    CpuId cpu{};                       // its place in the topology; its area (percpu_adopt) is ready
-    VirtAddr stack_top{};              // ap_main runs on it
+    CpuId cpu{};                       // its index in the topology; its per-CPU area (percpu_adopt) is ready
+    VirtAddr stack_top{};              // of the stack of ap_main
     VirtAddr double_fault_stack_top{}; //
 };
 
 enum class CpuStart : u8 {
-    online, // it is in ap_main, or about to be
-    absent, // it did not come; what it would have used may be used for something else
-    stuck,  // it took its ticket and did not arrive: what it was given must never be touched again
+    online, // it is in ap_main, or about to enter it
+    absent, // it did not start; its resources may be used again
+    stuck,  // it took its ticket but did not come online: its resources must never be used again
 };
 
-// Starts one CPU of those that smp_prepare has reset, and waits until it is online, at most kCpuStartMs
-// twice. Boot CPU, interrupts on or off.
+// Starts one of the CPUs that smp_prepare has reset, and waits until it is online, at most kCpuStartMs twice. Boot CPU,
+// interrupts on or off.
 CpuStart start_cpu(const CpuBirth& birth);
 inline constexpr u32 kCpuStartMs = 1000;
 
-// Up-call, defined by the kernel: the first C++ of another CPU that is not arch's. On its own stack and the
-// kernel's page tables, its descriptors, control bits, local APIC and tick as on the boot CPU, interrupts
-// off, and in online_cpus(): it has to let interrupts in soon.
+// Up-call, defined by the kernel: called on the started CPU, on its own stack and the kernel's page tables, with
+// descriptors, control bits, local APIC and tick as on the boot CPU, interrupts off, and in online_cpus(): it must
+// enable interrupts soon.
 [[noreturn]] void ap_main(CpuId cpu);
 
-// --- Stopping, for a panic: an NMI gets through to a CPU that has its interrupts off.
+// --- Stopping, for a panic: an NMI also reaches a CPU with interrupts off.
 
-// Stops all other online CPUs and takes them out of online_cpus(). Each one calls nmi_stop, and halts. Waits
-// until they have, `milliseconds` at most, and returns those that have not. Any context; what was under way
-// on the other CPUs stays as it is, locks included. If several CPUs call it, it returns on the first one
-// only, and the others are stopped in here.
+// Stops all other online CPUs and removes them from online_cpus(). Each one calls nmi_stop, and halts. Waits until they
+// have, `milliseconds` at most, and returns those that have not. Any context; the other CPUs stop wherever they are,
+// also with locks held. If several CPUs call it, it returns only on the first one; the others are stopped in here.
 CpuSet stop_other_cpus(u32 milliseconds);
 
-// Up-call, defined by the kernel, in the NMI on the CPU that is stopped: a chance to keep or print where it
-// was. When it returns the CPU is out of online_cpus() and halts for good.
+// Up-call, defined by the kernel, in the NMI on the CPU that is stopped: may save or print where it was. After its
+// return the CPU is removed from online_cpus() and halts for good.
 void nmi_stop(TrapFrame& frame);
 
 } // namespace loft

@@ -23,49 +23,51 @@ namespace {
 
 constexpr u32 kMeasuredMs = 5;
 constexpr u32 kAssumedKhz = 1'000'000;
-constexpr u32 kFastestKhz = 6'000'000; // before it is measured: a wait is not shorter than asked for
+constexpr u32 kFastestKhz =
+    6'000'000; // assumed before the TSC is measured: a wait is then never shorter than asked for
 constexpr u32 kMostReads =
-    300'000; // of a clock; the PIT takes three port accesses each: a second or so on a real machine
-constexpr u32 kFirstReads = 1000; // by then it has moved, or it stands still
-constexpr u32 kMostRtcMs = 2500;  // two of its seconds and some more
-constexpr u32 kLooksPerMs = 500;  // of a wait with a deadline: less than a processor at its usual speed makes
+    300'000; // reads of a clock; three port accesses each for the PIT: about a second on a real machine
+constexpr u32 kFirstReads = 1000; // after these it must have moved, otherwise it stands still
+constexpr u32 kMostRtcMs = 2500;  // two of its seconds, with a margin
+constexpr u32 kLooksPerMs =
+    500; // minimum checks of a wait with a deadline: fewer than a processor makes at its usual speed
 
 constinit u32 khz = 0;
 constinit u32 us_per_cycle = 0;          // in units of 2^-32
-constinit u32 lapic_clocks_per_tick = 0; // 0: the tick is the PIT's
+constinit u32 lapic_clocks_per_tick = 0; // 0: the PIT ticks
 constinit const char* source = "none";
 constinit std::atomic<TickHandler> tick_handler{nullptr};
 
 struct TickCount {
     u32 ticks = 0;
-    u32 late = 0; // the handler took longer than a tick: the one that waits is dropped
+    u32 late = 0; // the handler took longer than a tick: drop the pending one
 };
 LOFT_PERCPU hal::PerCpu<TickCount> tick_count;
 
-// In kHz; 0 is "does not run".
+// In kHz; 0: does not run.
 struct Rates {
     u32 tsc = 0;
     u32 lapic = 0;
 };
 
-// Under -icount an instruction is a nanosecond and a port access costs the emulator a thousand times more:
-// look at the clock now and then only.
+// Under -icount an instruction takes a nanosecond, and a port access costs the emulator a thousand times more: read the
+// clock only now and then.
 void wait_a_little() {
     for (u32 i = 0; i < 500; ++i)
         asm volatile("");
 }
 
-// Where the two counters stand.
+// Values of both counters.
 struct Counters {
     u64 tsc;
     u32 lapic;
 };
 Counters counters() { return {read_tsc(), lapic_ready() ? lapic_timer_left() : 0}; }
 
-// From `begin` to now, in which `passed` of a clock of `khz` have gone by.
+// The rates since `begin`; meanwhile a clock of `khz` has counted `passed`.
 Rates rates_since(const Counters& begin, u32 passed, u32 khz) {
     const Counters now = counters();
-    // More than 32 bits are no frequency: the machine stood still for seconds, and only this counter went on.
+    // A rate above 32 bits is invalid: the machine stood still for seconds while this counter advanced.
     const auto rate = [&](u64 count) {
         const u64 ticks = count * khz;
         return ticks >> 32 < passed ? divide(ticks, passed) : ~u32{0};
@@ -86,8 +88,8 @@ Rates measure(const Clock& clock) {
     return {};
 }
 
-// The middle one of three: an emulator that is not scheduled for a while, or a visit of the firmware, between
-// two of the reads above makes a single measurement too high or too low.
+// The median of three: if an emulator is descheduled or the firmware interrupts (SMI) between two of the reads above, a
+// single measurement is too high or too low.
 Rates measure_well(const Clock& clock) {
     Rates a = measure(clock);
     if (a.tsc == 0) return a;
@@ -97,7 +99,7 @@ Rates measure_well(const Clock& clock) {
     return a.tsc > b.tsc ? a : b;
 }
 
-// One second of the real-time clock, from one move of its hand to the next.
+// Measures one second of the real-time clock, between two changes of its second.
 Rates measure_by_rtc() {
     const u32 first = rtc_second();
     if (first > 59) return {};
@@ -114,15 +116,15 @@ Rates measure_by_rtc() {
     return wait_for_move(second) != second ? rates_since(begin, 1000, 1) : Rates{};
 }
 
-bool is_a_processor(u32 tsc_khz) { return tsc_khz > 1000; } // less is none
+bool is_a_processor(u32 tsc_khz) { return tsc_khz > 1000; } // slower is impossible
 
-// The local APIC's timer against the TSC, where that one's frequency is known otherwise.
+// Measures the local APIC's timer against the TSC, whose frequency is known from elsewhere.
 Rates with_lapic_measured(u32 tsc_khz) {
     const Clock tsc{"the TSC", tsc_khz, ~0u, [] { return static_cast<u32>(read_tsc()); }};
     return {tsc_khz, measure(tsc).lapic};
 }
 
-// By the best clock that there is; says in `source` which.
+// Uses the best available clock; `by` names it.
 Rates find_rates(const char*& by) {
     const Clock pit = pit_clock();
     by = pit.name;
@@ -131,7 +133,7 @@ Rates find_rates(const char*& by) {
     if (const u32 khz = tsc_khz_by_cpuid(); is_a_processor(khz)) return with_lapic_measured(khz);
     by = "the real-time clock";
     if (const Rates rates = measure_by_rtc(); is_a_processor(rates.tsc)) return rates;
-    by = "the processor's name plate";
+    by = "CPUID's base frequency";
     if (const u32 khz = base_khz_by_cpuid(); is_a_processor(khz)) return with_lapic_measured(khz);
     by = "assumption";
     log(LogLevel::warn, "timer",
@@ -144,9 +146,9 @@ void count_tick(TrapFrame& frame) {
     if (const TickHandler handler = tick_handler.load(std::memory_order_relaxed)) handler(frame);
 }
 
-// A handler that takes longer than a tick finds the next one waiting when it ends. If that ran, too, whoever was
-// interrupted would not get on by an instruction: it is acknowledged and dropped, and a whole tick comes before the
-// next.
+// If the handler takes longer than a tick, the next tick is pending when it ends. Handling that at once would keep the
+// interrupted code from executing any instruction: so it is acknowledged and dropped, and the next one comes a whole
+// tick later.
 bool drop_late_tick() {
     if (tick_count.load<&TickCount::late>() == 0) return false;
     tick_count.store<&TickCount::late>(0);
@@ -164,7 +166,7 @@ void on_lapic_tick(TrapFrame& frame) {
 void on_pit_tick(TrapFrame& frame) {
     irq_eoi(kTimerIrq);
     if (drop_late_tick()) return;
-    // To the others it is as if their own timer had ticked.
+    // Other CPUs handle it like a tick of their own timer.
     hal::online_cpus().without(hal::this_cpu()).for_each([](CpuId cpu) {
         lapic_send(cpu_lapic_id(cpu), IpiKind::fixed, vector::lapic_timer);
     });

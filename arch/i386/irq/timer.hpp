@@ -1,4 +1,4 @@
-// Time: the TSC tells it, the local APIC's timer (or the PIT) ticks 100 times a second.
+// Time: the TSC is the clock; the local APIC's timer (or the PIT) ticks 100 times a second.
 #pragma once
 
 #include "arch/base/types.hpp"
@@ -9,30 +9,29 @@ struct TrapFrame;
 
 inline constexpr u32 kTicksPerSecond = 100;
 
-// Measures the TSC against the PIT (channel 2, three times five milliseconds) and starts the tick: on the
-// local APIC if lapic_init has been called and its timer counts, else on the PIT (irq.hpp), and the boot
-// CPU passes each tick on to the others. Where the PIT does not count, which is noticed after a bounded number of
-// reads, the frequency is CPUID's, or comes of one second of the real-time clock (which takes up to two), or is what
-// the processor is sold as; with none of these a TSC of 1 GHz is assumed and a warning logged. Where nothing can tick
-// loft refuses to start. Needs descriptors_init; interrupts are off and stay off. Boot CPU, once.
+// Measures the TSC against the PIT (channel 2, three times five milliseconds) and starts the tick: by the local APIC if
+// lapic_init has been called and its timer counts, otherwise by the PIT (irq.hpp); the boot CPU then forwards each tick
+// to the others. If the PIT does not count, which is detected after a bounded number of reads, the frequency comes from
+// CPUID, or from one second of the real-time clock (takes up to two), or is the processor's base frequency; without any
+// of these a TSC of 1 GHz is assumed and a warning logged. If no timer can tick, loft refuses to start. Needs
+// descriptors_init; interrupts are off and stay off. Boot CPU, once.
 void timer_init();
 
 // Frequency of the TSC in kHz; 0 before timer_init. Any context.
 u32 tsc_khz();
 
-// Microseconds since the first instructions of boot/, 0 before timer_init. Any context. Two multiplications.
+// Microseconds since the first instructions of boot/; 0 before timer_init. Any context. Two multiplications.
 u64 now_us();
 
-// The tick of another CPU, on that CPU: needs lapic_init_cpu.
+// Starts the tick of another CPU, on that CPU: needs lapic_init_cpu.
 void timer_start_cpu();
 
-// Timer interrupts so far: of the boot CPU, which are a clock, and of any. Any context. They wrap after 497
-// days.
+// Timer interrupts so far: of the boot CPU (usable as a clock), or of any CPU. Any context. They wrap after 497 days.
 u32 ticks();
 u32 ticks_of(CpuId cpu);
 
-// While one of these exists the CPU that made it has no ticks, so that a measurement is not interrupted. now_us()
-// goes on; ticks() stands still if this is the boot CPU. Does not nest. Context: the caller does not migrate.
+// While an object of this class exists, the CPU that made it has no ticks, so that a measurement is not interrupted.
+// now_us() continues; ticks() stops if this is the boot CPU. Does not nest. Context: the caller does not migrate.
 class [[nodiscard]] TickPause {
   public:
     TickPause();
@@ -44,9 +43,9 @@ class [[nodiscard]] TickPause {
 // "lapic" or "pit"; "none" before timer_init.
 const char* tick_source();
 
-// Called at each tick of each CPU, on that CPU, after it was counted and acknowledged, with interrupts off,
-// between the trap hooks. nullptr for none. Returns the one before. Any context. If it takes longer than a tick, the
-// one after it is left out, so that what was interrupted gets on.
+// Sets the function that each CPU calls at each of its ticks, after the tick was counted and acknowledged, with
+// interrupts off, between the trap hooks; nullptr: none. Returns the previous one. Any context. If it takes longer than
+// a tick, the next tick is dropped, so that the interrupted code makes progress.
 using TickHandler = void (*)(TrapFrame&);
 TickHandler timer_set_tick_handler(TickHandler handler);
 

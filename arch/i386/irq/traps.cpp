@@ -61,12 +61,12 @@ void handle_interrupt(TrapFrame& frame) {
 
 void handle_nmi(TrapFrame& frame) {
     if constexpr (config::kSmp) smp_stop_if_asked(frame);
-    const u32 touched = read_cr2(); // of a page fault whose handler has not come so far yet
+    const u32 touched = read_cr2(); // of a page fault whose handler has not read CR2 yet
     call_handler(frame);
     write_cr2(touched);
 }
 
-// What loading a segment register, or touching memory, can end in.
+// Exceptions of loading a segment register or accessing memory.
 bool is_expected_fault(TrapFrame& frame) {
     switch (frame.vector) {
     case vector::segment_not_present:
@@ -79,7 +79,8 @@ bool is_expected_fault(TrapFrame& frame) {
     }
 }
 
-// A copy from or to a program. The other side of the copy is the kernel's own: a fault there is a bug like any other.
+// True for a fault of a user copy on the user address. The other side of the copy is the kernel's own memory: a fault
+// there is a bug.
 bool is_copy_fault(TrapFrame& frame) {
     if (frame.vector != vector::page_fault) return false;
     const VirtAddr address{read_cr2()};
@@ -91,7 +92,7 @@ bool is_copy_fault(TrapFrame& frame) {
     return true;
 }
 
-// What a program did, and nobody else: not a broken machine.
+// Caused by the program itself; a machine check is not.
 bool is_of_the_program(u32 vector) {
     return vector == vector::system_call || (vector <= vector::last_exception && vector != vector::machine_check);
 }
@@ -99,7 +100,7 @@ bool is_of_the_program(u32 vector) {
 void dispatch_from_user(TrapFrame& frame) {
     if (frame.vector == vector::nmi) {
         handle_nmi(frame);
-        return; // straight back: it may have come anywhere
+        return; // no return_to_user: the NMI may have interrupted any instruction
     }
     if (is_of_the_program(frame.vector))
         program_trap(frame);

@@ -1,4 +1,4 @@
-// First registers of a program. Contract: user_mode.hpp. The way itself is in trap_entry.asm.
+// Initial registers of a program. Contract: user_mode.hpp. enter_user is in trap_entry.asm.
 #include "arch/i386/irq/user_mode.hpp"
 
 #include "arch/i386/isa/control.hpp"
@@ -11,7 +11,7 @@ TrapFrame first_user_frame(u32 entry, u32 stack) {
     frame.ds = frame.es = selector::user_data;
     frame.eip = entry;
     frame.cs = selector::user_code;
-    frame.eflags = eflags::interrupt | 1u << 1; // bit 1 is always set
+    frame.eflags = eflags::interrupt | 1u << 1; // bit 1 is always 1
     frame.user_esp = stack;
     frame.user_ss = selector::user_data;
     return frame;

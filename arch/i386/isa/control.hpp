@@ -1,4 +1,4 @@
-// Control registers, EFLAGS, MSRs and port I/O: one instruction each, with the names of their bits.
+// Control registers, EFLAGS, MSRs and port I/O: one instruction each, and the names of their bits.
 #pragma once
 
 #include "arch/base/types.hpp"
@@ -44,7 +44,7 @@ inline u32 read_cr4() {
     return v;
 }
 inline void write_cr4(u32 v) { asm volatile("mov %0, %%cr4" ::"r"(v) : "memory"); }
-// What DR7 and DR6 are after a reset: no breakpoint, none met (SDM vol. 3, 17.2.3 and 17.2.4).
+// DR7 and DR6 after a reset: no breakpoint set, none hit (SDM vol. 3, 17.2.3 and 17.2.4).
 inline constexpr u32 kDr7Nothing = 1u << 10, kDr6Nothing = 0xffff'0ff0;
 inline u32 read_dr7() {
     u32 v;
@@ -69,10 +69,10 @@ inline u32 read_eflags() {
 }
 inline void write_eflags(u32 v) { asm volatile("push %0; popf" ::"r"(v) : "memory", "cc"); }
 
-// Turns interrupts on and stops until one has been handled. The interrupt cannot come in between: sti takes
-// effect after the next instruction.
+// Enables interrupts and halts until one has been handled. None can arrive before the hlt: sti takes effect after the
+// next instruction.
 inline void wait_for_interrupt() { asm volatile("sti; hlt" ::: "memory"); }
-// For waits inside arch; all others use hal::cpu_relax, which also answers other CPUs.
+// For waits inside arch; all other code uses hal::cpu_relax, which also answers other CPUs.
 inline void pause() { asm volatile("pause" ::: "memory"); }
 inline void enable_interrupts() { asm volatile("sti" ::: "memory"); }
 inline void disable_interrupts() { asm volatile("cli" ::: "memory"); }
@@ -89,8 +89,8 @@ inline u64 read_tsc() {
     return v;
 }
 
-// high:low / divisor, for a quotient that fits (SDM vol. 2, "DIV"): one instruction where C++ calls a
-// library.
+// high:low / divisor, for a quotient of 32 bits (SDM vol. 2, "DIV"): one instruction; C++ would call a library
+// function.
 inline u32 divide(u64 dividend, u32 divisor) {
     u32 quotient, remainder;
     asm("divl %4"

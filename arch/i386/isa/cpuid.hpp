@@ -1,4 +1,4 @@
-// CPUID: the instruction, and the bits of it that loft reads (SDM vol. 2, "CPUID").
+// CPUID: the instruction, and the bits that loft reads (SDM vol. 2, "CPUID").
 #pragma once
 
 #include "arch/base/types.hpp"
@@ -23,7 +23,7 @@ inline constexpr u32 extended_max = 0x8000'0000, extended_features = 0x8000'0001
                      address_sizes = 0x8000'0008;
 } // namespace cpuid_leaf
 
-// Leaf 1, EDX. boot/start.asm has the same list: what is required is checked there, before paging.
+// Leaf 1, EDX. boot/start.asm has the same bits: it checks the required ones before paging.
 namespace cpuid_edx {
 inline constexpr u32 fpu = 1u << 0, pse = 1u << 3, tsc = 1u << 4, msr = 1u << 5, pae = 1u << 6, cx8 = 1u << 8,
                      apic = 1u << 9, pge = 1u << 13, cmov = 1u << 15, pse36 = 1u << 17, fxsr = 1u << 24, mmx = 1u << 23,

@@ -1,14 +1,14 @@
-// Exception tables: instructions of the kernel that may fault, and where to go on if they do.
+// Exception tables: instructions of the kernel that may fault, each with the address at which to continue.
 //
-// Section .extable has the copies from and to the memory of programs: a fault on a user address is resolved first, as
-// one of the program itself would be, and only what cannot be resolved ends the copy. Section .extable.probes has the
-// instructions for which a fault is the answer to a question (probe.hpp): nothing is resolved for those. linker.ld
-// collects both; the trap dispatcher looks there before it takes a fault of the kernel for a bug.
+// Section .extable lists the user copies: a fault on a user address is first resolved like one of the program itself;
+// only if that fails, the copy ends. Section .extable.probes lists instructions whose fault is an expected result
+// (probe.hpp); it is not resolved. linker.ld collects both; the trap dispatcher searches them before it treats a fault
+// of the kernel as a bug.
 #pragma once
 
 #include "arch/base/types.hpp"
 
-// For inline assembly: a fault at `at` goes on at `to`. Both are local numeric labels, as strings: "1b", "2f".
+// For inline assembly: after a fault at `at`, continue at `to`. Both are local numeric labels, as strings: "1b", "2f".
 #define LOFT_EXTABLE_ENTRY(section, at, to)                                                                            \
     ".pushsection " section ", \"a\"\n\t"                                                                              \
     ".long " at ", " to "\n\t"                                                                                         \
@@ -24,7 +24,7 @@ struct Fixup {
 };
 static_assert(sizeof(Fixup) == 8);
 
-// The entry of the instruction at `eip`; null if it has none. Any context; reads rodata only.
+// The entry for the instruction at `eip`; null if there is none. Any context; reads rodata only.
 const Fixup* find_user_copy_fixup(u32 eip);
 const Fixup* find_probe_fixup(u32 eip);
 

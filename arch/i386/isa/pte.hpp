@@ -1,8 +1,8 @@
 // Page-table entries of i386: the one place where their bits are named.
 //
-// One class serves both formats: 64-bit entries with PAE (SDM vol. 3, 4.4), 32-bit ones without (4.3), and
-// every level: a directory entry that maps a large page differs from a PTE by one bit. Pure arithmetic, no
-// hardware: the simulated machine reads the same entries.
+// One class serves both formats, 64-bit entries with PAE (SDM vol. 3, 4.4) and 32-bit ones without (4.3), and every
+// level: a directory entry that maps a large page differs from a PTE by one bit. Pure arithmetic, no hardware: the
+// simulated machine uses the same entries.
 #pragma once
 
 #include "arch/base/config.hpp"
@@ -15,13 +15,13 @@ namespace loft {
 
 using RawPte = std::conditional_t<config::kPae, u64, u32>;
 
-// An entry as the HAL stores it: 32 bits at a time. Without PAE the high half is 0.
+// An entry in the HAL's units: 32 bits at a time. Without PAE the high half is 0.
 struct PteHalves {
     u32 low;
     u32 high;
 };
 
-// Attribute bits of an entry. Sets of them are built with |.
+// Attribute bits of an entry, combined by |.
 class PteFlags {
   public:
     constexpr PteFlags() = default;
@@ -33,7 +33,7 @@ class PteFlags {
     constexpr bool operator==(const PteFlags&) const = default;
     constexpr PteHalves halves() const { return {static_cast<u32>(bits_), static_cast<u32>(u64{bits_} >> 32)}; }
 
-    // The bit at `position`; for the names below. Positions the format does not have give the empty set.
+    // The bit at `position`; for the names below. A position that the format does not have gives the empty set.
     static constexpr PteFlags bit(u32 position) {
         return PteFlags{position < 8 * sizeof(RawPte)
                             ? static_cast<RawPte>(RawPte{1} << (position % (8 * sizeof(RawPte))))
@@ -62,7 +62,7 @@ inline constexpr PteFlags software2 = PteFlags::bit(11);
 inline constexpr PteFlags no_execute = PteFlags::bit(63); // PAE only (SDM 4.6), empty in the two-level format
 } // namespace pte
 
-// The value of an entry. It is made of a frame and flags, never of a bare integer.
+// The value of an entry: made of a frame and flags, never of a bare integer.
 class Pte {
   public:
     constexpr Pte() = default; // not present
@@ -88,7 +88,7 @@ class Pte {
                 (high() & static_cast<u32>(u64{kFrameMask} >> 32)) | flag.high};
     }
 
-    // Puts an entry together from halves that the HAL read in a way that cannot tear.
+    // Makes an entry from halves that the HAL has read without tearing.
     using Halves = PteHalves;
     static constexpr Pte from(Halves halves) {
         return Pte{static_cast<RawPte>((u64{halves.high} << 32) | halves.low), Raw{}};
@@ -103,10 +103,10 @@ class Pte {
 };
 static_assert(sizeof(Pte) == sizeof(RawPte) && std::is_trivially_copyable_v<Pte>);
 
-// The shape of the tables.
+// Geometry of the tables.
 namespace paging {
 inline constexpr u32 kPtesPerTable = kPageSize / sizeof(RawPte);      // 512 with PAE, 1024 without
-inline constexpr u32 kLargeShift = config::kPae ? 21 : 22;            // what one directory entry covers
+inline constexpr u32 kLargeShift = config::kPae ? 21 : 22;            // range of one directory entry
 inline constexpr u32 kLargeSize = 1u << kLargeShift;                  // 2 MiB or 4 MiB
 inline constexpr u32 kRootEntries = config::kPae ? 4 : kPtesPerTable; // PDPTEs, or directory entries
 inline constexpr u32 kDirectories = config::kPae ? 4 : 1;             // directory pages of an address space

@@ -1,4 +1,4 @@
-// Segment selectors: the places of the GDT.
+// Segment selectors: the entries of the GDT.
 #pragma once
 
 #include "arch/base/types.hpp"
@@ -9,7 +9,7 @@ namespace loft {
 namespace selector {
 inline constexpr u16 kernel_code = 0x08, kernel_data = 0x10, user_code = 0x1b, user_data = 0x23;
 inline constexpr u16 per_cpu = 0x28; // %fs: hal/cpu.hpp
-// Of the thread that runs: what it asked for by set_thread_area. The same numbers as Linux's.
+// The running thread's descriptors, set by set_thread_area. Same numbers as Linux's.
 inline constexpr u16 tls_first = 0x30;
 inline constexpr u32 tls_count = 3;
 inline constexpr u16 tss = 0x48, double_fault_tss = 0x50;
