@@ -1,9 +1,9 @@
-# loft is built here. `make help` lists what can be made and what can be chosen.
+# Builds loft. `make help` lists the goals and variables.
 #
-# A kernel is known by the name of its configuration, which is also the name of its folder:
+# The name of a kernel is its configuration, which is also the name of its folder:
 #     build/<highmem>[-highpte]-<up|smp>[-preempt][-debug][-clang]/loft.elf
-# Everything about a kernel follows from its name, so one make builds any set of them. The host tests, which are mm
-# over the simulated machine, are built the same way: build/host-<highmem>[-debug][-asan]/host-tests.
+# The name determines all of a kernel's options, so one make can build any set of kernels. The host tests (mm on the
+# simulated machine) are built the same way: build/host-<highmem>[-debug][-asan]/host-tests.
 
 # ---------------------------------------------------------------------------------------------- what can be chosen
 HIGHMEM ?= 64g
@@ -18,12 +18,12 @@ QEMU    ?=
 ICOUNT  ?=
 BENCH   ?= boot,paths
 
-# A CXX counts only when it is given to make; one that the environment sets is meant for the host.
+# CXX is used only from make's command line; one in the environment is meant for the host.
 ifneq ($(origin CXX),command line)
 CXX := i686-linux-gnu-g++
 endif
 ifeq ($(origin CXX)$(filter i686-linux-gnu-g++ clang++,$(CXX)),command line)
-# One that setup does not install: is it there, and whom does it compile for? clang compiles for any processor.
+# A compiler that setup does not install: check that it exists, and its target. clang has all targets.
 ifeq ($(shell command -v '$(firstword $(CXX))'),)
 $(error CXX=$(CXX): there is no such program; give i686-linux-gnu-g++ or clang++)
 endif
@@ -38,8 +38,8 @@ CLANG    := $(if $(findstring clang,$(CXX)),$(CXX),clang++)
 HOST_CXX := g++
 NASM     := nasm
 
-# What is typed wrongly is said before anything is built. A goal: folders have the names of some, and make would call those up
-# to date. A variable: make would set it, and nothing would read it.
+# Report unknown names before the build. An unknown goal may be the name of a folder, which make would call up to date. An
+# unknown variable would be set, and never used.
 GOALS     := all help setup run run-iso gdb iso check test test-host test-guest test-matrix test-alone test-cpus test-flushes \
     test-mutants bench bench-linux bench-cost linux-answers bench-listing bench-update format clean
 VARIABLES := HIGHMEM HIGHPTE SMP PREEMPT DEBUG CXX MEM APPEND ACCEL QEMU CPU ICOUNT ISO BENCH V
@@ -49,23 +49,23 @@ $(error $(or $(shell scripts/closest goal '$(firstword $(UNKNOWN))' $(GOALS)),ma
 endif
 UNKNOWN   := $(filter-out $(VARIABLES),$(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name))))
 ifneq ($(UNKNOWN),)
-# Whatever else the Makefile sets may be given, too, by those who have read it.
+# The other variables of this Makefile may be set, too.
 UNKNOWN   := $(filter-out $(shell sed -nE 's/^([A-Za-z_-]+) *[?:+]*=.*/\1/p' Makefile),$(UNKNOWN))
 endif
 ifneq ($(UNKNOWN),)
 $(error $(or $(shell scripts/closest variable '$(firstword $(UNKNOWN))' $(VARIABLES)),$(firstword $(UNKNOWN))=: nothing here reads it))
 endif
-# Goals that write, and where nobody may.
+# Goals that write need a writable folder.
 ifneq ($(filter-out help clean format,$(or $(MAKECMDGOALS),all)),)
 ifeq ($(shell mkdir -p build 2>/dev/null && test -w build && echo yes),)
-$(error $(CURDIR)/build cannot be written, and everything is built there: work in a copy of this folder that is yours)
+$(error $(CURDIR)/build cannot be written, and all goals write there: work in a copy of this folder that you own)
 endif
 endif
 
 without-digits = $(subst 0,,$(subst 1,,$(subst 2,,$(subst 3,,$(subst 4,,$(subst 5,,$(subst 6,,$(subst 7,,$(subst \
     8,,$(subst 9,,$(1)))))))))))
 ifneq ($(if $(SMP),$(call without-digits,$(SMP)),x),)
-$(error SMP=$(SMP): 0 is a kernel for one processor, any other number one for many; `make run` starts that many)
+$(error SMP=$(SMP): 0 builds a uniprocessor kernel, any other number an SMP kernel; `make run` starts that many processors)
 endif
 ifeq ($(filter $(HIGHMEM),off 4g 64g),)
 $(error HIGHMEM=$(HIGHMEM): choose off, 4g or 64g)
@@ -77,7 +77,7 @@ ifeq ($(HIGHMEM)$(HIGHPTE),off1)
 $(error HIGHPTE=1 puts page tables into high memory: it needs HIGHMEM=4g or 64g)
 endif
 
-# The names of things: SMP=0 is a kernel for one processor, any other number one for many.
+# Names. SMP=0 is a uniprocessor kernel, any other number an SMP kernel.
 word-if  = $(if $(filter 1,$(2)),-$(1))
 NAME    := $(HIGHMEM)$(call word-if,highpte,$(HIGHPTE))-$(if $(filter 0,$(SMP)),up,smp)$(call \
            word-if,preempt,$(PREEMPT))$(call word-if,debug,$(DEBUG))$(if $(findstring clang,$(CXX)),-clang)
@@ -94,13 +94,13 @@ Q         := $(if $(filter 1,$(V)),,@)
 # ------------------------------------------------------------------------------------------------------- what there is
 sources-of     = $(wildcard $(foreach room,$(1),$(room)/*.cpp $(room)/*.asm $(room)/*/*.cpp $(room)/*/*.asm))
 KERNEL_SOURCES := $(sort $(call sources-of,boot arch/base arch/i386 mm kernel tests/guest))
-# A program is a file of its own; two of them are what the others stand on.
+# Each program is one file; these two are linked into each of them.
 USER_PARTS     := start.asm user.cpp
 USER_CXX       := $(sort $(filter-out $(USER_PARTS),$(notdir $(wildcard tests/user/*.cpp))))
 USER_ASM       := $(sort $(filter-out $(USER_PARTS),$(notdir $(wildcard tests/user/*.asm))))
 USER_LIBC      := $(sort $(notdir $(wildcard tests/user/libc/*.c)))
 USER_PROGRAMS  := $(addprefix build/user/,$(basename $(USER_CXX) $(USER_ASM) $(USER_LIBC)))
-# Besides mm, what reads the tables of loaders and firmware.
+# Besides mm: the code that reads the tables of loader and firmware.
 HOST_SOURCES   := $(sort $(call sources-of,arch/base mm tests/sim tests/host) \
                   $(wildcard arch/i386/firmware/*.cpp) kernel/boot/in_use.cpp kernel/boot/multiboot.cpp)
 
@@ -110,30 +110,30 @@ WARNINGS := -Wall -Wextra -Werror
 KERNEL_FLAGS := -std=c++20 -ffreestanding -fno-exceptions -fno-rtti -fno-threadsafe-statics -fno-stack-protector \
     -fno-pic -fno-pie -fno-asynchronous-unwind-tables -fno-strict-aliasing -freg-struct-return -O2 -g -march=i686 -mtune=generic \
     -fno-omit-frame-pointer -momit-leaf-frame-pointer $(WARNINGS) -I. -Iarch/i386 -isystem build/include
-# Nothing on a stack is wider than a word: no call pads it to 16 bytes.
+# Objects on the stack need only word alignment: without padding to 16 bytes.
 GCC_FLAGS    := -mgeneral-regs-only -mpreferred-stack-boundary=2
-# clang's -mgeneral-regs-only (and -mno-80387) reject libstdc++'s headers; scripts/check-kernel sees what these let pass.
-# What is checked about locks is in arch/base/thread_safety.hpp.
+# clang's -mgeneral-regs-only (and -mno-80387) reject libstdc++'s headers; scripts/check-kernel detects what these flags
+# permit. -Wthread-safety: arch/base/thread_safety.hpp.
 CLANG_FLAGS  := --target=i686-linux-gnu -Wthread-safety -mno-implicit-float -mno-sse -mno-mmx
-# Without -g: gdb rejects the line numbers that NASM writes for a file with several sections; it has the symbols.
+# Without -g: gdb rejects NASM's line numbers for a file with several sections; symbols are sufficient.
 NASM_FLAGS   := -f elf32 -I./ -Werror
 LINK_FLAGS   := -nostdlib -static -no-pie -T linker.ld -Wl,-z,noexecstack -Wl,--fatal-warnings -Wl,--build-id=none
-# Programs: ring 3, no library, linked where i386 programs have always been.
+# Programs: ring 3, no library, linked at the traditional address of i386 programs.
 USER_FLAGS   := -std=c++20 -ffreestanding -fno-exceptions -fno-rtti -fno-stack-protector -fno-pic -fno-pie \
     -fno-asynchronous-unwind-tables -fno-threadsafe-statics -O2 -g -march=i686 $(WARNINGS) -I.
 USER_LINK    := -nostdlib -static -no-pie -T tests/user/program.ld -Wl,-z,noexecstack -Wl,--build-id=none
-# And one that is ordinary in every way.
+# Programs with the C library: ordinary static binaries.
 LIBC_FLAGS   := -O2 -static -no-pie -s $(WARNINGS)
 HOST_FLAGS   := -std=c++20 -g1 $(WARNINGS) -I. -Itests/sim
 
-# Reading a name: $(call has,word,name), and the macros that arch/base/config.hpp expects.
+# Parsing a name: $(call has,word,name), and the macros for arch/base/config.hpp.
 has     = $(filter $(1),$(subst -, ,$(2)))
 one-if  = $(if $(1),1,0)
 defines = -DLOFT_HIGHMEM=$(if $(call has,64g,$(1)),64,$(if $(call has,4g,$(1)),4,0)) \
     -DLOFT_HIGHPTE=$(call one-if,$(call has,highpte,$(1))) -DLOFT_SMP=$(call one-if,$(call has,smp,$(1))) \
     -DLOFT_PREEMPT=$(call one-if,$(call has,preempt,$(1))) -DLOFT_DEBUG=$(call one-if,$(call has,debug,$(1)))
 
-# NASM cannot ask config.hpp what follows from these.
+# NASM does not read config.hpp.
 nasm-defines = $(call defines,$(1)) -DLOFT_PAE=$(call one-if,$(call has,64g,$(1)))
 
 kernel-cxx = $(if $(call has,clang,$(1)),$(CLANG) $(CLANG_FLAGS),$(GCC) $(GCC_FLAGS)) $(KERNEL_FLAGS) \
@@ -141,15 +141,15 @@ kernel-cxx = $(if $(call has,clang,$(1)),$(CLANG) $(CLANG_FLAGS),$(GCC) $(GCC_FL
 
 # The host's kernels have every axis on: the simulated machine has several CPUs.
 host-defines = $(call defines,$(1)-smp-preempt$(if $(call has,off,$(1)),,-highpte))
-# The sanitized builds also count lines, so that coverage costs no build of its own.
+# The sanitized builds also count lines, so coverage needs no separate build.
 host-mode    = -O1 $(if $(call has,asan,$(1)),-fno-omit-frame-pointer -fsanitize=address$(,)undefined \
     -fno-sanitize-recover=all --coverage)
 host-cxx     = $(HOST_CXX) $(HOST_FLAGS) $(call host-mode,$(1)) $(call host-defines,$(1))
 ,           := ,
 
-# What the files of some folders include of the standard library and of Boost takes longer to parse than all that they say
-# themselves. It is compiled once for each set of flags, and put in front of every file but the one that stands for the C
-# library. The kernel by clang is compiled without it: there, a file that does not include what it uses does not compile.
+# The standard and Boost headers take longer to parse than the files that include them. So they are precompiled once for each
+# set of flags, and included first in every file except runtime.cpp. The clang kernel is compiled without this: there, a file
+# that misses an include does not compile.
 library = grep -hrE --include='*.[ch]pp' '^.include <(boost/.*|[a-z_]+)>' $(1) | LC_ALL=C sort -u
 
 # --------------------------------------------------------------------------------------------------------- how: a kernel
@@ -180,8 +180,8 @@ build/$(1)/%.asm.o: %.asm build/$(1)/flags | setup
 	@echo '  NASM   $(1)  $$<'
 	$$(Q)$$(NASM) $$(NASM_FLAGS) $$(call nasm-defines,$(1)) -MD $$(@:.o=.d) -MP -MT $$@ -o $$@ $$<
 
-# Linked twice: the first kernel, with an empty symbol table, tells where the functions are; the second one carries the
-# table, and gen-symbols verifies that they are still there.
+# Linked twice: the first kernel, with an empty symbol table, yields the addresses of the functions; the second one has the
+# table, and gen-symbols verifies that the addresses are the same.
 build/$(1)/loft.elf: $$(objects-$(1)) build/$(1)/link-flags linker.ld scripts/gen-symbols.py scripts/check-kernel
 	@echo '  LINK   $(1)  loft.elf'
 	$$(Q)scripts/gen-symbols.py --empty >$$(@D)/symbols1.asm
@@ -231,15 +231,15 @@ $(addprefix build/user/,$(basename $(USER_LIBC))): build/user/%: tests/user/libc
 .SECONDARY: $(USER_CXX:%=build/user/%.o) $(USER_ASM:%=build/user/%.o) $(USER_PARTS:%=build/user/%.o)
 -include $(wildcard build/user/*.d)
 
-# What Linux answers is part of the program that asks (tests/user/answers).
+# The recorded answers of Linux are compiled into this program (tests/user/answers).
 build/user/arguments.cpp.o: $(wildcard tests/user/answers/*.txt)
 
-# One name for all of them, for the runner.
+# A file with the names of all programs, for the test runner.
 build/user/programs: $(USER_PROGRAMS)
 	@echo '$(USER_PROGRAMS)' | scripts/update-file $@
 
 # ------------------------------------------------------------------------------------------------------ how: a host test
-# The tests themselves are not worth an optimizer; mm and the machine it runs on are. So there are two precompiled headers.
+# Tests are compiled without optimization, mm and the simulated machine with it: so there are two precompiled headers.
 define host-rules
 objects-host-$(1) := $$(HOST_SOURCES:%=build/host-$(1)/%.o)
 
@@ -279,10 +279,10 @@ build/host-$(1)/host-tests: $$(objects-host-$(1)) build/host-$(1)/link-flags
 -include $$(wildcard $$(objects-host-$(1):.o=.d))
 endef
 
-# Rules for the kernel that is chosen, the default one, and whatever else is named as a goal.
+# Rules for the selected kernel, the default one, and all that are named as goals.
 GOAL_NAMES := $(sort $(foreach goal,$(filter build/%,$(MAKECMDGOALS)),$(word 2,$(subst /, ,$(goal)))))
 KERNELS    := $(sort $(NAME) $(DEFAULT) $(foreach name,$(GOAL_NAMES),$(if $(call has,up smp,$(name)),$(name))))
-# A name with a word that does not exist would be built as another kernel.
+# A name with an unknown word would be built as another kernel.
 ALL_NAMES  := $(foreach memory,off 4g 4g-highpte 64g 64g-highpte,$(foreach smp,up smp,$(foreach preempt,- -preempt,$(foreach \
     debug,- -debug,$(foreach clang,- -clang,$(memory)-$(smp)$(preempt:-=)$(debug:-=)$(clang:-=))))))
 ifneq ($(filter-out $(ALL_NAMES),$(KERNELS)),)
@@ -323,7 +323,7 @@ setup:
 compile_commands.json: Makefile scripts/compile-commands build/$(DEFAULT)/flags
 	@scripts/compile-commands --kernel '$(call kernel-cxx,$(DEFAULT))' --host '$(call host-cxx,64g)' >$@
 
-# A text for the shell, quotes and all.
+# Quotes a text for the shell.
 quoted = '$(subst ','\'',$(1))'
 
 RUN_OPTIONS = --mem '$(MEM)' --smp '$(if $(filter 0,$(SMP)),1,$(SMP))' --accel '$(ACCEL)' \
@@ -336,10 +336,10 @@ $(error $(WRONG_OPTIONS))
 endif
 endif
 
-# Programs come along as multiboot modules.
+# The programs are loaded as multiboot modules.
 MODULES = $(addprefix --module ,$(USER_PROGRAMS))
 
-# QEMU's own status is not make's: 33 is what loft says when everything passed (interface: exit status).
+# --judge maps QEMU's status to make's: 33 means that everything passed (docs/interface.md, "Exit status").
 run: $(KERNEL) build/user/programs
 	$(Q)scripts/run-qemu $(RUN_OPTIONS) $(MODULES) --append $(call quoted,$(APPEND)) --judge $(KERNEL)
 
@@ -351,11 +351,11 @@ run-iso: $(ISO)
 gdb: $(KERNEL) build/user/programs
 	$(Q)scripts/gdb $(RUN_OPTIONS) $(MODULES) --append $(call quoted,$(APPEND)) $(KERNEL)
 
-# The runner builds what its tests need, by the names above.
+# The runner builds what its tests need, by the goals above.
 test: setup
 	$(Q)scripts/run-tests --accel '$(ACCEL)' $(if $(QEMU),--qemu '$(QEMU)')
 
-# Before a commit.
+# For use before a commit.
 check: setup
 	$(Q)scripts/run-tests --accel '$(ACCEL)' $(if $(QEMU),--qemu '$(QEMU)') $(addprefix --only ,'static/*' host/64g guest/64g-1G bench/page)
 
@@ -382,7 +382,7 @@ test-mutants: setup
 	$(Q)scripts/mutants explorer
 	$(Q)scripts/mutants guest
 
-# Measurements are taken on a machine of their own size, unless another one is given to make.
+# Measurements have their own default memory size, unless MEM is set for make.
 given         = $(if $(filter command line environment,$(origin $(1))),$($(1)))
 BENCH_OPTIONS = --accel '$(ACCEL)' $(if $(QEMU),--qemu '$(QEMU)')
 
@@ -395,7 +395,7 @@ bench-linux: build/loft.elf
 	$(Q)scripts/make-linux
 	$(Q)scripts/bench-linux $(BENCH_OPTIONS)
 
-# What Debian's i386 kernel answers to the system calls of build/user/arguments becomes what the self-test expects.
+# Records the answers of Debian's i386 kernel to the system calls of build/user/arguments: the self-test expects them.
 linux-answers: build/user/programs
 	$(Q)scripts/setup --linux
 	$(Q)scripts/make-linux
@@ -406,7 +406,7 @@ bench-cost: setup
 	$(Q)$(MAKE) $(COST_KERNELS)
 	$(Q)scripts/bench-cost $(BENCH_OPTIONS) $(COST_KERNELS)
 
-# What a path executes, instruction by instruction: BENCH="kmap.hot vmap16".
+# Lists the instructions of a path: BENCH="kmap.hot vmap16".
 bench-listing: $(KERNEL)
 	$(Q)scripts/bench-listing --kernel $(KERNEL) $(if $(call given,BENCH),$(BENCH),kmap_local.same kmap.hot)
 
@@ -416,7 +416,7 @@ bench-update: build/loft.elf
 format: setup
 	$(Q)find arch mm kernel tests -name '*.[ch]pp' -exec clang-format -i {} +
 
-# For scripts that compile a file as make would.
+# For scripts that compile a file with make's flags.
 print-compiler-%:
 	@echo '$(call kernel-cxx,$*)'
 
@@ -427,37 +427,37 @@ define HELP
 make                build the default kernel: build/loft.elf
 make run            install what is missing, build, boot in QEMU; leave with Ctrl-A X
 make test           install what is missing, build, run every test; the last line is `N passed, N failed`
-make check          what to run before a commit: layers, format, mm on the host, one boot; two minutes
-make test-host      only mm over the simulated machine
+make check          run before a commit: layers, format, mm on the host, one boot; two minutes
+make test-host      only mm on the simulated machine
 make test-guest     only the kernels booted in QEMU
 make test-cpus      a boot on each processor that QEMU knows
-make test-alone     each self-test in a boot of its own, with all programs, eight, one and none
-make test-matrix    all 20 kernels, by g++ and by clang, booted and judged
-make test-flushes   leave out one flush of mm after the other: a host test has to fail each time
-make test-mutants   break mm and the kernel in one way after the other: the tests have to notice (hours)
-make bench          what each path of high memory costs, in instructions: a table, and build/bench.json
-make bench-linux    the same of Debian's i386 kernel, side by side, and how either starts with much memory
-make linux-answers  what Debian's i386 kernel answers to each system call: recorded again for the self-tests
-make bench-cost     the price of high memory: the same work on kernels with and without; a table and a plot
-make bench-listing  what a path executes, instruction by instruction: BENCH="kmap.hot vmap16"
-make bench-update   the figures of `make bench` are what `make test` compares with from now on
-make gdb            gdb attached, with symbols and loft's commands; the machine stands at kernel_main
+make test-alone     each self-test in a separate boot, with all programs, eight, one and none
+make test-matrix    all 20 kernels, by g++ and by clang, booted and checked
+make test-flushes   suppress one flush of mm at a time: a host test has to fail each time
+make test-mutants   apply one defect to mm or the kernel at a time: the tests have to detect it (hours)
+make bench          the cost of each path of high memory, in instructions: a table, and build/bench.json
+make bench-linux    the same on Debian's i386 kernel, side by side; and the start of both with much memory
+make linux-answers  record again the answers of Debian's i386 kernel to system calls, for the self-tests
+make bench-cost     the cost of high memory: the same work on kernels with and without it; a table and a plot
+make bench-listing  list the instructions of a path: BENCH="kmap.hot vmap16"
+make bench-update   store the figures of `make bench` as those that `make test` expects
+make gdb            gdb attached, with symbols and loft's commands; the machine is stopped at kernel_main
 make iso            an ISO with GRUB: build/loft.iso
-make run-iso        boot it, through the BIOS
+make run-iso        boot the ISO, through the BIOS
 make format         clang-format every C++ file
 make setup          only install what is missing (scripts/setup --help)
 make clean          remove build/
 
-Which kernel (chosen now: $(NAME)):
-    HIGHMEM=off|4g|64g  memory that the kernel reaches: 896 MiB, 4 GiB, 64 GiB by PAE    [64g]
+The kernel (selected now: $(NAME)):
+    HIGHMEM=off|4g|64g  memory that the kernel uses: 896 MiB, 4 GiB, 64 GiB by PAE       [64g]
     HIGHPTE=0|1         user page tables may live in high memory                         [1, and 0 with HIGHMEM=off]
-    SMP=0|N             a kernel for one processor, or for many; make run starts N       [1]
+    SMP=0|N             a uniprocessor or an SMP kernel; make run starts N processors    [1]
     PREEMPT=0|1         a kernel thread can be preempted                                 [1]
-    DEBUG=0|1           checks that cost                                                 [0]
+    DEBUG=0|1           expensive checks                                                 [0]
     CXX=...             i686-linux-gnu-g++ or clang++, given on make's command line      [i686-linux-gnu-g++]
-Where it runs (run, run-iso, gdb; test takes ACCEL and QEMU):
+The machine (run, run-iso, gdb; test uses ACCEL and QEMU):
     MEM=4G  APPEND="selftest=full exit"  ACCEL=tcg|kvm  QEMU=program  ICOUNT=shift  (scripts/run-qemu --help)
-What make bench measures, and how: BENCH=GLOB,...  ICOUNT=off is time instead of instructions, as is another ACCEL.
+make bench: BENCH=GLOB,... selects the paths; ICOUNT=off, or another ACCEL, measures time instead of instructions.
 V=1 shows the commands.
 endef
 
