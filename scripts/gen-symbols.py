@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Turns a linked kernel into the table of its functions, which the next link puts into the kernel.
+"""Makes the table of a linked kernel's functions, which the next link puts into the kernel.
 
 usage: gen-symbols.py KERNEL          print the table of KERNEL's functions, as NASM source
        gen-symbols.py --empty         print a table without entries, for the first link
        gen-symbols.py --same A B      fail unless the functions of A and B are at the same addresses
        gen-symbols.py --help
 
-The table is what makes a backtrace readable. Its format, in section .symtab_blob:
+The kernel prints backtraces by this table. Its format, in section .symtab_blob:
 
     loft_symbols_begin:
         u32 count
@@ -14,7 +14,7 @@ The table is what makes a backtrace readable. Its format, in section .symtab_blo
         the names                            each ended by a NUL
     loft_symbols_end:
 
-A function reaches to the next entry; the last one ends the text with the name "" (an address in no function).
+A function extends to the next entry. The last entry, with the name "", marks the end of the text.
 Names are demangled and shortened: no argument lists, no return types, long template arguments as <...>.
 """
 import re
@@ -22,7 +22,7 @@ import subprocess
 import sys
 
 LONGEST_TEMPLATE_ARGUMENTS = 24
-# What compilers append to the name of a part or a copy of a function. Any other dot is a local label of NASM.
+# Suffixes that compilers append to the name of a part or copy of a function. Any other dot is a local label of NASM.
 CLONE = re.compile(r'\.(cold|part|isra|constprop|lto_priv|llvm)(\.\d+)*')
 
 
@@ -46,10 +46,10 @@ def functions(kernel):
         if kind not in ('FUNC', 'NOTYPE'):
             continue
         if kind == 'NOTYPE' and (name.startswith('__') or '.' in name):
-            continue  # a border that linker.ld defines, a local label of NASM
+            continue  # a boundary defined by linker.ld, a local label of NASM
         if CLONE.sub('', name).count('.'):
             continue
-        # Of several names of one address the global one is kept, then the shortest.
+        # Of several names of an address, prefer a global one, then the shortest.
         rank = (binding != 'GLOBAL', len(name), name)
         if address not in found or rank < found[address]:
             found[address] = rank
@@ -57,7 +57,7 @@ def functions(kernel):
 
 
 def closing(text, at, opening, closing_mark):
-    """The index behind the bracket that closes the one at `at`; brackets of operators are not seen here."""
+    """The index after the bracket that closes the one at `at`; the caller has replaced brackets of operators."""
     depth = 0
     for i in range(at, len(text)):
         if text[i] == opening:
@@ -87,9 +87,9 @@ def shorten(name):
             out.append(arguments if len(arguments) <= LONGEST_TEMPLATE_ARGUMENTS else '<...>')
             i = end
         elif c == '(':
-            break  # the arguments, or those of the function that a local entity is in
+            break  # the arguments, or those of the function that contains a local entity
         elif c == ' ' and not ''.join(out[start:]).endswith('operator'):
-            start, i = len(out) + 1, i + 1  # what came before was the return type
+            start, i = len(out) + 1, i + 1  # the text so far was the return type
             out.append(c)
         else:
             out.append(c)

@@ -1,10 +1,9 @@
-"""loft's commands for gdb: what the kernel knows about its memory, read from a stopped machine.
+"""loft's commands for gdb: they show the kernel's memory state on a stopped machine.
 
-Everything is read out of the kernel's own variables by their names in the debug information; nothing is called in the
-kernel, so this works at any instruction and in a panic. Before paging is on there is nothing of the kernel to be read at
-its addresses: then each command says what to do.
+They read the kernel's variables by their names in the debug information and call no function of the kernel, so they work at any
+instruction and in a panic. Before paging is on the kernel's addresses are not mapped; each command then says how to continue.
 
-A stack is followed through interrupts, exceptions and system calls by the unwind information of arch/i386/irq/trap_entry.asm,
+gdb unwinds a stack through interrupts, exceptions and system calls by the unwind information of arch/i386/irq/trap_entry.asm,
 and out of the double-fault task by EdgeUnwinder, below.
 """
 import os
@@ -20,7 +19,7 @@ FRAME = 0x000F_FFFF_FFFF_F000
 
 
 def variable(name, file=''):
-    """A global or static variable; `file` tells those of anonymous namespaces apart. None if this kernel has none."""
+    """A global or static variable; `file` distinguishes those of anonymous namespaces. None if this kernel has none."""
     symbols = [gdb.lookup_global_symbol(name)] + list(gdb.lookup_static_symbols(name))
     for symbol in symbols:
         if symbol and file in symbol.symtab.filename:
@@ -42,7 +41,7 @@ def local_static(function, name):
 
 
 def number(value):
-    """A number out of Pfn, VirtAddr, Atomic<u32> and the like: objects with one field, however deep."""
+    """The number in a Pfn, VirtAddr, Atomic<u32> and the like: objects with one field, at any depth."""
     while value.type.strip_typedefs().code in (gdb.TYPE_CODE_STRUCT, gdb.TYPE_CODE_UNION):
         fields = [field for field in value.type.strip_typedefs().fields() if not hasattr(field, 'enumval')
                   and hasattr(field, 'bitpos')]
@@ -80,7 +79,7 @@ def paging_is_on():
 
 
 class Command(gdb.Command):
-    """A command of loft: its name is the first word of its description. `show` does the work."""
+    """A command of loft: its name is the first word of its docstring; `show` implements it."""
 
     def __init__(self):
         super().__init__(self.__doc__.split(':')[0].split()[0], gdb.COMMAND_USER)
@@ -89,10 +88,10 @@ class Command(gdb.Command):
         try:
             on = paging_is_on()
         except gdb.error as error:
-            raise gdb.GdbError(f'no machine stands here ({error}): `make gdb` starts one') from None
+            raise gdb.GdbError(f'no machine is stopped here ({error}): `make gdb` starts one') from None
         if not on:
-            raise gdb.GdbError('paging is not on yet, so nothing of the kernel is at its addresses: '
-                               '`hbreak kernel_main` and `continue` go to where it is')
+            raise gdb.GdbError('paging is not on yet, so the kernel is not mapped at its addresses: '
+                               'continue to kernel_main first, by `hbreak kernel_main` and `continue`')
         try:
             self.show(argument)
         except gdb.MemoryError as error:
@@ -100,13 +99,13 @@ class Command(gdb.Command):
 
 
 class Map(Command):
-    """loft-map: the address map of the kernel, as it is printed at boot."""
+    """loft-map: the address map of the kernel, as printed at boot."""
 
     def show(self, argument):
         table = local_static('loft::layout::regions', 'table') or variable('loft::layout::table', 'layout')
         rows = [row for row in elements(table) if int(row['name']) != 0] if table is not None else []
         if not rows:
-            print('the address map is not made yet: the boot has not come to mm_init; `hbreak loft::process_init` is after it')
+            print('the address map is not made yet: the boot has not reached mm_init; `hbreak loft::process_init` stops after it')
         for row in rows:
             begin, last = number(row['begin']), number(row['last'])
             print(f'{begin:08x}-{last:08x} {(last - begin + 1) // 1024:8} KiB  {row["name"].string()}')
@@ -121,7 +120,7 @@ class Zones(Command):
             print('this kernel has no zones')
             return
         if int(variable('loft::mem_map_count') or 0) == 0:
-            print('there are no zones yet: the boot has not come to mm_init; `hbreak loft::process_init` is after it')
+            print('there are no zones yet: the boot has not reached mm_init; `hbreak loft::process_init` stops after it')
             return
         for name, zone in zip(('DMA', 'Normal', 'HighMem'), elements(zones)):
             counts = [(field.name, zone[field]) for field in zone.type.fields() if hasattr(field, 'bitpos')]
@@ -136,7 +135,7 @@ class Zones(Command):
 
 
 class Counters(Command):
-    """loft-counters: what mapping, flushing and allocating has cost so far, on the CPU that gdb looks at (`thread N`)."""
+    """loft-counters: counters of mapping, flushing and allocation so far, on the selected CPU (`thread N`)."""
 
     def show(self, argument):
         cpu, offset = selected_cpu()
@@ -175,21 +174,21 @@ class Counters(Command):
 
 
 def selected_cpu():
-    """The CPU that gdb looks at, and how far its per-CPU variables are from those of CPU 0."""
+    """The selected CPU, and the distance of its per-CPU variables from those of CPU 0."""
     cpu = gdb.selected_thread().ptid[1] - 1  # QEMU counts from 1
     offsets = "((unsigned int *) &'loft_percpu_offset')"  # by its ELF symbol: gdb knows two names for it
     return cpu, int(gdb.parse_and_eval(f'{offsets}[{cpu}]'))
 
 
 def of_cpu(variable_, offset):
-    """What a hal::PerCpu variable holds on the CPU with this offset."""
+    """The value of a hal::PerCpu variable on the CPU with this offset."""
     value = variable_['value_']
     at = int(value.address) + offset & 0xFFFF_FFFF
     return gdb.Value(at).cast(value.type.pointer()).dereference()
 
 
 def read_physical(address, size):
-    """Through QEMU's monitor: gdb itself sees virtual addresses only."""
+    """Reads physical memory by QEMU's monitor: gdb itself accesses virtual addresses only."""
     said = gdb.execute(f'monitor xp /{size // 4}xw {address:#x}', to_string=True)
     words = [int(word, 16) for word in re.findall(r'0x([0-9a-f]{8})\b', said)]
     if len(words) != size // 4:
@@ -219,7 +218,7 @@ class Walk(Command):
         for name, shift, bits in levels:
             index = address >> shift & (1 << bits) - 1
             entry = read_physical(table + index * size, size)
-            # With PAE, an entry of the top table has no rights and no accessed bit (SDM vol. 3, table 4-8).
+            # With PAE, a PDPTE has no rights and no accessed bit (SDM vol. 3, table 4-8).
             said = flags_of(entry & PRESENT if name == 'PDPTE' else entry)
             print(f'{name:<5} {index:4} at {table + index * size:010x}: {entry:0{size * 2}x} {said}')
             if not entry & PRESENT:
@@ -232,8 +231,8 @@ class Walk(Command):
 
 
 class Program(Command):
-    """loft-program NAME: symbols of the program build/user/NAME, to look at it in ring 3. All programs are linked to the same
-    address: those of another one are forgotten."""
+    """loft-program NAME: loads the symbols of the program build/user/NAME, to debug it in ring 3. All programs are linked to the
+    same address, so the symbols of another one are removed."""
 
     loaded = ''
 
@@ -257,7 +256,7 @@ class FrameId:
 
 
 class EdgeUnwinder(Unwinder):
-    """Where a stack goes on that gdb cannot follow by itself. Traps it can: arch/i386/irq/trap_entry.asm says how."""
+    """Unwinds frames that gdb cannot unwind by itself. Traps it can, by the information in arch/i386/irq/trap_entry.asm."""
 
     def __init__(self):
         super().__init__('loft')
@@ -266,14 +265,14 @@ class EdgeUnwinder(Unwinder):
         try:
             return self.unwind(pending)
         except gdb.error:
-            return None  # nothing is mapped, or another kernel: gdb's own ways
+            return None  # not mapped, or another kernel: leave it to gdb
 
     def unwind(self, pending):
         pc = int(pending.read_register('eip')) & 0xFFFF_FFFF
         sp = int(pending.read_register('esp')) & 0xFFFF_FFFF
         if pc < PAGE_OFFSET:
             return self.in_program(pending, pc, sp)
-        for place in (pc, pc - 1):  # the call never comes back: PC may be behind the function
+        for place in (pc, pc - 1):  # the call does not return: PC may be behind the function
             block = gdb.block_for_pc(place)
             if block is not None and block.function is not None and 'double_fault_task' in block.function.name:
                 return self.from_double_fault(pending, pc, sp)
@@ -287,7 +286,7 @@ class EdgeUnwinder(Unwinder):
         return info
 
     def in_program(self, pending, pc, sp):
-        """Of a program whose symbols gdb has not, one frame: what its stack means is not known. PC and EBP of 0 end a stack."""
+        """For a program without symbols, one frame: the layout of its stack is unknown. PC and EBP of 0 end the backtrace."""
         if pc == 0 or not paging_is_on() or gdb.block_for_pc(pc) is not None:
             return None
         return self.saved(pending, pc, sp, {'eip': 0, 'esp': sp + 4, 'ebp': 0})

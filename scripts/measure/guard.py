@@ -1,4 +1,4 @@
-"""The committed table of what each path costs, and the comparison with it."""
+"""The committed table of the cost of each path, and the comparison with it."""
 import re
 
 from . import lines, machine
@@ -7,8 +7,8 @@ TABLE = 'tests/bench/expected.txt'
 PAGE = 'docs/paths.md'
 KERNEL = '64g-highpte-smp-preempt'
 ELF = f'build/{KERNEL}/loft.elf'
-LIMIT = 1.05  # a path may become 5 % dearer
-# Instructions that are the work itself, a word each: what is compared is what comes on top.
+LIMIT = 1.05  # the cost of a path may grow by 5 %
+# Instructions of the work itself, one per word: only the rest is compared.
 WORK = {'clear_highpage': 1024, 'clear_highpage.same': 1024, 'copy_highpage': 1024, 'copy_highpage.same': 1024}
 COLUMNS = ('ticks', *lines.COUNTERS)
 UNITS = dict(ticks='instructions', invlpg='invlpg', full_flushes='full flushes', non_global_flushes='CR3 loads',
@@ -22,7 +22,7 @@ HEADER = f'''# What each path of high memory costs: instructions, and TLB operat
 
 
 def measure(where, log='bench'):
-    """The paths of the default kernel, as they are compared: exact."""
+    """The exact figures of the default kernel's paths."""
     return machine.loft(log, ELF, 'paths', where)
 
 
@@ -40,7 +40,7 @@ def read(path=TABLE):
 
 
 def page_differs(expected, path=PAGE):
-    """Figures in the headings of the page about the paths that are not those of the table."""
+    """Differences between the figures in the headings of PAGE and those of the table."""
     with open(path, encoding='utf-8') as file:
         headings = [line for line in file if line.startswith('## ')]
     said = re.findall(r'`([\w.]+)` (\d+(?:\.\d+)?)', ' '.join(headings))
@@ -60,7 +60,7 @@ def write(found, made_by, path=TABLE):
 
 
 def compare(found, expected):
-    """What got dearer, cheaper, or is in only one of the two: lists of sentences (problems, notes)."""
+    """Paths with a changed cost, or that are in only one of the two: lists of sentences (problems, notes)."""
     problems, notes = [], []
     for name, old in expected.items():
         new = found.get(name)
@@ -73,12 +73,12 @@ def compare(found, expected):
             what = f'{name}: {after:g} {UNITS[column]}, {TABLE} has {before:g}'
             if before > work:
                 what += f' ({100 * (after - before) / (before - work):+.1f} %'
-                what += f' of what is not the {work} stores)' if work else ')'
+                what += f' without the {work} stores)' if work else ')'
             # The last printed digit of a counter is rounded.
             if after - work > (before - work) * LIMIT + (0 if column == 'ticks' else 0.0001):
                 problems.append(what)
             elif column == 'ticks' and (after - work) * LIMIT < before - work:
-                notes.append(what + ': cheaper; `make bench-update` holds it')
+                notes.append(what + ': cheaper; `make bench-update` records it')
     for name in found:
         if name not in expected:
             problems.append(f'{name} was measured and is not in {TABLE}: `make bench-update` adds it')
@@ -87,6 +87,6 @@ def compare(found, expected):
 
 def compilers_differ(text, made_by):
     mine = lines.compiler(text)
-    return '' if mine == made_by else f'compiled by {mine}, {TABLE} is of {made_by}'
+    return '' if mine == made_by else f'compiled by {mine}, {TABLE} by {made_by}'
 
 

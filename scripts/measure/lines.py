@@ -1,11 +1,11 @@
-"""What a kernel's log says about its benchmark."""
+"""Parses the benchmark lines of a kernel's log."""
 import re
 
 LINE = re.compile(r'^(?:\[ *\d+\.\d+\] )?bench (\S+) (\d+(?:\.\d+)?) (ticks|per_op)$', re.MULTILINE)
 MEMINFO = re.compile(r'^(MemTotal|LowTotal|LowFree|HighTotal|HighFree): +(\d+) kB$', re.MULTILINE)
 COMPILER = re.compile(r'\] loft: .*; ((?:g\+\+|clang) [\w.]+)')
 
-# In the order in which a line's counters are shown.
+# In the order of the printed columns.
 COUNTERS = ('invlpg', 'full_flushes', 'non_global_flushes', 'ipis', 'locks', 'waits')
 
 

@@ -1,4 +1,4 @@
-"""Boots a kernel in QEMU for the sake of what it prints."""
+"""Boots a kernel in QEMU and returns its output."""
 import json
 import os
 import resource
@@ -15,16 +15,16 @@ LOGS = 'build/logs'
 MEM = '2G'  # a gigabyte of high memory, for both kernels
 
 
-# make's variables are in the environment, and run-qemu would take them as options.
+# make's variables are in the environment; run-qemu would use them as options.
 NO_OPTIONS = dict.fromkeys(('MEM', 'SMP', 'APPEND', 'ACCEL', 'QEMU', 'CPU', 'ICOUNT', 'ISO'), '')
 
 
 class Failed(Exception):
-    """A kernel could not be measured; the text says why."""
+    """A kernel could not be measured; the text is the reason."""
 
 
 def boot(log, kernel, append, where, mem=MEM, timeout=300, initrd=None, smp='1', icount='0'):
-    """The log of a boot. `where`: what run-qemu is told about accelerator and program."""
+    """The log of a boot. `where`: run-qemu's options for accelerator and program."""
     command = ['scripts/run-qemu', '--mem', mem, '--smp', smp, '--append', append, *where]
     if icount != 'off':
         command += ['--icount', icount]
@@ -38,7 +38,7 @@ def boot(log, kernel, append, where, mem=MEM, timeout=300, initrd=None, smp='1',
     # loft ends QEMU with 33, Linux switches the machine off.
     good, sentences = (status == 0, [verdict.STATUS.get(status, f'QEMU ended with status {status}')]) if initrd else \
         verdict.judge(status, text, wants_exit=True)
-    if status == 2:  # run-qemu has said what is wrong
+    if status == 2:  # run-qemu has printed the reason
         raise Failed(text.strip().splitlines()[-1])
     if not good:
         raise Failed(f'{kernel}: {"; ".join(sentences)}; see {path}')
@@ -55,7 +55,7 @@ def loft(log, kernel, what, where, selftest='off', **machine):
 
 
 def unit(where, icount):
-    """What a tick is."""
+    """The unit of a tick."""
     if icount == '0':
         return 'instructions'
     return f'instructions, each {2 ** int(icount)} ticks' if icount != 'off' else \
@@ -63,9 +63,9 @@ def unit(where, icount):
 
 
 class Share:
-    """How much of a processor the emulators had that were started and have ended since: less than all of one, and what was
-    measured in time is wrong, because ticks go on while an emulator waits."""
-    ENOUGH = 0.85  # a guest that boots is idle now and then
+    """The share of a processor that the emulators had that were started and have ended since. If it is below one whole processor,
+    measured times are wrong, because ticks continue while an emulator waits."""
+    ENOUGH = 0.85  # a booting guest is sometimes idle
 
     def __init__(self):
         self.begin = self._times()
@@ -82,7 +82,7 @@ class Share:
     def say(self):
         if self.get() < self.ENOUGH:
             print(f'This machine was busy: the emulator had {100 * self.get():.0f} % of a processor. Times, and their ratios, '
-                  'are not to be trusted.\n', flush=True)
+                  'are not reliable.\n', flush=True)
 
 
 def qemu_version(where, mem=MEM):
@@ -101,7 +101,7 @@ def write_json(path, content):
 
 def add_arguments(parser):
     parser.add_argument('--accel', default='tcg', help="QEMU's accelerator (tcg)")
-    parser.add_argument('--qemu', default='', help='QEMU program instead of the one that suits')
+    parser.add_argument('--qemu', default='', help='QEMU program instead of the default for the memory size')
 
 
 def where(chosen):
@@ -109,7 +109,7 @@ def where(chosen):
 
 
 def main(function):
-    """Runs a script's main; whatever ends it also ends the QEMU that it has started."""
+    """Runs a script's main; when it ends, for any reason, the QEMU that it has started is ended, too."""
     def unless_failed():
         try:
             return function()

@@ -6,8 +6,8 @@ BAR, GAP, HEIGHT, LEFT, TOP = 30, 34, 260, 60, 70
 
 
 def bars(path, title, panels):
-    """`panels`: [(caption, {group: {series: value}})], one below the other; the same series in each group, the first of them
-    is what the others are compared with. A bar is as high as its value is in percent of the first series' value."""
+    """`panels`: [(caption, {group: {series: value}})], one below the other; the same series in each group. The height of a bar is its value in
+    percent of the first series' value."""
     series = list(next(iter(panels[0][1].values())))
     groups = max(len(panel[1]) for panel in panels)
     width = LEFT + groups * (len(series) * BAR + GAP) + GAP

@@ -11,14 +11,14 @@ def show(header, rows):
 
 
 def number(value, places=1):
-    """'-' for nothing, and no decimals where they are noise."""
+    """'-' for None; large values without decimals."""
     if value is None:
         return '-'
     return f'{value:.0f}' if value >= 10000 else f'{value:.{places}f}'
 
 
 def per_operation(value):
-    """A counter; an empty cell is exactly none."""
+    """A counter; an empty cell means exactly 0."""
     if not value:
         return '' if value == 0 else '-'
     return f'{value:.4f}'.rstrip('0').rstrip('.')

@@ -1,8 +1,7 @@
-"""Where functions, types and variables are defined, by their names, so that whoever means one need not know its file.
+"""Finds the definitions of functions, types and variables by their names, without their files.
 
-A name is as long as it has to be: `flush`, `TlbBatch::flush`. Several definitions may have it (overloads; a class and what
-it declares are one). Of assembly, a constant, or a label that is not local, up to the next one. Universal Ctags reads the
-C++.
+A name is as long as needed to be unique: `flush`, `TlbBatch::flush`. Several definitions may match (overloads; a class includes
+its members). In assembly: a constant, or a non-local label with the lines up to the next one. Universal Ctags parses the C++.
 """
 import collections
 import glob
@@ -12,10 +11,10 @@ import shutil
 import subprocess
 import sys
 
-# What a name is looked for in; `sim:NAME` is one of the simulated machine.
+# The folders to search; the prefix in `sim:NAME` selects the simulated machine.
 ROOMS = {'': ('boot', 'arch', 'mm', 'kernel'), 'sim': ('tests/sim',)}
 KINDS = {'function', 'class', 'struct', 'union', 'enum', 'variable', 'macro'}
-# Macros that say something about a definition and are no part of it (arch/base/thread_safety.hpp); +: with arguments.
+# Annotation macros, which ctags must ignore (arch/base/thread_safety.hpp); +: with arguments.
 IGNORED = ("LOFT_GUARD,LOFT_UNCHECKED,LOFT_LOCK+,LOFT_GUARDED_BY+,LOFT_REQUIRES+,LOFT_TAKES+,LOFT_TRIES+,LOFT_GIVES_BACK+"
            ",LOFT_PERCPU")
 LABEL = re.compile(r'^([A-Za-z_]\w*)(:|\s+equ\b)')
@@ -42,7 +41,7 @@ def read_lines(path):
 
 
 def begin_of(lines, first):
-    """What stands above the line with the name and belongs to it: a template's head, a requirement, a type."""
+    """The first line of the definition: a template's head, a requirement or a type may be above the line with the name."""
     while first > 1:
         above = lines[first - 2].split('//')[0].rstrip()
         if not above.strip() or above.startswith('#') or above[-1] in ';{}' or re.search(r'\b(public|private|protected):$', above):
@@ -52,7 +51,7 @@ def begin_of(lines, first):
 
 
 def end_of(lines, first):
-    """The last line of a statement, where ctags does not tell: that of the first semicolon outside of all brackets."""
+    """The last line of a statement, if ctags does not know it: that of the first semicolon outside of all brackets."""
     depth = 0
     for number in range(first, len(lines) + 1):
         for sign in re.sub(r'"(\\.|[^"\\])*"|\'(\\.|[^\'\\])\'', '', lines[number - 1].split('//')[0]):
@@ -70,7 +69,7 @@ def assembly(path):
 
 
 class Definitions:
-    """All that is defined in some folders; the paths are relative to the folder where the process is."""
+    """All definitions in some folders; paths are relative to the current folder."""
 
     def __init__(self, rooms):
         self.of = collections.defaultdict(set)  # last part of the name: {(full name, place)}
@@ -98,20 +97,20 @@ class Definitions:
             self.of[tag['name']].add(('::'.join([*scope, tag['name']]), place))
 
     def find(self, name):
-        """The places of all definitions that are called so, those inside of others left out."""
+        """The places of all definitions with this name, without those inside of others."""
         found = {place for full, place in self.of.get(name.split('::')[-1], ())
                  if full == name or full.endswith('::' + name)}
         return sorted(place for place in found if not any(place != other and place.inside(other) for other in found))
 
 
 class World:
-    """The definitions of loft and of the simulated machine, each read when it is asked for first."""
+    """The definitions of loft and of the simulated machine, each read at its first use."""
 
     def __init__(self):
         self.read = {}
 
     def definitions(self, anchor):
-        """Who knows this anchor, and the anchor's name there."""
+        """The definitions to search for this anchor, and the anchor's name without the prefix."""
         prefix, _, name = anchor.rpartition(':') if re.match(r'\w+:[^:]', anchor) else ('', '', anchor)
         if prefix not in self.read:
             self.read[prefix] = Definitions(ROOMS[prefix])

@@ -1,5 +1,5 @@
-"""What the paths of high memory cost, compared with the committed table: the emulator counts instructions, so each figure is
-exact and every run says the same."""
+"""Compares the cost of the paths of high memory with the committed table. The emulator counts instructions, so each figure is
+exact and the same in every run."""
 import re
 
 from measure import guard, machine
@@ -36,17 +36,17 @@ def page():
 
 
 def listing():
-    """The instructions of a hit of kmap, in order, with the line of source of each."""
+    """Checks the listing of a kmap hit: instructions in order, with source lines."""
     result = Result(log=f'{machine.LOGS}/bench-listing.log')
     status = run_program(['scripts/bench-listing', 'kmap.hot'], result.log, 200)
     result.check(status == 0, f'the status is {status}')
     text = read_log(result.log)
     said = re.search(r'^kmap\.hot: (\d+) instructions; ([\d.]+) in the mean', text, re.MULTILINE)
-    result.check(said and float(said[1]) == float(said[2]), 'it does not say how many instructions there are')
+    result.check(said and float(said[1]) == float(said[2]), 'it does not print the number of instructions')
     numbers = [int(number) for number in re.findall(r'^ *(\d+)  \w', text, re.MULTILINE)]
     result.check(said and numbers == list(range(1, int(said[1]) + 1)), 'it does not list them')
     result.check('lock cmpxchg' in text and re.search(r' kmap mm/windows/pkmap\.hpp:\d+ .*compare_exchange', text),
-                 'it does not show the exchange with its line of source')
+                 'it does not show the exchange with its source line')
     return result
 
 

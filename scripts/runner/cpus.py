@@ -1,4 +1,4 @@
-"""Every processor that QEMU can be, each with 4 GiB: loft runs on it, all its memory accounted for, or refuses in words."""
+"""Boots each processor model of QEMU with 4 GiB: loft either runs and accounts for all memory, or refuses with a reason."""
 import os
 import re
 import subprocess
@@ -8,7 +8,7 @@ from .result import Test, read_log, run_program
 
 SUITES = 'layout,zones,fixmap,physical,pkmap,user.hello,user.floating*,user.programs*'
 REFUSAL = re.compile(r'^loft: cannot start: this CPU (lacks \w|has no CPUID)', re.MULTILINE)
-# `host` is the host's own, for KVM.
+# `host` is the host's processor, for KVM.
 NO_MODEL = {'host'}
 
 
@@ -30,7 +30,7 @@ def boot(machine, where):
         machine.status, machine.ktap, machine.memory = 39, False, 'no'
     result = guest.judge(machine, status, text)
     if status == 39:
-        result.check(REFUSAL.search(text), 'it is refused without saying what the processor lacks')
+        result.check(REFUSAL.search(text), 'the refusal does not name the missing feature')
     return result
 
 

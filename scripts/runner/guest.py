@@ -1,6 +1,6 @@
-"""Kernels booted in QEMU: reads tests/guest/matrix.cfg, boots each machine in it and judges what comes out.
+"""Kernels booted in QEMU: reads tests/guest/matrix.cfg, boots each machine of it and checks the result.
 
-tests/guest/matrix.cfg says what the keys of an entry mean.
+tests/guest/matrix.cfg describes the keys of an entry.
 """
 import configparser
 import os
@@ -14,7 +14,7 @@ from .result import Hung, Result, Test, read_log, run_program
 MATRIX = 'tests/guest/matrix.cfg'
 LOGS = 'build/logs'
 SHIM = 'build/shim/shim.elf'
-PROGRAMS = 'build/user/programs'  # a file that names them
+PROGRAMS = 'build/user/programs'  # a file with their names
 DEFAULT_KERNEL = '64g-highpte-smp-preempt'
 KEYS = {'kernel', 'mem', 'smp', 'cpu', 'append', 'icount', 'boot', 'scenario', 'status', 'expect', 'forbid', 'ktap',
         'memory', 'require', 'timeout', 'console', 'repeat', 'qemu', 'modules', 'program', 'shown'}
@@ -60,7 +60,7 @@ class Machine:
         return f'build/{self.kernel}/loft.elf'
 
     def processors(self):
-        """How many processors of the host the machine can keep busy."""
+        """The number of host processors that the machine can keep busy."""
         return 1 if self.icount else int(self.smp.split(',')[0])
 
     def goals(self):
@@ -71,7 +71,7 @@ class Machine:
 
 
 def read_matrix(path=MATRIX):
-    # Interpolation is off: regular expressions and percent signs are taken as they stand.
+    # Interpolation is off: regular expressions and percent signs are literal.
     config = configparser.ConfigParser(interpolation=None, comment_prefixes=('#',), default_section='default')
     with open(path, encoding='utf-8') as file:
         config.read_file(file)
@@ -88,7 +88,7 @@ def module_options(machine):
 
 
 def ipxe_folder(machine):
-    """What a network serves: the kernel, its modules and a script for iPXE."""
+    """A folder for a network server: the kernel, its modules and a script for iPXE."""
     folder = machine.log('network')
     shutil.rmtree(folder, ignore_errors=True)
     os.makedirs(folder)
@@ -142,13 +142,13 @@ def judge(machine, status, text):
         if problem := verdict.disagrees(status, text):
             result.fail(problem)
     for pattern in machine.expect:
-        result.check(re.search(pattern, text, re.MULTILINE), f'the log has nothing like {pattern!r}')
+        result.check(re.search(pattern, text, re.MULTILINE), f'the log does not match {pattern!r}')
     for pattern in machine.forbid:
         found = re.search(pattern, text, re.MULTILINE)
         if found:
             result.fail(f'the log has {found.group(0)!r}')
 
-    # A misuse that this kernel cannot show says so.
+    # A misuse that this kernel cannot show counts as skipped.
     result.skipped += len(re.findall(r'^loft: cannot do what was asked: crash=\S+ needs ', text, re.MULTILINE))
     if machine.ktap:
         report = ktap.parse(text)
@@ -168,7 +168,7 @@ def judge(machine, status, text):
                                        '<=': value <= int(number)}[relation]
         result.check(holds, f'{name} is {value} kB, expected was {condition}')
     if machine.console:
-        result.check(read_log(machine.log('e9')) == text, 'port 0xE9 and the serial port said different things')
+        result.check(read_log(machine.log('e9')) == text, 'the outputs on port 0xE9 and on the serial port differ')
     return result
 
 
@@ -178,26 +178,26 @@ def boot(machine, where):
     status = run_program(boot_command(machine, where), machine.log(), limits[0], processors=limits[1])
     result = judge(machine, status, read_log(machine.log()))
     if machine.shown:
-        # The last line is what run-qemu says about it.
+        # The last line is the verdict of run-qemu.
         text = read_log(machine.log()) + '\n'.join(f'loft: {said}' for said in verdict.judge(status, read_log(machine.log()))[1])
         problem = readme.differs(text)
         result.check(not problem, problem)
     if machine.repeat:
         again = run_program(boot_command(machine, where), machine.log('again.log'), limits[0], processors=limits[1])
         result.check(again == status and read_log(machine.log('again.log')) == read_log(machine.log()),
-                     f'a second run said something else: compare {machine.log()} and {machine.log("again.log")}')
+                     f'a second run had a different log: compare {machine.log()} and {machine.log("again.log")}')
     return result
 
 
 def gdb_session():
     result = Result(log=f'{LOGS}/gdb.log')
     status = run_program(['scripts/gdb-test', f'build/{DEFAULT_KERNEL}/loft.elf'], result.log, 120)
-    result.check(status == 0, 'gdb did not stop at kmap_local_page with a symbolised stack')
+    result.check(status == 0, 'a gdb session failed')
     return result
 
 
 def tests(where):
-    """`where`: what run-qemu is told about the accelerator and the program."""
+    """`where`: run-qemu's options for accelerator and program."""
     found = [Test(f'guest/{machine.name}', lambda machine=machine: boot(machine, where), machine.goals(),
                   int(machine.timeout)) for machine in read_matrix()]
     found.append(Test('guest/gdb', gdb_session, (f'build/{DEFAULT_KERNEL}/loft.elf',)))

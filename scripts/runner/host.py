@@ -1,4 +1,4 @@
-"""mm over the simulated machine: the Catch2 programs of each configuration, what they cover, and the flush mutants."""
+"""mm on the simulated machine: the Catch2 programs of each configuration, their coverage, and the flush mutants."""
 import glob
 import os
 import re
@@ -8,17 +8,17 @@ from .result import Hung, Result, Test, read_log, run_program
 LOGS = 'build/logs'
 EXPLORED = ('64g', '64g-debug', '4g')
 LEAST_SCHEDULES = {'64g': 100_000}
-# DEBUG=1 clears and flushes eagerly: another algorithm, so all of it runs in both.
+# DEBUG=1 clears and flushes eagerly: a different algorithm, so all tests run with both.
 PLAIN = ('64g', '4g', 'off', '64g-debug')
 SANITIZED = ('64g-asan', '64g-debug-asan')
-LONG = ('64g-debug-asan',)  # minutes to compile: `make test-host` has it, `make test` has its two halves
+LONG = ('64g-debug-asan',)  # takes minutes to compile: in `make test-host` only; `make test` has the plain and the sanitized variant separately
 TIMEOUT = 300
 
 ALL_PASSED = re.compile(r'^All tests passed \(\d+ assertions? in (\d+) test cases?\)$', re.MULTILINE)
 SUMMARY = re.compile(r'^test cases: +(\d+) \|(.*)$', re.MULTILINE)
 
 
-# The ways to break mm between CPUs that are tried each time; `make test-mutants` tries all.
+# The concurrency mutants that run each time; `make test-mutants` runs all.
 BROKEN = ('remote-no-wait', 'remote-no-interrupt', 'remote-waits-deaf', 'tlb-idle-left-by-a-store',
           'tlb-frees-before-the-flush', 'pkmap-flush-after-the-reuse', 'pkmap-nobody-helps', 'pkmap-lost-slot-owes-nothing',
           'credits-woken-before-granted', 'credits-one-per-mapping', 'local-restored-without-flush',
@@ -30,7 +30,7 @@ def program(config):
 
 
 def count_cases(text):
-    """(passed, failed) of Catch2's closing lines, or None if it did not get there."""
+    """(passed, failed) of Catch2's closing lines, or None if they are missing."""
     if match := ALL_PASSED.search(text):
         return int(match.group(1)), 0
     if match := SUMMARY.search(text):
@@ -44,12 +44,12 @@ def counters(config):
 
 
 def flushes(config):
-    """The list of the lines that asked for a flush in the last run of all tests, if that run passed."""
+    """File with the lines that requested a flush in the last run of all tests, if that run passed."""
     return f'build/host-{config}/flushes'
 
 
 def new_flushes(config):
-    """Where a run that begins now lists them."""
+    """File in which a new run lists them."""
     path = flushes(config) + '.new'
     for old in (path, flushes(config)):
         if os.path.exists(old):
@@ -58,7 +58,7 @@ def new_flushes(config):
 
 
 def run_catch(config, log, timeout, *selection, env=None):
-    """One run of a configuration's program: its result, and what it printed."""
+    """One run of a configuration's program: its result and its output."""
     result = Result(log=f'{LOGS}/{log}.log')
     status = run_program([program(config), *selection], result.log, timeout,
                          {'ASAN_OPTIONS': 'detect_stack_use_after_return=0', 'UBSAN_OPTIONS': 'print_stacktrace=1', **(env or {})})
@@ -88,7 +88,7 @@ def run_cases(config):
 
 
 def run_explorer(config):
-    """The schedules of small cases, all or many of them: how many is printed, and is not to shrink."""
+    """Explores all or many schedules of small cases; checks that their number has not shrunk."""
     result, text = run_catch(config, f'explorer-{config}', 2 * TIMEOUT, '[explorer]')
     sums = re.search(r'^explorer: (\d+) schedules explored in all$', text, re.MULTILINE)
     schedules = int(sums.group(1)) if sums else 0
@@ -99,7 +99,7 @@ def run_explorer(config):
 
 
 def run_explorer_mutants():
-    """mm broken between CPUs in one way after the other: the explorer has to find a schedule that shows it."""
+    """Applies one concurrency defect to mm at a time: the explorer has to find a schedule that shows it."""
     result = Result(log=f'{LOGS}/explorer-mutants.log')
     only = [word for name in BROKEN for word in ('--only', name)]
     status = run_program(['scripts/mutants', 'explorer', '--work', 'build/mutants-explorer', '--jobs', '1', *only],
@@ -108,14 +108,14 @@ def run_explorer_mutants():
     if sums := re.search(r'^(\d+) killed, (\d+) not$', text, re.MULTILINE):
         result.passed, result.failed = int(sums.group(1)), int(sums.group(2))
         result.problems += re.findall(r'^NOT +(.*)', text, re.MULTILINE)
-        result.check(result.passed + result.failed == len(BROKEN), f'not {len(BROKEN)} mutants were tried')
+        result.check(result.passed + result.failed == len(BROKEN), f'the number of mutants is not {len(BROKEN)}')
     else:
         result.fail(f'scripts/mutants ended with status {status} without a result')
     return result
 
 
 def run_coverage():
-    """Uses what the sanitized programs have counted: what only DEBUG=1 runs counts, too, where it has run."""
+    """Uses the counters of the sanitized programs, also those with DEBUG=1 if they have run."""
     result = Result(log=f'{LOGS}/coverage.txt')
     if not counters(SANITIZED[0]):
         run_cases(SANITIZED[0])
@@ -127,7 +127,7 @@ def run_coverage():
 
 
 def run_flush_mutants():
-    """Each flush of mm left out, in the configurations that are tested anyway; scripts/flush-mutants judges."""
+    """Suppresses each flush of mm by scripts/flush-mutants, in the configurations that are tested anyway."""
     result = Result(log=f'{LOGS}/flush-mutants.log')
     status = run_program(['scripts/flush-mutants', '--no-build', *PLAIN], result.log, 2 * TIMEOUT,
                          processors=2)

@@ -1,6 +1,6 @@
-"""Reads the KTAP version 1 that a booted kernel prints: suites at the left margin, their tests indented by four.
+"""Parses the KTAP version 1 of a booted kernel: suites at the left margin, their tests indented by four.
 
-Nothing is believed: plans, numbers, the verdict of a suite and the closing line are compared with what was counted.
+Plans, numbers, the verdict of each suite and the closing line are compared with the counted results.
 """
 import re
 
@@ -13,9 +13,9 @@ class Ktap:
     def __init__(self):
         self.present = False
         self.passed = self.failed = self.skipped = 0
-        self.failures = []  # "suite.test", with the diagnostics that came before it
+        self.failures = []  # "suite.test", with the preceding diagnostics
         self.tests = []     # every "suite.test" in order
-        self.errors = []    # what is wrong with the report itself
+        self.errors = []    # errors of the report itself
 
 
 def parse(text):
@@ -80,7 +80,7 @@ def parse(text):
             if (verdict == 'not ok') != (tests[2] > 0):
                 out.errors.append(f'suite {suite} says {verdict!r} and {tests[2]} of its tests failed')
             if (skip is not None) != (tests[1] > 0 and tests[1] == tests[3]):
-                out.errors.append(f'suite {suite} was not skipped as its tests were')
+                out.errors.append(f'suite {suite} does not count as skipped as its tests do')
             tests = None
         elif match := CLOSING.match(line):
             closing = tuple(int(n) for n in match.groups())

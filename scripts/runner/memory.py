@@ -1,7 +1,7 @@
-"""Compares what a kernel says about its memory with the firmware's map that it logged, page for page.
+"""Compares a kernel's memory figures with the firmware's map in its log, page by page.
 
-The sums are done anew here, by another method than mm's (a sweep over sorted borders that counts how many entries are
-open), so that a mistake has to be made twice to go unseen.
+This computes the sums by another method than mm's (a sweep over sorted borders that counts open entries), so that the same
+mistake is unlikely in both.
 """
 import re
 
@@ -9,14 +9,14 @@ PAGE = 4096
 MIB = 1 << 20
 DMA_END = 16 * MIB
 LOWMEM = 896 * MIB
-# Video memory and ROMs of every PC: never RAM, whatever the firmware says.
+# Video memory and ROMs of every PC: never RAM, whatever the firmware reports.
 ISA_HOLE = (0xa0000, 0x100000, 2)
 REACH = {'64g': 1 << 36, '4g': 1 << 32}
 
 FIRMWARE = re.compile(r'\] mm: firmware \[([0-9a-f]+)-([0-9a-f]+)\) type (\d+)')
 IN_USE = re.compile(r'\] mm: in use +\[([0-9a-f]+)-([0-9a-f]+)\)')
 ZONE = re.compile(r'\] mm: zone (\w+): (\d+) frames present, (\d+) managed')
-# What CPUID says of the processor, and what the processor itself takes, if that is less.
+# The address width from CPUID, and the one that the processor supports, if that is less.
 PHYS_BITS = re.compile(r'\] cpu: .*(?:\(| have )(\d+) (?:physical address )?bits')
 DIRECT = re.compile(r'\] map: ([0-9a-f]{8})-([0-9a-f]{8}) .*\bdirect map')
 MEMINFO = re.compile(r'(\w+): +(\d+) kB$', re.MULTILINE)
@@ -24,8 +24,8 @@ NAMES = ('MemTotal', 'MemFree', 'LowTotal', 'LowFree', 'HighTotal', 'HighFree', 
 
 
 def usable_pages(entries):
-    """Page-number ranges that a usable entry covers and no other entry touches. Entries are (begin, end, type) with
-    the end exclusive; one that wraps goes on to 2^64."""
+    """Page-number ranges that a usable entry covers and no other entry overlaps. Entries are (begin, end, type) with
+    the end exclusive; one that wraps extends to 2^64."""
     borders = []
     for begin, end, kind in [*entries, ISA_HOLE]:
         if begin == end:
@@ -62,7 +62,7 @@ def count_between(pages, begin, end):
 
 
 def count_in_use(text, pages, begin, end):
-    """Usable pages between two addresses that hold a part of what is in use at boot, such as a module."""
+    """Usable pages between two addresses that are partly in use at boot, such as by a module."""
     used = set()
     for first, last in IN_USE.findall(text):
         used.update(range(max(int(first, 16), begin) // PAGE, -(-min(int(last, 16), end) // PAGE)))
@@ -74,7 +74,7 @@ def parse_meminfo(text):
 
 
 def check(result, text, highmem, whole):
-    """Adds the checks of one boot's log to `result`. `whole`: nothing on the command line hides a part of memory."""
+    """Adds the checks of one boot's log to `result`. `whole`: no command-line option hides a part of memory."""
     entries = [(int(a, 16), int(b, 16), int(t)) for a, b, t in FIRMWARE.findall(text)]
     info = parse_meminfo(text)
     direct = DIRECT.search(text)
@@ -116,4 +116,4 @@ def check(result, text, highmem, whole):
     result.check(info['MemTotal'] == info['LowTotal'] + info['HighTotal'], 'MemTotal is not LowTotal + HighTotal')
     result.check(info['MemFree'] == info['LowFree'] + info['HighFree'], 'MemFree is not LowFree + HighFree')
     result.check(info['LowFree'] <= info['LowTotal'] and info['HighFree'] <= info['HighTotal'],
-                 'more memory is free than there is')
+                 'free memory exceeds total memory')

@@ -1,4 +1,4 @@
-"""NMIs from outside, by the button that QEMU's monitor has: `nmi` interrupts every CPU, at whatever it is doing."""
+"""External NMIs, by the command `nmi` of QEMU's monitor, which interrupts every CPU in any state."""
 import os
 import subprocess
 import time
@@ -10,7 +10,7 @@ from .result import Test, kill, read_log, running
 SUITES = 'kmap_local,kmap_scale,pkmap,physical,smp,thread,user.hello*,user.fork*,user.thread_local*,user.threads*,vmap'
 BETWEEN = 0.01  # seconds
 
-# name: (keys of tests/guest/matrix.cfg)
+# name: keys of tests/guest/matrix.cfg
 MACHINES = {
     'nmi-button': {'mem': '1G', 'smp': '2', 'append': f'selftest={SUITES} exit',
                    'expect': '\\] nmi: .*CPU 0: \\d+ unexpected NMIs so far\n'
@@ -34,7 +34,7 @@ def press(machine, where):
     running.add(process)
     watch, hung = Watch(process.pid, machine.timeout, machine.processors()), None
     try:
-        # Not before loft has a table to take one by: an NMI in the firmware or in the loader is theirs.
+        # Not before loft has loaded its IDT: firmware and loader would handle the NMI.
         while process.poll() is None and not (hung := watch.hung()):
             if '] timer: ' in read_log(machine.log()):
                 process.stdin.write('nmi\n')

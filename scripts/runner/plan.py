@@ -1,11 +1,11 @@
-"""How long a run of the tests takes: said before it from recorded times, and measured for the next time."""
+"""The duration of a test run: predicted from recorded times, and measured for later predictions."""
 import os
 import resource
 
 TIMES = 'scripts/runner/times.txt'
-BUILD = 'build'  # the line for make, from nothing
-HEADER = '''# Seconds of processor time that each test takes, and make before them (from nothing): what `make test` tells how long it will
-# be. `scripts/run-tests --record` writes the lines of the tests that it runs.
+BUILD = 'build'  # the line for make, from scratch
+HEADER = '''# Seconds of processor time of each test, and of make from scratch; `make test` predicts its duration from these.
+# `scripts/run-tests --record` writes the lines of the tests that it runs.
 '''
 
 
@@ -23,7 +23,7 @@ def minutes(seconds):
 
 
 def estimate(names, times):
-    """Seconds of processor time. A test without a time of its own takes what others of its part take in the mean."""
+    """Seconds of processor time. A test without a recorded time counts as the mean of its part."""
     known = [name for name in times if name != BUILD]
     total = 0.0
     for name in names:
@@ -46,8 +46,8 @@ def announce(tests, jobs, path=TIMES):
     seconds = estimate([test.name for test in tests], times) / at_once
     said = f'{what}: {minutes(seconds)} on {at_once} idle processor{"s" if at_once != 1 else ""}'
     goals = {goal for test in tests for goal in test.goals}
-    if BUILD in times and len(goals) > 10:  # most of what there is to build
-        said += f', and up to {max(1, round(times[BUILD] / at_once / 60))} min more to build what is not built yet'
+    if BUILD in times and len(goals) > 10:  # most of all goals
+        said += f', and up to {max(1, round(times[BUILD] / at_once / 60))} min more for the build'
     load = os.getloadavg()[0]
     if load > 1 and load > processors / 2:
         said += f'; this machine is busy (load {load:.1f}), so it takes longer'
@@ -55,13 +55,13 @@ def announce(tests, jobs, path=TIMES):
 
 
 def processor_time():
-    """Seconds of processor time of all programs that this one has started and that have ended."""
+    """Seconds of processor time of all child processes that have ended."""
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return children.ru_utime + children.ru_stime
 
 
 def groups(results, building):
-    """What each part of the tests has cost."""
+    """The processor time of each part of the tests."""
     parts = {'make': building}
     for name, result in results.items():
         part = name.split('/')[0]

@@ -1,8 +1,7 @@
-"""When a program hangs: judged by what it does, not by the clock on the wall, which goes on while a busy host lets it wait.
+"""Detects a program that hangs, by its processor time. Elapsed time alone is not used: on a busy host a program may just wait.
 
-A program that computes hangs when it has used up its limit of processor time. One that does nothing hangs when it has
-neither run nor waited for a processor for as long on the wall. The times are those of /proc, of the program and of
-everything that it has started.
+A computing program hangs when it has used up its limit of processor time. An idle one hangs when it has neither run nor waited
+for a processor for as much elapsed time. The times come from /proc, of the program and its descendants.
 """
 import os
 import time
@@ -13,11 +12,11 @@ ASLEEP = 0.1  # a guest that waits in hlt for its next tick uses a few percent o
 
 
 class Hung(str):
-    """Why a program that was ended had not ended by itself; stands in the place of its status."""
+    """The reason why a hanging program was killed; returned instead of its status."""
 
 
 def tree(root):
-    """The process and its descendants, as {pid: fields of /proc/PID/stat from the third on}."""
+    """The process and its descendants: {pid: fields of /proc/PID/stat from the third on}."""
     every = {}
     for name in os.listdir('/proc'):
         if name.isdigit():
@@ -39,7 +38,7 @@ def used(processes):
 
 
 def waited(processes):
-    """Seconds in which a thread could have run and had no processor (the second figure of schedstat)."""
+    """Seconds in which a thread was ready to run, without a processor (the second figure of schedstat)."""
     total = 0
     for pid in processes:
         try:
@@ -62,7 +61,7 @@ class Watch:
         self.awake = 0.0
 
     def hung(self):
-        """A Hung if it hangs, else None. May be called often: it looks twice a second."""
+        """A Hung if the program hangs, else None. May be called often: it checks twice a second."""
         if time.monotonic() - self.looked < 0.5:
             return None
         self.looked = time.monotonic()

@@ -1,9 +1,9 @@
-"""The boot that README.md shows, against one that has just run: the same lines, whatever the numbers in them are today."""
+"""Compares the boot in README.md with a new one: the lines must be the same, their numbers may differ."""
 import re
 
 PAGE = 'README.md'
 HEADING = '## What a successful boot looks like'
-# What may differ: times, sizes that follow the kernel's own, how many tests there are, the compiler.
+# These may differ: times, sizes that depend on the kernel's size, numbers of tests, the compiler.
 NUMBERS = re.compile(r'(?<=^\[)[ \d.]+(?=\])|\d+(?= kB$)|(?<=^1\.\.)\d+|(?<=ok )\d+|\d+(?= (?:passed|failed|skipped|self-tests passed))|'
                      r'(?<=g\+\+ )[\d.]+')
 
@@ -13,7 +13,7 @@ def shape(line):
 
 
 def shown(path=PAGE):
-    """The lines of the example, '...' for what is left out."""
+    """The lines of the example; '...' stands for omitted lines."""
     with open(path, encoding='utf-8') as file:
         text = file.read().split(f'{HEADING}\n', 1)[1]
     lines = []
@@ -26,7 +26,7 @@ def shown(path=PAGE):
 
 
 def differs(log, path=PAGE):
-    """What is wrong with the example, or ''. Its lines have to follow each other in the log as they do there."""
+    """The first difference, or ''. The lines of the example have to be in the log in the same order."""
     lines, at, left_out = [shape(line) for line in log.splitlines()], 0, True
     for line in shown(path):
         if line.strip() == '...':

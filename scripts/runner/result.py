@@ -1,4 +1,4 @@
-"""What a test is to the runner, and what comes out of it."""
+"""Tests, their results, and running programs."""
 import dataclasses
 import os
 import signal
@@ -13,15 +13,15 @@ from .progress import Hung, Watch, tree  # noqa: F401 (Hung is what run_program 
 
 @dataclasses.dataclass
 class Result:
-    """Counts of cases, and why those that failed did."""
+    """Counts of cases, and the reasons of failures."""
     passed: int = 0
     failed: int = 0
     skipped: int = 0
     problems: list = dataclasses.field(default_factory=list)
     notes: list = dataclasses.field(default_factory=list)
-    log: str = ''  # a file whose end is shown if something failed
-    seconds: float = 0.0    # on the wall
-    processor: float = 0.0  # of processor time, of the programs that were run
+    log: str = ''  # a file; its end is shown if something failed
+    seconds: float = 0.0    # elapsed time
+    processor: float = 0.0  # processor time of the programs
 
     def check(self, holds, problem):
         """Counts one scripted check."""
@@ -40,10 +40,10 @@ class Result:
 class Test:
     name: str
     run: object          # () -> Result
-    goals: tuple = ()    # what make has to build first
-    slow: int = 0        # slower ones are started earlier
-    last: bool = False   # needs what the others have left
-    named: bool = False  # takes long: only when --only names it
+    goals: tuple = ()    # make builds these first
+    slow: int = 0        # tests with higher values start earlier
+    last: bool = False   # needs files of the other tests
+    named: bool = False  # takes long: runs only with --only
 
 
 running = set()  # processes to end when the runner is interrupted
@@ -52,8 +52,8 @@ spent = threading.local()  # processor time of the programs that this thread has
 
 
 def run_program(command, log, limit, env=None, append=False, processors=1, cwd=None, errors=subprocess.STDOUT):
-    """Runs a program with its output in the file `log`. Returns its status; or, if it hangs (progress.py: `limit` seconds of
-    processor time on each of `processors`), a Hung: then it, and all it started, has been killed."""
+    """Runs a program with its output in the file `log`. Returns its status. If it hangs (progress.py: `limit` seconds of processor
+    time on each of `processors`), kills it and its descendants and returns a Hung."""
     os.makedirs(os.path.dirname(os.path.abspath(log)), exist_ok=True)
     with open(log, 'ab' if append else 'wb') as out:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=errors, cwd=cwd,
@@ -71,7 +71,7 @@ def run_program(command, log, limit, env=None, append=False, processors=1, cwd=N
 
 
 def run_captured(command, limit, **options):
-    """As run_program; returns the status and what was printed."""
+    """As run_program; returns the status and the output."""
     with tempfile.TemporaryDirectory() as folder:
         status = run_program(command, f'{folder}/log', limit, **options)
         return status, read_log(f'{folder}/log')
@@ -99,7 +99,7 @@ def wait(process, watch):
 
 
 def kill(process):
-    """Ends a process and everything that it has started, in whatever session that runs."""
+    """Kills a process and its descendants, in any session."""
     for pid in tree(process.pid):
         try:
             os.kill(pid, signal.SIGKILL)
@@ -110,7 +110,7 @@ def kill(process):
 
 def kill_all():
     global stopping
-    stopping = True  # what is being started at this moment ends itself
+    stopping = True  # a program that is just being started is killed by its thread
     for process in list(running):
         kill(process)
 
@@ -140,13 +140,13 @@ def timed(test):
 
 
 def main(function):
-    """Runs a script's main; Ctrl-C or SIGTERM ends it and what it has started, without a traceback."""
+    """Runs a script's main; Ctrl-C or SIGTERM ends it and its child processes, without a traceback."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return function()
     except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # once is enough
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # ignore further ones
         kill_all()
         print(f'{os.path.basename(sys.argv[0])}: interrupted', file=sys.stderr)
         sys.stderr.flush()
-        os._exit(130)  # no thread is waited for
+        os._exit(130)  # without waiting for threads

@@ -1,5 +1,5 @@
-"""What stands on the VGA screen: machines without the device that ends QEMU, so that the kernel halts with its last words
-on it. The text is read out of video memory through QEMU's monitor, from where the CRT controller begins to show it."""
+"""Checks the text on the VGA screen, on machines without the device that ends QEMU: there the kernel halts. Reads video memory
+by QEMU's monitor, from the start address of the CRT controller."""
 import os
 import re
 import subprocess
@@ -13,7 +13,7 @@ ELF = f'build/{DEFAULT_KERNEL}/loft.elf'
 COLUMNS, ROWS = 80, 25
 TIMEOUT = 30
 
-# name: (options of run-qemu, what the serial port says when the text is complete, what has to be on the screen)
+# name: (options of run-qemu, serial output that means that the text is complete, text that must be on the screen)
 SCREENS = {
     'refused-by-mm': (['--mem', '8M'], 'or more', 'not enough memory'),
     'refused-by-boot': (['--mem', '64M', '--cpu', 'pentium2,-pae'], 'runs here', 'this CPU lacks PAE'),
@@ -23,7 +23,7 @@ SCREENS = {
 
 
 def ask(process, question, answer, count):
-    """Types `question` at the monitor and returns the first `count` matches of `answer` in what it says."""
+    """Sends `question` to the monitor and returns the first `count` matches of `answer` in its output."""
     process.stdin.write(question + '\n')
     process.stdin.flush()
     found = []
@@ -34,7 +34,7 @@ def ask(process, question, answer, count):
 
 def rows_shown(process):
     """The 25 rows on the screen, as text."""
-    # Registers 0C and 0D of the CRT controller: the first character that is shown.
+    # Registers 0C and 0D of the CRT controller: the first displayed character.
     start = [int(ask(process, f'i /b 0x3d4.{register}', r'^portb\[0x03d5\] = (\w+)', 1)[0], 16)
              for register in ('0x0c', '0x0d')]
     address = 0xb8000 + 2 * (start[0] << 8 | start[1])
@@ -65,8 +65,8 @@ def read_screen(name, where):
         running.discard(process)
     with open(result.log, 'w', encoding='utf-8') as file:
         file.write('\n'.join(rows) + '\n')
-    result.check(complete in read_log(serial), f'the serial port did not say {complete!r}')
-    # A long line goes on in the next row, wherever it is broken.
+    result.check(complete in read_log(serial), f'the serial port did not print {complete!r}')
+    # A long line continues in the next row, at any character.
     result.check(wanted.replace(' ', '') in ''.join(rows).replace(' ', ''), f'the screen does not show {wanted!r}')
     return result
 

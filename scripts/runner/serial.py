@@ -1,4 +1,4 @@
-"""What arrives at the other end of the serial line when its reader sleeps: port 0xE9, which never waits, tells what was said."""
+"""Checks the serial output for a sleeping reader, against the output on port 0xE9, which never waits."""
 import fcntl
 import os
 import re
@@ -15,8 +15,8 @@ LOST = re.compile(rb'\r\n\[serial: (\d+) bytes are lost here: [^\n]*\]\r\n')
 
 
 def boot(name, where, sleep):
-    """Boots with a pipe of the smallest size, reads it only after sleep(path of what port 0xE9 got). Returns the status, what
-    was read, and what was said."""
+    """Boots with a pipe of the smallest size, and reads it only after sleep(path of port 0xE9's output) has returned. Returns the
+    status, the serial output, and the output on port 0xE9."""
     os.makedirs(LOGS, exist_ok=True)
     said = f'{LOGS}/{name}.e9'
     open(said, 'w', encoding='utf-8').close()
@@ -41,13 +41,13 @@ def sleeping_reader(where):
     result = Result(log=f'{LOGS}/serial-sleeping-reader.log')
     status, text, said = boot('serial-sleeping-reader', where, lambda _: time.sleep(3))
     result.check(status == 33, f'the status is {status}, not 33')
-    result.check(len(said) > SMALLEST_PIPE + 1024, f'only {len(said)} bytes were said: no pipe was ever full')
-    result.check(text == said, f'{len(text)} bytes arrived, {len(said)} were said')
+    result.check(len(said) > SMALLEST_PIPE + 1024, f'only {len(said)} bytes were printed: the pipe was never full')
+    result.check(text == said, f'{len(text)} bytes arrived, {len(said)} were printed')
     return result
 
 
 def absent_reader(where):
-    """Nobody reads until the kernel has ended: it must end all the same, and tell how much is lost."""
+    """Without a reader until the kernel has ended: it must end nevertheless, and report the number of lost bytes."""
     def until_the_end(path):
         limit = time.monotonic() + TIMEOUT
         while not re.search(r'^# \d+ passed', read_log(path), re.MULTILINE) and time.monotonic() < limit:
@@ -58,16 +58,16 @@ def absent_reader(where):
     result.check(status == 33, f'the status is {status}, not 33')
     parts = LOST.split(text)
     received, lost = parts[0::2], sum(int(number) for number in parts[1::2])
-    result.check(len(parts) > 1 and lost > 0, 'the log does not say that anything was lost')
+    result.check(len(parts) > 1 and lost > 0, 'the log does not report lost bytes')
     result.check(sum(map(len, received)) + lost == len(said),
-                 f'{sum(map(len, received))} bytes arrived and {lost} were lost, {len(said)} were said')
-    result.check(said.startswith(received[0]), 'what arrived before the loss is not what was said')
-    result.check(said.endswith(received[-1]), 'what arrived after the loss is not what was said')
+                 f'{sum(map(len, received))} bytes arrived and {lost} were lost, {len(said)} were printed')
+    result.check(said.startswith(received[0]), 'the output before the loss differs from that on port 0xE9')
+    result.check(said.endswith(received[-1]), 'the output after the loss differs from that on port 0xE9')
     return result
 
 
 def refusal(where):
-    """A refusal before C++, and a reader that has not yet taken what came before it."""
+    """A refusal before C++, with a full pipe that the reader has not emptied yet."""
     log = f'{LOGS}/serial-refusal.log'
     result = Result(log=log)
     os.makedirs(LOGS, exist_ok=True)
@@ -89,7 +89,7 @@ def refusal(where):
     with open(log, 'wb') as file:
         file.write(text)
     result.check(status == 39, f'the status is {status}, not 39')
-    result.check(text.startswith(before), 'what was in the pipe before is not there')
+    result.check(text.startswith(before), 'the earlier contents of the pipe are missing')
     result.check(re.fullmatch(rb'loft: cannot start: .*\. *\r\n', text[len(before):], re.DOTALL),
                  f'the refusal that arrived is {text[len(before):]}')
     return result

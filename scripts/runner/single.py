@@ -1,7 +1,6 @@
-"""Each self-test alone, in a boot of its own: with all programs, with the eight that iPXE passes on, with one, with none.
+"""Each self-test in a separate boot: with all programs, with eight (the limit of iPXE), with one, and with none.
 
-A self-test must not need what another one has left that ran before it: a list that is filled, a slab that exists, a
-thread that was made.
+A self-test must not depend on state of earlier ones: a filled list, an existing slab, a thread.
 """
 import glob
 import re
@@ -11,21 +10,21 @@ from . import guest, ktap
 from .result import Result, Test, read_log, run_program
 
 LOGS = 'build/logs/alone'
-LIMIT = 240  # seconds for one of them
+LIMIT = 240  # seconds per boot
 NEEDS_PROGRAMS = 'user'
-# In each `make test`, with one program: a test of each suite, and those that have once needed what others had left.
+# Run in each `make test`, with one program: a test of each suite, and tests that once depended on earlier ones.
 SAMPLE = {'user': ['copy_on_write', 'bad_files_are_refused_in_words', 'programs_beside_the_kernel'],
           'bugs': ['windows_of_all_cpus_can_be_mapped'], 'buddy': ['fragmented_memory_gives_no_block'],
           'slab': ['objects_are_apart']}
 NAME = re.compile(r'^(?:SELFTEST\((\w+), (\w+)\)|PROGRAM\((\w+),)', re.MULTILINE)
 PLACE = re.compile(r'^(\w+) \w (__selftests_(?:begin|end))$', re.MULTILINE)
-# What comes along: how many programs (iPXE has room for eight modules).
+# Number of programs (iPXE supports eight modules).
 USUAL = {'none': 0}
 WITH_PROGRAMS = {'all': None, 'eight': 8, 'one': 1, 'none': 0}
 
 
 def self_tests():
-    """{suite: [test]}, as the sources have them."""
+    """{suite: [test]}, from the sources."""
     found = {}
     for path in sorted(glob.glob('tests/guest/*_test.cpp')):
         with open(path, encoding='utf-8') as file:
@@ -35,7 +34,7 @@ def self_tests():
 
 
 def linked_tests(elf):
-    """How many self-tests are in the kernel: the linker has collected a pointer to each."""
+    """The number of self-tests in the kernel: the linker collects a pointer to each."""
     symbols = subprocess.run(['nm', elf], check=True, capture_output=True, text=True).stdout
     place = {name: int(at, 16) for at, name in PLACE.findall(symbols)}
     return (place['__selftests_end'] - place['__selftests_begin']) // 4
@@ -47,7 +46,7 @@ def programs(count):
 
 
 def boot(elf, name, machine, modules, where):
-    """Boots one; what is wrong with that, or nothing; and whether it was skipped."""
+    """Boots one. Returns the problem or None, and whether the test was skipped."""
     log = f'{LOGS}/{name}.log'
     command = ['scripts/run-qemu', *machine, *where, *modules, '--append', f'selftest={name} exit', elf]
     status = run_program(command, log, LIMIT)

@@ -1,4 +1,4 @@
-"""What is checked without running loft: layers, calls that must not compile, and lists that have grown old."""
+"""Checks without running loft: layers, calls that must not compile, outdated lists."""
 import glob
 import os
 import re
@@ -19,12 +19,12 @@ def run_script(name, *command):
 
 
 def library(config):
-    """What the files include of other people's headers, compiled (Makefile)."""
+    """The precompiled outside headers (Makefile)."""
     return f'build/{config}/library.hpp'
 
 
 def compiler_command(config):
-    """How make compiles for this configuration."""
+    """make's compile command for this configuration."""
     env = {key: value for key, value in os.environ.items() if key not in ('MAKEFLAGS', 'MFLAGS', 'MAKELEVEL')}
     run = subprocess.run(['make', '-s', f'print-compiler-{config}'], capture_output=True, text=True, check=True, env=env)
     return run.stdout.split()
@@ -51,13 +51,13 @@ def cases_of(path):
 
 
 def compile_file(compiler, path):
-    """The file as it stands compiles; with each BREAK_ it does not, because of the line inside that block."""
+    """The unchanged file must compile; with each BREAK_ it must not, because of the line in that block."""
     stem = os.path.basename(path).removesuffix('.cpp')
     result = Result(log=f'{LOGS}/compile-{compiler}-{stem}.log')
     config = COMPILERS[compiler]
     command = compiler_command(config) + ['-include', library(config), '-fsyntax-only', path]
     status = run_program(command, result.log, 60)
-    if not result.check(status == 0, f'{path} as it stands does not compile'):
+    if not result.check(status == 0, f'the unchanged {path} does not compile'):
         return result
     cases = cases_of(path)
     result.check(cases, f'{path} has no BREAK_ case')
@@ -66,7 +66,7 @@ def compile_file(compiler, path):
         status = run_program(command + [f'-DBREAK_{case}'], log, 60)
         with open(log, encoding='utf-8') as file:
             text = file.read()
-        # The compiler's complaint, or the chain of instantiations that led to it, has to point into the block.
+        # The compiler's error, or its chain of instantiations, has to point into the block.
         places = [int(line) for line in re.findall(rf'^(?:In file included from )?(?:\./)?{re.escape(path)}:(\d+):', text,
                                                    re.MULTILINE)]
         errors = re.findall(rf'^(?:\./)?{re.escape(path)}:(\d+):\d+: (?:fatal )?error:', text, re.MULTILINE)

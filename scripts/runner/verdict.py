@@ -1,6 +1,6 @@
-"""What the end of a boot means, in words: QEMU's status and what the kernel has printed, each checked against the other.
+"""Describes the end of a boot by QEMU's status and the kernel's log, and checks that they agree.
 
-A status is only a number that reached QEMU: 33 is believed if the log shows what has passed.
+A status alone proves nothing: 33 counts as passed only if the log shows what has passed.
 """
 import re
 
@@ -9,13 +9,13 @@ from . import ktap
 PASSED, FAILED, PANIC, REFUSED, RESET, LATE = 33, 35, 37, 39, 40, 124
 STATUS = {0: 'QEMU was left', PASSED: 'passed', FAILED: 'failed', PANIC: 'panic', REFUSED: 'refused',
           RESET: 'the machine was reset, as by a triple fault', 2: 'run-qemu was called wrongly'}
-# What the kernel says at the left margin about the end (kernel/main.cpp, kernel/proof/crash.cpp, kernel/proof/bench.cpp).
+# Lines of the kernel about its end, from column 0 (kernel/main.cpp, kernel/proof/crash.cpp, kernel/proof/bench.cpp).
 NOTHING_RAN = re.compile(r'^loft: (no self-test ran: .*)$', re.MULTILINE)
 IGNORED = re.compile(r'^loft: (not understood and ignored: .*)$', re.MULTILINE)
 REPORTED = re.compile(r'^(crash: \S+ was reported)$', re.MULTILINE)
 OTHER_FAILURES = re.compile(r'^(crash: \S+ was not caught|bench: .*)$', re.MULTILINE)
 PANICKED = re.compile(r'^(panic: .*)$', re.MULTILINE)
-# What is wrong; the log goes on with what to do.
+# The problem; the log continues with the remedy.
 REFUSAL = re.compile(r'^loft: (cannot (?:start|do what was asked): .*)', re.MULTILINE)
 MANY = 5
 
@@ -25,7 +25,7 @@ def plural(number, what):
 
 
 def why_passed(text):
-    """(what has passed, '') if the log shows it, or ('', what is wrong with the log)."""
+    """(what has passed, '') if the log shows it, otherwise ('', the problem of the log)."""
     report = ktap.parse(text)
     if panic := PANICKED.search(text):
         return '', f'the log has "{panic.group(1)}"'
@@ -53,7 +53,7 @@ def why_failed(text):
 
 
 def disagrees(status, text):
-    """What is wrong if the log does not say what the status says, or ''."""
+    """The contradiction between status and log, or ''."""
     if status == PASSED:
         return (problem := why_passed(text)[1]) and f'the status is {PASSED} (passed), but {problem}'
     if status == PANIC and not PANICKED.search(text):
