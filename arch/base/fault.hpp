@@ -1,4 +1,4 @@
-// The kind of a faulting access.
+// Faults on user addresses: the kind of the access, and what became of it.
 #pragma once
 
 #include "arch/base/types.hpp"
@@ -7,10 +7,18 @@ namespace loft {
 
 enum class FaultAccess : u8 { read, write, exec };
 
-// Up-call, defined by mm (mm/spaces/user_copy): an access of the kernel to an address below layout::kUserEnd faulted.
-// True: the access may be retried. False: page faults are disabled, or the context may not sleep, or the running thread
-// has no address space, or that space has no such memory. Context: the faulting one; interrupts are on again if they
-// were on.
-bool resolve_user_fault(VirtAddr va, FaultAccess access);
+enum class FaultResult : u8 {
+    resolved,    // the access may be retried
+    bad_address, // no area of the program has this address
+    no_access,   // one has it, without the right to this access
+    no_memory,   // the machine has no memory left
+    no_page,     // the object mapped there ends before the page, or cannot read it: SIGBUS
+};
+
+// Up-call, defined by mm (mm/spaces/user_copy): an access to user address `va` faulted, of the running program in ring 3
+// or of the kernel on its behalf (user copies). bad_address also if the context cannot resolve faults: page faults are
+// disabled, it may not sleep, the running thread has no address space, or `va` is a kernel address. Context: the
+// faulting one, with interrupts on if they were on there.
+FaultResult resolve_user_fault(VirtAddr va, FaultAccess access);
 
 } // namespace loft

@@ -12,7 +12,7 @@
 //                 note_frame_free/used            hints for the simulated machine; nothing on the real one
 //                 out_of_memory                   true: this allocation fails on purpose; never on the real machine
 // hal/user.hpp    user_copy_in user_copy_out      as copy_in and copy_out; one side is memory of the current program.
-//                 user_copy_to_map, _from_map     A fault there calls resolve_user_fault; if that returns false, the
+//                 user_copy_to_map, _from_map     A fault there calls resolve_user_fault; if it is not resolved, the
 //                 user_clear                      copy ends. Return the bytes NOT copied: 0, or at most 3 more than
 //                                                 that. The address is not checked: mm does that
 //                                                 (mm/spaces/user_copy)
@@ -51,7 +51,8 @@
 //                                                 are one atomic step each
 // hal/plain.hpp   Plain<T>                        at most 32 bits; several CPUs read and write it, each time by
 //                                                 one plain instruction: no tearing, no ordering but the
-//                                                 machine's (TSO)
+//                                                 machine's (TSO). add is a load and a store: no other CPU may
+//                                                 store meanwhile
 // hal/ipi.hpp     online_cpus                     the CPUs that run and answer, as a CpuSet
 //                 interrupt_cpu(cpu)              makes that CPU call remote_answer soon: in an interrupt if its
 //                                                 interrupts are on, in cpu_relax if it waits with interrupts
@@ -115,6 +116,7 @@ template <typename P>
 concept PlainWord = requires(P word, const P& shared, u32 value) {
     { shared.load() } -> std::same_as<u32>;
     word.store(value);
+    word.add(value);
 };
 
 template <typename D>

@@ -2,7 +2,7 @@
 //
 // Faults that a probe expects do not get here (arch/i386/cpu/probe.hpp). For a fault in ring 3, the page is supplied
 // from an area of the program, or the program is killed and one line is logged. A fault in ring 0 is resolved only in a
-// user copy (resolve_copy_fault); every other one is a bug.
+// user copy (arch/i386/irq/traps.cpp); every other one is a bug.
 #include "kernel/programs/faults.hpp"
 
 #include "arch/i386/cpu/descriptors.hpp"
@@ -129,12 +129,6 @@ void page_fault(TrapFrame& frame) {
 
 // --- Programs.
 
-FaultAccess wanted_by(u32 error) {
-    return error & page_fault_error::fetch   ? FaultAccess::exec
-           : error & page_fault_error::write ? FaultAccess::write
-                                             : FaultAccess::read;
-}
-
 // Logs one line and ends the program.
 template <typename... Args>
 void kill_program(Signal signal, const TrapFrame& frame, std::string_view text, const Args&... args) {
@@ -149,10 +143,8 @@ void kill_program(Signal signal, const TrapFrame& frame, std::string_view text, 
 void program_page_fault(TrapFrame& frame, VirtAddr va) {
     if (frame.error & page_fault_error::reserved_bit)
         panic_at(frame, va, "broken page table: a reserved bit is set in the walk of {}", va);
-    const FaultAccess wanted = wanted_by(frame.error);
-    // Kernel addresses belong to no area of the program's space.
-    const FaultResult result =
-        va.value() < layout::kUserEnd ? current_process()->space->handle_fault(va, wanted) : FaultResult::bad_address;
+    const FaultAccess wanted = fault_access(frame.error);
+    const FaultResult result = resolve_user_fault(va, wanted);
     if (result == FaultResult::resolved) return;
     const ProcessWatch& watch = current_process()->watch;
     if (watch.on_fault != nullptr && watch.on_fault(frame, va, watch.argument)) return;
@@ -214,11 +206,6 @@ void program_trap(TrapFrame& frame) {
         program_page_fault(frame, touched);
     else
         kill_program(signal_of(frame.vector), frame, "{}, error code {:x}", trap_name(frame.vector), frame.error);
-}
-
-bool resolve_copy_fault(const TrapFrame& frame, VirtAddr address) {
-    if (frame.eflags & eflags::interrupt) enable_interrupts();
-    return resolve_user_fault(address, wanted_by(frame.error));
 }
 
 void return_to_user(TrapFrame&) {

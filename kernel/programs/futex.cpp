@@ -8,7 +8,9 @@
 // A requeued sleeper changes its list. So a thread that has taken the lock of a sleeper's list checks that the sleeper
 // is still in it; a requeuing thread holds both locks, the one with the lower address first.
 #include "kernel/programs/futex.hpp"
+#include "arch/base/chain.hpp"
 
+#include "arch/base/not_copyable.hpp"
 #include "arch/i386/irq/timer.hpp"
 #include "kernel/files/file.hpp"
 #include "kernel/threads/sleep.hpp"
@@ -46,36 +48,22 @@ struct Sleeper {
 
 struct List {
     SpinLock lock;
-    Sleeper* first = nullptr;
-    Sleeper* last = nullptr;
+    Chain<Sleeper, &Sleeper::next> sleepers;
 
     void add(Sleeper& sleeper) {
-        sleeper.next = nullptr;
-        (last != nullptr ? last->next : first) = &sleeper;
-        last = &sleeper;
+        sleepers.push_back(sleeper);
         sleeper.list.store(this);
-    }
-    void remove(Sleeper& sleeper) {
-        Sleeper* before = nullptr;
-        for (Sleeper* at = first; at != &sleeper; at = at->next)
-            before = at;
-        (before != nullptr ? before->next : first) = sleeper.next;
-        if (last == &sleeper) last = before;
     }
     // Calls visit(Sleeper&) for each sleeper with this key, until it returns false. `visit` may remove that sleeper.
     template <typename F> void each(const Key& key, F&& visit) {
-        for (Sleeper* at = first; at != nullptr;) {
-            Sleeper* const after = at->next;
-            if (at->key == key && !visit(*at)) return;
-            at = after;
-        }
+        sleepers.each([&](Sleeper& sleeper) { return sleeper.key != key || visit(sleeper); });
     }
 };
 constinit std::array<List, 64> lists;
 List& list_of(const Key& key) { return lists[key.at % kPageSize / 4 % lists.size()]; }
 
 // Holds both locks, taken in the order of their addresses; only one if both words are in the same list.
-class TwoLists {
+class TwoLists : NotCopyable<TwoLists> {
   public:
     TwoLists(List& a, List& b) : outer_{(&a < &b ? a : b).lock}, second_{(&a < &b ? b : a).lock} {
         if (&a != &b) inner_.emplace(second_);
@@ -83,8 +71,6 @@ class TwoLists {
     ~TwoLists() {
         if (inner_) inner_->leave(second_);
     }
-    TwoLists(const TwoLists&) = delete;
-    TwoLists& operator=(const TwoLists&) = delete;
 
   private:
     SpinGuard outer_; // interrupts are off while it is held
@@ -93,7 +79,7 @@ class TwoLists {
 };
 
 // The word of a futex call; holds a reference to its object during the call.
-class Word {
+class Word : NotCopyable<Word> {
   public:
     Word(UserAddr word, bool shared) : error_{Errno::fault} {
         AddressSpace* const space = active_space();
@@ -112,8 +98,6 @@ class Word {
         for (u32 i = 0; ok_ && key_.object != nullptr && i < references_; ++i)
             key_.object->put();
     }
-    Word(const Word&) = delete;
-    Word& operator=(const Word&) = delete;
     explicit operator bool() const { return ok_; }
     SysResult error() const { return error_; }
     const Key& key() const { return key_; }
@@ -131,7 +115,7 @@ class Word {
 
 // List's lock held. When it is released, the sleeper's stack frame may be gone.
 void wake(List& list, Sleeper& sleeper) {
-    list.remove(sleeper);
+    list.sleepers.remove(sleeper);
     const ThreadId thread = sleeper.thread;
     sleeper.woken.store(1);
     hal::unpark(thread);
@@ -171,7 +155,7 @@ bool take_out(Sleeper& me) {
         const SpinGuard guard{list->lock};
         if (me.list.load() != list) continue;
         if (me.woken.load() != 0) return false;
-        list->remove(me);
+        list->sleepers.remove(me);
         return true;
     }
 }
@@ -277,7 +261,7 @@ SysResult futex_requeue(UserAddr address, UserAddr to, int wake_most, int move_m
             if (moved == static_cast<u32>(move_most)) return false;
             ++moved;
             if (from.key() == target.key()) return true;
-            from.list().remove(sleeper);
+            from.list().sleepers.remove(sleeper);
             if (target.key().object != nullptr) target.key().object->get();
             sleeper.key = target.key();
             target.list().add(sleeper);

@@ -33,7 +33,7 @@ constinit WaitQueue count_changed;
 
 // Orphans that have ended.
 struct Reaper {
-    Process* first LOFT_GUARDED_BY(family) = nullptr;
+    Chain<Process, &Process::next> ended LOFT_GUARDED_BY(family);
     hal::Atomic<u32> waiting; // number of orphans in the list
     WaitQueue queue;
 };
@@ -66,7 +66,7 @@ Process* make_process(std::string_view name) {
 
 // None of its threads runs any more.
 void destroy_process(Process& process) {
-    LOFT_ASSERT(process.threads == nullptr && process.space == nullptr);
+    LOFT_ASSERT(process.threads.empty() && process.space == nullptr);
     {
         const SpinGuard guard{family};
         if (process.older != nullptr) process.older->newer = process.newer;
@@ -97,15 +97,7 @@ void destroy_thread(UserThread& thread) {
 
 void link_thread(UserThread& thread) {
     const SpinGuard guard{family};
-    thread.next = thread.process->threads;
-    thread.process->threads = &thread;
-}
-
-template <typename T> void unlink(T*& list, T& one) {
-    T** at = &list;
-    while (*at != &one)
-        at = &(*at)->next;
-    *at = one.next;
+    thread.process->threads.push_front(thread);
 }
 
 // --- A thread of a program: its first code in the kernel.
@@ -133,14 +125,14 @@ bool run_thread(UserThread& thread) {
     if (thread_create(thread.process->name_view(), begin_program, &thread, kEveryCpu, Gfp::user) != nullptr)
         return true;
     const SpinGuard guard{family};
-    unlink(thread.process->threads, thread);
+    thread.process->threads.remove(thread);
     return false;
 }
 
 // --- Ending.
 
 void wake_threads(const Process& process) LOFT_REQUIRES(family) {
-    for (const UserThread* thread = process.threads; thread != nullptr; thread = thread->next)
+    for (const UserThread* thread = process.threads.first(); thread != nullptr; thread = thread->next)
         if (const Thread* its = thread->thread.load()) interrupt_thread(*its);
 }
 
@@ -182,7 +174,7 @@ Effect effect_of(const Process& process, u32 signal) {
 void send(Process& process, UserThread* thread, u32 signal) LOFT_REQUIRES(family) {
     if (effect_of(process, signal) != Effect::ends) return;
     bool blocked = true;
-    for (const UserThread* one = process.threads; one != nullptr; one = one->next)
+    for (const UserThread* one = process.threads.first(); one != nullptr; one = one->next)
         if (thread == nullptr || one == thread) blocked = blocked && (one->blocked & bit_of(signal)) != 0;
     if (!blocked)
         end_process(process, WaitStatus::killed(static_cast<Signal>(signal)));
@@ -210,8 +202,7 @@ void take_process(Process& process) {
 }
 
 void give_to_reaper(Process& process) LOFT_REQUIRES(family) {
-    process.next = reaper.first;
-    reaper.first = &process;
+    reaper.ended.push_front(process);
     reaper.waiting.fetch_add(1);
 }
 
@@ -221,8 +212,7 @@ void reap_forever(void*) {
         Process* process;
         {
             const SpinGuard guard{family};
-            process = reaper.first;
-            reaper.first = process->next;
+            process = reaper.ended.pop_front();
         }
         reaper.waiting.fetch_sub(1);
         take_process(*process);
@@ -235,8 +225,7 @@ void become_zombie(Process& process) {
     bool for_reaper = false;
     {
         const SpinGuard guard{family};
-        while (Process* child = process.children) {
-            process.children = child->next;
+        while (Process* child = process.children.pop_front()) {
             child->parent = nullptr;
             child->orphan = true;
             if (!child->zombie) continue;
@@ -248,7 +237,7 @@ void become_zombie(Process& process) {
             const bool child = process.exit_signal == static_cast<u32>(Signal::child);
             if (process.exit_signal - 1 < kSignals) send(*parent, nullptr, process.exit_signal);
             if (child && takes_no_children(*parent)) {
-                unlink(parent->children, process);
+                parent->children.remove(process);
                 process.parent = nullptr;
                 give_to_reaper(process);
                 for_reaper = true;
@@ -278,7 +267,7 @@ void announce_end(const UserThread& me) {
     if (word.value() == 0) return;
     {
         const SpinGuard guard{family};
-        if (me.process->threads == &me && me.next == nullptr) return;
+        if (me.process->threads.first() == &me && me.next == nullptr) return;
     }
     if (put_user<u32>(word, 0)) static_cast<void>(futex_wake(word, 1, true));
 }
@@ -396,8 +385,8 @@ void thread_leave(WaitStatus status) {
     UserThread* before;
     {
         const SpinGuard guard{family};
-        unlink(process.threads, me);
-        last = process.threads == nullptr;
+        process.threads.remove(me);
+        last = process.threads.empty();
         before = process.left;
         process.left = &me;
         if (last && process.dying.load() == 0) {
@@ -484,13 +473,12 @@ SysResult process_fork(const TrapFrame& frame, const CloneArguments& arguments) 
     {
         const SpinGuard guard{family};
         child->parent = &parent;
-        child->next = parent.children;
-        parent.children = child;
+        parent.children.push_front(*child);
     }
     if (run_thread(*thread)) return pid;
     {
         const SpinGuard guard{family};
-        unlink(parent.children, *child);
+        parent.children.remove(*child);
         wake_threads(parent); // a thread may already wait for this child
     }
     child->files.close_all();
@@ -538,14 +526,14 @@ WaitResult process_wait_child(int pid, WaitFor what, bool may_sleep) {
         Process* found = nullptr;
         {
             const SpinGuard guard{family};
-            for (Process* child = me.children; child != nullptr && found == nullptr; child = child->next) {
+            for (Process* child = me.children.first(); child != nullptr && found == nullptr; child = child->next) {
                 if (pid != -1 && static_cast<u32>(pid) != child->pid) continue;
                 const bool clone = child->exit_signal != static_cast<u32>(Signal::child);
                 if (what != WaitFor::all && clone != (what == WaitFor::clones)) continue;
                 any = true;
                 if (child->zombie) found = child;
             }
-            if (found != nullptr) unlink(me.children, *found);
+            if (found != nullptr) me.children.remove(*found);
         }
         if (found != nullptr) {
             const WaitResult result{found->pid, found->status};
@@ -566,7 +554,7 @@ namespace {
 // The id of the first thread stays valid as long as the process, also after that thread has left; a signal to it then
 // has no effect.
 bool has_thread(const Process& process, u32 tid, UserThread*& thread) LOFT_REQUIRES(family) {
-    thread = process.threads;
+    thread = process.threads.first();
     while (thread != nullptr && thread->tid != tid)
         thread = thread->next;
     return thread != nullptr || (process.left != nullptr && tid == process.pid);
@@ -608,7 +596,7 @@ SysResult signal_set_action(u32 signal, const SignalAction* next, SignalAction& 
             place->action[(signal - 1) % 32] = *next;
             if (effect_of(me, signal) == Effect::none) { // sigaction(2): pending signals are discarded
                 me.pending &= ~bit_of(signal);
-                for (UserThread* thread = me.threads; thread != nullptr; thread = thread->next)
+                for (UserThread* thread = me.threads.first(); thread != nullptr; thread = thread->next)
                     thread->pending &= ~bit_of(signal);
             }
         }

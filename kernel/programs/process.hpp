@@ -6,6 +6,7 @@
 // left its stack: afterwards every frame of the process is free.
 #pragma once
 
+#include "arch/base/chain.hpp"
 #include "kernel/files/errno.hpp"
 #include "kernel/files/file.hpp"
 #include "kernel/programs/elf.hpp"
@@ -79,13 +80,13 @@ struct Process {
 
     // --- Relations and state. Guarded by the lock in process.cpp.
     Process* parent = nullptr;
-    Process* children = nullptr;
-    Process* next = nullptr;       // in the list of `parent`'s children, or of the reaper
-    UserThread* threads = nullptr; // those that have not begun to leave
-    UserThread* left = nullptr;    // the last one that did
-    Process* newer = nullptr;      // in the list of all processes
-    Process* older = nullptr;      // likewise
-    bool orphan = false;           // its parent has ended
+    Process* next = nullptr; // in the list of `parent`'s children, or of the reaper
+    Chain<Process, &Process::next> children;
+    Chain<UserThread, &UserThread::next> threads; // those that have not begun to leave
+    UserThread* left = nullptr;                   // the last one that did
+    Process* newer = nullptr;                     // in the list of all processes
+    Process* older = nullptr;                     // likewise
+    bool orphan = false;                          // its parent has ended
     bool zombie = false;
     WaitStatus status{};
     u32 exit_signal = 0;         // sent to the parent at the end; 0: none

@@ -1,6 +1,7 @@
 // The system calls. Contract: syscalls.hpp. Sources: the man pages (section 2) of the calls.
 #include "kernel/programs/syscalls.hpp"
 
+#include "arch/base/not_copyable.hpp"
 #include "arch/base/panic.hpp"
 #include "arch/i386/irq/timer.hpp"
 #include "kernel/boot/random.hpp"
@@ -169,14 +170,12 @@ SysResult sys_uname(Call& call) {
 // --- Files.
 
 // A reference to a file for the duration of a call.
-class OpenFile {
+class OpenFile : NotCopyable<OpenFile> {
   public:
     OpenFile(Process& process, u32 number) : file_{process.files.get(number)} {}
     ~OpenFile() {
         if (file_ != nullptr) file_->release();
     }
-    OpenFile(const OpenFile&) = delete;
-    OpenFile& operator=(const OpenFile&) = delete;
     explicit operator bool() const { return file_ != nullptr; }
     File* operator->() const { return file_; }
 

@@ -1,6 +1,7 @@
 // The scheduler. Contract: scheduler.hpp.
 #include "kernel/threads/scheduler.hpp"
 
+#include "arch/base/chain.hpp"
 #include "arch/base/panic.hpp"
 #include "arch/i386/cpu/fpu.hpp"
 #include "arch/i386/cpu/image.hpp"
@@ -28,28 +29,19 @@ struct RunQueue {
     Thread* idle = nullptr;
     Thread* previous = nullptr; // whose stack is being left
     SpinLock lock;              // guards the queue and the links of its threads
-    Thread* first = nullptr;
-    Thread* last = nullptr;
+    Chain<Thread, &Thread::next> threads;
     hal::Plain<u32> length; // other CPUs read it without the lock
     SchedulerStats stats;
 
     void push(Thread& thread) {
-        thread.next = nullptr;
-        (last != nullptr ? last->next : first) = &thread;
-        last = &thread;
-        length.store(length.load() + 1);
+        threads.push_back(thread);
+        length.add(1);
     }
     // Takes the first thread for which `wanted` holds.
     template <typename F> Thread* take(F&& wanted) {
-        Thread* before = nullptr;
-        for (Thread* thread = first; thread != nullptr; before = thread, thread = thread->next) {
-            if (!wanted(*thread)) continue;
-            (before != nullptr ? before->next : first) = thread->next;
-            if (last == thread) last = before;
-            length.store(length.load() - 1);
-            return thread;
-        }
-        return nullptr;
+        Thread* const thread = threads.take(wanted);
+        if (thread != nullptr) length.add(0u - 1);
+        return thread;
     }
 };
 LOFT_PERCPU hal::PerCpu<RunQueue> run_queues;

@@ -14,6 +14,7 @@
 // hal::park and hal::unpark (hal/thread.hpp) are defined here.
 #pragma once
 
+#include "arch/base/not_copyable.hpp"
 #include "arch/base/types.hpp"
 #include "kernel/threads/thread.hpp"
 
@@ -30,12 +31,10 @@ void sleep_ms(u32 milliseconds);
 // The calling thread stays on its CPU; pairs nest. Context: a thread.
 void migrate_disable();
 void migrate_enable();
-class [[nodiscard]] MigrateGuard {
+class [[nodiscard]] MigrateGuard : NotCopyable<MigrateGuard> {
   public:
     MigrateGuard() { migrate_disable(); }
     ~MigrateGuard() { migrate_enable(); }
-    MigrateGuard(const MigrateGuard&) = delete;
-    MigrateGuard& operator=(const MigrateGuard&) = delete;
 };
 
 // From now on the calling thread runs on these CPUs only (at least one is online). Returns on one of them. The thread

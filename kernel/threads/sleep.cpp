@@ -12,7 +12,7 @@ namespace {
 // A thread may have migrated before it removes its alarm: so the list has a lock.
 struct Alarms {
     SpinLock lock;
-    Alarm* first LOFT_GUARDED_BY(lock) = nullptr;
+    Alarm::List list LOFT_GUARDED_BY(lock); // in order of time
 };
 LOFT_PERCPU hal::PerCpu<Alarms> alarms;
 
@@ -23,32 +23,23 @@ Alarm::Alarm(u64 when_us) : when_{when_us}, thread_{hal::current_thread()} {
     cpu_ = hal::this_cpu();
     Alarms& mine = alarms.mine();
     const SpinGuard guard{mine.lock};
-    Alarm** at = &mine.first;
-    while (*at != nullptr && (*at)->when_ <= when_)
-        at = &(*at)->next_;
-    next_ = *at;
-    *at = this;
+    mine.list.insert(*this, [this](const Alarm& other) { return other.when_ > when_; });
 }
 
 // Takes the lock even if the alarm rang: the tick may be about to read `thread_`.
 Alarm::~Alarm() {
     Alarms& its = alarms.of(cpu_);
     const SpinGuard guard{its.lock};
-    for (Alarm** at = &its.first; *at != nullptr; at = &(*at)->next_)
-        if (*at == this) {
-            *at = next_;
-            return;
-        }
+    its.list.remove(*this);
 }
 
 void ring_alarms() {
     Alarms& mine = alarms.mine();
     const SpinGuard guard{mine.lock};
-    if (mine.first == nullptr) return;
+    if (mine.list.empty()) return;
     const u64 now = now_us();
-    while (mine.first != nullptr && mine.first->when_ <= now) {
-        Alarm& alarm = *mine.first;
-        mine.first = alarm.next_;
+    while (!mine.list.empty() && mine.list.first()->when_ <= now) {
+        Alarm& alarm = *mine.list.pop_front();
         alarm.rang_.store(1);
         hal::unpark(alarm.thread_);
     }

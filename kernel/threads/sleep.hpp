@@ -1,7 +1,9 @@
 // Waking at a time: the alarm on which sleep_ms (scheduler.hpp) and every wait with a time limit are built.
 #pragma once
 
+#include "arch/base/chain.hpp"
 #include "arch/base/cpu_set.hpp"
+#include "arch/base/not_copyable.hpp"
 
 #include <hal/hal.hpp>
 
@@ -14,18 +16,19 @@ namespace loft {
 //     while (!holds() && !alarm.rang()) hal::park();
 //
 // Context: a thread. The time is that of now_us().
-class Alarm {
+class Alarm : NotCopyable<Alarm> {
+    Alarm* next_ = nullptr;
+
   public:
+    using List = Chain<Alarm, &Alarm::next_>;
+
     explicit Alarm(u64 when_us);
     ~Alarm(); // it does not ring afterwards
-    Alarm(const Alarm&) = delete;
-    Alarm& operator=(const Alarm&) = delete;
 
     bool rang() const { return rang_.load() != 0; }
 
   private:
     friend void ring_alarms();
-    Alarm* next_ = nullptr;
     u64 when_;
     ThreadId thread_;
     CpuId cpu_{}; // the CPU of its list

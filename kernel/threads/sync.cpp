@@ -8,21 +8,14 @@ namespace loft {
 void WaitQueue::enter(Waiter& waiter) {
     waiter.thread = hal::current_thread();
     SpinGuard guard{lock_};
-    (last_ != nullptr ? last_->next : first_) = &waiter;
-    last_ = &waiter;
+    waiters_.push_back(waiter);
 }
 
 // A waiter that was woken meanwhile is no longer in the queue. It did not need that wake-up: it passes it on.
 void WaitQueue::leave(Waiter& waiter) {
     {
         SpinGuard guard{lock_};
-        Waiter* before = nullptr;
-        for (Waiter* at = first_; at != nullptr; before = at, at = at->next) {
-            if (at != &waiter) continue;
-            (before != nullptr ? before->next : first_) = at->next;
-            if (last_ == at) last_ = before;
-            return;
-        }
+        if (waiters_.remove(waiter)) return;
     }
     wake(1);
 }
@@ -35,10 +28,8 @@ void WaitQueue::sleep(Waiter& waiter) {
 u32 WaitQueue::wake(u32 most) {
     SpinGuard guard{lock_};
     u32 woken = 0;
-    for (; woken < most && first_ != nullptr; ++woken) {
-        Waiter& waiter = *first_;
-        first_ = waiter.next;
-        if (first_ == nullptr) last_ = nullptr;
+    for (; woken < most && !waiters_.empty(); ++woken) {
+        Waiter& waiter = *waiters_.pop_front();
         // When the waiter sees `woken`, its stack frame may be gone.
         const ThreadId thread = waiter.thread;
         waiter.woken.store(1);

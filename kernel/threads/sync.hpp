@@ -4,6 +4,8 @@
 // All of them wake in order of arrival. They are built on park and unpark, so no wake-up is lost.
 #pragma once
 
+#include "arch/base/chain.hpp"
+#include "arch/base/not_copyable.hpp"
 #include "mm/ground/context.hpp"
 #include "mm/ground/credits.hpp"
 #include "mm/ground/mutex.hpp"
@@ -15,11 +17,9 @@ namespace loft {
 //     waiter:  queue.wait([&] { return ready.load(); });        other:  ready.store(true); queue.wake_all();
 //
 // The condition is checked again after the waiter has entered the queue, so a wake-up in between is not lost.
-class WaitQueue {
+class WaitQueue : NotCopyable<WaitQueue> {
   public:
     constexpr WaitQueue() = default;
-    WaitQueue(const WaitQueue&) = delete;
-    WaitQueue& operator=(const WaitQueue&) = delete;
 
     // Preemptible context. The calling thread may call `holds` many times; the lock is not held then.
     template <typename F> void wait(F&& holds) {
@@ -64,8 +64,7 @@ class WaitQueue {
     u32 wake(u32 most);
 
     SpinLock lock_{LockRank::wait};
-    Waiter* first_ LOFT_GUARDED_BY(lock_) = nullptr;
-    Waiter* last_ LOFT_GUARDED_BY(lock_) = nullptr;
+    Chain<Waiter, &Waiter::next> waiters_ LOFT_GUARDED_BY(lock_);
 };
 
 // An event that happens once (complete_all), or once for each waiter (complete).

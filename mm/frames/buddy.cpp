@@ -49,12 +49,12 @@ Pfn Buddy::take(u32 order) {
         --have;
         link(pfn + (1u << have), have);
     }
-    free_.store(free_.load() - (1u << order));
+    free_.add(0u - (1u << order));
     return pfn;
 }
 
 void Buddy::give(Pfn pfn, u32 order) {
-    free_.store(free_.load() + (1u << order));
+    free_.add(1u << order);
     pfn_to_page(pfn)->make_none();
     while (order < kMaxOrder) {
         const Pfn other{pfn.value() ^ (1u << order)};

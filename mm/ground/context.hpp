@@ -4,6 +4,7 @@
 // depth on entry and restores the counts on exit.
 #pragma once
 
+#include "arch/base/not_copyable.hpp"
 #include "arch/base/panic.hpp"
 #include <hal/hal.hpp>
 
@@ -51,20 +52,16 @@ inline void might_sleep(const char* what) {
         sleep_in_atomic(what);
 }
 
-class [[nodiscard]] PreemptGuard {
+class [[nodiscard]] PreemptGuard : NotCopyable<PreemptGuard> {
   public:
     PreemptGuard() { preempt_disable(); }
     ~PreemptGuard() { preempt_enable(); }
-    PreemptGuard(const PreemptGuard&) = delete;
-    PreemptGuard& operator=(const PreemptGuard&) = delete;
 };
 
-class [[nodiscard]] IrqGuard {
+class [[nodiscard]] IrqGuard : NotCopyable<IrqGuard> {
   public:
     IrqGuard() : flags_{hal::irq_save()} {}
     ~IrqGuard() { hal::irq_restore(flags_); }
-    IrqGuard(const IrqGuard&) = delete;
-    IrqGuard& operator=(const IrqGuard&) = delete;
 
   private:
     u32 flags_;

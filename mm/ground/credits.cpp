@@ -23,8 +23,7 @@ void Credits::wait() {
             --granted_; // a thread released a credit after this one's take()
             return;
         }
-        (last_ != nullptr ? last_->next : first_) = &me;
-        last_ = &me;
+        waiters_.push_back(me);
     }
     while (me.granted.load() == 0)
         hal::park();
@@ -32,13 +31,11 @@ void Credits::wait() {
 
 void Credits::hand_over() {
     SpinGuard guard{lock_};
-    Waiter* const waiter = first_;
+    Waiter* const waiter = waiters_.pop_front();
     if (waiter == nullptr) {
         ++granted_;
         return;
     }
-    first_ = waiter->next;
-    if (first_ == nullptr) last_ = nullptr;
     // The waiter lies on its thread's stack and is invalid as soon as that thread sees `granted`: read `thread` before.
     const hal::ThreadId thread = waiter->thread;
     waiter->granted.store(1);
@@ -48,7 +45,7 @@ void Credits::hand_over() {
 void Credits::reset(u32 n) LOFT_UNCHECKED {
     lock_.reset();
     value_.store(n);
-    first_ = last_ = nullptr;
+    waiters_ = {};
     granted_ = 0;
 }
 

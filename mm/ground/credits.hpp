@@ -4,6 +4,7 @@
 // once. So no wake-up is lost between the check of the count and the sleep (docs/bugs.md, bug 24).
 #pragma once
 
+#include "arch/base/chain.hpp"
 #include "mm/ground/spinlock.hpp"
 #include <hal/hal.hpp>
 
@@ -48,8 +49,7 @@ class Credits {
 
     hal::Atomic<u32> value_; // signed
     SpinLock lock_{LockRank::wait};
-    Waiter* first_ LOFT_GUARDED_BY(lock_) = nullptr;
-    Waiter* last_ LOFT_GUARDED_BY(lock_) = nullptr;
+    Chain<Waiter, &Waiter::next> waiters_ LOFT_GUARDED_BY(lock_);
     u32 granted_ LOFT_GUARDED_BY(lock_) = 0;
 };
 

@@ -4,17 +4,16 @@
 // thread that locks and unlocks in a loop cannot starve another one.
 #pragma once
 
+#include "arch/base/not_copyable.hpp"
 #include "mm/ground/credits.hpp"
 
 namespace loft {
 
 // Panics if a thread locks a mutex that it holds, or unlocks one that it does not hold.
-class LOFT_LOCK("mutex") Mutex {
+class LOFT_LOCK("mutex") Mutex : NotCopyable<Mutex> {
   public:
     constexpr Mutex() = default;
     explicit constexpr Mutex(const char* name) : name_{name} {}
-    Mutex(const Mutex&) = delete;
-    Mutex& operator=(const Mutex&) = delete;
 
     void lock() LOFT_TAKES();         // preemptible context (checked); sleeps until it is free
     bool try_lock() LOFT_TRIES(true); // preemptible context (checked); never waits
@@ -27,12 +26,10 @@ class LOFT_LOCK("mutex") Mutex {
     const char* name_ = "mutex";
 };
 
-class [[nodiscard]] LOFT_GUARD MutexGuard {
+class [[nodiscard]] LOFT_GUARD MutexGuard : NotCopyable<MutexGuard> {
   public:
     explicit MutexGuard(Mutex& mutex) LOFT_TAKES(mutex) : mutex_{mutex} { mutex_.lock(); }
     ~MutexGuard() LOFT_GIVES_BACK() { mutex_.unlock(); }
-    MutexGuard(const MutexGuard&) = delete;
-    MutexGuard& operator=(const MutexGuard&) = delete;
 
   private:
     Mutex& mutex_;

@@ -2,6 +2,7 @@
 // lock that its own CPU holds. With SMP=0 turning interrupts off is the lock.
 #pragma once
 
+#include "arch/base/not_copyable.hpp"
 #include "arch/base/panic.hpp"
 #include "arch/base/thread_safety.hpp"
 #include <hal/hal.hpp>
@@ -61,7 +62,7 @@ class LOFT_LOCK("spin lock") SpinLock {
 
 // A lock that this CPU holds. All of them are in a per-CPU list, so that when a context is abandoned (a panic that a
 // self-test expects), its locks can be released.
-class HeldLock {
+class HeldLock : NotCopyable<HeldLock> {
   public:
     // Interrupts are off.
     explicit HeldLock(SpinLock& lock) LOFT_TAKES(lock) : lock_{lock} {
@@ -75,8 +76,6 @@ class HeldLock {
         set_newest(outer_);
         lock.unlock();
     }
-    HeldLock(const HeldLock&) = delete;
-    HeldLock& operator=(const HeldLock&) = delete;
 
     // The lock that this CPU took last. Interrupts are off.
     static HeldLock* newest() { return detail::held_locks.load<&detail::HeldLocks::newest>(); }
@@ -102,15 +101,13 @@ class HeldLock {
 };
 
 // Turns interrupts off and takes the lock; the destructor undoes both. Any context but NMI.
-class [[nodiscard]] LOFT_GUARD SpinGuard {
+class [[nodiscard]] LOFT_GUARD SpinGuard : NotCopyable<SpinGuard> {
   public:
     explicit SpinGuard(SpinLock& lock) LOFT_TAKES(lock) : flags_{hal::irq_save()}, lock_{lock}, held_{lock} {}
     ~SpinGuard() LOFT_GIVES_BACK() {
         held_.leave(lock_);
         hal::irq_restore(flags_);
     }
-    SpinGuard(const SpinGuard&) = delete;
-    SpinGuard& operator=(const SpinGuard&) = delete;
 
   private:
     u32 flags_;

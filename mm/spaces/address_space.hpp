@@ -18,6 +18,7 @@
 
 #include "arch/base/error.hpp"
 #include "arch/base/fault.hpp"
+#include "arch/base/not_copyable.hpp"
 #include "mm/frames/slab.hpp"
 #include "mm/ground/mutex.hpp"
 #include "mm/spaces/area.hpp"
@@ -28,21 +29,13 @@ namespace loft {
 
 class TlbBatch;
 
-enum class FaultResult : u8 {
-    resolved,    // the access may be tried again
-    bad_address, // there is no memory of this program
-    no_access,   // there is, but not for this
-    no_memory,   // the machine has none left
-    no_page,     // the object that is mapped there ends before it, or cannot read it: SIGBUS
-};
-
 struct SpaceStats {
     u32 resident = 0; // pages that its tables show
     u32 tables = 0;   // page tables, without directories
     u32 areas = 0;
 };
 
-class AddressSpace {
+class AddressSpace : NotCopyable<AddressSpace> {
   public:
     // An empty space with the kernel's part in it, reference count 1; null if there is no memory. Preemptible context.
     [[nodiscard]] static AddressSpace* create();
@@ -110,9 +103,6 @@ class AddressSpace {
     PhysAddr root() const { return root_.address(); }
     CpuSet cpus() const { return root_.cpus(); } // those that may hold translations of it; a snapshot
     SpaceStats stats();                          // preemptible context
-
-    AddressSpace(const AddressSpace&) = delete;
-    AddressSpace& operator=(const AddressSpace&) = delete;
 
   private:
     friend class Cache<AddressSpace>;

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "arch/base/error.hpp"
+#include "arch/base/not_copyable.hpp"
 #include "arch/base/thread_safety.hpp"
 #include "mm/spaces/memory_object.hpp"
 
@@ -57,12 +58,10 @@ inline constexpr u32 kGrowth = 8 * MiB;
 inline constexpr u32 kStackGap = 16 * kPageSize;
 
 // All calls: under the mutex of the space.
-class AreaTree {
+class AreaTree : NotCopyable<AreaTree> {
   public:
     AreaTree() = default;
     ~AreaTree() = default;
-    AreaTree(const AreaTree&) = delete;
-    AreaTree& operator=(const AreaTree&) = delete;
 
     // An area that is in no tree yet, a copy of `what`. Takes over the reference to the object. Null: no memory, and
     // the reference stays the caller's.

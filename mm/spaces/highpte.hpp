@@ -18,6 +18,7 @@
 // Source: the highpte proposal for Linux 2.5.5 (Molnar, van de Ven 2002).
 #pragma once
 
+#include "arch/base/not_copyable.hpp"
 #include "mm/windows/kmap_local.hpp"
 
 namespace loft {
@@ -45,12 +46,10 @@ namespace loft {
 }
 
 // The two for the length of a scope; cell(i) is the i-th entry behind the one that was asked for.
-class [[nodiscard]] PteMap {
+class [[nodiscard]] PteMap : NotCopyable<PteMap> {
   public:
     [[nodiscard]] PteMap(Pte pmd, VirtAddr addr) : cell_{pte_offset_map(pmd, addr)} {}
     ~PteMap() { pte_unmap(cell_); }
-    PteMap(const PteMap&) = delete;
-    PteMap& operator=(const PteMap&) = delete;
     hal::PteCell* cell(u32 i = 0) const { return cell_ + i; }
 
   private:

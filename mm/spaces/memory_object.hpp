@@ -15,13 +15,14 @@
 #pragma once
 
 #include "arch/base/error.hpp"
+#include "arch/base/not_copyable.hpp"
 #include "mm/frames/slab.hpp"
 #include "mm/ground/mutex.hpp"
 #include "mm/spaces/page_index.hpp"
 
 namespace loft {
 
-class MemoryObject {
+class MemoryObject : NotCopyable<MemoryObject> {
   public:
     void get(); // any context; the caller has a reference
     // For a list that knows the object without counting it: false if the last reference is gone already.
@@ -45,9 +46,6 @@ class MemoryObject {
     // just now. Called for objects that are written back. Context: preemptible, under the mutex of the space, and
     // before the flush: a CPU may store through a stale translation until the space's mutex is free again.
     virtual void stored_to(u32 number);
-
-    MemoryObject(const MemoryObject&) = delete;
-    MemoryObject& operator=(const MemoryObject&) = delete;
 
   protected:
     static constexpr u64 kMaxBytes = u64{PageIndex::kMaxPages} << kPageShift;

@@ -4,18 +4,17 @@
 // numbers of those. Frame number 0 is nobody's, so it says "none". The words are reached through local maps.
 #pragma once
 
+#include "arch/base/not_copyable.hpp"
 #include "mm/frames/page_alloc.hpp"
 
 namespace loft {
 
-class PageIndex {
+class PageIndex : NotCopyable<PageIndex> {
   public:
     static constexpr u32 kPerFrame = kPageSize / 4;
     static constexpr u32 kMaxPages = kPerFrame * kPerFrame;
 
     explicit PageIndex(u32 pages) : deep_{pages > kPerFrame} {}
-    PageIndex(const PageIndex&) = delete;
-    PageIndex& operator=(const PageIndex&) = delete;
 
     // Under the owner's lock; any context but NMI, at most one local slot.
     Page* find(u32 number) const; // null: none

@@ -1,6 +1,7 @@
 // The copies: try, resolve and try again, pin and copy. Contract and reasons: user_copy.hpp.
 #include "mm/spaces/user_copy.hpp"
 
+#include "arch/base/not_copyable.hpp"
 #include "mm/frames/page_alloc.hpp"
 #include "mm/ground/context.hpp"
 #include "mm/windows/highmem.hpp"
@@ -11,12 +12,10 @@ namespace loft {
 namespace {
 
 // An attempt ends at the first fault.
-class [[nodiscard]] NoFaults {
+class [[nodiscard]] NoFaults : NotCopyable<NoFaults> {
   public:
     NoFaults() { pagefault_disable(); }
     ~NoFaults() { pagefault_enable(); }
-    NoFaults(const NoFaults&) = delete;
-    NoFaults& operator=(const NoFaults&) = delete;
 };
 
 // A kind of copy. `at` is how far into the copy; attempt returns the bytes not copied, by_frame copies what lies in the
@@ -169,10 +168,10 @@ Result<u32> strncpy_from_user(char* to, UserAddr from, u32 size) {
 u32 fault_in_readable(UserAddr addr, u32 bytes) { return fault_in(addr, bytes, FaultAccess::read); }
 u32 fault_in_writeable(UserAddr addr, u32 bytes) { return fault_in(addr, bytes, FaultAccess::write); }
 
-bool resolve_user_fault(VirtAddr va, FaultAccess access) {
-    if (pagefaults_disabled() || !preemptible() || va.value() >= layout::kUserEnd) return false;
+FaultResult resolve_user_fault(VirtAddr va, FaultAccess access) {
+    if (pagefaults_disabled() || !preemptible() || va.value() >= layout::kUserEnd) return FaultResult::bad_address;
     AddressSpace* const space = active_space();
-    return space != nullptr && space->handle_fault(va, access) == FaultResult::resolved;
+    return space != nullptr ? space->handle_fault(va, access) : FaultResult::bad_address;
 }
 
 } // namespace loft

@@ -12,6 +12,7 @@
 // An entry that is not 0 holds a frame. One of a page without any rights is not present, but keeps its frame.
 #pragma once
 
+#include "arch/base/not_copyable.hpp"
 #include "arch/base/thread_safety.hpp"
 #include "mm/spaces/area.hpp"
 #include "mm/spaces/highpte.hpp"
@@ -33,11 +34,9 @@ inline constexpr PteFlags tracked = pte::software2;
 // too.
 Pte user_entry(Pfn pfn, const UserArea& area, bool owned);
 
-class UserTables {
+class UserTables : NotCopyable<UserTables> {
   public:
     UserTables() = default;
-    UserTables(const UserTables&) = delete;
-    UserTables& operator=(const UserTables&) = delete;
 
     [[nodiscard]] bool create(); // false: no memory, nothing is taken
     void destroy();              // no tables are left, and no CPU has the root

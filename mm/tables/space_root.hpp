@@ -10,16 +10,15 @@
 #pragma once
 
 #include "arch/base/cpu_set.hpp"
+#include "arch/base/not_copyable.hpp"
 #include "mm/frames/page.hpp"
 #include <hal/hal.hpp>
 
 namespace loft {
 
-class SpaceRoot {
+class SpaceRoot : NotCopyable<SpaceRoot> {
   public:
     SpaceRoot() = default;
-    SpaceRoot(const SpaceRoot&) = delete;
-    SpaceRoot& operator=(const SpaceRoot&) = delete;
 
     void set_address(PhysAddr address) { address_ = address; } // once, before the first use()
     PhysAddr address() const { return address_; }

@@ -10,6 +10,7 @@
 // cheaper on all known machines. A CR3 load does not flush global pages, so a batch has a kind.
 #pragma once
 
+#include "arch/base/not_copyable.hpp"
 #include "mm/frames/page.hpp"
 #include "mm/tables/flush_clock.hpp"
 #include "mm/tables/space_root.hpp"
@@ -17,7 +18,7 @@
 
 namespace loft {
 
-class TlbBatch {
+class TlbBatch : NotCopyable<TlbBatch> {
   public:
     static constexpr u32 kMaxPages = 16;
     static constexpr u32 kMaxPuts = 64;
@@ -27,8 +28,6 @@ class TlbBatch {
     // For pages below layout::kUserEnd in the space with this root.
     explicit TlbBatch(SpaceRoot& root) : kind_{Kind::non_global}, root_{&root} {}
     ~TlbBatch();
-    TlbBatch(const TlbBatch&) = delete;
-    TlbBatch& operator=(const TlbBatch&) = delete;
 
     // The caller has cleared or changed the entries of `pages` pages from `va` on; it owes a flush.
     void add(VirtAddr va, u32 pages = 1);

@@ -4,6 +4,7 @@
 // direct map: multiboot information, modules, ACPI tables.
 #pragma once
 
+#include "arch/base/not_copyable.hpp"
 #include "mm/ground/layout.hpp"
 #include "mm/tables/pagetable.hpp"
 
@@ -16,15 +17,13 @@ VirtAddr fixmap_set(layout::Fix slot, Pfn pfn, PteFlags flags);
 void fixmap_clear(layout::Fix slot);
 
 // A mapping of up to 64 KiB of physical memory through the boot slots. One at a time.
-class [[nodiscard]] BootWindow {
+class [[nodiscard]] BootWindow : NotCopyable<BootWindow> {
   public:
     static constexpr u32 kPages = static_cast<u32>(layout::Fix::boot_last) + 1;
 
     // Maps at most kPages pages, from the page of `phys` on; a longer request is cut.
     BootWindow(PhysAddr phys, u32 bytes);
     ~BootWindow();
-    BootWindow(const BootWindow&) = delete;
-    BootWindow& operator=(const BootWindow&) = delete;
 
     VirtAddr at() const { return at_; }  // the address of `phys`
     u32 bytes() const { return bytes_; } // mapped bytes from at() on

@@ -1,42 +1,37 @@
 // The header for users of high memory: the mapping calls, objects that unmap in their destructor, and helpers.
 #pragma once
 
+#include "arch/base/not_copyable.hpp"
 #include "mm/windows/kmap_local.hpp"
 #include "mm/windows/pkmap.hpp"
 
 namespace loft {
 
 // A local mapping until the end of the scope.
-class [[nodiscard]] LocalMap {
+class [[nodiscard]] LocalMap : NotCopyable<LocalMap> {
   public:
     [[nodiscard]] explicit LocalMap(Page* page) : addr_{kmap_local_page(page)} {}
     ~LocalMap() { detail::unmap_made(addr_); }
-    LocalMap(const LocalMap&) = delete;
-    LocalMap& operator=(const LocalMap&) = delete;
     LocalAddr addr() const { return addr_; }
 
   private:
     LocalAddr addr_;
 };
 
-class [[nodiscard]] AtomicMap {
+class [[nodiscard]] AtomicMap : NotCopyable<AtomicMap> {
   public:
     [[nodiscard]] explicit AtomicMap(Page* page) : addr_{kmap_atomic(page)} {}
     ~AtomicMap() { kunmap_atomic(addr_); }
-    AtomicMap(const AtomicMap&) = delete;
-    AtomicMap& operator=(const AtomicMap&) = delete;
     AtomicAddr addr() const { return addr_; }
 
   private:
     AtomicAddr addr_;
 };
 
-class [[nodiscard]] KMap {
+class [[nodiscard]] KMap : NotCopyable<KMap> {
   public:
     [[nodiscard]] explicit KMap(Page* page) : page_{page}, addr_{kmap(page)} {}
     ~KMap() { kunmap(page_); }
-    KMap(const KMap&) = delete;
-    KMap& operator=(const KMap&) = delete;
     GlobalAddr addr() const { return addr_; }
 
   private:

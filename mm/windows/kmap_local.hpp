@@ -15,43 +15,16 @@
 // panics if the slot is not empty. Lowmem pages use slots, too. Above every slot is an unmapped guard page.
 #pragma once
 
+#include "arch/base/not_copyable.hpp"
 #include "mm/frames/page.hpp"
 #include "mm/ground/context.hpp"
 #include "mm/tables/flush_clock.hpp"
 #include "mm/tables/pagetable.hpp"
+#include "mm/windows/mapped_addr.hpp"
 
 #include <atomic>
 
 namespace loft {
-
-// The address of a local mapping. Converts to a VirtAddr for access; a VirtAddr or a Page* does not convert to it.
-class LocalAddr {
-  public:
-    constexpr LocalAddr() = default;
-    explicit constexpr LocalAddr(VirtAddr va) : va_{va} {}
-    constexpr operator VirtAddr() const { return va_; }
-    constexpr u32 value() const { return va_.value(); }
-    constexpr LocalAddr operator+(u32 bytes) const { return LocalAddr{va_ + bytes}; }
-    constexpr LocalAddr operator-(u32 bytes) const { return LocalAddr{va_ - bytes}; }
-    constexpr bool operator==(const LocalAddr&) const = default;
-
-  private:
-    VirtAddr va_{};
-};
-// The same for kmap_atomic. The two types do not convert to each other.
-class AtomicAddr {
-  public:
-    constexpr AtomicAddr() = default;
-    explicit constexpr AtomicAddr(VirtAddr va) : va_{va} {}
-    constexpr operator VirtAddr() const { return va_; }
-    constexpr u32 value() const { return va_.value(); }
-    constexpr AtomicAddr operator+(u32 bytes) const { return AtomicAddr{va_ + bytes}; }
-    constexpr AtomicAddr operator-(u32 bytes) const { return AtomicAddr{va_ - bytes}; }
-    constexpr bool operator==(const AtomicAddr&) const = default;
-
-  private:
-    VirtAddr va_{};
-};
 
 // The stack of this CPU.
 struct LocalMaps {
@@ -236,7 +209,7 @@ inline void show(VirtAddr va, const Page* page) {
 
 // Maps two high pages for a copy: one xadd takes both slots, one subtraction releases them. Not with DEBUG, which
 // checks each slot.
-class [[nodiscard]] LocalPair {
+class [[nodiscard]] LocalPair : NotCopyable<LocalPair> {
   public:
     static bool suits(const Page* a, const Page* b) { return !config::kDebug && needs_slot(a) && needs_slot(b); }
     [[gnu::always_inline]] LocalPair(Page* first, Page* second)
@@ -253,8 +226,6 @@ class [[nodiscard]] LocalPair {
             detail::local_unmap_other(first_);
         local_maps.add<&LocalMaps::top>(0u - kTwo);
     }
-    LocalPair(const LocalPair&) = delete;
-    LocalPair& operator=(const LocalPair&) = delete;
     VirtAddr first() const { return first_; }
     VirtAddr second() const { return first_ + layout::kLocalStride; }
 

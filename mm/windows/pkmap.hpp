@@ -67,21 +67,9 @@
 #include "mm/ground/context.hpp"
 #include "mm/ground/credits.hpp"
 #include "mm/tables/tlb_batch.hpp"
+#include "mm/windows/mapped_addr.hpp"
 
 namespace loft {
-
-// The address of a global mapping. kunmap takes the page, not the address.
-class GlobalAddr {
-  public:
-    constexpr GlobalAddr() = default;
-    explicit constexpr GlobalAddr(VirtAddr va) : va_{va} {}
-    constexpr operator VirtAddr() const { return va_; }
-    constexpr u32 value() const { return va_.value(); }
-    constexpr bool operator==(const GlobalAddr&) const = default;
-
-  private:
-    VirtAddr va_{};
-};
 
 // Maps a page. All callers get the same address until each has called kunmap. The caller holds a reference to the page.
 // Context: preemptible only, checked in every build. Sleeps while no credit is free. For a lowmem page it returns the

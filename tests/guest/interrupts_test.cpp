@@ -1,4 +1,5 @@
 // The clock, and real interrupts that use memory while the main context does.
+#include "arch/base/not_copyable.hpp"
 #include "arch/i386/irq/lapic.hpp"
 #include "arch/i386/irq/timer.hpp"
 #include "arch/i386/irq/traps.hpp"
@@ -20,7 +21,7 @@ template <typename F> bool during_ticks(u32 wanted, F&& work) {
 }
 
 // What the tick of this CPU does besides; the others tick as always. Until the test ends.
-class DuringTicks {
+class DuringTicks : NotCopyable<DuringTicks> {
   public:
     explicit DuringTicks(TickHandler handler) {
         handler_ = handler;
@@ -31,8 +32,6 @@ class DuringTicks {
         });
     }
     ~DuringTicks() { timer_set_tick_handler(before_); }
-    DuringTicks(const DuringTicks&) = delete;
-    DuringTicks& operator=(const DuringTicks&) = delete;
 
   private:
     static inline TickHandler before_ = nullptr, handler_ = nullptr;

@@ -1,5 +1,6 @@
 // kmap with many CPUs and many threads: whom a round of the pool interrupts, what an address is worth that travels to a
 // CPU which never called kmap, what takes a lock, and in which order those wake who had to wait for a slot.
+#include "arch/base/not_copyable.hpp"
 #include "arch/i386/irq/timer.hpp"
 #include "arch/i386/isa/control.hpp"
 #include "kernel/threads/lifecycle.hpp"
@@ -32,7 +33,7 @@ template <typename F> bool yield_until(F&& holds) {
 bool is_parked(const Thread* thread) { return thread->permit.load() == Thread::kAsleep; }
 
 // A thread on every other CPU that keeps it busy, interrupts on, and does what it is told.
-class BusyOthers {
+class BusyOthers : NotCopyable<BusyOthers> {
   public:
     BusyOthers() {
         others().for_each([&](CpuId cpu) {
@@ -48,8 +49,6 @@ class BusyOthers {
         for (Thread* thread : thread_)
             if (thread != nullptr) thread_join(thread);
     }
-    BusyOthers(const BusyOthers&) = delete;
-    BusyOthers& operator=(const BusyOthers&) = delete;
 
     // Each flushes what is its own; returns when all have.
     void flush() {

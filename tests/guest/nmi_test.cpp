@@ -1,4 +1,5 @@
 // NMIs that nobody expects: counted and survived, at any instruction, and no state is left behind by one.
+#include "arch/base/not_copyable.hpp"
 #include "arch/i386/irq/lapic.hpp"
 #include "arch/i386/irq/smp.hpp"
 #include "kernel/programs/process.hpp"
@@ -34,7 +35,7 @@ template <typename F> bool comes_true(F&& condition) {
 }
 
 // The last CPU sends NMIs to all others, at times that differ, while this exists.
-class Storm {
+class Storm : NotCopyable<Storm> {
   public:
     Storm() {
         auto run = [](void* argument) {
@@ -53,8 +54,6 @@ class Storm {
         stop_.store(1);
         if (thread_ != nullptr) thread_join(thread_);
     }
-    Storm(const Storm&) = delete;
-    Storm& operator=(const Storm&) = delete;
     bool blows() const { return thread_ != nullptr; }
 
   private:

@@ -2,6 +2,7 @@
 // changed.
 #pragma once
 
+#include "arch/base/not_copyable.hpp"
 #include "arch/i386/cpu/probe.hpp"
 #include "kernel/proof/selftest.hpp"
 #include "mm/frames/page_alloc.hpp"
@@ -21,12 +22,10 @@ namespace loft::guest {
 // Fails the test if, at its end, a zone does not have as many free frames as at its beginning. The frames in
 // the CPUs' lists count as free (zone_info), those that vfree still owes and the empty slabs of caches are collected
 // first, so that it does not matter what ran before. Declared before whatever holds frames.
-class KeepsFreeCounts {
+class KeepsFreeCounts : NotCopyable<KeepsFreeCounts> {
   public:
     KeepsFreeCounts();
     ~KeepsFreeCounts();
-    KeepsFreeCounts(const KeepsFreeCounts&) = delete;
-    KeepsFreeCounts& operator=(const KeepsFreeCounts&) = delete;
 
   private:
     u32 free_[kZones];
@@ -41,7 +40,7 @@ void drain_all_cpus();
 void warm_up_threads(u32 threads);
 
 // A handful of frames, given back at the end.
-template <u32 N> class Pages {
+template <u32 N> class Pages : NotCopyable<Pages<N>> {
   public:
     explicit Pages(Gfp gfp = Gfp::high) {
         for (Page*& page : page_)
@@ -51,8 +50,6 @@ template <u32 N> class Pages {
         for (Page* page : page_)
             if (page != nullptr) free_page(page);
     }
-    Pages(const Pages&) = delete;
-    Pages& operator=(const Pages&) = delete;
 
     bool complete() const {
         for (Page* page : page_)
@@ -71,12 +68,10 @@ template <u32 N> class Pages {
 };
 
 // Many frames, chained through their descriptors' payload so that no array is needed.
-class FrameChain {
+class FrameChain : NotCopyable<FrameChain> {
   public:
     FrameChain() = default;
     ~FrameChain() { release(); }
-    FrameChain(const FrameChain&) = delete;
-    FrameChain& operator=(const FrameChain&) = delete;
 
     // Blocks of 2^order frames until there are `most` of them or the allocator has no more.
     u32 take(Gfp gfp, u32 order = 0, u32 most = ~0u);
@@ -196,7 +191,7 @@ bool spin_for_ticks(u32 wanted);
 
 // The pool of kmap has so many slots for the length of a scope (as far as it can). Nobody maps anything at its begin
 // and end.
-class PoolOf {
+class PoolOf : NotCopyable<PoolOf> {
   public:
     explicit PoolOf(u32 slots) {
         if constexpr (config::kHighMem) {
@@ -207,8 +202,6 @@ class PoolOf {
     ~PoolOf() {
         if constexpr (config::kHighMem) pkmap_set_slots(before_);
     }
-    PoolOf(const PoolOf&) = delete;
-    PoolOf& operator=(const PoolOf&) = delete;
 
   private:
     u32 before_ = 0;

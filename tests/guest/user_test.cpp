@@ -2,6 +2,7 @@
 //
 // They are multiboot modules (make run and make test bring them along). A boot without them skips what needs one;
 // what can be shown with a few bytes of code is shown with those.
+#include "arch/base/not_copyable.hpp"
 #include "arch/i386/cpu/features.hpp"
 #include "arch/i386/cpu/fpu.hpp"
 #include "arch/i386/io/rtc.hpp"
@@ -95,7 +96,7 @@ void warm_up() {
 }
 
 // All that a program had is back when it has ended, in every zone; and no table is left.
-class NothingIsLeft {
+class NothingIsLeft : NotCopyable<NothingIsLeft> {
   public:
     // What a run before has forked may outlive it.
     NothingIsLeft() {
@@ -107,8 +108,6 @@ class NothingIsLeft {
         CHECK_EQ(process_count(), 0u);
         CHECK_EQ(page_table_stats().tables, 0u);
     }
-    NothingIsLeft(const NothingIsLeft&) = delete;
-    NothingIsLeft& operator=(const NothingIsLeft&) = delete;
 };
 
 template <typename... Arguments> void expect_success(std::string_view name, Arguments... arguments) {
@@ -753,7 +752,7 @@ SELFTEST(user, leaks_to_programs_are_reported) {
 namespace {
 
 // A space of the kernel's own making, for the thread that runs.
-class BorrowedSpace {
+class BorrowedSpace : NotCopyable<BorrowedSpace> {
   public:
     BorrowedSpace() : space_{AddressSpace::create()} {
         if (space_ != nullptr) use_space(space_);
@@ -762,8 +761,6 @@ class BorrowedSpace {
         use_space(nullptr);
         if (space_ != nullptr) space_->put();
     }
-    BorrowedSpace(const BorrowedSpace&) = delete;
-    BorrowedSpace& operator=(const BorrowedSpace&) = delete;
     AddressSpace* operator->() const { return space_; }
     AddressSpace& operator*() const { return *space_; }
     explicit operator bool() const { return space_ != nullptr; }

@@ -1,6 +1,7 @@
 // A simulated machine on which mm runs, and the helpers that most tests of mm use.
 #pragma once
 
+#include "arch/base/not_copyable.hpp"
 #include "mm/frames/page_alloc.hpp"
 #include "mm/ground/spinlock.hpp"
 #include "mm/init.hpp"
@@ -72,12 +73,10 @@ bool shows(VirtAddr va, Page* page);
 
 // Allocates all free frames except `low` of lowmem and `high` of high memory, until the end of the scope. Frames that
 // are freed meanwhile stay free.
-class Shortage {
+class Shortage : NotCopyable<Shortage> {
   public:
     Shortage(u32 low, u32 high);
     ~Shortage();
-    Shortage(const Shortage&) = delete;
-    Shortage& operator=(const Shortage&) = delete;
 
   private:
     std::vector<Page*> taken_;

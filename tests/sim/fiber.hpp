@@ -1,6 +1,7 @@
 // Fibers: code with its own stack that can stop anywhere and continue later, all on one host thread.
 #pragma once
 
+#include "arch/base/not_copyable.hpp"
 #include "arch/base/types.hpp"
 
 #include <cstddef>
@@ -9,14 +10,12 @@
 
 namespace loft::sim {
 
-class Fiber {
+class Fiber : NotCopyable<Fiber> {
   public:
     static constexpr std::size_t kStack = 128 * KiB;
 
     Fiber();
     ~Fiber();
-    Fiber(const Fiber&) = delete;
-    Fiber& operator=(const Fiber&) = delete;
 
     // The next resume() starts `body` at its first line. The old contents of the stack are dropped without unwinding.
     // `body` must not return: it ends with a leave().

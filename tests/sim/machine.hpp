@@ -11,6 +11,7 @@
 #pragma once
 
 #include "arch/base/cpu_set.hpp"
+#include "arch/base/not_copyable.hpp"
 #include "mm/ground/boot_info.hpp"
 #include "tests/sim/errors.hpp"
 #include "tests/sim/flush_sites.hpp"
@@ -85,12 +86,10 @@ struct Cpu {
     Counters counters;
 };
 
-class Machine {
+class Machine : NotCopyable<Machine> {
   public:
     explicit Machine(Options options = {});
     ~Machine();
-    Machine(const Machine&) = delete;
-    Machine& operator=(const Machine&) = delete;
 
     const Options& options() const { return options_; }
     const Features& features() const { return options_.features; }

@@ -5,6 +5,7 @@
 // (explorer.hpp) lets other CPUs take steps there; touch() records the memory that the operation accesses.
 #pragma once
 
+#include "arch/base/not_copyable.hpp"
 #include "arch/base/types.hpp"
 
 #include <functional>
@@ -74,12 +75,10 @@ constexpr u64 permit(u32 thread) { return kHardware | 0x500 | thread; }
 
 void set_schedule_hook(Hook hook); // an empty one removes it
 
-class [[nodiscard]] ScopedHook {
+class [[nodiscard]] ScopedHook : NotCopyable<ScopedHook> {
   public:
     explicit ScopedHook(Hook hook) { set_schedule_hook(std::move(hook)); }
     ~ScopedHook() { set_schedule_hook({}); }
-    ScopedHook(const ScopedHook&) = delete;
-    ScopedHook& operator=(const ScopedHook&) = delete;
 };
 
 // Runs `handler` as an interrupt of this CPU: interrupts are off inside, and restored after it.

@@ -13,7 +13,8 @@ u8* reach(VirtAddr va, sim::Access kind) {
             return sim::machine().access(va, 1, kind);
         } catch (const sim::PageFault&) {
         }
-        if (!resolve_user_fault(va, sim::writes(kind) ? FaultAccess::write : FaultAccess::read)) return nullptr;
+        const FaultAccess access = sim::writes(kind) ? FaultAccess::write : FaultAccess::read;
+        if (resolve_user_fault(va, access) != FaultResult::resolved) return nullptr;
     }
 }
 

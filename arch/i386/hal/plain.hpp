@@ -18,6 +18,10 @@ requires(sizeof(T) <= 4) class Plain {
 
     T load() const { return value_.load(std::memory_order_relaxed); }
     void store(T value) { value_.store(value, std::memory_order_relaxed); }
+    void add(T n) {
+        static_assert(sizeof(T) == 4);
+        asm volatile("addl %1, %0" : "+m"(value_) : "ri"(n) : "cc");
+    }
 
   private:
     std::atomic<T> value_{};

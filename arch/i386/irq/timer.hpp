@@ -1,6 +1,7 @@
 // Time: the TSC is the clock; the local APIC's timer (or the PIT) ticks 100 times a second.
 #pragma once
 
+#include "arch/base/not_copyable.hpp"
 #include "arch/base/types.hpp"
 
 namespace loft {
@@ -32,12 +33,10 @@ u32 ticks_of(CpuId cpu);
 
 // While an object of this class exists, the CPU that made it has no ticks, so that a measurement is not interrupted.
 // now_us() continues; ticks() stops if this is the boot CPU. Does not nest. Context: the caller does not migrate.
-class [[nodiscard]] TickPause {
+class [[nodiscard]] TickPause : NotCopyable<TickPause> {
   public:
     TickPause();
     ~TickPause();
-    TickPause(const TickPause&) = delete;
-    TickPause& operator=(const TickPause&) = delete;
 };
 
 // "lapic" or "pit"; "none" before timer_init.

@@ -87,7 +87,8 @@ bool is_copy_fault(TrapFrame& frame) {
     if (address.value() >= kDirectMapBase) return false;
     const Fixup* fixup = find_user_copy_fixup(frame.eip);
     if (fixup == nullptr) return false;
-    if (!resolve_copy_fault(frame, address)) frame.eip = fixup->to;
+    if (frame.eflags & eflags::interrupt) enable_interrupts();
+    if (resolve_user_fault(address, fault_access(frame.error)) != FaultResult::resolved) frame.eip = fixup->to;
     disable_interrupts();
     return true;
 }
@@ -119,6 +120,12 @@ TrapHandler trap_set_handler(u8 vector, TrapHandler handler) {
 }
 
 void trap_set_hooks(const TrapHooks& wanted) { hooks = wanted; }
+
+FaultAccess fault_access(u32 error) {
+    return error & page_fault_error::fetch   ? FaultAccess::exec
+           : error & page_fault_error::write ? FaultAccess::write
+                                             : FaultAccess::read;
+}
 
 const char* trap_name(u32 vector) {
     if (vector < std::size(kExceptionNames)) return kExceptionNames[vector];

@@ -10,6 +10,7 @@
 // handled as any interrupt.
 #pragma once
 
+#include "arch/base/fault.hpp"
 #include "arch/base/types.hpp"
 #include "arch/i386/cpu/trap_frame.hpp"
 #include "arch/i386/isa/vectors.hpp"
@@ -40,6 +41,9 @@ void trap_set_hooks(const TrapHooks& hooks);
 // "page fault", "general protection", ...; "interrupt" for the vectors above 31.
 const char* trap_name(u32 vector);
 
+// The kind of access that raised a page fault, from its error code (SDM vol. 3, 4.7).
+FaultAccess fault_access(u32 error);
+
 // Interrupts without a cause (the 8259's IRQ 7 and 15, the local APIC's spurious vector), and those of devices that
 // loft does not use. They are counted and dropped.
 u32 spurious_interrupts();
@@ -57,10 +61,6 @@ void smp_stop_if_asked(TrapFrame& frame);
 
 // An exception or a system call of a program. May change the registers; after its return, return_to_user is called.
 void program_trap(TrapFrame& frame);
-
-// A kernel instruction in the exception table (extable.hpp) faulted on an address below the kernel's, in any context.
-// True: retry the instruction. False: the copy ends here.
-bool resolve_copy_fault(const TrapFrame& frame, VirtAddr address);
 
 // Called at the end of every trap from ring 3 except NMI: the work to do before the program continues. Interrupts are
 // off when it returns.

@@ -1,4 +1,5 @@
 // kmap: the states of a slot, the cost of reuse, and that no CPU ever sees the previous page of a slot.
+#include "arch/base/not_copyable.hpp"
 #include "mm/frames/page_alloc.hpp"
 #include "mm/ground/context.hpp"
 #include "mm/ground/spinlock.hpp"
@@ -46,12 +47,10 @@ std::vector<Page*> occupy(u32 left = 0) {
 }
 
 // Another thread runs on this CPU for a while; the kmap count of the thread that is switched out is saved.
-class OtherThread {
+class OtherThread : NotCopyable<OtherThread> {
   public:
     OtherThread() { context.store<&Context::minus_kmaps>(0u); }
     ~OtherThread() { context.store<&Context::minus_kmaps>(outer_); }
-    OtherThread(const OtherThread&) = delete;
-    OtherThread& operator=(const OtherThread&) = delete;
 
   private:
     u32 outer_ = context.load<&Context::minus_kmaps>();

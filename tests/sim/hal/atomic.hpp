@@ -4,17 +4,16 @@
 // load and store are plain instructions on i386: in an exploration a store goes through the store buffer.
 #pragma once
 
+#include "arch/base/not_copyable.hpp"
 #include "tests/sim/store_buffer.hpp"
 
 namespace loft::hal {
 
 template <typename T>
-requires(sizeof(T) <= 4) class Atomic {
+requires(sizeof(T) <= 4) class Atomic : NotCopyable<Atomic<T>> {
   public:
     constexpr Atomic() = default;
     explicit constexpr Atomic(T value) : value_{value} {}
-    Atomic(const Atomic&) = delete;
-    Atomic& operator=(const Atomic&) = delete;
 
     T load() const {
         sim::schedule_point(sim::Point::load);
@@ -63,11 +62,9 @@ requires(sizeof(T) <= 4) class Atomic {
 };
 
 // The real one reads its halves one after the other; it returns a value that the counter had at one of these moments.
-class Counter {
+class Counter : NotCopyable<Counter> {
   public:
     constexpr Counter() = default;
-    Counter(const Counter&) = delete;
-    Counter& operator=(const Counter&) = delete;
 
     u64 load() const {
         sim::schedule_point(sim::Point::load);

@@ -3,17 +3,16 @@
 // A host pointer is wider than a store of i386; it stands for a 32-bit pointer.
 #pragma once
 
+#include "arch/base/not_copyable.hpp"
 #include "tests/sim/store_buffer.hpp"
 
 namespace loft::hal {
 
 template <typename T>
-requires(sizeof(T) <= 4 || std::is_pointer_v<T>) class Plain {
+requires(sizeof(T) <= 4 || std::is_pointer_v<T>) class Plain : NotCopyable<Plain<T>> {
   public:
     constexpr Plain() = default;
     explicit constexpr Plain(T value) : value_{value} {}
-    Plain(const Plain&) = delete;
-    Plain& operator=(const Plain&) = delete;
 
     T load() const {
         sim::schedule_point(sim::Point::load);
@@ -23,6 +22,7 @@ requires(sizeof(T) <= 4 || std::is_pointer_v<T>) class Plain {
         sim::schedule_point(sim::Point::store);
         sim::write_variable(value_, value);
     }
+    void add(T n) { store(load() + n); }
 
   private:
     T value_{};
