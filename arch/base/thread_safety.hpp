@@ -8,12 +8,12 @@
 #define LOFT_THREAD_SAFETY(attribute)
 #endif
 
-// A type that is a lock; a type whose objects hold a lock during their lifetime.
+// A type that is a lock; a type with objects that hold a lock during their lifetime.
 #define LOFT_LOCK(name) LOFT_THREAD_SAFETY(capability(name))
 #define LOFT_GUARD LOFT_THREAD_SAFETY(scoped_lockable)
 // A field that may be accessed only with this lock held.
 #define LOFT_GUARDED_BY(lock) LOFT_THREAD_SAFETY(guarded_by(lock))
-// A function whose caller must hold the lock; that takes it; that tries to take it; that releases it.
+// A function that needs the lock held by its caller; that takes it; that tries to take it; that releases it.
 #define LOFT_REQUIRES(...) LOFT_THREAD_SAFETY(requires_capability(__VA_ARGS__))
 #define LOFT_TAKES(...) LOFT_THREAD_SAFETY(acquire_capability(__VA_ARGS__))
 #define LOFT_TRIES(...) LOFT_THREAD_SAFETY(try_acquire_capability(__VA_ARGS__))

@@ -33,7 +33,7 @@ u32 IdPool::take() {
 void IdPool::give_back(u32 id) {
     const SpinGuard guard{lock_};
     const u32 bit = 1u << id % 32;
-    if (id == 0 || id >= kEnd || (taken_[id / 32] & bit) == 0) panic("id {} is released, but was not in use", id);
+    if (id == 0 || id >= kEnd || (taken_[id / 32] & bit) == 0) panic("id {} is released, and nothing has it", id);
     taken_[id / 32] &= ~bit;
     --in_use_;
 }

@@ -170,7 +170,7 @@ Effect effect_of(const Process& process, u32 signal) {
     return kStopping & bit_of(signal) ? Effect::unknown : Effect::ends;
 }
 
-// Sends to one thread, or to any thread of the process (null). A signal whose effect is not supported is dropped.
+// Sends to one thread, or to any thread of the process (null). A signal with an unsupported effect is dropped.
 void send(Process& process, UserThread* thread, u32 signal) LOFT_REQUIRES(family) {
     if (effect_of(process, signal) != Effect::ends) return;
     bool blocked = true;

@@ -27,7 +27,7 @@ constexpr u32 kBalanceTicks = 10;
 struct RunQueue {
     Thread* current = nullptr; // the running thread; null before the scheduler runs on this CPU
     Thread* idle = nullptr;
-    Thread* previous = nullptr; // whose stack is being left
+    Thread* previous = nullptr; // the CPU is leaving its stack
     SpinLock lock;              // guards the queue and the links of its threads
     Chain<Thread, &Thread::next> threads;
     hal::Plain<u32> length; // other CPUs read it without the lock

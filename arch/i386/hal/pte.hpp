@@ -58,7 +58,7 @@ inline Pte pte_read(const PteCell* cell) {
     }
 }
 
-// Fills an entry whose low half is 0: high half first.
+// Fills an entry with a low half of 0: high half first.
 inline void pte_set(PteCell* cell, Pte value) {
     if constexpr (config::kPae) {
         cell->half[1] = value.high();

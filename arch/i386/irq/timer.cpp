@@ -118,7 +118,7 @@ Rates measure_by_rtc() {
 
 bool is_a_processor(u32 tsc_khz) { return tsc_khz > 1000; } // slower is impossible
 
-// Measures the local APIC's timer against the TSC, whose frequency is known from elsewhere.
+// Measures the local APIC's timer against the TSC; its frequency is known from elsewhere.
 Rates with_lapic_measured(u32 tsc_khz) {
     const Clock tsc{"the TSC", tsc_khz, ~0u, [] { return static_cast<u32>(read_tsc()); }};
     return {tsc_khz, measure(tsc).lapic};

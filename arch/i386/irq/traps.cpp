@@ -61,7 +61,7 @@ void handle_interrupt(TrapFrame& frame) {
 
 void handle_nmi(TrapFrame& frame) {
     if constexpr (config::kSmp) smp_stop_if_asked(frame);
-    const u32 touched = read_cr2(); // of a page fault whose handler has not read CR2 yet
+    const u32 touched = read_cr2(); // of a page fault: its handler may not have read CR2 yet
     call_handler(frame);
     write_cr2(touched);
 }
