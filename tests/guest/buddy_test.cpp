@@ -1,4 +1,4 @@
-// The buddy system: blocks of every size, how they split and merge, and what it says to nonsense.
+// The buddy system: blocks of every size, splitting and merging, and the panics on wrong arguments.
 #include "arch/i386/cpu/image.hpp"
 #include "tests/guest/support.hpp"
 
@@ -9,8 +9,8 @@ namespace {
 
 using selftest::contains;
 
-// The free blocks of every zone, by size. The lists of single frames are given back first, so that the same
-// free frames always give the same blocks.
+// The free blocks of every zone, by size. The per-CPU lists are drained first, so that the same free frames always give
+// the same blocks.
 class BlockCounts {
   public:
     BlockCounts() {
@@ -36,7 +36,7 @@ class BlockCounts {
     ZoneInfo zone_[kZones];
 };
 
-// Whose block a frame is in: written into every descriptor of the block, so that blocks that overlap are seen.
+// Writes the number of the owner into every descriptor of the block, so that overlapping blocks are found.
 void write_owner(Page* page, u32 order, u32 owner) {
     for (u32 i = 0; i < 1u << order; ++i)
         page[i].set_payload(owner);
@@ -47,7 +47,7 @@ bool owned_by(const Page* page, u32 order, u32 owner) {
     return true;
 }
 
-// Every frame of the DMA zone that can be had, one by one, at its own number.
+// All free frames of the DMA zone, allocated one by one, indexed by frame number.
 struct DmaFrames {
     Page* page[kDmaEnd];
     u32 count;
@@ -79,7 +79,7 @@ constexpr const char* kNoDmaMemory = "hardly any memory below 16 MiB";
 SELFTEST(buddy, lists_are_sound) {
     drain_all_cpus();
     page_alloc_verify();
-    // What the lists hold is what the zone says is free.
+    // The lists hold as many frames as the zone reports as free.
     const BlockCounts blocks;
     for (const ZoneId zone : {ZoneId::dma, ZoneId::normal, ZoneId::high})
         CHECK_EQ(blocks.frames(zone), free_frames(zone));
@@ -115,7 +115,7 @@ SELFTEST(buddy, blocks_of_every_order) {
             CHECK_EQ(wrong, 0u);
             free_pages(page, order);
         }
-        // What was split has merged again.
+        // All blocks that were split have merged again.
         CHECK(BlockCounts{} == before);
     }
     page_alloc_verify();
@@ -139,8 +139,8 @@ SELFTEST(buddy, contiguous_blocks_are_contiguous_memory) {
     free_pages(page, kOrder);
 }
 
-// A block that is too large is halved until it fits: the halves are free, one of each size. Given back, they
-// become the block again.
+// A block that is too large is halved until it fits: the upper halves are free, one of each size. When the block is
+// freed, all of them merge again.
 SELFTEST(buddy, split_and_merge) {
     const KeepsFreeCounts counts;
     const BlockCounts before;
@@ -160,7 +160,7 @@ SELFTEST(buddy, split_and_merge) {
         for (u32 order = 1; order < kMaxOrder; ++order)
             CHECK_EQ(split.of(ZoneId::normal, order), 1u);
     }
-    // The next one comes from the smallest half, not from another large block.
+    // The next block comes from the smallest free half, not from another large block.
     Page* next = alloc_pages(Gfp::kernel, 1);
     REQUIRE(next != nullptr);
     CHECK_EQ(page_to_pfn(next).value(), page_to_pfn(page).value() ^ 2);
@@ -221,7 +221,7 @@ SELFTEST(buddy, random_requests) {
     page_alloc_verify();
 }
 
-// Half of the DMA zone is free, and no two of its free frames belong together: there is no pair to be had.
+// Half of the DMA zone is free, but no two free frames are buddies: a block of two frames cannot be allocated.
 SELFTEST(buddy, fragmented_memory_gives_no_block) {
     if (!has_dma_memory()) SKIP(kNoDmaMemory);
     drain_all_cpus();
@@ -248,7 +248,7 @@ SELFTEST(buddy, fragmented_memory_gives_no_block) {
     CHECK(BlockCounts{} == before);
 }
 
-// Two halves of a pair come back one at a time and wait in this CPU's list: a request for the pair finds them.
+// Two buddies are freed one at a time and lie in this CPU's list: a request for a block of two frames finds them.
 SELFTEST(buddy, lists_are_drained_for_a_block) {
     if (!has_dma_memory()) SKIP(kNoDmaMemory);
     drain_all_cpus();
@@ -309,7 +309,7 @@ SELFTEST(buddy, references) {
     put_page(page);
     CHECK(page->type() == PageType::used);
     CHECK_EQ(page->refs(), 1u);
-    // A count that reached its end stays there: the frame is never freed again.
+    // A saturated count stays: the frame is never freed again.
     page->make_used(PageType::used, Page::kMaxRefs - 1);
     get_page(page);
     CHECK_EQ(page->refs(), Page::kMaxRefs);

@@ -1,4 +1,4 @@
-// Bugs that other systems had and that no other suite asks for. docs/bugs.md has the whole list, with the tests.
+// Bugs of other systems that no other suite tests. docs/bugs.md has the whole list, with the tests.
 #include "mm/tables/flush_clock.hpp"
 #include "mm/tables/pagetable.hpp"
 #include "tests/guest/support.hpp"
@@ -35,13 +35,14 @@ constinit Entries before{}, after{};
 
 } // namespace
 
-// Bug 5: a map that needs a map. Each writes its own entry and nothing else: no other slot, no table, no frame.
+// Bug 5: recursion, a map that needs another map. Each map writes its own entry and nothing else: no other slot, no
+// table, no frame.
 SELFTEST(bugs, a_map_writes_one_entry) {
     if (const char* why = no_slots_for(18)) SKIP(why);
     const KeepsFreeCounts counts;
     const Pages<17> pages;
     REQUIRE(pages.complete());
-    // Slots of all depths show something that none of the pages is.
+    // Before, slots of all depths map other pages.
     LocalAddr at[16];
     for (u32 i = 0; i < 16; ++i)
         at[i] = kmap_local_page(pages[16]);
@@ -57,7 +58,7 @@ SELFTEST(bugs, a_map_writes_one_entry) {
         CHECK(after.local[1 + depth].pfn() == pages.pfn(depth));
         CHECK_EQ(local_depth(), depth + 1);
     }
-    // The pool's way with all local slots in use, and without touching any of them.
+    // kmap works while all local slots are in use, and changes none of them.
     const PkmapStats pool = pkmap_stats();
     before.read();
     const GlobalAddr global = kmap(pages[16]);
@@ -71,9 +72,8 @@ SELFTEST(bugs, a_map_writes_one_entry) {
         kunmap_local(at[i]);
 }
 
-// Bug 4: the entries of the windows of CPU 8 and above were looked for in the page table of the first eight. Windows
-// of every CPU that does not run are used here, by this one. Those of a CPU that runs are its own, and may show what it
-// mapped last.
+// Bug 4: the entries of the windows of CPU 8 and above were searched in the page table of the first eight. This CPU
+// uses the windows of all CPUs that are not online. It leaves out those of online CPUs, which use them themselves.
 SELFTEST(bugs, windows_of_all_cpus_can_be_mapped) {
     if (const char* why = no_slots_for(1)) SKIP(why);
     const KeepsFreeCounts counts;
@@ -96,7 +96,7 @@ SELFTEST(bugs, windows_of_all_cpus_can_be_mapped) {
     CHECK_EQ(wrong, 0u);
 }
 
-// Bug 12, where no memory is needed to see it: each bit of a frame number survives each of the forms it takes.
+// Bug 12, without memory: each bit of a frame number is kept in each representation.
 SELFTEST(bugs, frame_numbers_keep_their_upper_bits) {
     static Page page;
     for (u32 bit = 0; bit < (config::kPae ? 24 : 20); ++bit) {
@@ -113,7 +113,7 @@ SELFTEST(bugs, frame_numbers_keep_their_upper_bits) {
         CHECK_EQ(page.prev().value(), pfn.value() ^ 0xff'ffffu);
         CHECK_EQ(page.order(), kMaxOrder);
     }
-    // Every slot number, and the fields around it.
+    // Every slot number, and the fields beside it.
     for (u32 slot = 0; slot < layout::kPkmapSlots; ++slot) {
         page.make_used(PageType::table, 0x1234);
         CHECK(page.try_set_slot(slot));

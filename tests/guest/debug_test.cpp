@@ -1,5 +1,5 @@
-// What DEBUG=1 adds: frames that are poisoned when they are freed, frames that must not be mapped then, and entries
-// that must be what was written.
+// The checks of DEBUG=1: freed frames are poisoned, a frame must not be mapped when it is freed, and a slot's entry
+// must be the one that was written.
 #include "mm/frames/page_alloc.hpp"
 #include "mm/tables/flush_clock.hpp"
 #include "mm/windows/fixmap.hpp"
@@ -31,7 +31,7 @@ SELFTEST(debug, freed_frames_are_poisoned) {
     }
 }
 
-// A write to a frame that was freed is found when the frame is given to its next owner.
+// A write to a freed frame is found when the frame is allocated again.
 SELFTEST(debug, write_after_free_panics) {
     if (const char* why = needs_debug()) SKIP(why);
     const KeepsFreeCounts counts;
@@ -46,7 +46,7 @@ SELFTEST(debug, write_after_free_panics) {
             }
             const std::string_view text = selftest::catch_panic([&] { static_cast<void>(alloc_page(gfp)); });
             CHECK(contains(text, "was written after it was freed"));
-            // The list gives the youngest frame first: it was this one, and nobody has it now.
+            // The list returns the frame that was freed last: this one, which the panic has left allocated.
             if (CHECK(page->type() == PageType::used)) free_page(page);
             Page* again = alloc_page(gfp);
             CHECK(again == page);
@@ -69,10 +69,10 @@ SELFTEST(debug, freeing_a_mapped_frame_panics) {
     REQUIRE(area);
     CHECK(contains(selftest::catch_panic([&] { free_page(page); }), "a vmap area still shows it"));
     vunmap(*area);
-    free_page(page); // mapped no more
+    free_page(page); // not mapped any more
 }
 
-// Somebody else wrote to the entry of a slot that is held.
+// The entry of a held slot was changed.
 SELFTEST(debug, changed_entries_panic) {
     if (const char* why = needs_debug()) SKIP(why);
     if (const char* why = no_slots_for(2)) SKIP(why);
@@ -86,7 +86,7 @@ SELFTEST(debug, changed_entries_panic) {
     tlb_flush_local_page(at);
     CHECK_EQ(local_depth(), 1u);
     kunmap_local(at);
-    // Or to the one of a slot that is free.
+    // The entry of a free slot was changed.
     hal::pte_set(kernel_pte(at), mine);
     CHECK(contains(selftest::catch_panic([&] { static_cast<void>(kmap_local_page(pages[1])); }), "is not empty"));
     CHECK_EQ(local_depth(), 0u);

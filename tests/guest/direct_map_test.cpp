@@ -1,4 +1,4 @@
-// The direct map: all of lowmem, linear, and not a page more.
+// The direct map: it maps all of lowmem, linearly, and nothing else.
 #include "arch/i386/cpu/image.hpp"
 #include "kernel/boot/cmdline.hpp"
 #include "mm/tables/pagetable.hpp"
@@ -34,14 +34,14 @@ SELFTEST(direct_map, nothing_below_and_nothing_above) {
     CHECK(!readable(end));
     CHECK(!probe_write32(end, 0));
     CHECK(!readable(end + kPageSize - 4));
-    // The hole: its first and last page, and one in each MiB.
+    // The hole: its first and last page, and one page in each MiB.
     const VirtAddr hole_end{layout::boundaries.vmap_begin};
     CHECK(!readable(hole_end - 4));
     u32 visible = 0;
     for (VirtAddr va = end; va < hole_end; va = va + MiB)
         visible += readable(va);
     CHECK_EQ(visible, 0u);
-    // An access across the border of the last page, and a null pointer with a small offset to either side.
+    // An access across the end of the last page, and a null pointer with a small positive or negative offset.
     CHECK(!readable(end - 2));
     CHECK(!readable(VirtAddr{}));
     CHECK(!readable(VirtAddr{0xffcu}));
@@ -69,7 +69,7 @@ SELFTEST(direct_map, is_linear) {
     CHECK_EQ(wrong, 0u);
 }
 
-// With PSE or PAE every piece that can be one large page is one; with `nopse` none is.
+// With PSE or PAE every range that can be one large page is one; with `nopse` none is.
 SELFTEST(direct_map, page_sizes) {
     const bool large_wanted = hal::cpu_features().large_pages;
     if (options().nopse) CHECK(!large_wanted);
@@ -86,7 +86,7 @@ SELFTEST(direct_map, page_sizes) {
             selftest::note("{:08x} is mapped by pages of {} KiB", at, m.bytes / KiB);
     }
     CHECK_EQ(wrong, 0u);
-    // A last piece that is not whole is made of small pages and ends where memory does.
+    // A last range that is shorter than a large page uses small pages and ends at the end of memory.
     const VirtAddr last = layout::direct_map_end() - 4;
     if (layout::direct_map_end().value() % kLarge != 0) CHECK_EQ(walk_naively(last.value()).bytes, kPageSize);
 }

@@ -1,4 +1,4 @@
-// Fixed mappings: the windows through which boot looks at memory that nothing else shows.
+// Fixed mappings: the windows through which boot reads memory that no other mapping shows.
 #include "arch/i386/cpu/features.hpp"
 #include "arch/i386/irq/lapic.hpp"
 #include "mm/init.hpp"
@@ -11,10 +11,10 @@ namespace {
 
 u64 reach() { return u64{1} << hal::cpu_features().phys_bits; }
 
-// A page of high memory at or above `floor`, or null: blocks are taken until one comes that lies there.
+// A page of high memory at or above `floor`, or null: allocates blocks until one lies there.
 struct PageAbove {
     explicit PageAbove(u64 floor) {
-        // Blocks come in no promised order: all large ones are taken, then the highest of them is used.
+        // The order of blocks is not defined: allocates all large ones and uses the highest of them.
         for (blocks.take(Gfp::high, kMaxOrder); Page * block : blocks)
             if (page_to_pfn(block).phys().value() >= floor && (page == nullptr || block > page)) page = block;
     }
@@ -87,12 +87,12 @@ SELFTEST(fixmap, window_spans_pages) {
         const BootWindow window{page_to_pfn(block).phys() + (kPageSize - 4), 8};
         CHECK_EQ(window.bytes(), 8u);
         CHECK_EQ(hal::load<u32>(window.at() + 4), mark(page_to_pfn(block + 1), 0, 9));
-        CHECK(!readable(window.at() + 4 + kPageSize)); // and not a page more
+        CHECK(!readable(window.at() + 4 + kPageSize)); // no page more is mapped
     }
     free_pages(block, 4);
 }
 
-// As far as an entry can point, which is further than HIGHMEM=off uses memory: the firmware's tables lie there, too.
+// The limit is the processor's physical address width. HIGHMEM=off uses less memory, but firmware tables may lie above.
 SELFTEST(fixmap, window_ends_where_the_reach_ends) {
     const BootWindow last{PhysAddr{reach() - 16}, 64};
     CHECK_EQ(last.bytes(), 16u);
@@ -104,7 +104,7 @@ SELFTEST(fixmap, window_beyond_the_reach_is_empty) {
     CHECK_EQ(beyond.bytes(), 0u);
 }
 
-// A window that is opened again shows its new frame, and nothing once it is closed.
+// A window that is opened again maps its new frame; a closed one faults.
 SELFTEST(fixmap, windows_are_never_stale) {
     const KeepsFreeCounts counts;
     const Pages<4> pages;

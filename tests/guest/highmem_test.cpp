@@ -1,4 +1,4 @@
-// The helpers on top of the mappings, and the way back from an address to its page.
+// The helpers built on the mappings, and the conversion from an address to its page.
 #include "mm/windows/vmap.hpp"
 #include "tests/guest/support.hpp"
 
@@ -10,7 +10,7 @@ namespace {
 
 using selftest::contains;
 
-// A page of which the test knows every byte.
+// The expected and the actual bytes of a page.
 constinit std::array<u8, kPageSize> expected{}, found{};
 
 void fill_with_pattern(Page* page, u32 salt) {
@@ -39,12 +39,12 @@ SELFTEST(highmem, clear) {
     clear_highpage(pages[1]);
     expected.fill(0);
     CHECK(is_as_expected(pages[1]));
-    expected.fill(0xff); // and nothing beside it
+    expected.fill(0xff); // the other page is unchanged
     CHECK(is_as_expected(pages[0]));
     CHECK(is_as_expected(pages[2]));
 }
 
-// Between pages of any two kinds (bug 21: a copy that believed both were in the direct map).
+// Between pages of any two kinds (bug 21: a copy that assumed both in the direct map).
 SELFTEST(highmem, copy_between_all_kinds_of_pages) {
     const KeepsFreeCounts counts;
     const Pages<2> high;
@@ -134,14 +134,14 @@ SELFTEST(highmem, page_address) {
         const KMap map{high[0]};
         CHECK(page_address(high[0], at) && at == VirtAddr{map.addr()});
     }
-    CHECK(!page_address(high[0], at)); // kept, but not held
+    CHECK(!page_address(high[0], at)); // its slot is idle, not used
     {
-        const LocalMap map{high[0]}; // nobody else's business
+        const LocalMap map{high[0]}; // a local mapping does not count
         CHECK(!page_address(high[0], at));
     }
 }
 
-// Bug 3: the way back was wrong for local addresses. It is asked with offsets, at several depths, for each kind.
+// Bug 3: the conversion was wrong for local addresses. Tested with offsets, at several depths, for each kind.
 SELFTEST(highmem, kmap_to_page) {
     const KeepsFreeCounts counts;
     const Pages<4> high;
@@ -164,7 +164,7 @@ SELFTEST(highmem, kmap_to_page) {
             CHECK(kmap_to_page(VirtAddr{second.addr()} + offset) == high[2]);
         });
     }
-    // None of these is anybody's mapping.
+    // None of these addresses is a kmap or a local mapping.
     const Result<VirtAddr> area = vmap(high.begin(), 1, VmapProt::rw);
     REQUIRE(area);
     CHECK(kmap_to_page(*area) == nullptr);
@@ -174,7 +174,7 @@ SELFTEST(highmem, kmap_to_page) {
     CHECK(kmap_to_page(VirtAddr{0xffff'fffcu}) == nullptr);
     if (!uses_slot(high[0])) return;
     CHECK(kmap_to_page(layout::pkmap_addr(0)) == nullptr);
-    // A slot that was released is not a mapping, whatever its entry still says.
+    // A released slot is not a mapping, even if its entry is still present.
     VirtAddr stale;
     {
         const LocalMap map{high[0]};

@@ -10,7 +10,7 @@
 namespace loft::guest {
 namespace {
 
-// Runs `work` again and again until `wanted` ticks have come. False if they do not.
+// Runs `work` repeatedly until `wanted` ticks have come. False if they do not come.
 template <typename F> bool during_ticks(u32 wanted, F&& work) {
     const u32 first = ticks();
     for (Patience patience{wanted * Patience::kSleeping}; ticks() - first < wanted;) {
@@ -20,7 +20,7 @@ template <typename F> bool during_ticks(u32 wanted, F&& work) {
     return true;
 }
 
-// What the tick of this CPU does besides; the others tick as always. Until the test ends.
+// Adds a handler to the tick of this CPU until the end of the test; the ticks of other CPUs are unchanged.
 class DuringTicks : NotCopyable<DuringTicks> {
   public:
     explicit DuringTicks(TickHandler handler) {
@@ -54,7 +54,7 @@ SELFTEST(interrupts, clock_ticks) {
     }));
     CHECK_EQ(backwards, 0u);
     CHECK_GE(ticks() - first, 5u);
-    // A slow host makes five ticks of 10 ms longer. It may also deliver those that are late one behind the other.
+    // A slow host makes five ticks of 10 ms longer, or delivers late ticks in quick succession.
     CHECK_GT(now_us() - start, 5'000u);
 }
 
@@ -72,7 +72,7 @@ SELFTEST(interrupts, tick_runs_in_interrupt_context) {
     CHECK(hal::irqs_enabled());
 }
 
-// A handler that takes longer than a tick does not keep the CPU: what it interrupts gets on before the next one.
+// A handler that takes longer than a tick does not occupy the CPU: the interrupted context runs before the next tick.
 SELFTEST(interrupts, a_slow_tick_leaves_time) {
     static u32 ran;
     ran = 0;
@@ -87,7 +87,7 @@ SELFTEST(interrupts, a_slow_tick_leaves_time) {
     CHECK_GT(rounds, 500u);
 }
 
-// Interrupts off means off; what came meanwhile comes afterwards.
+// With interrupts off no tick comes; a pending one comes afterwards.
 SELFTEST(interrupts, off_means_off) {
     CHECK(during_ticks(1, [] {}));
     u64 before = 0, after = 0;
@@ -174,8 +174,8 @@ SELFTEST(interrupts, tick_allocates_while_the_main_context_allocates) {
     page_alloc_verify();
 }
 
-// A device that loft did not ask, and that whoever ran before has left on: its interrupt is ended, or nothing of its
-// priority or below would ever come again. What comes by an instruction is a bug of the kernel.
+// An interrupt of a device that loft does not use and that earlier software has left on: the kernel sends an EOI, or no
+// interrupt of its priority or below would ever come again. The same vector raised by an instruction is a kernel bug.
 SELFTEST(interrupts, one_without_a_handler_is_dropped) {
     if (!lapic_ready()) SKIP("no local APIC to send it");
     constexpr u8 kNobodys = 0xe8; // above the devices' vectors
@@ -192,7 +192,7 @@ SELFTEST(interrupts, one_without_a_handler_is_dropped) {
     CHECK_EQ(spurious_interrupts(), before + 1);
 }
 
-// What an interrupt raises it lowers, at every depth.
+// An interrupt raises the interrupt depth and lowers it again, at every depth.
 SELFTEST(interrupts, nest) {
     CHECK_EQ(irq_depth(), 0u);
     u32 outer = 0, inner = 0, after = 0;
@@ -207,7 +207,7 @@ SELFTEST(interrupts, nest) {
     CHECK_EQ(irq_depth(), 0u);
 }
 
-// The interrupted registers and flags come back.
+// The registers and flags of the interrupted context are restored.
 SELFTEST(interrupts, registers_survive) {
     static u32 ran;
     ran = 0;
@@ -216,7 +216,7 @@ SELFTEST(interrupts, registers_survive) {
     bool carry = false;
     asm volatile("stc\n\t"
                  "int %7\n\t"
-                 "setc %6" // into memory: no register is left
+                 "setc %6" // to memory: no register is free
                  : "+a"(a), "+b"(b), "+c"(c), "+d"(d), "+S"(s), "+D"(t), "=m"(carry)
                  : "i"(test_vector::outer)
                  : "memory");

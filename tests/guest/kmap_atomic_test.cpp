@@ -1,4 +1,4 @@
-// kmap_atomic: a local mapping in a context that must not sleep until it is undone.
+// kmap_atomic: a local mapping; the context must not sleep until the unmap.
 #include "mm/windows/vmap.hpp"
 #include "tests/guest/support.hpp"
 
@@ -39,7 +39,7 @@ SELFTEST(kmap_atomic, counts_are_raised_and_restored) {
     CHECK(!pagefaults_disabled());
 }
 
-// The counts do not depend on whether the page has an address anyway.
+// The counts also change for a lowmem page, which needs no slot.
 SELFTEST(kmap_atomic, counts_also_for_lowmem) {
     const KeepsFreeCounts counts;
     const Pages<1> pages{Gfp::kernel};
@@ -102,7 +102,7 @@ SELFTEST(kmap_atomic, sleeping_inside_is_caught) {
         CHECK(refused([&] { vfree(*memory); }));
         CHECK(refused([&] { vmap_flush(); }));
     }
-    // In a local mapping all of them are allowed.
+    // While a local mapping is held, all of them are allowed.
     {
         const LocalMap map{pages[0]};
         const KMap pool{pages[1]};

@@ -1,4 +1,4 @@
-// Local mappings: a stack of windows, what it costs, and what it refuses.
+// Local mappings: the stack of slots, its cost, and the panics on misuse.
 #include "tests/guest/support.hpp"
 #include "tests/guest/walker.hpp"
 
@@ -27,15 +27,14 @@ SELFTEST(kmap_local, shows_the_page) {
         const LocalMap map{page};
         CHECK(all_words_hold(map.addr(), page_to_pfn(page)));
     }
-    // And it is the page that everybody else means by it.
+    // Other mappings of the page show the same memory.
     for (Page* page : pages) {
         const KMap map{page};
         CHECK(all_words_hold(map.addr(), page_to_pfn(page)));
     }
 }
 
-// The entry is complete before it is touched, and exists to be touched: global, writable, not executable, A and D
-// preset.
+// The entry is complete before the first access: global, writable, not executable, A and D preset.
 SELFTEST(kmap_local, entry_is_what_it_should_be) {
     if (const char* why = no_slots_for(1)) SKIP(why);
     const KeepsFreeCounts counts;
@@ -61,7 +60,7 @@ SELFTEST(kmap_local, lowmem_is_arithmetic) {
     CHECK_EQ(VirtAddr{b}, direct_addr(pages.pfn(1)));
     CHECK_EQ(VirtAddr{again}, VirtAddr{a});
     CHECK_EQ(local_depth(), 0u);
-    // No slot, so no order either.
+    // Lowmem pages use no slot, so any order is right.
     kunmap_local(a);
     kunmap_local(b + 100);
     kunmap_local(again);
@@ -84,7 +83,7 @@ SELFTEST(kmap_local, nests_sixteen_deep) {
     }
     CHECK_EQ(local_depth(), kThreadSlots);
     for (u32 i = 0; i < kThreadSlots; ++i) {
-        CHECK(marks_hold(at[i], pages.pfn(i))); // all at the same time
+        CHECK(marks_hold(at[i], pages.pfn(i))); // all are mapped at the same time
         for (u32 k = 0; k < i; ++k)
             CHECK_NE(at[i].value(), at[k].value());
     }
@@ -121,11 +120,11 @@ SELFTEST(kmap_local, seventeenth_panics) {
     CHECK_EQ(made, kThreadSlots);
     CHECK(contains(text, "number 17"));
     CHECK_EQ(local_depth(), 0u);
-    sign(pages[1], 5); // and the stack works again
+    sign(pages[1], 5); // the stack works again
     CHECK(signed_by(pages[1], 5));
 }
 
-// An interrupt finds all sixteen in use and has sixteen of its own, on top; it leaves them as they were.
+// All sixteen slots of the thread are in use: an interrupt has sixteen more on top, and does not change the thread's.
 SELFTEST(kmap_local, sixteen_more_in_interrupts) {
     if (const char* why = no_slots_for(kAllSlots)) SKIP(why);
     const KeepsFreeCounts counts;
@@ -246,7 +245,7 @@ SELFTEST(kmap_local, another_page_costs_one_invlpg) {
     CHECK_EQ(misses() - missed, 100u);
 }
 
-// A slot at any depth that shows another page than before shows that one, not what the TLB remembers.
+// A slot at any depth that maps another page than before shows the new page, not a stale translation.
 SELFTEST(kmap_local, reused_slots_are_not_stale) {
     if (const char* why = no_slots_for(64)) SKIP(why);
     const KeepsFreeCounts counts;
@@ -281,7 +280,7 @@ SELFTEST(kmap_local, wrong_order_panics) {
     REQUIRE(pages.complete());
     const LocalAddr first = kmap_local_page(pages[0]), second = kmap_local_page(pages[1]);
     const std::string_view text = selftest::catch_panic([&] { kunmap_local(first); });
-    // Both addresses are named.
+    // The panic names both addresses.
     BufferSink<32> first_text, second_text;
     format(first_text, "{:08x}", first.value());
     format(second_text, "{:08x}", second.value());
@@ -326,7 +325,7 @@ SELFTEST(kmap_local, unmap_of_nothing_panics) {
     CHECK_EQ(local_depth(), 0u);
 }
 
-// What an interrupt found is not its own to release.
+// An interrupt must not release a slot of the context that it interrupted.
 SELFTEST(kmap_local, interrupt_cannot_release_what_it_found) {
     if (const char* why = no_slots_for(1)) SKIP(why);
     const KeepsFreeCounts counts;
@@ -335,7 +334,7 @@ SELFTEST(kmap_local, interrupt_cannot_release_what_it_found) {
     const LocalAddr at = kmap_local_page(pages[0]);
     const std::string_view text = selftest::catch_panic([&] { in_interrupt_do([&] { kunmap_local(at); }); });
     CHECK(contains(text, "interrupt left"));
-    // The panic came after the release: the harness cannot take that back.
+    // The panic came after the release, which the harness cannot undo.
     if (local_depth() == 1) kunmap_local(at);
 }
 
@@ -355,7 +354,7 @@ SELFTEST(kmap_local, any_address_inside_the_page_unmaps) {
     kunmap_local(at);
 }
 
-// DEBUG: the page is gone the moment it is given back, and so is what lies behind it.
+// DEBUG: an access faults right after the unmap, and so does an access past the end of a mapped page.
 SELFTEST(kmap_local, debug_guards_and_empties_slots) {
     if (!config::kDebug) SKIP("only a DEBUG=1 kernel has guards");
     if (const char* why = no_slots_for(2)) SKIP(why);
@@ -378,7 +377,7 @@ SELFTEST(kmap_local, debug_guards_and_empties_slots) {
     CHECK(!readable(first));
 }
 
-// DEBUG: lowmem goes through the same slots and all of their checks.
+// DEBUG: lowmem pages use the same slots, with all of their checks.
 SELFTEST(kmap_local, debug_forces_lowmem_through_slots) {
     if (!config::kDebug || !config::kHighMem) SKIP("only a DEBUG=1 kernel with high memory does that");
     const KeepsFreeCounts counts;
@@ -391,7 +390,7 @@ SELFTEST(kmap_local, debug_forces_lowmem_through_slots) {
     CHECK(marks_hold(direct_addr(pages.pfn(0)), pages.pfn(0), 2));
 }
 
-// What panics and debuggers ask: which slots are held, and what do they show.
+// The list of held slots and their frames, for panics and debuggers.
 SELFTEST(kmap_local, held_slots_can_be_listed) {
     if (const char* why = no_slots_for(3)) SKIP(why);
     const KeepsFreeCounts counts;
@@ -409,7 +408,7 @@ SELFTEST(kmap_local, held_slots_can_be_listed) {
     CHECK(!local_maps_frame(pages.pfn(2)));
 }
 
-// The slot of the panic path: usable when all others are held, and no part of the stack.
+// The private slot: usable while all slots of the stack are held, and not part of the stack.
 SELFTEST(kmap_local, private_slot_works_when_all_are_held) {
     if (const char* why = no_slots_for(kThreadSlots + 2)) SKIP(why);
     const KeepsFreeCounts counts;

@@ -1,5 +1,5 @@
-// kmap with many CPUs and many threads: whom a round of the pool interrupts, what an address is worth that travels to a
-// CPU which never called kmap, what takes a lock, and in which order those wake who had to wait for a slot.
+// kmap with many CPUs and many threads: the CPUs that a round of the pool interrupts, addresses that are used on a CPU
+// that never called kmap, paths that take a lock, and the order in which waiting threads wake.
 #include "arch/base/not_copyable.hpp"
 #include "arch/i386/irq/timer.hpp"
 #include "arch/i386/isa/control.hpp"
@@ -32,7 +32,7 @@ template <typename F> bool yield_until(F&& holds) {
 }
 bool is_parked(const Thread* thread) { return thread->permit.load() == Thread::kAsleep; }
 
-// A thread on every other CPU that keeps it busy, interrupts on, and does what it is told.
+// A thread on every other CPU that keeps it busy, interrupts on, and executes requests.
 class BusyOthers : NotCopyable<BusyOthers> {
   public:
     BusyOthers() {
@@ -50,7 +50,7 @@ class BusyOthers : NotCopyable<BusyOthers> {
             if (thread != nullptr) thread_join(thread);
     }
 
-    // Each flushes what is its own; returns when all have.
+    // Each CPU flushes its own TLB; returns when all have.
     void flush() {
         flushed_.store(0);
         orders_.fetch_add(1);
@@ -78,7 +78,7 @@ class BusyOthers : NotCopyable<BusyOthers> {
     hal::Atomic<u32> stop_, running_, orders_, flushed_;
 };
 
-// What the pool and the TLBs did since the object was made.
+// The counters of the pool and the TLBs since the object was made.
 class Cost {
   public:
     Cost() : tlb_{tlb_stats_sum()}, pool_{pkmap_stats()} {}
@@ -95,7 +95,7 @@ class Cost {
     PkmapStats pool_;
 };
 
-// Distinct pages, so many more than slots that each kmap is a miss.
+// Distinct pages, so many more than slots that every kmap is a miss.
 struct Rig {
     explicit Rig(u32 slots) : pool{slots} { taken = pages.take(Gfp::high, 0, slots + slots / 2); }
     PoolOf pool;
@@ -161,7 +161,7 @@ SELFTEST(kmap_scale, busy_cpus_are_asked_once_a_wrap_at_most) {
     CHECK_GT(cost.rounds(), 0u);
 }
 
-// A slot that nobody touched is in no TLB: busy CPUs or not, nobody is asked.
+// A slot that was not accessed is in no TLB: no CPU is interrupted, busy or not.
 SELFTEST(kmap_scale, slots_that_were_never_touched_cost_nothing) {
     if (const char* why = flushes_at_each_unmap()) SKIP(why);
     if (const char* why = needs_two_cpus()) SKIP(why);
@@ -180,8 +180,8 @@ SELFTEST(kmap_scale, slots_that_were_never_touched_cost_nothing) {
     CHECK_EQ(cost.unused(), cost.reclaimed());
 }
 
-// An address travels: the other CPU has never called kmap, has the old translation in its TLB, and is handed the same
-// address again when the slot shows another page. In every second round it is the first to touch the page.
+// The other CPU never calls kmap. It has the old translation in its TLB and gets the same address again when the slot
+// maps another page. In every second round it is the first to access the page.
 SELFTEST(kmap_scale, an_address_that_is_handed_over_is_never_stale) {
     if (const char* why = needs_two_cpus()) SKIP(why);
     if (const char* why = no_slots_for(64)) SKIP(why);
@@ -192,7 +192,7 @@ SELFTEST(kmap_scale, an_address_that_is_handed_over_is_never_stale) {
     for (Page* page : rig.pages)
         sign(page, 21);
     struct {
-        hal::Atomic<u32> turn; // odd: the other's
+        hal::Atomic<u32> turn; // odd: the other CPU's turn
         hal::Plain<u32> address, pfn;
         hal::Atomic<u32> stop, wrong;
     } box;
@@ -212,7 +212,7 @@ SELFTEST(kmap_scale, an_address_that_is_handed_over_is_never_stale) {
     const Cost cost;
     const u32 rounds = selftest::full() ? 1000 : 25;
     u32 handed_over = 0, same_address = 0, wrong = 0;
-    std::array<u32, 16> last{}; // which frame each slot showed when it was handed over
+    std::array<u32, 16> last{}; // for each slot the frame that it mapped at its last use here
     for (u32 i = 0; i < rounds; ++i)
         for (Page* page : rig.pages) {
             const Pfn pfn = page_to_pfn(page);
@@ -241,13 +241,12 @@ SELFTEST(kmap_scale, an_address_that_is_handed_over_is_never_stale) {
     CHECK_EQ(spoilt, 0u);
 }
 
-// Stepped through: at no instruction of a kmap or kunmap is a lock held, but for those with which the hand enters a
-// half.
+// Single-stepped: no instruction of kmap or kunmap holds a lock, except when the hand enters a half.
 SELFTEST(kmap_scale, takes_no_lock) {
     if (const char* why = no_slots_for(4)) SKIP(why);
     const Pages<4> pages;
     REQUIRE(pages.complete());
-    const PoolOf pool{4}; // the hand is before the first slot; each half has two
+    const PoolOf pool{4}; // the hand is before the first slot; each half has two slots
     u32 locked = 0;
     const auto look = [&] { locked += HeldLock::newest() != nullptr; };
     const auto step = [&](Page* page) {
@@ -261,7 +260,7 @@ SELFTEST(kmap_scale, takes_no_lock) {
     };
     const u32 first = step(pages[0]);
     u32 again = 0;
-    if (!config::kDebug) { // which takes the slot of a page that nobody uses, under the lock
+    if (!config::kDebug) { // DEBUG reclaims an idle slot in kunmap, under the lock
         CHECK_EQ(locked, 0u);
         again = step(pages[0]);
         CHECK_EQ(locked, 0u);
@@ -272,9 +271,9 @@ SELFTEST(kmap_scale, takes_no_lock) {
     CHECK_EQ(locked, 0u);
     if (!config::kDebug) static_cast<void>(step(pages[1]));
     static_cast<void>(step(pages[2]));
-    CHECK_GT(locked, 0u); // the check sees a lock where there is one
+    CHECK_GT(locked, 0u); // the check finds a lock that is held
     if (!config::kDebug) {
-        static_cast<void>(step(pages[3])); // the half is entered: its slots are given without
+        static_cast<void>(step(pages[3])); // the hand is in the half: no lock
         CHECK_EQ(locked, 0u);
     }
     selftest::note("{} instructions for a page without a slot, {} for one that has it, {} for one that is in use",
@@ -316,7 +315,7 @@ SELFTEST(kmap_scale, who_waits_longest_is_next) {
     CHECK_EQ(pkmap_stats().waits, waits + kWaiters);
 }
 
-// A thread that comes later does not take the slot that one who sleeps has been given.
+// A thread that comes later does not take the credit that a sleeping thread has been given.
 SELFTEST(kmap_scale, nobody_overtakes) {
     if (const char* why = no_slots_for(4)) SKIP(why);
     warm_up_threads(1);
@@ -337,7 +336,7 @@ SELFTEST(kmap_scale, nobody_overtakes) {
         REQUIRE(thread != nullptr);
         CHECK(yield_until([&] { return is_parked(thread); }));
         kunmap(pages[0]);
-        static_cast<void>(kmap(pages[0])); // comes back when the sleeper has had its turn
+        static_cast<void>(kmap(pages[0])); // returns after the sleeping thread has had its turn
         overtaken += has.load() == 0;
         kunmap(pages[0]);
         thread_join(thread);
@@ -345,7 +344,7 @@ SELFTEST(kmap_scale, nobody_overtakes) {
     CHECK_EQ(overtaken, 0u);
 }
 
-// Everybody holds two, and there are slots for two of them at a time.
+// Each thread holds two mappings, and there are slots for two threads at a time.
 SELFTEST(kmap_scale, two_at_once_never_deadlock) {
     if (const char* why = no_slots_for(32)) SKIP(why);
     constexpr u32 kThreads = 9;
@@ -383,7 +382,7 @@ SELFTEST(kmap_scale, two_at_once_never_deadlock) {
     CHECK_EQ(pkmap_use().used, 0u);
 }
 
-// Two threads and one credit: every release meets somebody who sleeps, or is just about to.
+// Two threads and one credit: at every release the other thread sleeps or is about to.
 SELFTEST(kmap_scale, no_wake_up_is_lost) {
     if (const char* why = no_slots_for(4)) SKIP(why);
     warm_up_threads(2);

@@ -1,4 +1,4 @@
-// The address map: the table that is printed, the symbols of the linker, and what the page tables really say.
+// The address map: the printed table, the linker's symbols, and the page tables.
 #include "arch/i386/cpu/image.hpp"
 #include "kernel/boot/cmdline.hpp"
 #include "mm/ground/layout.hpp"
@@ -37,7 +37,7 @@ SELFTEST(layout, regions_are_in_order_and_apart) {
     }
 }
 
-// The numbers of the address map as users know them, not as the constants compute them.
+// The documented numbers of the address map, not those that the constants compute.
 SELFTEST(layout, addresses_are_those_of_the_map) {
     const auto named = [](std::string_view name) -> layout::Region {
         for (const layout::Region& region : map())
@@ -71,8 +71,8 @@ SELFTEST(layout, addresses_are_those_of_the_map) {
         CHECK_EQ(u64{direct.last} + 1 - direct.begin, std::min<u64>(ram, 896 * MiB));
         CHECK_EQ(vmap.begin, 0xf880'0000u);
     } else if (options().vmalloc != 0) {
-        // As much as it asks for, in whole pages, as far as that can be: the boot's log says so if it is something
-        // else.
+        // The size of the option in whole pages, within its limits; boot logs a warning if that differs from the
+        // option.
         const u32 wanted = round_up(std::clamp(options().vmalloc, layout::kMinVmap, layout::kMaxVmap), kPageSize);
         CHECK_EQ(vmap.last - vmap.begin + 1, wanted);
     }
@@ -91,7 +91,7 @@ SELFTEST(layout, image_is_as_the_linker_says) {
     CHECK_LE(image_addr(__image_begin), parts[0]);
     CHECK_LE(parts[5], image_addr(__image_end));
 
-    // Code, constants and variables are where their kind is, stacks and the early page table in data.
+    // Code, constants and variables lie in their parts of the image, stacks and the early page table in data.
     const auto inside = [](VirtAddr va, const char* begin, const char* end) {
         return va >= image_addr(begin) && va < image_addr(end);
     };
@@ -108,7 +108,7 @@ SELFTEST(layout, image_is_as_the_linker_says) {
     CHECK(inside(stack, __boot_stack_guard + kPageSize, __boot_stack_top));
 }
 
-// Each present entry belongs to a region that may have one there.
+// Each present entry lies in a region that allows it.
 SELFTEST(layout, page_tables_agree_with_the_map) {
     u32 outside = 0, forbidden = 0, idle_pool = 0, early_slots = 0;
     u64 direct_bytes = 0;
@@ -133,14 +133,14 @@ SELFTEST(layout, page_tables_agree_with_the_map) {
     CHECK_EQ(unread, 0u);
     CHECK_EQ(outside, 0u);
     CHECK_EQ(forbidden, 0u);
-    CHECK_EQ(idle_pool, 0u);   // a free slot of the pool shows nothing
+    CHECK_EQ(idle_pool, 0u);   // a free slot of the pool has no entry
     CHECK_EQ(early_slots, 0u); // the boot's windows are closed
     CHECK_EQ(direct_bytes, u64{layout::boundaries.lowmem_bytes} - 2 * kPageSize); // the two stack guards
     CHECK(is_guard(image_addr(__boot_stack_guard)) && !walk_naively(image_addr(__df_stack_guard).value()).present());
 }
 
-// No kernel mapping ever allocates a table, and no other address space has to hear of one (bug 15): each table
-// above the direct map exists from boot on. They lie one behind the other, for any number of CPUs (bug 4).
+// No kernel mapping allocates a table, and none has to be propagated to other address spaces (bug 15): each table above
+// the direct map exists from boot on. They are contiguous, for any number of CPUs (bug 4).
 SELFTEST(layout, upper_tables_exist_and_are_contiguous) {
     const u32 step = config::kPae ? 2 * MiB : 4 * MiB;
     const u32 base = layout::boundaries.upper_base;
@@ -157,7 +157,7 @@ SELFTEST(layout, upper_tables_exist_and_are_contiguous) {
     CHECK_EQ(misplaced, 0u);
     CHECK_LT(first + u64{tables} * kPageSize, u64{layout::boundaries.lowmem_bytes});
 
-    // kernel_pte() is an index into them. The oracle finds the same entry for the windows of every CPU.
+    // kernel_pte() indexes into them. The tests' walker finds the same entry for the windows of every CPU.
     const auto cell_is_right = [&](VirtAddr va) {
         const u64 at = directory_entry(va.value()) & 0xf'ffff'f000ull;
         const u32 index = va.value() / kPageSize % (config::kPae ? 512 : 1024);

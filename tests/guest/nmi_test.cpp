@@ -1,4 +1,4 @@
-// NMIs that nobody expects: counted and survived, at any instruction, and no state is left behind by one.
+// Unexpected NMIs: the kernel counts them and continues, at any instruction, and each leaves the state unchanged.
 #include "arch/base/not_copyable.hpp"
 #include "arch/i386/irq/lapic.hpp"
 #include "arch/i386/irq/smp.hpp"
@@ -34,7 +34,7 @@ template <typename F> bool comes_true(F&& condition) {
     return true;
 }
 
-// The last CPU sends NMIs to all others, at times that differ, while this exists.
+// While the object exists, the last CPU sends NMIs to all others, at varying intervals.
 class Storm : NotCopyable<Storm> {
   public:
     Storm() {
@@ -63,7 +63,7 @@ class Storm : NotCopyable<Storm> {
 
 } // namespace
 
-// To this CPU from itself, interrupts on and off.
+// Sent by this CPU to itself, interrupts on and off.
 SELFTEST(nmi, is_counted_and_survived) {
     if (!lapic_ready()) SKIP("no local APIC to send it");
     const MigrateGuard here;
@@ -81,7 +81,7 @@ SELFTEST(nmi, is_counted_and_survived) {
     CHECK(preemptible());
 }
 
-// While maps are made and taken away, through every kind of them, and while threads take turns.
+// While every kind of mapping is made and released, and while threads switch.
 SELFTEST(nmi, storm_over_the_maps) {
     if (const char* why = needs_two_cpus()) SKIP(why);
     if (const char* why = no_slots_for(4)) SKIP(why);
@@ -110,7 +110,7 @@ SELFTEST(nmi, storm_over_the_maps) {
                 wrong += !marks_hold(map.addr(), pages.pfn(a), 3);
             }
             u32 ignored = 0;
-            wrong += probe_read32(VirtAddr{0u}, ignored); // a fault, with an NMI in its handler now and then
+            wrong += probe_read32(VirtAddr{0u}, ignored); // a fault; sometimes an NMI comes in its handler
             if (rounds % 8 == 0) yield();
             return nmi_count(me) - before >= wanted;
         }));
@@ -120,7 +120,7 @@ SELFTEST(nmi, storm_over_the_maps) {
     selftest::note("{} NMIs in {} rounds", nmi_count(me) - before, rounds);
 }
 
-// While programs run: in ring 3, in system calls, in faults of theirs and of copies for them, on the way back.
+// While programs run: in ring 3, in system calls, in their faults and in faults of user copies, on return to ring 3.
 SELFTEST(nmi, storm_over_programs) {
     if (const char* why = needs_two_cpus()) SKIP(why);
     const Storm storm;
@@ -135,8 +135,8 @@ SELFTEST(nmi, storm_over_programs) {
     }
 }
 
-// A hlt that an NMI ends: the CPU may take a thread from another one right then, and must not run it while it counts as
-// idle, because nobody tells an idle CPU which translations it has to forget.
+// An NMI ends a hlt: the CPU may then pull a thread from another CPU. It must leave idle before it runs the thread,
+// because batches do not interrupt an idle CPU.
 SELFTEST(nmi, wakes_an_idle_cpu_for_good) {
     if (const char* why = needs_two_cpus()) SKIP(why);
     warm_up_threads(4);
@@ -144,7 +144,7 @@ SELFTEST(nmi, wakes_an_idle_cpu_for_good) {
     const CpuId target = last_cpu(), me = hal::this_cpu();
     const MigrateGuard here;
     hal::Atomic<u32> go, came, idle;
-    // Two of them want this CPU, which is busy with the test; the first NMI lets the target pull one.
+    // Two threads wait for this CPU, which is busy with the test; the first NMI lets the target CPU pull one.
     auto body = [&] {
         while (go.load() == 0)
             yield();

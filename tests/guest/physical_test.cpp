@@ -1,8 +1,7 @@
-// Physical memory beyond 4 GiB: each frame is one of its own.
+// Physical memory above 4 GiB: all frames are distinct.
 //
-// An address that lost its upper bits on the way (bug 12) leads to another frame, and both show the same words.
-// So frames are signed with their own numbers, all of them first, and read again afterwards, through mappings of
-// another kind.
+// An address that has lost its upper bits (bug 12) leads to another frame, and both show the same words. So the test
+// first signs all frames with their numbers, and then reads them again, through mappings of another kind.
 #include "kernel/boot/multiboot.hpp"
 #include "mm/init.hpp"
 #include "mm/windows/fixmap.hpp"
@@ -17,7 +16,7 @@ namespace {
 constexpr u32 kSalt = 31;
 constexpr u32 kFrames4G = 1u << 20; // the frame number at which an address leaves 32 bits
 
-// Every way there is to look at a frame.
+// The kinds of mappings through which a frame is read.
 constexpr u32 kWays = 4;
 u32 errors_through(u32 way, Page* page) {
     const Pfn pfn = page_to_pfn(page);
@@ -39,14 +38,13 @@ u32 errors_through(u32 way, Page* page) {
     }
 }
 
-// Which frame of a block is looked at when not all are: differs from block to block, so that every value of the
-// low bits occurs.
+// The frame of a block that is sampled: it differs from block to block, so that every value of the low bits occurs.
 u32 sampled(const Page* block, u32 order) {
     const u32 number = page_to_pfn(block).value() >> order;
     return number * 0x9e37'79b1u >> (32 - kMaxOrder) & ((1u << order) - 1);
 }
 
-// Frames inside a block of ours say "tail"; nobody else has blocks of high memory.
+// Frames inside a block of this test have the type `tail`; no other code has blocks of high memory.
 bool is_inside_a_block(u32 frame) {
     return is_highmem(Pfn{frame}) && frame < mem_map_count && pfn_to_page(Pfn{frame})->type() == PageType::tail;
 }
@@ -58,8 +56,8 @@ const char* cannot_take_everything() {
 
 } // namespace
 
-// One frame of a block of up to 4 MiB, signed through local maps, read through all kinds: of every block in a full
-// run, else of some that are spread over the machine. (Each costs the emulator two MiB of the host's memory.)
+// One frame of a block of up to 4 MiB, signed through local maps, read through all kinds: of every block in a full run,
+// else of some blocks spread over the machine. (Each frame costs the emulator 2 MiB of the host's memory.)
 SELFTEST(physical, blocks_are_distinct) {
     if (const char* why = cannot_take_everything()) SKIP(why);
     const KeepsFreeCounts counts;
@@ -109,7 +107,7 @@ SELFTEST(physical, no_address_bit_is_lost) {
             sign(a, kSalt);
             sign(b, kSalt);
             wrong += errors_through(pairs, a) + errors_through(pairs + 1, b);
-            // The other way round, and with both in view at once.
+            // In the reverse order, and with both mapped at once.
             const LocalMap first{b};
             const LocalMap second{a};
             write_marks(first.addr(), Pfn{other}, bit);
@@ -126,7 +124,7 @@ SELFTEST(physical, no_address_bit_is_lost) {
 
 namespace {
 
-// In one of the blocks that were taken: its head, or inside.
+// True if the frame is the head of an allocated block, or inside one.
 bool is_taken(u32 frame) {
     const PageType type = pfn_to_page(Pfn{frame})->type();
     return type == PageType::tail || type == PageType::used;
@@ -174,8 +172,7 @@ SELFTEST(physical, border_frames_are_reached) {
     all.release();
 }
 
-// `full`: every free frame of the machine is taken, every word of it written and, when all have been written, read
-// again.
+// `full`: allocates every free frame of the machine, writes every word, and when all are written reads them again.
 SELFTEST(physical, every_free_frame) {
     if (!selftest::full()) SKIP("selftest=full writes and checks every frame");
     const KeepsFreeCounts counts;

@@ -1,4 +1,4 @@
-// kmap: the pool of global mappings, its states, and what a time round the pool costs.
+// kmap: the pool of global mappings, its states, and the cost of a round.
 #include "tests/guest/support.hpp"
 #include "tests/guest/walker.hpp"
 
@@ -10,15 +10,15 @@ using selftest::contains;
 constexpr u32 kSlots = config::kPae ? 512 : 1024; // one page table; slot 0 is never used
 constexpr u32 kUsable = kSlots - 1;
 constexpr u32 kFree = 0, kIdle = 1, kOneUser = 2;         // semantics.md, "States of a pkmap slot"
-constexpr u32 kReleased = config::kDebug ? kFree : kIdle; // DEBUG empties a slot at once
+constexpr u32 kReleased = config::kDebug ? kFree : kIdle; // DEBUG clears a slot at once
 
 u32 slot_of(VirtAddr va) { return (va.value() - layout::kPkmapBase) / kPageSize; }
 
-// Why there are not enough pages to fill the pool; null if there are.
+// The reason why there are not enough pages to fill the pool; null if there are.
 const char* cannot_fill() { return no_slots_for(kUsable + 65); }
 
-// Maps the pages in turn until the pool has gone round, without touching any of them: all idle slots become
-// free, and those that were touched before are flushed.
+// Maps the pages in turn, without accessing them, until the hand has made a round: all idle slots become free; those
+// that were accessed before are flushed.
 void go_round(const FrameChain& pages) {
     const u32 wraps = pkmap_stats().wraps;
     for (;;) {
@@ -49,7 +49,7 @@ SELFTEST(pkmap, shows_the_page) {
     }
 }
 
-// A CR3 load must end the debt of a pool entry, so it is not global; and nobody executes there.
+// A CR3 load must pay the debt of a pool entry, so the entry is not global; and it is not executable.
 SELFTEST(pkmap, entry_is_what_it_should_be) {
     if (const char* why = no_slots_for(1)) SKIP(why);
     const KeepsFreeCounts counts;
@@ -103,7 +103,7 @@ SELFTEST(pkmap, counts_users) {
     CHECK(pkmap_address(pages[0], at));
     kunmap(pages[0]);
     CHECK_EQ(pkmap_count(slot), kReleased);
-    // Kept is not held: nobody may be told the address.
+    // The slot is idle: the page has no valid address.
     CHECK(!pkmap_address(pages[0], at));
     CHECK(!pkmap_to_pfn(first, found));
     kunmap(pages[1]);
@@ -111,7 +111,7 @@ SELFTEST(pkmap, counts_users) {
     CHECK_EQ(pkmap_use().free + pkmap_use().idle + pkmap_use().used, kUsable);
 }
 
-// A page that is mapped again while its slot is idle gets it back: nothing is written, nothing flushed.
+// A page that is mapped again while its slot is idle gets the same slot: no entry is written, nothing is flushed.
 SELFTEST(pkmap, idle_slot_is_a_hit) {
     if (config::kDebug) SKIP("a DEBUG kernel empties a slot when it is released: there are no hits");
     if (const char* why = no_slots_for(1)) SKIP(why);
@@ -142,7 +142,7 @@ SELFTEST(pkmap, kunmap_of_what_is_not_mapped_panics) {
     kunmap(pages[0]);
     CHECK(contains(selftest::catch_panic([&] { kunmap(pages[0]); }), "not mapped"));
     CHECK_EQ(pkmap_count(slot_of(at)), kReleased);
-    // Nor is it because the thread holds another one.
+    // The panic also comes if the thread holds another mapping.
     const KMap other{pages[1]};
     CHECK(contains(selftest::catch_panic([&] { kunmap(pages[0]); }), "not mapped"));
 }
@@ -161,8 +161,8 @@ SELFTEST(pkmap, freeing_a_mapped_page_panics) {
     free_page(page);
 }
 
-// A frame that is freed while its slot is idle takes its name out of the pool; its flush stays owed, so the slot is
-// not free yet.
+// A frame is freed while its slot is idle: the pool forgets the page, but the flush stays owed, so the slot is not free
+// yet.
 SELFTEST(pkmap, freed_pages_are_forgotten) {
     if (config::kDebug) SKIP("a DEBUG kernel has no idle slots");
     if (const char* why = no_slots_for(2)) SKIP(why);
@@ -194,7 +194,7 @@ SELFTEST(pkmap, freed_pages_are_forgotten) {
     free_page(next);
 }
 
-// Several times round the pool with more pages than it has slots: each shows its own words whenever it is mapped.
+// Several rounds with more pages than slots: each page shows its own words whenever it is mapped.
 SELFTEST(pkmap, wraps_without_stale_reads) {
     if (const char* why = cannot_fill()) SKIP(why);
     const KeepsFreeCounts counts;
@@ -218,7 +218,7 @@ SELFTEST(pkmap, wraps_without_stale_reads) {
     if (!config::kDebug) CHECK_GE(pkmap_stats().wraps, before.wraps + 4);
 }
 
-// One flush for each time round the pool, not one for each page.
+// One flush for each round of the pool, not one for each page.
 SELFTEST(pkmap, one_flush_a_wrap) {
     if (config::kDebug) SKIP("a DEBUG kernel flushes at each kunmap");
     if (const char* why = cannot_fill()) SKIP(why);
@@ -236,7 +236,7 @@ SELFTEST(pkmap, one_flush_a_wrap) {
     }
     const PkmapStats after = pkmap_stats();
     const u32 wraps = after.wraps - before.wraps;
-    // Both halves pay each time, and the flush for one pays for the other.
+    // Each round has two turns of the hand with a debt, and one flush pays for both halves.
     CHECK_EQ(flushes.all(), flushes.cr3_loads());
     CHECK_LE(flushes.cr3_loads(), wraps + 1);
     CHECK_GE(flushes.cr3_loads(), wraps - 1);
@@ -245,7 +245,7 @@ SELFTEST(pkmap, one_flush_a_wrap) {
     CHECK_GE(after.reclaimed - before.reclaimed, (wraps - 1) * (kUsable - 1));
 }
 
-// A slot whose accessed bit is clear was never touched: no TLB can hold it, and it needs no flush.
+// A slot with a clear accessed bit was never accessed: no TLB can hold it, and it needs no flush.
 SELFTEST(pkmap, untouched_slots_need_no_flush) {
     if (config::kDebug) SKIP("a DEBUG kernel has no idle slots");
     if (const char* why = cannot_fill()) SKIP(why);
@@ -253,7 +253,7 @@ SELFTEST(pkmap, untouched_slots_need_no_flush) {
     const KeepsFreeCounts counts;
     FrameChain pages;
     REQUIRE_EQ(pages.take(Gfp::high, 0, kUsable + 64), kUsable + 64);
-    go_round(pages); // pays for what was touched before
+    go_round(pages); // pays for earlier accesses
     go_round(pages);
     const PkmapStats before = pkmap_stats();
     const FlushCounter flushes;
@@ -266,7 +266,7 @@ SELFTEST(pkmap, untouched_slots_need_no_flush) {
     CHECK_GE(after.unused - before.unused, 2 * (kUsable - 2));
     CHECK_EQ(after.unused - before.unused, after.reclaimed - before.reclaimed);
 
-    // One touch: one flush, of everything that is owed. A read is a touch.
+    // One access, a read: one flush, which pays for all debts.
     go_round(pages);
     {
         const KMap map{*pages.begin()};
@@ -301,7 +301,7 @@ SELFTEST(pkmap, elision_can_be_switched_off) {
     CHECK_EQ(after.flushes, before.flushes + 2); // once for each half
 }
 
-// Slots that are in use stay what they are while the others are taken away around them (bug 17).
+// Used slots do not change while the slots around them are reclaimed (bug 17).
 SELFTEST(pkmap, wrap_leaves_used_slots_alone) {
     if (const char* why = cannot_fill()) SKIP(why);
     const KeepsFreeCounts counts;
@@ -336,7 +336,7 @@ SELFTEST(pkmap, wrap_leaves_used_slots_alone) {
         kunmap(page);
 }
 
-// All slots in use and nobody to wait for.
+// All slots are used by this thread, so waiting would not help.
 SELFTEST(pkmap, full_pool_panics) {
     if (const char* why = cannot_fill()) SKIP(why);
     const KeepsFreeCounts counts;
@@ -351,7 +351,7 @@ SELFTEST(pkmap, full_pool_panics) {
     CHECK_EQ(pkmap_use().free + pkmap_use().idle, 0u);
     const auto map_another = [&] { static_cast<void>(kmap(one_more[0])); };
     CHECK(contains(selftest::catch_panic(map_another), "slots of the pool are in use"));
-    // A page that has its slot already is no matter.
+    // A page that has a slot can still be mapped.
     CHECK_EQ(kmap(*pages.begin()).value() - layout::kPkmapBase < kSlots * kPageSize, true);
     kunmap(*pages.begin());
     for (Page* page : pages) {
@@ -360,13 +360,13 @@ SELFTEST(pkmap, full_pool_panics) {
         kunmap(page);
     }
     CHECK_EQ(wrong, 0u);
-    // And with room again, it works again.
+    // With a free slot kmap works again.
     sign(one_more[0], 4);
     const KMap map{one_more[0]};
     CHECK(marks_hold(map.addr(), one_more.pfn(0), 4));
 }
 
-// The only slots that are not in use are idle, and the hand has passed them before they are taken away.
+// The only slots that are not in use are idle, and the hand has passed them before they become idle.
 SELFTEST(pkmap, idle_slots_before_the_end_are_found) {
     if (const char* why = cannot_fill()) SKIP(why);
     const KeepsFreeCounts counts;
@@ -376,7 +376,7 @@ SELFTEST(pkmap, idle_slots_before_the_end_are_found) {
     REQUIRE(late.complete());
     for (Page* page : pages)
         static_cast<void>(kmap(page));
-    // The hand goes to a slot in the middle: it is the only one that can be had.
+    // Moves the hand to a slot in the middle: the only one that is not in use.
     constexpr u32 kMiddle = kSlots / 2;
     Page* gone = nullptr;
     for (Page* page : pages)
@@ -384,7 +384,7 @@ SELFTEST(pkmap, idle_slots_before_the_end_are_found) {
     REQUIRE(gone != nullptr);
     kunmap(gone);
     CHECK_EQ(slot_of(kmap(late[0])), kMiddle);
-    // All behind it become idle; all before it stay in use.
+    // All slots after it become idle; all slots before it stay in use.
     for (Page* page : pages)
         if (page != gone && page->slot() > kMiddle) kunmap(page);
     const std::string_view text = selftest::catch_panic([&] { static_cast<void>(kmap(late[1])); });
@@ -398,7 +398,7 @@ SELFTEST(pkmap, idle_slots_before_the_end_are_found) {
     CHECK_EQ(pkmap_use().used, 0u);
 }
 
-// DEBUG: a touch after kunmap faults.
+// DEBUG: an access after kunmap faults.
 SELFTEST(pkmap, debug_empties_slots) {
     if (!config::kDebug) SKIP("only a DEBUG=1 kernel does that");
     if (const char* why = no_slots_for(1)) SKIP(why);

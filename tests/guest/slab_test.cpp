@@ -1,4 +1,4 @@
-// The object cache: small things in lowmem.
+// The object cache: small objects in lowmem.
 #include "mm/frames/slab.hpp"
 #include "tests/guest/support.hpp"
 
@@ -20,18 +20,18 @@ struct Kind {
 constexpr Kind kKinds[]{
     {&tiny, 1, 1}, {&odd, 24, 8}, {&lines, 64, 64}, {&large, 1000, 32}, {&largest, ObjectCache::kMaxSize, 16}};
 
-// A cache keeps its last slab when that is empty.
+// Makes the cache keep one empty slab, before a test counts frames.
 void keep_a_slab(ObjectCache& cache) {
     if (void* object = cache.alloc()) cache.free(object);
 }
 
-// Objects chained through a table that lives in frames of its own would be a cache under test: a plain array.
+// A plain array: memory for this table must not come from the code under test.
 constexpr u32 kObjects = 600;
 constinit void* object[kObjects]{};
 
 } // namespace
 
-// More objects than a slab holds: aligned, in lowmem, none in the way of another.
+// More objects than a slab holds: aligned, in lowmem, without overlap.
 SELFTEST(slab, objects_are_apart) {
     const KeepsFreeCounts counts;
     for (const Kind& kind : kKinds)
@@ -53,7 +53,7 @@ SELFTEST(slab, objects_are_apart) {
             wrong += !std::all_of(bytes, bytes + kind.size, [i](u8 byte) { return byte == static_cast<u8>(i * 37); });
         }
         CHECK_EQ(wrong, 0u);
-        // Not in the order in which they came.
+        // Not in the order of allocation.
         for (u32 i = 0; i < kObjects; ++i)
             kind.cache->free(object[(i * 7) % kObjects]);
         CHECK_EQ(kind.cache->stats().objects, 0u);
@@ -78,7 +78,7 @@ SELFTEST(slab, holes_are_filled) {
         odd.free(o);
 }
 
-// The one that is kept goes back on request, and one that holds an object does not.
+// On request a cache frees its empty slab, but not one that holds an object.
 SELFTEST(slab, empty_slabs_go_back) {
     const KeepsFreeCounts counts;
     keep_a_slab(odd);

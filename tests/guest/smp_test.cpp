@@ -1,4 +1,4 @@
-// Several CPUs: who they are, whether they answer, and whom a flush interrupts.
+// Several CPUs: their state, remote calls, and the CPUs that a flush interrupts.
 #include "arch/i386/irq/timer.hpp"
 #include "arch/i386/isa/control.hpp"
 #include "kernel/threads/lifecycle.hpp"
@@ -55,7 +55,7 @@ SELFTEST(smp, all_cpus_answer) {
     CHECK_EQ(remote_stats.of(first_other()).answers, answers + 1);
 }
 
-// What the boot CPU has switched on is on everywhere: W^X and global pages hold on all CPUs or on none.
+// The control bits of the boot CPU are set on all CPUs: W^X and global pages hold on all of them or on none.
 SELFTEST(smp, control_bits_are_the_same_everywhere) {
     if (const char* why = needs_two_cpus()) SKIP(why);
     struct Bits {
@@ -63,7 +63,7 @@ SELFTEST(smp, control_bits_are_the_same_everywhere) {
         hal::Atomic<u32> wrong;
     };
     const auto efer = [] { return hal::cpu_features().no_execute ? static_cast<u32>(read_msr(msr::efer)) : 0; };
-    // Paging writes A and D, and caches may be what they are: CD and NW are the firmware's.
+    // Not compared: A and D, which paging sets, and CD and NW, which the firmware sets.
     Bits bits{read_cr0(), read_cr3(), read_cr4(), efer(), {}};
     run_on(
         hal::online_cpus(),
@@ -77,12 +77,12 @@ SELFTEST(smp, control_bits_are_the_same_everywhere) {
     CHECK_EQ(bits.wrong.load(), 0u);
 }
 
-// Whoever ran before on these CPUs has left nothing that loft or its programs could meet (tests/shim: `used-machine`).
+// No register state of earlier software on these CPUs is visible to loft or its programs (tests/shim: `used-machine`).
 SELFTEST(smp, nothing_is_left_of_what_ran_before) {
     struct Seen {
-        u32 wrong = 0; // a bit for each register
+        u32 wrong = 0; // one bit for each register
         static bool is(u32 reg, u64 wanted) {
-            u64 value = wanted; // a processor that has no such register has nothing left in it
+            u64 value = wanted; // a register that this processor lacks counts as right
             static_cast<void>(probe_read_msr(reg, value));
             return value == wanted;
         }
@@ -94,7 +94,7 @@ SELFTEST(smp, nothing_is_left_of_what_ran_before) {
                 is(msr::pat, msr::pat_at_reset),
                 read_dr7() == kDr7Nothing,
                 read_ldtr() == 0,
-                (read_msr(msr::apic_base) & 0xffff'ffff'ffff'fe00) == 0xfee0'0800, // on, xAPIC, where it always is
+                (read_msr(msr::apic_base) & 0xffff'ffff'ffff'fe00) == 0xfee0'0800, // on, xAPIC, at the default address
             };
             for (u32 i = 0; i < std::size(as_wanted); ++i)
                 wrong |= !as_wanted[i] ? 1u << i : 0;
@@ -125,7 +125,7 @@ SELFTEST(smp, every_cpu_ticks) {
     CHECK(all_have_ticked());
 }
 
-// Each asks the other with its interrupts off: both answer while they wait (bug 8).
+// Two CPUs ask each other with interrupts off: both answer while they wait (bug 8).
 SELFTEST(smp, calls_cross) {
     if (const char* why = needs_two_cpus()) SKIP(why);
     const u32 rounds = selftest::full() ? 20'000 : 200;
@@ -144,7 +144,7 @@ SELFTEST(smp, calls_cross) {
     CHECK_EQ(calls.load(), 2 * rounds);
 }
 
-// Everybody asks everybody, some with interrupts off, and nobody is forgotten or asked twice.
+// Every CPU asks every other CPU, some with interrupts off: each call runs exactly once on each CPU.
 SELFTEST(smp, calls_storm) {
     if (const char* why = needs_two_cpus()) SKIP(why);
     const u32 rounds = selftest::full() ? 5000 : 80;
@@ -174,7 +174,7 @@ SELFTEST(smp, calls_storm) {
     online.for_each([](CpuId cpu) { CHECK_EQ(got[cpu.value()].load(), sent[cpu.value()].load()); });
 }
 
-// Two CPUs flush each other; every address shows its own page, on both, at any time.
+// Two CPUs flush each other: on both, every address shows its own page at any time.
 SELFTEST(smp, flushes_cross) {
     if (const char* why = needs_two_cpus()) SKIP(why);
     if (const char* why = no_highmem_for(64)) SKIP(why);
@@ -205,8 +205,8 @@ SELFTEST(smp, flushes_cross) {
     CHECK_EQ(wrong.load(), 0u);
 }
 
-// CPUs that are idle are not interrupted for old debts: they look at the clock before they run anything. An idle CPU
-// wakes a hundred times a second for its tick, and may then be seen awake: some stretch must go by without that.
+// Idle CPUs are not interrupted for old debts: they check the clock before they run anything. An idle CPU wakes a
+// hundred times a second for its tick and is then not idle, so the test needs one period without a tick.
 SELFTEST(smp, idle_cpus_are_left_alone) {
     if (config::kDebug) SKIP("a DEBUG kernel flushes at each kunmap");
     if (const char* why = needs_two_cpus()) SKIP(why);
@@ -226,7 +226,7 @@ SELFTEST(smp, idle_cpus_are_left_alone) {
     bool left_alone = false;
     u32 skipped = 0, asked = 0;
     for (u32 i = 0; i < kTries && !left_alone; ++i) {
-        sleep_ms(11); // everybody goes idle
+        sleep_ms(11); // all CPUs go idle
         const TlbStats before = tlb_stats_sum();
         const u32 wraps = pkmap_stats().wraps;
         go_round(kWraps);
@@ -237,13 +237,13 @@ SELFTEST(smp, idle_cpus_are_left_alone) {
         // Even busy ones would be interrupted once a wrap.
         CHECK_LE(after.rounds - before.rounds, pkmap_stats().wraps - wraps + 1);
     }
-    // Of many, somebody is always having its tick.
+    // With many CPUs, one of them always has its tick.
     if (others().count() < 8) CHECK(left_alone);
     CHECK_GT(skipped, 4 * asked);
     selftest::note("{} interrupts, {} times that an idle CPU got none", asked, skipped);
 }
 
-// Busy CPUs are interrupted at most once a time round the pool.
+// Busy CPUs are interrupted at most once in each round of the pool.
 SELFTEST(smp, busy_cpus_are_asked_once_a_wrap) {
     if (config::kDebug) SKIP("a DEBUG kernel flushes at each kunmap");
     if (const char* why = needs_two_cpus()) SKIP(why);
@@ -280,14 +280,14 @@ SELFTEST(smp, busy_cpus_are_asked_once_a_wrap) {
         if (one != nullptr) thread_join(one);
 }
 
-// Work spreads: CPUs with nothing to do take threads from those that have several.
+// Load balancing: idle CPUs take threads from CPUs that have several.
 SELFTEST(smp, idle_cpus_pull_threads) {
     if (const char* why = needs_two_cpus()) SKIP(why);
     hal::Atomic<u32> stop, been, begun;
     auto body = [&] {
         set_affinity(CpuSet::only(CpuId{0}));
         begun.fetch_add(1);
-        set_affinity(kEveryCpu); // still here, but free to go
+        set_affinity(kEveryCpu); // still on this CPU, but may migrate now
         while (stop.load() == 0) {
             been.fetch_or(CpuSet::only(hal::this_cpu()).bits());
             yield();

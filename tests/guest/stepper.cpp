@@ -21,7 +21,7 @@ struct Step {
 constinit Step step{};
 
 void on_debug_exception(TrapFrame& frame) {
-    // A thread that goes to sleep of its own accord takes the flag along onto the next one's stack.
+    // When the stepped thread sleeps by itself, the next thread continues with TF set.
     if (hal::current_thread() != step.thread) {
         frame.eflags &= ~eflags::trap;
         return;

@@ -1,9 +1,9 @@
-// An interrupt between any two instructions: with EFLAGS.TF set the CPU raises a debug exception after each one
-// (SDM vol. 3, 17.3.1.4), and its handler does what an interrupt at that very place could do.
+// An interrupt between any two instructions: with EFLAGS.TF set the CPU raises a debug exception after each one (SDM
+// vol. 3, 17.3.1.4), and its handler does what an interrupt handler could do at this instruction.
 //
-// The exception comes through the same gate, entry stub and hooks as an interrupt, and also where interrupts
-// are off: what is not broken by it is not broken by any interrupt. The handler itself is not stepped (the
-// gate clears TF), and neither are the handlers of the interrupts that arrive meanwhile.
+// The exception uses the same gate, entry stub and hooks as an interrupt, and also comes where interrupts are off: code
+// that survives it survives any interrupt. The handler itself is not stepped (the gate clears TF), and neither are the
+// handlers of interrupts that arrive meanwhile.
 #pragma once
 
 #include "arch/base/types.hpp"
@@ -12,19 +12,19 @@
 
 namespace loft::guest {
 
-// For `between`: true where a real interrupt could come, too. Where interrupts are off the stepped code may hold a lock
-// of the scheduler or of mm, and nothing that takes one may be called.
+// For `between`: true if interrupts are on at this instruction. If they are off, the stepped code may hold a lock of
+// the scheduler or of mm, and `between` must call no function that takes one.
 bool step_may_wake();
 
-// For `body`, after something that may have put it to sleep: who is switched to without an exception is not stepped any
-// more.
+// For `body`, after a call that may have slept: a thread that was switched to without an exception is no longer
+// stepped.
 void step_on();
 
-// One thread at a time can be stepped. If the handler asks for it (request_move), the end of the exception gives the
-// CPU to another thread, and the one that is stepped goes on later, perhaps on another CPU.
+// One thread at a time can be stepped. If the handler calls request_move, another thread gets the CPU at the end of the
+// exception, and the stepped thread continues later, maybe on another CPU.
 
-// Runs `body` one instruction at a time and calls `between` after each. Returns how many times that was.
-// `between` must not CHECK: it would print thousands of lines; it counts, the test checks the counts.
+// Runs `body` one instruction at a time and calls `between` after each. Returns the number of these calls. `between`
+// must not use CHECK, which would print thousands of lines: it counts errors, and the test checks the counts.
 u32 step_through(void (*body)(void*), void* body_argument, void (*between)(void*), void* between_argument);
 
 template <typename Body, typename Between> u32 step_through(Body&& body, Between&& between) {

@@ -1,9 +1,9 @@
-// Another thread, and another CPU, between any two instructions of a map, a touch and an unmap.
+// Another thread, or another CPU, between any two instructions of a map, an access and an unmap.
 //
-// One thread maps and unmaps, a single step at a time. The debug exception after each instruction asks the scheduler to
-// take it off its CPU and, where it is not bound, to send it to the next one, and wakes the companion that lives on the
-// CPU that is left: that one uses the same slots before the stepped thread comes back. Where the stepped code has
-// interrupts or preemption off, nothing moves, as it must be.
+// One thread maps and unmaps, one instruction at a time. The debug exception after each instruction asks the scheduler
+// to switch the thread out and, if it holds no local mapping, to migrate it to the next CPU. It also wakes the
+// companion thread of the old CPU, which uses the same slots before the stepped thread runs again. Where the stepped
+// code has interrupts or preemption off, no switch may happen.
 #include "kernel/threads/lifecycle.hpp"
 #include "kernel/threads/scheduler.hpp"
 #include "kernel/threads/thread.hpp"
@@ -19,7 +19,7 @@ constexpr u32 kTheirs = 8; // pages of each companion
 constexpr u32 kMine = 5;
 constexpr u32 kSalt = 31;
 
-// A thread that belongs to one CPU, and does a round of mappings each time it is woken.
+// A thread that is bound to one CPU and makes a round of mappings each time it is woken.
 class Companion {
   public:
     bool start(CpuId cpu, u32 seed, bool pool, const hal::Atomic<u32>& stop) {
@@ -35,7 +35,7 @@ class Companion {
         return thread_ != nullptr;
     }
     void wake() { hal::unpark(ThreadId{thread_->id.load()}); }
-    // After `stop`.
+    // Called after `stop` is set.
     void finish() {
         if (thread_ != nullptr) {
             wake();
@@ -59,7 +59,7 @@ class Companion {
                 const KMap map{page};
                 touch(map.addr(), page);
             }
-            // Looked at right before it parks: a wake-up during the round may have been used up in kmap.
+            // Checked right before park: kmap may have consumed a wake-up that came during the round.
             if (stop_->load() != 0) return;
             hal::park();
         }
@@ -76,7 +76,7 @@ class Companion {
         const LocalMap map{page};
         touch(map.addr(), page);
         if (depth > 1) nest(depth - 1);
-        if (rng_.below(2) == 0) yield(); // the stepped thread runs while this one's slots are put away
+        if (rng_.below(2) == 0) yield(); // the stepped thread runs while this one's slots are saved
         touch(map.addr(), page);
     }
 
@@ -95,18 +95,18 @@ struct Outcome {
     u32 migrations = 0;
     u32 unbound = 0;     // the CPU changed while a local mapping was held
     u32 rounds = 0;      // of the companions
-    u32 errors = 0;      // of anybody
+    u32 errors = 0;      // of all threads
     u32 bound_steps = 0; // instructions at which a local mapping was held
-    u32 free_steps = 0;  // those at which the thread could be switched out
-    u32 loose_steps = 0; // and moved
+    u32 free_steps = 0;  // instructions at which the thread could be switched out
+    u32 loose_steps = 0; // of these, instructions at which it could also migrate
     bool complete = false;
 };
 
-// The pages of the thread that is stepped.
+// The pages of the stepped thread.
 struct Mine {
     Pages<kMine> pages;
     u32 errors = 0;
-    // Not in a function of the tests' support: what is stepped should be the calls under test.
+    // Not a function of support.hpp: only the calls under test should be stepped.
     void touch(VirtAddr at, u32 i) {
         const u32 want = mark(pages.pfn(i), 0, kSalt);
         errors += hal::load<u32>(at) != want;
@@ -114,7 +114,7 @@ struct Mine {
     }
 };
 
-// Steps body(mine) in a thread of its own among companions on all CPUs.
+// Steps body(mine) in its own thread, with companions on all CPUs.
 template <typename F> Outcome step_among_others(bool pool, F&& body) {
     Outcome outcome;
     static std::array<Companion, config::kMaxCpus> companions;
@@ -171,7 +171,7 @@ template <typename F> Outcome step_among_others(bool pool, F&& body) {
     return outcome;
 }
 
-// How many instructions in all says nothing: a CPU that waits with interrupts off for another one may wait long.
+// The total number of instructions is not checked: a CPU that waits for another one with interrupts off may wait long.
 void judge(const Outcome& outcome, u32 least_free) {
     selftest::note(
         "{} instructions, {} of them with interrupts on, {} with a slot held: {} switches, {} migrations, {} "
@@ -197,8 +197,8 @@ void prepare() {
 
 u32 rounds(u32 quick) { return selftest::full() ? quick * 10 : quick; }
 
-// body(mine, i) for i below n, stepped among others; at `least` instructions of each the thread can be switched out.
-// With a pool, in which nobody has to wait.
+// body(mine, i) for i below n, stepped with companions; at `least` instructions of each the thread can be switched out.
+// With a pool that is large enough that no thread waits.
 template <typename Body> void step_rounds(bool pool, u32 n, u32 least, const Body& body) {
     if (const char* why = cannot_step()) SKIP(why);
     prepare();
@@ -222,7 +222,7 @@ SELFTEST(stepping_switch, kmap_local) {
     });
 }
 
-// The slot shows the page already, unless somebody has used it since.
+// The slot maps the page already, unless another thread has used it since.
 SELFTEST(stepping_switch, kmap_local_same_page) {
     step_rounds(false, rounds(3), 15, [](Mine& mine, u32) {
         const LocalAddr at = kmap_local_page(mine.pages[0]);
@@ -245,8 +245,8 @@ SELFTEST(stepping_switch, kmap_local_nested) {
     });
 }
 
-// One switch, after every instruction in turn, to a thread that maps the same page: what it finds in the slot it
-// believes, so an entry must not be there before the old translation is gone.
+// One switch, after each instruction in turn, to a thread that maps the same page. It treats an equal entry in the slot
+// as a hit, so the entry must not be written before the old translation is flushed.
 SELFTEST(stepping_switch, a_hit_is_never_stale) {
     if (const char* why = cannot_step()) SKIP(why);
     prepare();
@@ -271,7 +271,7 @@ SELFTEST(stepping_switch, a_hit_is_never_stale) {
     constexpr u32 kInstructions = 60; // more than a map has
     auto stepped = [&] {
         for (u32 at = 0; at < kInstructions; ++at) {
-            wrong += !signed_by(pages[1], kSalt); // the TLB has the slot
+            wrong += !signed_by(pages[1], kSalt); // fills the TLB with the slot's old translation
             u32 step = 0;
             step_through([&] { kunmap_local(kmap_local_page(pages[0])); },
                          [&] {
@@ -290,7 +290,7 @@ SELFTEST(stepping_switch, a_hit_is_never_stale) {
     CHECK_EQ(wrong, 0u);
 }
 
-// Nothing moves between the two calls; as soon as preemption is on again, it does.
+// No switch happens between the two calls, but as soon as preemption is on again.
 SELFTEST(stepping_switch, kmap_atomic) {
     if (const char* why = cannot_step()) SKIP(why);
     prepare();
@@ -314,7 +314,7 @@ SELFTEST(stepping_switch, kmap_atomic) {
     CHECK_EQ(outcome.errors, 0u);
 }
 
-// The pool is so small that slots are used again all the time.
+// The pool is so small that slots are reused all the time.
 SELFTEST(stepping_switch, kmap_and_kunmap) {
     step_rounds(true, rounds(6), 20, [](Mine& mine, u32 i) {
         Page* page = mine.pages[i % kMine];
@@ -324,7 +324,7 @@ SELFTEST(stepping_switch, kmap_and_kunmap) {
     });
 }
 
-// Two at once, with somebody else's pages in between, and a local mapping on top.
+// Two mappings at once, with pages of other threads in between, and a local mapping on top.
 SELFTEST(stepping_switch, kmap_of_two) {
     step_rounds(true, rounds(3), 60, [](Mine& mine, u32 i) {
         const u32 a = i % kMine, b = (i + 1) % kMine, c = (i + 2) % kMine;

@@ -1,10 +1,9 @@
-// An interrupt between any two instructions of a map, a touch and an unmap.
+// An interrupt between any two instructions of a map, an access and an unmap.
 //
-// The main context maps and unmaps pages of its own, one instruction at a time. After every one of them a
-// debug exception does what an interrupt may do there: it maps other pages, writes them, reads them back,
-// unmaps them. Each page names its frame in a few words, so whichever of the two gets a window that shows
-// something else, somebody notices: the one who reads a wrong name, or the owner of the page that was
-// written.
+// The main context maps and unmaps its own pages, one instruction at a time. After each one a debug exception does what
+// an interrupt handler may do: it maps other pages, writes them, reads them back, unmaps them. A few words of each page
+// hold its frame number. So if either context gets a mapping of a wrong frame, the error is found: by a read of a wrong
+// number, or by the check of the page that was overwritten.
 #include "arch/i386/isa/control.hpp"
 #include "mm/windows/page_walk.hpp"
 #include "mm/windows/vmap.hpp"
@@ -18,7 +17,7 @@ constexpr u32 kTheirs = 24; // pages of the interrupts
 
 u32 top_of_stack() { return local_maps.load<&LocalMaps::top>(); }
 
-// What happens between two instructions.
+// The handler that runs between two instructions.
 class Intruder {
   public:
     explicit Intruder(u32 seed) : rng_{seed} {
@@ -47,14 +46,14 @@ class Intruder {
         errors_ += local_depth() != found;
     }
 
-    // The pages still say what they are, and hold what was written last.
+    // The number of pages without their frame numbers or without the last written word.
     u32 errors() {
         u32 spoilt = errors_;
         for (u32 i = 0; i < kTheirs; ++i)
             spoilt += !signed_by(pages_[i], kSalt);
         return spoilt;
     }
-    // How often an interrupt came when a slot was claimed and its entry said "not present".
+    // How often an interrupt came when a slot was taken and its entry was not present.
     u32 saw_half_made() const { return half_made_; }
     void watch_slot(u32 base) { watched_ = base; }
     void look() {
@@ -82,7 +81,7 @@ class Intruder {
 
 constexpr u32 kMine = 6;
 
-// The pages of the main context. No check inside: what is stepped should be the calls under test.
+// The pages of the main context. No CHECK inside: only the calls under test should be stepped.
 struct Mine {
     Pages<kMine> pages;
     u32 errors = 0;
@@ -109,7 +108,7 @@ u32 rounds(u32 quick) { return selftest::full() ? quick * 10 : quick; }
 
 } // namespace
 
-// The frame of most tests: the pages of both sides, and in the end the question whether anybody noticed anything.
+// The frame of most tests: the pages of both contexts, and at the end the check for errors of either.
 #define LOFT_STEPPING_SETUP(mine, intruder)                                                                            \
     const KeepsFreeCounts counts;                                                                                      \
     Mine mine;                                                                                                         \
@@ -124,7 +123,7 @@ u32 rounds(u32 quick) { return selftest::full() ? quick * 10 : quick; }
     CHECK_EQ(mine.all_errors(), 0u);                                                                                   \
     CHECK_EQ(intruder.errors(), 0u)
 
-// The machine does step, and the handler runs as an interrupt does.
+// The machine single-steps, and the handler runs in interrupt context.
 SELFTEST(stepping, debug_exceptions_come_after_every_instruction) {
     u32 in_context = 0;
     const u32 steps = step_through(
@@ -157,11 +156,11 @@ SELFTEST(stepping, kmap_local) {
             intruder.map_something();
         });
     LOFT_STEPPING_VERDICT(mine, intruder, steps, n * 30);
-    // It was there in the middle of things: after the slot was claimed and before its entry was written.
+    // It also came after the slot was taken and before its entry was written.
     CHECK_GT(intruder.saw_half_made(), n / 2);
 }
 
-// The same page again and again: the slot is a hit unless an interrupt has used it since.
+// The same page repeatedly: the slot is a hit unless an interrupt has used it since.
 SELFTEST(stepping, kmap_local_same_page) {
     if (const char* why = no_slots_for(kTheirs + 16)) SKIP(why);
     LOFT_STEPPING_SETUP(mine, intruder);
@@ -177,7 +176,7 @@ SELFTEST(stepping, kmap_local_same_page) {
             }
         },
         [&] {
-            if (++turn % 7 == 0) intruder.map_something(); // so that there are hits, too
+            if (++turn % 7 == 0) intruder.map_something(); // not each time, so that there are hits, too
         });
     LOFT_STEPPING_VERDICT(mine, intruder, steps, n * 20);
 }
@@ -230,8 +229,7 @@ SELFTEST(stepping, kmap_atomic) {
     CHECK(preemptible());
 }
 
-// The pool's own path, where interrupts are off and a lock is held: exceptions come there all the same, and use
-// the local windows beside it.
+// kmap, also where interrupts are off and a lock is held: debug exceptions come there, too, and use the local windows.
 SELFTEST(stepping, kmap) {
     if (const char* why = no_slots_for(kTheirs + 16)) SKIP(why);
     LOFT_STEPPING_SETUP(mine, intruder);
@@ -250,7 +248,7 @@ SELFTEST(stepping, kmap) {
     LOFT_STEPPING_VERDICT(mine, intruder, steps, n * 20);
 }
 
-// The end of the pool: the slots of all others are taken away, one instruction at a time, while two are in use.
+// A turn of the hand: all idle slots are reclaimed, one instruction at a time, while two slots are in use.
 SELFTEST(stepping, kmap_goes_round_the_pool) {
     constexpr u32 kEnough = layout::kPkmapSlots + 8;
     if (const char* why = no_slots_for(kTheirs + 16 + kEnough)) SKIP(why);
@@ -259,7 +257,7 @@ SELFTEST(stepping, kmap_goes_round_the_pool) {
     REQUIRE_EQ(others.take(Gfp::high, 0, kEnough), kEnough);
     const KMap used{mine.pages[0]};
     const u32 wraps = pkmap_stats().wraps;
-    // Up to the last slot at full speed: what maps next goes round.
+    // Runs at full speed up to the last slot: the next map turns the hand.
     u32 last = 0;
     for (Page* page : others) {
         const KMap map{page};
@@ -283,7 +281,7 @@ SELFTEST(stepping, kmap_goes_round_the_pool) {
     LOFT_STEPPING_VERDICT(mine, intruder, steps, layout::kPkmapSlots * 4);
 }
 
-// vmap, its touch and its lazy end; what an interrupt maps meanwhile is beside it.
+// vmap, an access, vunmap and the deferred flush, while interrupts map other pages.
 SELFTEST(stepping, vmap) {
     LOFT_STEPPING_SETUP(mine, intruder);
     const u32 n = rounds(5);
@@ -307,8 +305,7 @@ SELFTEST(stepping, vmap) {
     CHECK_EQ(failed, 0u);
 }
 
-// A copy holds two windows for a thousand instructions (bug 6: a handler that used the window of the copy it had
-// interrupted).
+// A copy holds two slots for a thousand instructions (bug 6: a handler used the slot of the copy that it interrupted).
 SELFTEST(stepping, copy_highpage) {
     LOFT_STEPPING_SETUP(mine, intruder);
     const Pages<2> pages;
@@ -370,7 +367,7 @@ SELFTEST(stepping, alloc_and_free) {
     page_alloc_verify();
 }
 
-// Change, flush, and only then free (bug 22): at no instruction is the frame free and the flush still to come.
+// Change, flush, and only then free (bug 22): at no instruction is the frame free while the flush is still owed.
 SELFTEST(stepping, batch_frees_after_the_flush) {
     const KeepsFreeCounts counts;
     Page* page = alloc_page(Gfp::high);
@@ -395,7 +392,7 @@ SELFTEST(stepping, batch_frees_after_the_flush) {
     CHECK(batch.empty());
 }
 
-// Bugs 10 and 11: an entry is read while it changes. Whatever comes in between, both halves belong together.
+// Bugs 10 and 11: an entry is read while it changes. The two halves that are read always belong together.
 SELFTEST(stepping, pte_reads_do_not_tear) {
     if (!config::kPae) SKIP("entries of this kernel have one half");
     alignas(8) static u32 memory[2];
@@ -421,7 +418,8 @@ SELFTEST(stepping, pte_reads_do_not_tear) {
     CHECK_EQ(torn, 0u);
 }
 
-// The CPU sets A at any moment: an entry that is taken away or replaced says so, or was not present any more.
+// The CPU may set A at any moment. pte_take and pte_exchange return an entry with A set, or the entry was not present
+// any more when A would have been set.
 SELFTEST(stepping, accessed_bit_is_never_lost) {
     alignas(8) static u32 memory[2];
     auto* cell = reinterpret_cast<hal::PteCell*>(memory);
@@ -429,7 +427,7 @@ SELFTEST(stepping, accessed_bit_is_never_lost) {
     const Pte next{Pfn{0x4321u}, pte::present};
     bool set = false;
     u32 lost = 0, late = 0, with_bit = 0;
-    // As the page walker does: only in an entry that is present, in one step.
+    // Like a page walk: sets A only in a present entry, in one atomic step.
     const auto access = [&] {
         const u32 low = memory[0];
         if ((low & 1) == 0 || (low & 0x20) != 0 || (low & 0xffff'f000u) != 0x0123'4000u) return;
@@ -452,13 +450,13 @@ SELFTEST(stepping, accessed_bit_is_never_lost) {
             late += left.pfn() != (take ? Pfn{} : next.pfn()) || left.present() == take;
         }
     }
-    CHECK_GT(with_bit, 4u); // the bit did come before the exchange, in some of the rounds
+    CHECK_GT(with_bit, 4u); // in some rounds the bit was set before the exchange
     CHECK_LT(with_bit, 120u);
     CHECK_EQ(lost, 0u);
     CHECK_EQ(late, 0u);
 }
 
-// A page walk through tables that an interrupt changes under it.
+// A page walk while an interrupt changes the tables.
 SELFTEST(stepping, page_walk) {
     LOFT_STEPPING_SETUP(mine, intruder);
     const LocalMap map{mine.pages[0]};

@@ -1,13 +1,13 @@
-// Everything at once: threads on all CPUs map, touch, check and unmap random pages by every call there is, hold them
-// over yields, sleeps, interrupts and moves to other CPUs, and hand each other addresses, while the pool of kmap is
-// smaller than what they want of it.
+// Stress: threads on all CPUs map, access, check and unmap random pages by all mapping calls. They hold mappings across
+// yields, sleeps, interrupts and migrations, and pass addresses to each other, while the kmap pool is too small for
+// all.
 //
-// Each word of a page says which frame it is in, and in which round it was written. Whoever reads a word knows what it
-// must be, and whoever writes one writes just that: pages can be shared without a lock, and a translation that is stale
-// is seen at once, by the one who reads through it or by the owner of the frame that was written.
+// Each word of a page is computed from its frame, its place and the round. A reader knows the expected value of a word,
+// and a writer writes just this value. So threads share pages without a lock, and a stale translation is found at once:
+// by the thread that reads through it, or by the owner of the frame that was overwritten.
 //
-// `quick` and `full` bound the work by operations, so that a run under -icount does the same each time. `soak=SECONDS`
-// goes on for that long, with a line for each round.
+// `quick` and `full` limit the work by operations, so that a run under -icount is the same each time. `soak=SECONDS`
+// runs for that time, with a line for each round.
 #include "arch/i386/irq/timer.hpp"
 #include "arch/i386/irq/traps.hpp"
 #include "arch/i386/isa/control.hpp"
@@ -28,29 +28,29 @@
 namespace loft::guest {
 namespace {
 
-constexpr u32 kShared = 96; // pages that everybody touches
+constexpr u32 kShared = 96; // pages that all threads access
 constexpr u32 kOwn = 3;     // pages that a thread allocates, signs and frees
 constexpr u32 kThreadsAtMost = 2 * config::kMaxCpus + 3;
 constexpr u32 kBoxes = 4;
 constexpr u32 kWords = kPageSize / 4;
-// Without an operation; a look is a sleep of a tick. An emulator may be very late.
+// The limits of a wait without any operation done; a look is a sleep of one tick. An emulator may be very late.
 constexpr u32 kStuckSeconds = 120, kStuckLooks = 6'000;
 
-// What was done, and how.
+// The kinds of operations, which are counted.
 enum class Work : u8 {
     local,     // kmap_local_page, nested
     atomic,    // kmap_atomic, nested
     kmap_one,  //
-    kmap_two,  // two at once
+    kmap_two,  // two pages at once
     kmap_same, // one page twice
-    hand_over, // an address that another thread uses without any call
+    hand_over, // an address that another thread uses without calling kmap
     receive,   //
     vmap,      //
     vmalloc,   //
     copy,      // copy_highpage, memcpy_to_page, memcpy_from_page
     clear,     // clear_highpage, zero_user
     renew,     // free a page, allocate another
-    disturb,   // interrupts on other CPUs, which map and move what they find there
+    disturb,   // interrupts on other CPUs: the handlers map, and migrate the threads that they interrupt
     count,
 };
 constexpr u32 kWorks = static_cast<u32>(Work::count);
@@ -59,35 +59,35 @@ constexpr const char* kWorkNames[kWorks] = {
     "vmap",  "vmalloc", "copy", "clear",       "renew",      "disturb",
 };
 
-// A place where a thread leaves an address for others.
+// A box in which a thread leaves an address for others.
 struct Box {
     enum : u32 { kEmpty, kBusy, kOpen };
     hal::Atomic<u32> state;
     hal::Plain<u32> address;
-    hal::Plain<u32> page; // of the shared ones
+    hal::Plain<u32> page; // index of a shared page
 };
 
 struct Totals {
     hal::Atomic<u32> work[kWorks];
     hal::Atomic<u32> words, in_interrupts, moves, sleeps, refused;
-    hal::Atomic<u32> stale;     // words that were not what they must be
-    hal::Atomic<u32> unbound;   // local mappings whose thread changed its CPU
-    hal::Atomic<u32> misplaced; // one page, two addresses
+    hal::Atomic<u32> stale;     // words with a wrong value
+    hal::Atomic<u32> unbound;   // migrations of a thread that holds a local mapping
+    hal::Atomic<u32> misplaced; // pages with two addresses
 };
 
 struct Stress {
     const Pages<kShared>* pages = nullptr;
     u32 salt = 0;
     u32 seed = 0;
-    hal::Atomic<u32> left; // operations to do; ends the round at 0
-    hal::Atomic<u32> done; // and done
+    hal::Atomic<u32> left; // operations to do; the round ends at 0
+    hal::Atomic<u32> done; // operations done
     hal::Atomic<u32> ended;
     hal::Atomic<u32> ticks;
     Box box[kBoxes];
     TickHandler tick = nullptr; // the scheduler's
     Totals totals;
 };
-Stress stress; // one at a time; interrupts have to find it
+Stress stress; // a global: interrupt handlers use it
 
 CpuId any_cpu(u32 random) {
     u32 skip = random % hal::online_cpus().count();
@@ -98,7 +98,7 @@ CpuId any_cpu(u32 random) {
     return found;
 }
 
-// One word is read, and written with what it holds.
+// Reads one word, checks it, and writes the same value.
 void touch_word(VirtAddr page_at, Pfn pfn, u32 word, u32 salt) {
     const u32 want = mark(pfn, word, salt);
     if (hal::load<u32>(page_at + word * 4) != want) stress.totals.stale.fetch_add(1);
@@ -119,7 +119,7 @@ void touch_shared_in_interrupt(u32 random) {
     stress.totals.in_interrupts.fetch_add(1);
 }
 
-// What interrupts do here: map, and now and then send the thread that they interrupted away.
+// The body of interrupts: maps, and sometimes migrates the thread that it interrupts.
 void interrupt_body(u32 random) {
     random *= 0x9e37'79b1;
     random ^= random >> 15;
@@ -181,7 +181,7 @@ class Worker {
     }
     void touch_shared(VirtAddr at, u32 i) { touch(at, page_to_pfn(shared(i)), stress.salt); }
 
-    // What may happen to a thread anywhere; `may_sleep` where it may give the CPU away.
+    // A random event at any point of a thread; with `may_sleep` also a yield or a sleep.
     void meanwhile(bool may_sleep) {
         switch (random_.below(may_sleep ? 12 : 4)) {
         case 0:
@@ -298,14 +298,14 @@ class Worker {
         meanwhile(true);
         touch_shared(first, i);
         VirtAddr seen;
-        // A page of lowmem that DEBUG sends through a slot has two: page_address tells the other one.
+        // A lowmem page that DEBUG maps by a slot has two addresses: page_address returns the other one.
         if (!(uses_slot(page) ? pkmap_address(page, seen) : page_address(page, seen)) || seen != first ||
             kmap_to_page(first) != page)
             stress.totals.misplaced.fetch_add(1);
         kunmap(page);
     }
 
-    // The address stays valid until the box is empty again; whoever reads it meanwhile has called nothing.
+    // The address stays valid until the box is empty again; threads that use it meanwhile do not call kmap.
     void hand_over() {
         Box& box = stress.box[random_.below(kBoxes)];
         const u32 i = any();
@@ -315,7 +315,7 @@ class Worker {
             touch_shared(map.addr(), i);
             return;
         }
-        if (now_and_then(2)) touch_shared(map.addr(), i); // else the others are the first to touch it
+        if (now_and_then(2)) touch_shared(map.addr(), i); // else other threads make the first access
         box.address.store(map.addr().value());
         box.page.store(i);
         box.state.store(Box::kOpen);
@@ -378,7 +378,7 @@ class Worker {
         vfree(*area);
     }
 
-    // --- The thread's own pages: no other thread has them, until they have been freed.
+    // --- The thread's own pages: no other thread uses them before they are freed.
     struct Own {
         Page* page = nullptr;
         u32 salt = 0;
@@ -453,7 +453,7 @@ class Worker {
         memcpy_from_page(words.data(), shared(i), word * 4, sizeof(words));
         for (u32 k = 0; k < words.size(); ++k)
             if (words[k] != mark(page_to_pfn(shared(i)), word + k, stress.salt)) stress.totals.stale.fetch_add(1);
-        memcpy_to_page(shared(i), word * 4, words.data(), sizeof(words)); // what is there already
+        memcpy_to_page(shared(i), word * 4, words.data(), sizeof(words)); // the values that the words have already
         sign_own(*own);
     }
 
@@ -475,7 +475,7 @@ class Worker {
         sign_own(*own);
     }
 
-    // Interrupts at whatever instruction the others have come to.
+    // Interrupts other CPUs, at whatever instruction they execute.
     void disturb() {
         u32 random = random_.next();
         const CpuSet some = CpuSet::from_bits(hal::online_cpus().bits() & random_.next());
@@ -495,7 +495,7 @@ std::array<Thread*, kThreadsAtMost> thread;
 
 u32 thread_count() { return 2 * hal::online_cpus().count() + 3; }
 
-// The threads work until the operations are done, or until the time is over.
+// Waits until the operations are done or the time is over.
 void wait_for_workers(u32 threads, u64 microseconds) {
     const u64 start = now_us();
     Patience patience{kStuckLooks, kStuckSeconds};
@@ -513,8 +513,8 @@ void wait_for_workers(u32 threads, u64 microseconds) {
     }
 }
 
-// One round: `operations` of them, or as many as fit into the time. Adds to stress.totals; checks that everything is as
-// it was before. With less memory than it needs, false.
+// One round of `operations` operations, or as many as fit into the time. Adds to stress.totals; checks that all
+// resources are released. False if there is not enough memory.
 bool run_round(u32 operations, u64 microseconds, u32 slots) {
     const u32 threads = thread_count();
     const KeepsFreeCounts counts;
@@ -589,7 +589,7 @@ void print_totals() {
     selftest::note("{} stale, {} unbound, {} misplaced", t.stale.load(), t.unbound.load(), t.misplaced.load());
 }
 
-// As many descriptors and areas as a round needs, once: descriptors are never given back.
+// Allocates the descriptors and areas of a round in advance: descriptors are never freed.
 void prepare() {
     warm_up_threads(thread_count());
     drain_all_cpus();
@@ -597,7 +597,7 @@ void prepare() {
 
 u32 kmap_waits() { return config::kHighMem ? pkmap_stats().waits : 0; }
 
-// DEBUG flushes at each unmapping: an operation costs twenty times as much.
+// DEBUG flushes at each unmap: an operation costs twenty times as much.
 constexpr u32 kQuick = config::kDebug ? 300 : 1000;
 
 } // namespace
@@ -613,7 +613,7 @@ SELFTEST(stress, small_pool) {
     print_totals();
 }
 
-// One credit: whoever has it must always be able to finish.
+// One credit: the thread that holds it must always be able to finish.
 SELFTEST(stress, smallest_pool) {
     prepare();
     clear_totals();

@@ -1,4 +1,4 @@
-// Helpers of the self-tests. What they promise: support.hpp.
+// Helpers of the self-tests. Contract: support.hpp.
 #include "tests/guest/support.hpp"
 
 #include "arch/i386/irq/timer.hpp"
@@ -15,11 +15,11 @@ namespace loft::guest {
 namespace {
 
 constexpr u32 kWords = kPageSize / 4;
-constexpr u32 kMiddle = 0x155; // an odd place: an error in the upper bits of an offset is seen
+constexpr u32 kMiddle = 0x155; // an odd index: it shows an error in the upper bits of an offset
 
 ZoneId zone_at(u32 i) { return static_cast<ZoneId>(i); }
 
-// What vfree still owes, and the slab that a cache keeps when it is empty: whoever ran before may have used it or not.
+// Frees the frames that wait for the flush of vfree, and the empty slabs of caches: both depend on earlier tests.
 void give_back_what_is_kept() {
     vmap_flush();
     ObjectCache::give_back_empty_slabs();
@@ -33,7 +33,7 @@ void drain_all_cpus() {
             "drain", [](void*) { drain_local_pages(); }, nullptr, CpuSet::only(cpu));
         if (thread != nullptr) thread_join(thread);
     });
-    vmap_flush(); // their stacks
+    vmap_flush(); // frees the stacks of threads
     drain_local_pages();
 }
 

@@ -1,4 +1,4 @@
-// What the self-tests share: frames that are given back, signatures in them, and counts that must not have
+// Helpers of the self-tests: frames that are freed at the end of a scope, signatures, and checks that counts have not
 // changed.
 #pragma once
 
@@ -19,9 +19,9 @@ namespace loft::guest {
 
 // ------------------------------------------------------------------------------------------- free frames
 
-// Fails the test if, at its end, a zone does not have as many free frames as at its beginning. The frames in
-// the CPUs' lists count as free (zone_info), those that vfree still owes and the empty slabs of caches are collected
-// first, so that it does not matter what ran before. Declared before whatever holds frames.
+// Fails the test if, at its end, a zone does not have as many free frames as at its beginning. Frames in per-CPU lists
+// count as free (zone_info). Frames that wait for the flush of vfree, and empty slabs of caches, are freed first, so
+// that the result does not depend on earlier tests. Declared before all objects that hold frames.
 class KeepsFreeCounts : NotCopyable<KeepsFreeCounts> {
   public:
     KeepsFreeCounts();
@@ -33,13 +33,14 @@ class KeepsFreeCounts : NotCopyable<KeepsFreeCounts> {
 
 u32 free_frames(ZoneId zone);
 
-// The frames in the lists of all CPUs go back to the buddy system: one CPU cannot reach another's.
+// Returns the per-CPU lists of all CPUs to the buddy system; each CPU drains its own.
 void drain_all_cpus();
 
-// Descriptors of threads are never given back: as many as a test needs are made before it counts frames. At most 128.
+// Makes `threads` descriptors of threads, at most 128. They are never freed, so a test calls this before it counts
+// frames.
 void warm_up_threads(u32 threads);
 
-// A handful of frames, given back at the end.
+// A few frames, freed at the end of the scope.
 template <u32 N> class Pages : NotCopyable<Pages<N>> {
   public:
     explicit Pages(Gfp gfp = Gfp::high) {
@@ -60,7 +61,7 @@ template <u32 N> class Pages : NotCopyable<Pages<N>> {
     Pfn pfn(u32 i) const { return page_to_pfn(page_[i]); }
     Page* const* begin() const { return page_; }
     Page* const* end() const { return page_ + N; }
-    // The i-th is not given back: the test did that.
+    // The i-th frame is not freed: the test has done that.
     void forget(u32 i) { page_[i] = nullptr; }
 
   private:
@@ -96,12 +97,12 @@ class FrameChain : NotCopyable<FrameChain> {
     Iterator end() const { return Iterator{Pfn{}}; }
 
   private:
-    Pfn head_{}; // frame 0 is never handed out: it ends the chain
+    Pfn head_{}; // frame 0 is never allocated: it ends the chain
     u32 order_ = 0;
     u32 blocks_ = 0;
 };
 
-// Everything that requests of this kind get, in blocks as large as they come.
+// All frames that requests of this kind get, in the largest blocks possible.
 class AllFrames {
   public:
     explicit AllFrames(Gfp gfp);
@@ -118,26 +119,26 @@ class AllFrames {
     FrameChain chain_[kMaxOrder + 1];
 };
 
-// DEBUG writes to every frame that is freed. Why a test that takes all memory had better not run here; null
-// if it may.
+// The reason why a test that allocates all memory takes too long here (DEBUG writes to every freed frame); null if it
+// does not.
 const char* too_long_to_take_everything();
 
-// ---------------------------------------------------------------------------------------- who needs a slot
+// ----------------------------------------------------------------------------------- pages that need a slot
 
-// Pages that kmap_local_page and kmap reach through a slot: those of high memory, and all of them in DEBUG.
+// True for pages that kmap_local_page and kmap map by a slot: those of high memory, and with DEBUG all.
 inline bool uses_slot(const Page* page) { return config::kHighMem && (config::kDebug || is_highmem(page)); }
-// Why there are no `frames` frames that need a slot; null if there are.
+// The reason why there are no `frames` frames that need a slot; null if there are.
 const char* no_slots_for(u32 frames);
-// Why there are no `frames` frames of high memory; null if there are.
+// The reason why there are no `frames` frames of high memory; null if there are.
 const char* no_highmem_for(u32 frames);
 
 // --------------------------------------------------------------------------------------------- signatures
 
-// A word that names a frame and a place in it. `salt` tells one round from the next.
+// A word that identifies a frame and an index in it. `salt` is different in each round.
 constexpr u32 mark(Pfn pfn, u32 word, u32 salt = 0) {
     return (pfn.value() + salt * 0x0101'0101u) * 0x9e37'79b1u ^ word * 0x85eb'ca6bu;
 }
-// First word, last word and one in between of the page that is visible at `at`.
+// Writes the first word, the last word and one in between of the page at `at`.
 void write_marks(VirtAddr at, Pfn pfn, u32 salt = 0);
 bool marks_hold(VirtAddr at, Pfn pfn, u32 salt = 0);
 // All words.
@@ -170,9 +171,9 @@ class FlushCounter {
 
 // -------------------------------------------------------------------------------------------------- time
 
-// The limit of a wait: it is over when so much time has passed and the guest has also looked so often. The clock alone
-// says nothing about a guest whose emulator was not scheduled on a busy host. A look is a few instructions of a loop
-// that spins, and at most a tick of one that sleeps.
+// The limit of a wait: it ends when so much time has passed and the guest has also looked so often. The clock alone is
+// no measure: on a busy host the emulator may not have been scheduled. A look is a few instructions in a loop that
+// spins, and at most one tick in a loop that sleeps.
 class Patience {
   public:
     static constexpr u32 kSpinning = 1'000'000, kSleeping = 500;
@@ -184,13 +185,13 @@ class Patience {
     u32 looks_;
 };
 
-// Spins, with interrupts on, until this CPU has had so many more ticks. False if they do not come.
+// Spins, with interrupts on, until this CPU has had `wanted` more ticks. False if they do not come.
 bool spin_for_ticks(u32 wanted);
 
 // ---------------------------------------------------------------------------------------------- the pool
 
-// The pool of kmap has so many slots for the length of a scope (as far as it can). Nobody maps anything at its begin
-// and end.
+// Sets the number of slots of the kmap pool until the end of the scope (within its limits). No thread may hold a kmap
+// at its begin and end.
 class PoolOf : NotCopyable<PoolOf> {
   public:
     explicit PoolOf(u32 slots) {
@@ -209,7 +210,7 @@ class PoolOf : NotCopyable<PoolOf> {
 
 // --------------------------------------------------------------------------------------------- interrupts
 
-// Vectors that nothing else uses: the tests raise them with an instruction.
+// Unused vectors: the tests raise them with an instruction.
 namespace test_vector {
 inline constexpr u8 outer = 0x70, inner = 0x71;
 }

@@ -1,4 +1,4 @@
-// Threads and what they wait with: on one CPU or on many, preemptible or not.
+// Threads and the objects on which they wait: on one CPU or on many, preemptible or not.
 #include "arch/i386/irq/timer.hpp"
 #include "kernel/threads/lifecycle.hpp"
 #include "kernel/threads/scheduler.hpp"
@@ -17,7 +17,7 @@ using selftest::contains;
 
 CpuSet this_cpu_only() { return CpuSet::only(hal::this_cpu()); } // the tests' own thread stays on its CPU
 
-// Gives the CPU away until `holds`; false if that takes too long.
+// Yields until `holds` is true; false if that takes too long.
 template <typename F> bool yield_until(F&& holds) {
     for (Patience patience{Patience::kSpinning}; !holds(); yield())
         if (patience.over()) return false;
@@ -92,7 +92,7 @@ SELFTEST(thread, ping_pong) {
     hal::Atomic<u32> ball;
     hal::Atomic<Thread*> player[2];
     u32 wrong = 0;
-    // Player `who` waits until the ball is his, and hits it.
+    // Player `who` waits for its turn and passes the turn on.
     const auto play = [&](u32 who) {
         while (player[1 - who].load() == nullptr)
             yield();
@@ -110,14 +110,15 @@ SELFTEST(thread, ping_pong) {
     player[0].store(thread_create("ping", ping));
     player[1].store(thread_create("pong", pong));
     REQUIRE(player[0].load() != nullptr && player[1].load() != nullptr);
-    // The one who loses its partner first must not read its descriptor any more: both have hit the last ball here.
+    // After thread_join a descriptor may be reused. The other player does not read it any more: both have read the id
+    // of their partner before the first turn.
     thread_join(player[0].load());
     thread_join(player[1].load());
     CHECK_EQ(ball.load(), 2 * kRounds);
     CHECK_EQ(wrong, 0u);
 }
 
-// A permit that was given first is not lost, and there is never more than one.
+// An unpark before the park is not lost, and two unparks count as one.
 SELFTEST(thread, unpark_before_park) {
     const u32 switches = scheduler_stats(hal::this_cpu()).switches;
     hal::unpark(hal::current_thread());
@@ -128,7 +129,7 @@ SELFTEST(thread, unpark_before_park) {
     CHECK_EQ(me->permit.load(), u32{Thread::kNoPermit});
     if (!config::kPreempt) CHECK_EQ(scheduler_stats(hal::this_cpu()).switches, switches);
 
-    // The second park has nothing to take, and sleeps until somebody gives it something.
+    // The second park finds no permit and sleeps until the next unpark.
     hal::Atomic<u32> woken;
     const ThreadId main = hal::current_thread();
     auto body = [&] {
@@ -140,7 +141,7 @@ SELFTEST(thread, unpark_before_park) {
     while (woken.load() == 0)
         hal::park();
     thread_join(thread);
-    // A thread that does not exist any more, and one that never did.
+    // A thread that has ended, and one that never existed.
     hal::unpark(ThreadId{thread->id.load() + (1u << 10)});
     hal::unpark(ThreadId{0});
     hal::unpark(ThreadId{~u32{0}});
@@ -158,7 +159,7 @@ SELFTEST(thread, mutex_counts_right) {
             const MutexGuard guard{mutex};
             wrong.fetch_add(inside.fetch_add(1) != 0 || !mutex.is_mine());
             const u32 seen = counter;
-            if (i % 16 == 0) yield(); // others run, and wait
+            if (i % 16 == 0) yield(); // other threads run, and wait for the mutex
             counter = seen + 1;
             inside.fetch_sub(1);
         }
@@ -265,7 +266,7 @@ SELFTEST(thread, completion) {
     Completion once;
     once.complete();
     CHECK(once.done());
-    once.wait(); // at once
+    once.wait(); // returns at once
     CHECK(!once.done());
 
     Completion start;
@@ -291,11 +292,11 @@ SELFTEST(thread, completion) {
     for (Thread* one : thread)
         thread_join(one);
     CHECK_EQ(passed.load(), kThreads);
-    start.wait(); // for good
+    start.wait(); // stays completed
     start.wait();
 }
 
-// Nobody sleeps while what he waits for holds, whoever comes first.
+// No thread sleeps while its condition holds, whether the condition or the wait comes first.
 SELFTEST(thread, wait_queue_loses_nothing) {
     constexpr u32 kThreads = 4, kItems = 400;
     warm_up_threads(2 * kThreads);
@@ -334,7 +335,7 @@ SELFTEST(thread, wait_queue_loses_nothing) {
     CHECK_EQ(queue.wake_all(), 0u);
 }
 
-// At least as long as it was asked for; at most so many ticks, however long these take.
+// A sleep lasts at least the requested time, and at most a number of ticks, however long these take.
 SELFTEST(thread, sleep_is_long_enough) {
     for (const u32 ms : {1u, 15u, 40u}) {
         const u64 start = now_us();
@@ -349,7 +350,7 @@ SELFTEST(thread, sleep_is_long_enough) {
 SELFTEST(thread, sleepers_wake_in_order_of_time) {
     warm_up_threads(3);
     const KeepsFreeCounts counts;
-    hal::Atomic<u32> order; // a digit for each
+    hal::Atomic<u32> order; // one digit for each thread
     const u64 start = now_us();
     const auto nap = [&](u32 ms, u32 digit) {
         const Alarm alarm{start + ms * 1000};
@@ -363,8 +364,8 @@ SELFTEST(thread, sleepers_wake_in_order_of_time) {
     auto c = [&] { nap(80, 2); };
     std::array<Thread*, 3> thread{};
     {
-        // No tick looks at the alarms before all of them are set, however long that takes. On one CPU: there, it is one
-        // list.
+        // No tick checks the alarms before all of them are set, however long that takes. All are on one CPU, so they
+        // are in one list.
         const TickPause pause;
         thread = {thread_create("long", a, this_cpu_only()), thread_create("short", b, this_cpu_only()),
                   thread_create("middle", c, this_cpu_only())};
@@ -376,7 +377,7 @@ SELFTEST(thread, sleepers_wake_in_order_of_time) {
     CHECK_EQ(order.load(), 123u);
 }
 
-// A thread that never gives the CPU away does not keep it.
+// A thread that never yields is preempted.
 SELFTEST(thread, a_spinning_thread_is_preempted) {
     if (!config::kPreempt) SKIP("this kernel is not preemptible");
     warm_up_threads(2);
@@ -390,7 +391,7 @@ SELFTEST(thread, a_spinning_thread_is_preempted) {
     Thread* second = thread_create("spin", spin, this_cpu_only());
     REQUIRE(first != nullptr && second != nullptr);
     const u32 preemptions = scheduler_stats(hal::this_cpu()).preemptions;
-    // Neither does this one: it spins as well.
+    // This thread spins as well and is preempted, too.
     u32 seen = turns.load();
     for (u32 changes = 0; changes < 3;) {
         const u32 now = turns.load();
@@ -400,7 +401,7 @@ SELFTEST(thread, a_spinning_thread_is_preempted) {
     sleep_ms(30);
     CHECK_GT(turns.load(), seen);
     CHECK_GE(scheduler_stats(hal::this_cpu()).preemptions, preemptions + 3);
-    // Not while preemption is off, and as soon as it is on again.
+    // No switch while preemption is off; a switch as soon as it is on again.
     {
         const PreemptGuard atomic;
         const u32 before = turns.load();
@@ -429,7 +430,7 @@ SELFTEST(thread, a_cooperative_kernel_waits_for_a_yield) {
     thread_join(thread);
 }
 
-// Held slots go with their thread, and what another thread did with the slots meanwhile does not show.
+// A thread finds its held slots after a switch, unchanged by the slots of other threads.
 SELFTEST(thread, local_maps_survive_switches) {
     if (const char* why = no_slots_for(8 * 3)) SKIP(why);
     constexpr u32 kThreads = 8, kDepth = 3, kRounds = 50;
@@ -473,7 +474,7 @@ SELFTEST(thread, local_maps_survive_switches) {
     CHECK_EQ(local_depth(), 0u);
 }
 
-// What a thread has switched off is off for that thread.
+// The counts of preemption and page faults belong to the thread.
 SELFTEST(thread, counts_belong_to_the_thread) {
     warm_up_threads(1);
     const KeepsFreeCounts counts;
@@ -533,7 +534,7 @@ SELFTEST(thread, travels_where_it_is_sent) {
                 been.fetch_or(CpuSet::only(cpu).bits());
             });
         set_affinity(kEveryCpu);
-        // By request: when it gives the CPU away, or is preempted.
+        // On request the thread migrates when it yields or is preempted.
         online.for_each([&](CpuId cpu) {
             request_move(cpu);
             yield();

@@ -1,7 +1,7 @@
-// Batches of flushes: what they cost, and that nothing survives them.
+// Batches: their cost, and that no stale translation survives the flush.
 //
-// The addresses are those of a vmap area whose entries the test changes itself. Without `nopse` QEMU forgets
-// everything at each invlpg, so a flush that is missing shows best with it; the counts hold everywhere.
+// The addresses are those of a vmap area; the test changes its entries itself. Without `nopse` QEMU flushes its whole
+// TLB at each invlpg, so a missing flush is found best with `nopse`; the counts hold everywhere.
 #include "mm/windows/vmap.hpp"
 #include "tests/guest/support.hpp"
 
@@ -11,7 +11,7 @@ namespace {
 constexpr u32 kArea = 520;    // more than one page table of PAE covers
 constexpr u32 kMaxPages = 16; // above it a batch is one full flush
 
-// Two sets of frames that take turns at the same addresses.
+// Two sets of frames that are mapped in turn at the same addresses.
 struct Scene {
     Scene() {
         ready = ones.take(Gfp::high, 0, kArea) == kArea && others.take(Gfp::high, 0, kArea) == kArea;
@@ -33,7 +33,7 @@ struct Scene {
     }
     VirtAddr address(u32 i) const { return at + i * kPageSize; }
     bool shows(u32 i, u32 set) const { return marks_hold(address(i), page_to_pfn(page[set][i]), 3); }
-    // Changes entries [first, first + n); the flush is the test's business.
+    // Changes entries [first, first + n); the test does the flush.
     void change(u32 first, u32 n, u32 set, PteFlags flags = kernel_prot.pool) const {
         for (u32 i = first; i < first + n; ++i)
             hal::pte_exchange(kernel_pte(address(i)), Pte{page_to_pfn(page[set][i]), flags});
@@ -73,7 +73,7 @@ SELFTEST(tlb, batch_forgets_every_page) {
     for (const u32 n : {1u, 2u, kMaxPages - 1, kMaxPages, kMaxPages + 1, kArea}) {
         CHECK_EQ(stale_after_batch(scene, 0, n, TlbBatch::Kind::non_global, kernel_prot.pool), 0u);
         CHECK_EQ(stale_after_batch(scene, kArea - n, n, TlbBatch::Kind::global, global), 0u);
-        // The area's own entries are not global, and nothing of the others may stay behind.
+        // The area's own entries are not global: flushes the global translations of the test's entries.
         TlbBatch back{TlbBatch::Kind::global};
         scene.change(0, kArea, 0);
         back.add(scene.address(0), kArea);
@@ -81,7 +81,7 @@ SELFTEST(tlb, batch_forgets_every_page) {
     }
 }
 
-// Pages that were added one by one, in any order, with gaps between them.
+// Pages that are added one by one, in any order, with gaps between them.
 SELFTEST(tlb, batch_of_scattered_pages) {
     const KeepsFreeCounts counts;
     const Scene scene;
@@ -155,7 +155,7 @@ SELFTEST(tlb, batch_costs_what_it_says) {
     CHECK_EQ(none.invlpg + none.non_global + none.full, 0u);
 }
 
-// A batch can be used again, and one that was not flushed says so.
+// A batch can be used again; one that is destroyed without a flush panics.
 SELFTEST(tlb, batch_must_be_flushed) {
     const KeepsFreeCounts counts;
     const Scene scene;
@@ -194,7 +194,7 @@ SELFTEST(tlb, batch_frees_frames) {
         CHECK(one->type() != PageType::used);
 }
 
-// A write that is no longer allowed must not get through on an old translation.
+// A write that is no longer allowed must not succeed through an old translation.
 SELFTEST(tlb, rights_that_were_taken_away_are_gone) {
     const KeepsFreeCounts counts;
     const Scene scene;

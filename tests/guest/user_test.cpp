@@ -1,7 +1,8 @@
-// Programs: every one of tests/user does what it is for, gives back all of its memory, and cannot do what it must not.
+// Programs: each one of tests/user ends with the expected status, all of its memory is freed, and forbidden actions end
+// it.
 //
-// They are multiboot modules (make run and make test bring them along). A boot without them skips what needs one;
-// what can be shown with a few bytes of code is shown with those.
+// They are multiboot modules, which make run and make test load. Without them the tests that need one are skipped; some
+// tests use a few bytes of code instead of a module.
 #include "arch/base/not_copyable.hpp"
 #include "arch/i386/cpu/features.hpp"
 #include "arch/i386/cpu/fpu.hpp"
@@ -41,7 +42,7 @@ const char* needs_program(std::string_view name) {
     return find_program(name) != nullptr ? nullptr : "the programs did not come along (run-qemu --module)";
 }
 
-// Waits for the end of a program, but not for ever: an emulator is slow, a program that hangs is slower.
+// The limit of the wait for the end of a program. An emulator may be slow.
 constexpr u32 kPatienceSeconds = 240, kSleepsPerSecond = 50;
 WaitStatus wait_for(Process* process, u32 seconds = kPatienceSeconds) {
     Patience patience{seconds * kSleepsPerSecond, seconds};
@@ -56,7 +57,7 @@ WaitStatus wait_for(Process* process, u32 seconds = kPatienceSeconds) {
     return process_wait(process);
 }
 
-// The tail of what a program wrote.
+// The last part of a program's output.
 class Text final : public Sink {
   public:
     void write(std::string_view text) override {
@@ -86,7 +87,7 @@ template <typename... Arguments> Outcome run(std::string_view name, ProcessWatch
     return {true, wait_for(started.process)};
 }
 
-// Descriptors of threads stay: they are made before anything is counted.
+// Descriptors of threads are never freed: makes them before frames are counted.
 void warm_up() {
     static bool done = false;
     if (done) return;
@@ -95,10 +96,10 @@ void warm_up() {
     drain_all_cpus();
 }
 
-// All that a program had is back when it has ended, in every zone; and no table is left.
+// Checks at its end that all memory of programs is free, in every zone, and that no page table is left.
 class NothingIsLeft : NotCopyable<NothingIsLeft> {
   public:
-    // What a run before has forked may outlive it.
+    // Children of an earlier run may outlive it.
     NothingIsLeft() {
         warm_up();
         process_wait_for_all();
@@ -130,7 +131,7 @@ u32 total_free_mib() {
 
 // --------------------------------------------------------------------------------------------------- files in memory
 
-// A file that a test has made: headers and one page of code and data.
+// A file built by a test: headers and one page of code and data.
 class MadeImage {
   public:
     std::span<const u8> view() const { return {bytes_.data(), size_}; }
@@ -162,7 +163,7 @@ constexpr u32 klass = 4, data = 5, ident_version = 6, type = 16, machine = 18, v
 constexpr u32 first = 52, second = first + 32; // program headers, and in each:
 constexpr u32 segment_type = 0, offset = 4, address = 8, file_bytes = 16, bytes = 20, flags = 24;
 } // namespace at
-constexpr u32 kCode = 0x200; // in the file, and in its page
+constexpr u32 kCode = 0x200; // offset in the file and in its page
 constexpr u32 kBase = 0x1000'0000;
 
 void put_segment(MadeImage& image, u32 header, u32 offset, u32 address, u32 file_bytes, u32 bytes, u32 flags) {
@@ -213,7 +214,7 @@ SELFTEST(user, hello) {
     CHECK(contains(text.view(), "hello from ring 3\n"));
 }
 
-// An ordinary program, built against an ordinary library that knows nothing of loft.
+// An ordinary program, linked with an unmodified C library.
 SELFTEST(user, hello_from_a_c_library) {
     if (const char* why = needs_program("libc_hello")) SKIP(why);
     if (!has_fpu()) SKIP("this processor has no FPU, which the C library prints numbers with");
@@ -226,7 +227,7 @@ SELFTEST(user, hello_from_a_c_library) {
     CHECK(contains(text.view(), "hello from the C library: printf, 42, 0.333333, argc 2\n"));
 }
 
-// Dates as POSIX counts them (Base Definitions, 4.16), and the one that programs are told.
+// Dates as POSIX defines them (Base Definitions, 4.16), and the date that programs get.
 SELFTEST(user, the_date) {
     CHECK_EQ(seconds_of_date(1970, 1, 1, 0, 0, 0), 0u);
     CHECK_EQ(seconds_of_date(1970, 12, 31, 23, 59, 59), 31'535'999u);
@@ -238,13 +239,13 @@ SELFTEST(user, the_date) {
     CHECK_EQ(seconds_of_date(2099, 12, 31, 23, 59, 59), 4'102'444'799u);
     const u64 board = rtc_read();
     if (board == 0 || boot_date_us() == 0) SKIP("the board has no clock that shows a date");
-    // How fast either goes is the machine's business; no boot lasts a day.
+    // The rates of the two clocks are not checked; no boot lasts a day.
     const u64 at_boot = boot_date_us() / 1'000'000;
     CHECK_GE(board + 1, at_boot);
     CHECK_LE(board, at_boot + 86'400);
 }
 
-// Its clocks, its sleeps, and its threads.
+// The C library's clocks, sleeps, and threads.
 SELFTEST(user, time_by_a_c_library) {
     if (const char* why = needs_program("libc_time")) SKIP(why);
     const NothingIsLeft nothing;
@@ -286,7 +287,7 @@ PROGRAM(copy_on_write, "cow", "6", total_free_mib() > 64 ? "64" : "16")
 PROGRAM(shared_memory, "shared")
 PROGRAM(pipes, "pipes")
 PROGRAM(munmap_against_copies, "races", selftest::full() ? "5000" : "200")
-// How much of what there is at one time depends on the moment, and caches keep a slab: so they see some of it before.
+// The peak number of objects differs from run to run, and caches keep a slab: so a first run fills the caches.
 SELFTEST(user, any_call_from_any_thread) {
     if (const char* why = needs_program("anything")) SKIP(why);
     static_cast<void>(run("anything", {}, "1", "3"));
@@ -302,24 +303,25 @@ SELFTEST(user, floating_point) {
     expect_success("fpu");
 }
 
-// Its three threads spin, each on a CPU of its own.
+// The program's three threads spin, each on its own CPU.
 SELFTEST(user, stores_are_seen_in_order) {
     if (const char* why = needs_program("order")) SKIP(why);
     if (hal::online_cpus().count() < 3) SKIP("this takes three CPUs");
     expect_success("order", selftest::full() ? "8" : "1");
 }
 
-// A fork bomb without a bound but what the kernel has: threads for everybody, then an error, and everything back.
+// A fork bomb that is limited only by the kernel: forks succeed until there is no thread left, then fail with an error;
+// in the end all memory is free.
 SELFTEST(user, fork_bomb) {
     if (const char* why = needs_program("forks")) SKIP(why);
     if (total_free_mib() < 256) SKIP("this machine has too little memory for a thousand processes");
-    // DEBUG looks at every page that vmap shows, each time that a frame is freed: a thousand stacks are too many.
+    // DEBUG checks every page of vmap at each free of a frame: a thousand stacks would take too long.
     constexpr std::string_view kDepth = config::kDebug ? "1" : "2", kWidth = config::kDebug ? "80" : "1200";
-    static_cast<void>(run("forks", {}, kDepth, kWidth)); // descriptors of threads stay
+    static_cast<void>(run("forks", {}, kDepth, kWidth)); // descriptors of threads are never freed
     expect_success("forks", kDepth, kWidth);
 }
 
-// A number stands for one process or thread at a time, also when the count has come to its end and begins again.
+// An id belongs to one process or thread at a time, also after the counter has wrapped.
 SELFTEST(user, ids_begin_again_and_are_never_two_things) {
     static constinit IdPool pool{IdPool::kEnd - 3};
     static u32 seen[IdPool::kEnd / 32];
@@ -327,7 +329,7 @@ SELFTEST(user, ids_begin_again_and_are_never_two_things) {
     CHECK_EQ(pool.take(), IdPool::kEnd - 1);
     CHECK_EQ(pool.take(), IdPool::kFirstAgain);
     CHECK_EQ(pool.take(), IdPool::kFirstAgain + 1);
-    // What was just given back is not the next one.
+    // An id that was just freed is not the next one.
     pool.give_back(IdPool::kFirstAgain + 1);
     CHECK_EQ(pool.take(), IdPool::kFirstAgain + 2);
     u32 count = pool.in_use(), twice = 0, outside = 0;
@@ -343,7 +345,7 @@ SELFTEST(user, ids_begin_again_and_are_never_two_things) {
     CHECK_EQ(count, IdPool::kEnd - IdPool::kFirstAgain);
     CHECK_EQ(twice, 0u);
     CHECK_EQ(outside, 0u);
-    // There is none left, until one is given back.
+    // No id is left until one is freed.
     CHECK_EQ(pool.take(), 0u);
     pool.give_back(4711);
     CHECK_EQ(pool.take(), 4711u);
@@ -354,7 +356,7 @@ SELFTEST(user, ids_begin_again_and_are_never_two_things) {
     CHECK_EQ(pool.in_use(), 0u);
 }
 
-// --------------------------------------------------------------------------------------------- what must not be done
+// -------------------------------------------------------------------------------------------------- forbidden actions
 
 SELFTEST(user, faults_end_the_program_only) {
     if (const char* why = needs_program("die")) SKIP(why);
@@ -380,10 +382,10 @@ SELFTEST(user, faults_end_the_program_only) {
         if (!CHECK_EQ(outcome.status.value(), WaitStatus::killed(one.signal).value()))
             selftest::note("this was {}", one.how);
     }
-    // Some processors do not have the instruction, others refuse it because nobody has set it up.
+    // Some processors lack the instruction; on others it faults because the kernel has not set it up.
     const u32 sysenter = run("die", {}, "sysenter").status.value();
     CHECK(sysenter == WaitStatus::killed(Signal::segv).value() || sysenter == WaitStatus::killed(Signal::ill).value());
-    // Two levels cannot forbid execution: then the function returns, and the program ends by itself.
+    // Two-level tables have no NX: then the function returns, and the program exits by itself.
     const WaitStatus called = run("die", {}, "data-call").status;
     CHECK_EQ(called.value(), hal::cpu_features().no_execute ? WaitStatus::killed(Signal::segv).value()
                                                             : WaitStatus::exited(99).value());
@@ -393,7 +395,7 @@ namespace {
 
 struct Touches {
     u32 faults[3] = {0, 0, 0}; // read, write, jump
-    u32 wrong = 0;             // faults that were not those that were to be expected
+    u32 wrong = 0;             // unexpected faults
     u32 next[3] = {0xc000'0000, 0xc000'0000, 0xc000'0000};
 };
 
@@ -404,7 +406,7 @@ bool next_touch(TrapFrame& frame, VirtAddr address, void* argument) {
     if (what > 2 || !frame.from_user()) return false;
     const bool border = what == 0 && touches.next[0] == 0;
     const u32 wanted = border ? 0xbfff'fffe : frame.esi + (what == 1 ? kPageSize - 4 : 0);
-    // At the border the CPU may name either page.
+    // At the border the CPU may report either page.
     const bool right = border ? address.value() == wanted || address.value() == 0xc000'0000
                               : address.value() == wanted && frame.esi == touches.next[what];
     touches.wrong += !right || (frame.error & page_fault_error::user) == 0 ||
@@ -426,7 +428,7 @@ SELFTEST(user, every_page_of_the_kernel_is_closed) {
     const Outcome outcome = run("kernelspace", {.on_fault = next_touch, .argument = &touches});
     CHECK_EQ(outcome.status.value(), 0u);
     constexpr u32 kPages = 0x4000'0000 / kPageSize;
-    CHECK_EQ(touches.faults[0], kPages + 1); // and the border
+    CHECK_EQ(touches.faults[0], kPages + 1); // one more at the border
     CHECK_EQ(touches.faults[1], kPages);
     CHECK_EQ(touches.faults[2], kPages);
     CHECK_EQ(touches.wrong, 0u);
@@ -509,19 +511,19 @@ SELFTEST(user, bad_files_are_refused_in_words) {
         for (u32 k = 0; k < 17; ++k)
             put_segment(i, 52 + 32 * k, 0, kBase + k * 0x1000, 16, 16, 5);
     });
-    // More memory than there is: the file is right, and it is the machine that cannot.
+    // A valid file that needs more memory than the machine has.
     if (total_free_mib() < 2048) {
         MadeImage image = make_image(kExit42);
         image.put<u32>(at::second + at::bytes, 0x9000'0000);
         BytesFile file{image.view()};
         const Started started = process_start({.name = "large"}, file);
-        if (CHECK(started.process != nullptr)) // it is promised; what it never touches it never gets
+        if (CHECK(started.process != nullptr)) // the area is made; pages come with the first access
             CHECK_EQ(wait_for(started.process).value(), WaitStatus::exited(42).value());
     }
     process_wait_for_all();
 }
 
-// What Linux does not look at may be anything.
+// Fields that Linux does not read may have any value.
 SELFTEST(user, fields_without_a_meaning_are_not_checked) {
     const NothingIsLeft nothing;
     const auto runs = [](const char* what, auto&& change) {
@@ -552,8 +554,8 @@ SELFTEST(user, fields_without_a_meaning_are_not_checked) {
     runs("PT_NOTE at nowhere", [](Image i) { i.put<u32>(at::second, 4), i.put<u32>(at::second + at::offset, ~0u); });
 }
 
-// elf(5): PT_GNU_STACK says whether the stack may be executed. A file without it is an old one, which may execute all
-// that it may read.
+// elf(5): PT_GNU_STACK decides whether the stack is executable. A file without it is an old one: it may execute all
+// pages that it may read.
 SELFTEST(user, the_file_decides_about_the_stack) {
     if (!hal::cpu_features().no_execute) SKIP("two levels cannot forbid execution");
     const NothingIsLeft nothing;
@@ -597,7 +599,7 @@ SELFTEST(user, the_file_decides_about_the_stack) {
     CHECK_EQ(status(0), WaitStatus::exited(42).value());
 }
 
-// Anything: what is loaded must be loadable, and whatever came of it is given back.
+// Random files: each is refused or loaded, and all memory is freed in both cases.
 SELFTEST(user, garbage_in_files_does_no_harm) {
     const NothingIsLeft nothing;
     const KeepsFreeCounts counts;
@@ -636,7 +638,7 @@ SELFTEST(user, garbage_in_files_does_no_harm) {
     }
     CHECK_EQ(beyond, 0u);
     selftest::note("{} of {} spoiled files could be loaded", good, rounds);
-    // A real one, cut off anywhere.
+    // A valid file, truncated at any offset.
     if (const Program* program = find_program("hello")) {
         ModuleAsFile file{program->begin, program->bytes};
         ElfPlan whole;
@@ -661,7 +663,7 @@ SELFTEST(user, an_unknown_name_is_an_answer) {
 
 // ------------------------------------------------------------------------------------------------- the kernel's side
 
-// A program that computes does not keep the CPU, whatever the kernel does about its own threads; and it can be ended.
+// A program that computes is preempted, also by a kernel that does not preempt its own threads; and it can be killed.
 SELFTEST(user, programs_are_preempted) {
     if (const char* why = needs_program("spin")) SKIP(why);
     const NothingIsLeft nothing;
@@ -673,7 +675,7 @@ SELFTEST(user, programs_are_preempted) {
         const Started started = process_start({.name = "spin"});
         if (CHECK(started.process != nullptr)) spinning[i] = started.process;
     }
-    // This thread competes with them all, and so does a program that has something to do.
+    // This thread and another program get the CPU beside all of them.
     if (find_program("hello") != nullptr) CHECK_EQ(run("hello", {}).status.value(), 0u);
     for (u32 i = 0; i < 5; ++i)
         sleep_ms(10);
@@ -685,7 +687,7 @@ SELFTEST(user, programs_are_preempted) {
     }
 }
 
-// One that is ended while a call of it has much to do leaves that call soon: here, a megabyte of lines for the console.
+// A program that is killed during a long system call leaves the call soon: here, a megabyte of lines to the console.
 SELFTEST(user, a_killed_program_writes_no_more) {
     const NothingIsLeft nothing;
     // writev(1, list, 1024), of 1024 times the first KiB. The list is made in the second segment.
@@ -717,10 +719,10 @@ SELFTEST(user, a_killed_program_writes_no_more) {
     const u32 before = count.bytes.load();
     CHECK_GT(before, 0u);
     CHECK_EQ(wait_for(started.process).value(), WaitStatus::killed(Signal::kill).value());
-    CHECK_LE(count.bytes.load() - before, 1024u); // what was under way
+    CHECK_LE(count.bytes.load() - before, 1024u); // the line being written
 }
 
-// A context that goes back to its program with something held is reported, and the program does not suffer.
+// A context that returns to its program with a count or a mapping held is reported; the program is not affected.
 SELFTEST(user, leaks_to_programs_are_reported) {
     if (const char* why = no_slots_for(2)) SKIP(why);
     const NothingIsLeft nothing;
@@ -741,7 +743,7 @@ SELFTEST(user, leaks_to_programs_are_reported) {
     run_with([](void*) { static_cast<void>(kmap_local_page(page)); });
     run_with([](void*) { preempt_disable(); });
     run_with([](void*) { pagefault_disable(); });
-    // And nothing is reported that is in order.
+    // A correct return is not reported.
     const u32 before = thread_leaks();
     const Started started = process_start({.name = "made"}, file);
     REQUIRE(started.process != nullptr);
@@ -751,7 +753,7 @@ SELFTEST(user, leaks_to_programs_are_reported) {
 
 namespace {
 
-// A space of the kernel's own making, for the thread that runs.
+// An address space that the test makes, for the current thread.
 class BorrowedSpace : NotCopyable<BorrowedSpace> {
   public:
     BorrowedSpace() : space_{AddressSpace::create()} {
@@ -783,13 +785,13 @@ SELFTEST(user, copies_resolve_faults_where_they_may) {
     std::array<u8, 300> out{}, in{};
     for (u32 i = 0; i < out.size(); ++i)
         out[i] = static_cast<u8>(i + 1);
-    // Over the border of two pages that are not there yet.
+    // Across the border of two pages that are not present yet.
     const UserAddr across = begin + (kPageSize - 100);
     CHECK_EQ(copy_to_user(across, out.data(), out.size()), 0u);
     CHECK_EQ(copy_from_user(in.data(), across, in.size()), 0u);
     CHECK(in == out);
     CHECK_EQ(space->stats().resident, 2u);
-    // Where nothing may be resolved, a copy ends: a page fault, with preemption off and with interrupts off.
+    // A copy ends at a page fault where no fault may be resolved: with preemption off, and with interrupts off.
     const UserAddr fresh = begin + 3 * kPageSize;
     CHECK_EQ(copy_to_user_inatomic(fresh, out.data(), 100), 100u);
     {
@@ -807,7 +809,8 @@ SELFTEST(user, copies_resolve_faults_where_they_may) {
         CHECK_EQ(copy_from_user_inatomic(in.data(), fresh, 100), 100u);
         CHECK_EQ(copy_from_user_inatomic(in.data(), begin + kPageSize, 100), 0u);
     });
-    // The copy instructions themselves, with page faults on: the trap handler resolves, and the instruction goes on.
+    // The copy instructions themselves, with page faults on: the trap handler resolves the fault, and the instruction
+    // continues.
     const UserAddr last = begin + (kPages - 1) * kPageSize;
     CHECK_EQ(hal::user_copy_out(VirtAddr{last.value()}, out.data(), 100), 0u);
     CHECK_EQ(hal::user_copy_in(in.data(), VirtAddr{last.value()}, 100), 0u);
@@ -815,18 +818,18 @@ SELFTEST(user, copies_resolve_faults_where_they_may) {
     CHECK_EQ(hal::user_copy_out(VirtAddr{last.value() + kPageSize - 52}, out.data(), 100), 48u);
     CHECK_EQ(space->stats().resident, 3u);
     CHECK(space->unmap(VirtAddr{last.value()}, kPageSize));
-    // Short by what is behind the border.
+    // Short by the bytes after the border.
     CHECK_EQ(copy_to_user_inatomic(begin + (2 * kPageSize - 40), out.data(), 100), 60u);
     CHECK_EQ(space->stats().resident, 2u);
     CHECK_EQ(fault_in_writeable(fresh, 1), 0u);
     CHECK_EQ(copy_to_user_inatomic(fresh, out.data(), 100), 0u);
-    // Who may not sleep may not ask for more.
+    // In atomic context the calls that may sleep panic.
     const std::string_view said = selftest::catch_panic([&] {
         const PreemptGuard guard;
         static_cast<void>(copy_to_user(begin, out.data(), 1));
     });
     CHECK(contains(said, "may sleep, called in atomic context"));
-    // A held local map is no reason not to resolve, and is still there afterwards.
+    // With a local map held, faults are resolved, and the map is unchanged afterwards.
     if (no_slots_for(1) == nullptr) {
         const Pages<1> pages;
         REQUIRE(pages.complete());
@@ -839,7 +842,7 @@ SELFTEST(user, copies_resolve_faults_where_they_may) {
     CHECK_EQ(clear_user(UserAddr{0xffff'fff0u}, 32), 32u);
 }
 
-// Memory of programs is reached by the user copies and by nothing else: all other ways are bugs, and say so.
+// Only the user copies may access memory of programs: any other access is a bug and panics.
 SELFTEST(user, other_touches_are_bugs) {
     const KeepsFreeCounts counts;
     const BorrowedSpace space;
@@ -849,18 +852,18 @@ SELFTEST(user, other_touches_are_bugs) {
         const std::string_view said = selftest::catch_panic([&] { hal::store<u32>(VirtAddr{address}, 1); });
         return contains(said, "outside of the user copies") || contains(said, "null pointer");
     };
-    CHECK(touch(kBase)); // a page that could be had
+    CHECK(touch(kBase)); // also for a page that a fault could bring in
     CHECK(touch(0x5000'0000));
     CHECK(touch(0));
     CHECK_EQ(space->stats().resident, 0u);
-    // A probe tells what is there now and fetches nothing.
+    // A probe reads only a page that is present and brings none in.
     u32 value = 0;
     CHECK(!probe_read32(VirtAddr{kBase}, value));
     CHECK_EQ(space->stats().resident, 0u);
     CHECK(put_user<u32>(UserAddr{kBase}, 77));
     CHECK(probe_read32(VirtAddr{kBase}, value));
     CHECK_EQ(value, 77u);
-    // The kernel's side of a copy is the kernel's business: a fault there is not the end of a copy.
+    // A fault at the kernel's address of a copy is a kernel bug: it panics and does not end the copy.
     const std::string_view said = selftest::catch_panic([&] {
         static_cast<void>(hal::user_copy_in(reinterpret_cast<void*>(layout::direct_map_end().value() + kPageSize),
                                             VirtAddr{kBase}, 4));
@@ -868,14 +871,14 @@ SELFTEST(user, other_touches_are_bugs) {
     CHECK(contains(said, "overrun of the direct map"));
 }
 
-// Threads of the kernel have no address space; one that follows a program on its CPU keeps the program's root, and
-// nothing of the kernel's part is different for it.
+// Kernel threads have no address space. One that runs after a program on the same CPU keeps the program's root; the
+// kernel's part of the address space is the same for it.
 SELFTEST(user, kernel_threads_have_no_space) {
     CHECK(active_space() == nullptr);
     CHECK(current_process() == nullptr && !must_stop());
     char byte;
     CHECK_EQ(copy_from_user(&byte, UserAddr{kBase}, 1), 1u);
-    CHECK(read_cr0() & (has_fpu() ? cr0_bit::ts : cr0_bit::em)); // no FPU either
+    CHECK(read_cr0() & (has_fpu() ? cr0_bit::ts : cr0_bit::em)); // and no FPU
 }
 
 // ------------------------------------------------------------------------------------------------------------- scale
@@ -888,7 +891,7 @@ struct Peak {
     u32 high_free = 0xffff'ffff; //
 };
 
-// Runs `sparse` and looks at the machine all the while.
+// Runs `sparse` and samples the memory counts meanwhile.
 WaitStatus run_sparse(std::string_view children, std::string_view step, Peak& peak) {
     const std::array<std::string_view, 2> arguments{children, step};
     const Started started = process_start({.name = "sparse", .arguments = arguments});
@@ -906,13 +909,13 @@ WaitStatus run_sparse(std::string_view children, std::string_view step, Peak& pe
 }
 
 constexpr u32 kKiBPerFrame = kPageSize / KiB;
-// Tables that one process of `sparse` needs: one for each step of its 2644 MiB.
+// Page tables of one process of `sparse`: one for each large-page range of its 2644 MiB.
 constexpr u32 kSparseTables = 2644 * MiB / paging::kLargeSize;
 constexpr std::string_view kStep = config::kPae ? "2" : "4";
 
 } // namespace
 
-// A few processes with all the tables that an address space can have, and what /proc/meminfo would say about them.
+// A few processes with all page tables that an address space can have, and their counts in meminfo.
 SELFTEST(user, page_tables_are_counted) {
     if (const char* why = needs_program("sparse")) SKIP(why);
     constexpr u32 kChildren = 4;
@@ -937,7 +940,7 @@ SELFTEST(user, page_tables_are_counted) {
     CHECK_EQ(after.page_tables_high, 0u);
 }
 
-// More page tables than there is lowmem in this world, on a machine that has the memory for them.
+// More page tables than lowmem could ever hold, on a machine with enough high memory for them.
 SELFTEST(user, page_tables_beyond_lowmem) {
     if (const char* why = needs_program("sparse")) SKIP(why);
     if (!selftest::full()) SKIP("takes a while: selftest=full does it");
@@ -946,7 +949,7 @@ SELFTEST(user, page_tables_beyond_lowmem) {
     BufferSink<8> children;
     format(children, "{}", kChildren);
     if (meminfo().high_free < 3 * 1024 * 1024) SKIP("needs 4 GiB of memory");
-    static_cast<void>(run("forks", {}, "1", "1000")); // descriptors of threads stay
+    static_cast<void>(run("forks", {}, "1", "1000")); // descriptors of threads are never freed
     const NothingIsLeft nothing;
     const KeepsFreeCounts counts;
     const u32 low_before = meminfo().low_free;
@@ -959,17 +962,17 @@ SELFTEST(user, page_tables_beyond_lowmem) {
         CHECK_EQ(status.value(), 0u);
         CHECK_GT(u64{peak.tables} * kPageSize, GiB);
         CHECK_GT(u64{peak.high} * kPageSize, GiB);
-        // What is left for lowmem: directories, and what the kernel has for each process.
+        // Lowmem is needed only for directories and the kernel's objects of each process.
         CHECK_LE(low_before - peak.low_free, kChildren * 24 + 8 * 1024);
     } else {
-        // There is no lowmem for all of them: programs are told so, or end; the kernel goes on.
+        // Lowmem is too small for all of them: system calls fail or programs are killed; the kernel continues.
         CHECK_NE(status.value(), 0u);
         CHECK_EQ(peak.high, 0u);
         CHECK_GT(peak.low_free, 0u);
     }
 }
 
-// A program that wants more memory than there is ends; nobody else does.
+// A program that uses more memory than the machine has is killed; no other program is.
 SELFTEST(user, out_of_memory_ends_the_program) {
     if (const char* why = needs_program("zero")) SKIP(why);
     const u32 free = total_free_mib();
@@ -988,7 +991,7 @@ SELFTEST(user, out_of_memory_ends_the_program) {
 
 // ------------------------------------------------------------------------------------------------------ all together
 
-// Programs on all CPUs, while threads of the kernel map what they find by every call there is.
+// Programs on all CPUs, while kernel threads use all mapping calls.
 SELFTEST(user, programs_beside_the_kernel) {
     if (const char* why = needs_program("cow")) SKIP(why);
     if (total_free_mib() < 128) SKIP("this machine has too little memory");

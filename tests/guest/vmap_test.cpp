@@ -52,7 +52,7 @@ SELFTEST(vmap, pages_become_contiguous) {
         wrong += m.phys != page_to_pfn(array[i]).phys().value() || m.global || m.user || !m.writable;
         write_marks(page_of(*area, i), page_to_pfn(array[i]), 3);
     }
-    // Across the seams: one access that touches two frames.
+    // Accesses across the border of two frames.
     for (u32 i = 1; i < n; ++i) {
         const VirtAddr seam = page_of(*area, i) - 2;
         hal::store<u32>(seam, i * 0x10001u);
@@ -104,7 +104,7 @@ SELFTEST(vmap, rights) {
     CHECK(probe_read32(*ro, value) && value == 0xc3c3'c3c3u);
     CHECK(!probe_write32(*ro + 64, 2));
     CHECK(!probe_write32(*rx + 64, 3));
-    CHECK_EQ(hal::load<u32>(*ro + 64), 1u); // nothing got through
+    CHECK_EQ(hal::load<u32>(*ro + 64), 1u); // the write did not succeed
     CHECK(probe_exec(*rx));
     if (hal::cpu_features().no_execute) {
         CHECK(!probe_exec(*rw));
@@ -115,7 +115,7 @@ SELFTEST(vmap, rights) {
     vunmap(*rx);
 }
 
-// Released addresses are not handed out before their flush, and one flush pays for many.
+// Released addresses are not used again before their flush, and one flush pays for many areas.
 SELFTEST(vmap, flush_is_deferred) {
     if (config::kDebug) SKIP("a DEBUG kernel flushes at once");
     const KeepsFreeCounts counts;
@@ -129,7 +129,7 @@ SELFTEST(vmap, flush_is_deferred) {
         hal::store<u32>(*area, i);
         vunmap(*area);
         CHECK(vmap_fault(*area).kind == VmapFault::Kind::lazy);
-        CHECK(!walk_naively(area->value()).present()); // the entry goes at once
+        CHECK(!walk_naively(area->value()).present()); // the entry is cleared at once
     }
     if (vmap_stats().rounds == before.rounds) {
         CHECK_EQ(flushes.all(), 0u);
@@ -144,13 +144,13 @@ SELFTEST(vmap, flush_is_deferred) {
     }
     CHECK_EQ(vmap_stats().areas, before.areas);
     CHECK_EQ(vmap_stats().pages, before.pages);
-    // Nothing waits: nothing is flushed.
+    // No area is lazy: no flush.
     const FlushCounter none;
     vmap_flush();
     CHECK_EQ(none.all(), 0u);
 }
 
-// When too many pages wait, they are flushed without being asked for.
+// When too many pages are lazy, vunmap flushes by itself.
 SELFTEST(vmap, lazy_pages_are_bounded) {
     const KeepsFreeCounts counts;
     FrameChain pages;
@@ -170,7 +170,7 @@ SELFTEST(vmap, lazy_pages_are_bounded) {
     if (!config::kDebug) CHECK_GE(most, n);
 }
 
-// Addresses are used again after a whole round, and show their new pages then.
+// Addresses are used again after a whole round, and then show the new pages.
 SELFTEST(vmap, rounds_without_stale_reads) {
     const KeepsFreeCounts counts;
     FrameChain pages;
@@ -183,7 +183,7 @@ SELFTEST(vmap, rounds_without_stale_reads) {
     const u32 maps = 3 * (space_pages() / (n + 1) + 1);
     u32 wrong = 0;
     for (u32 i = 0; i < maps; ++i) {
-        // Neighbours in time show different frames at the same place of the area.
+        // Two areas in succession have different frames at the same offset.
         Page* const* first = array + (i % 2) * n;
         const Result<VirtAddr> area = vmap(first, n, VmapProt::rw);
         REQUIRE(area);
@@ -198,7 +198,7 @@ SELFTEST(vmap, rounds_without_stale_reads) {
     CHECK_EQ(wrong, 0u);
 }
 
-// The same, where a round is short: nearly all addresses are in use, and what is left is used again and again.
+// The same with short rounds: nearly all addresses are in use, and the few free ones are reused repeatedly.
 SELFTEST(vmap, reused_addresses_are_not_stale) {
     const KeepsFreeCounts counts;
     FrameChain pages;
@@ -212,8 +212,8 @@ SELFTEST(vmap, reused_addresses_are_not_stale) {
     while (const Result<VirtAddr> area = vmap(array, n, VmapProt::ro))
         large[held++] = *area;
     CHECK_GT(held, 0u);
-    // At most n pages are left at the end, and as many where the search began: 2000 areas of one page and its guard go
-    // round at least three times.
+    // At most n pages are free at the end of the range, and as many at its begin: 2000 areas of one page and its guard
+    // make at least three rounds.
     const VmapStats before = vmap_stats();
     u32 wrong = 0, failed = 0;
     for (u32 i = 0; i < 2000; ++i) {
@@ -233,7 +233,7 @@ SELFTEST(vmap, reused_addresses_are_not_stale) {
         vunmap(large[i]);
 }
 
-// What vfree gives back is not free before the flush: a stale translation may still lead to it (bugs 16 and 22).
+// vfree frees no frame before the flush: a stale translation may still lead to the frame (bugs 16 and 22).
 SELFTEST(vmap, vfree_returns_frames_after_the_flush) {
     if (config::kDebug) SKIP("a DEBUG kernel flushes at once");
     const KeepsFreeCounts counts;
@@ -252,7 +252,7 @@ SELFTEST(vmap, vfree_returns_frames_after_the_flush) {
 
 SELFTEST(vmap, vmalloc_is_zero_filled) {
     const KeepsFreeCounts counts;
-    { // frames with something in them come back
+    { // frames that are not zero are freed first
         FrameChain pages;
         pages.take(Gfp::high, 0, 40);
         for (Page* page : pages)
@@ -274,7 +274,7 @@ SELFTEST(vmap, vmalloc_is_zero_filled) {
     }
     for (u32 i = 0; i < 32; ++i)
         CHECK_EQ(hal::load<u32>(page_of(*area, i)), i);
-    if (no_highmem_for(32) == nullptr) CHECK_EQ(high, 32u); // lowmem is for those who need it
+    if (no_highmem_for(32) == nullptr) CHECK_EQ(high, 32u); // high memory is used first
     vfree(*area);
 }
 
@@ -295,7 +295,7 @@ SELFTEST(vmap, impossible_requests_fail_cleanly) {
     CHECK_EQ(vmap_stats().pages, before.pages);
 }
 
-// Addresses run out before memory does: the last requests fail, and all of it comes back.
+// Addresses are used up before memory: the last requests fail; in the end all addresses and frames are free.
 SELFTEST(vmap, address_space_can_be_full) {
     const KeepsFreeCounts counts;
     const VmapStats before = vmap_stats();
@@ -338,7 +338,7 @@ SELFTEST(vmap, wrong_addresses_panic) {
     REQUIRE(mapped && memory);
     const auto panics = [](auto&& call) { return contains(selftest::catch_panic(call), "is not the start"); };
     CHECK(panics([&] { vunmap(page_of(*mapped, 1)); }));
-    CHECK(panics([&] { vunmap(*memory); })); // the other kind
+    CHECK(panics([&] { vunmap(*memory); })); // a vmalloc area
     CHECK(panics([&] { vfree(*mapped); }));
     CHECK(panics([&] { vunmap(layout::direct_map_end()); }));
     vunmap(*mapped);

@@ -1,4 +1,4 @@
-// The naive walker. Contract: walker.hpp.
+// The simple walker. Contract: walker.hpp.
 #include "tests/guest/walker.hpp"
 
 #include "arch/i386/isa/control.hpp"
@@ -23,7 +23,7 @@ u64 entry_at(u64 phys) {
     return config::kPae ? (u64{word[1]} << 32 | word[0]) : word[0];
 }
 
-// EFER exists with NX only, and an entry's bit 63 means nothing without it.
+// EFER exists only on processors with NX; without EFER.NXE, bit 63 of an entry is not an execute-disable bit.
 bool nx_is_on() {
     if (!config::kPae) return false;
     u32 eax = 0x8000'0001u, ebx, ecx = 0, edx;
@@ -31,7 +31,7 @@ bool nx_is_on() {
     return (edx >> 20 & 1) != 0 && (read_msr(0xc000'0080u) >> 11 & 1) != 0;
 }
 
-// Where the directory entry for `va` is; 0 if there is no directory.
+// The physical address of the directory entry for `va`; 0 if there is no directory.
 u64 directory_slot(u32 va) {
     u64 directory = read_cr3() & 0xffff'f000u;
     if constexpr (config::kPae) {

@@ -1,9 +1,8 @@
-// A second page-table walker, as an oracle: it knows the tables of SDM vol. 3, figures 4-2 to 4-7, and nothing of
-// loft's. It shares no code with mm/tables/pagetable.cpp and no names of bits with arch/i386/isa/pte.hpp; a mistake
-// would have to be made twice.
+// A second page-table walker, as an oracle: written from SDM vol. 3, figures 4-2 to 4-7. It shares no code with
+// mm/tables/pagetable.cpp and no names of bits with arch/i386/isa/pte.hpp, so a mistake there is not repeated here.
 //
-// It starts at the CR3 that is loaded and reads the tables where the direct map shows them (the one thing it
-// has to believe). It is slow and simple on purpose.
+// It starts at the loaded CR3 and reads the tables through the direct map, which it must assume to be right. It is slow
+// and simple on purpose.
 #pragma once
 
 #include "arch/base/config.hpp"
@@ -13,7 +12,7 @@
 
 namespace loft::guest {
 
-// What one entry that maps says, with the rights of the entries above it taken into account.
+// The mapping of one entry, with the rights of all levels combined.
 struct Mapping {
     u32 va = 0;    // first address
     u64 phys = 0;  // of that address
@@ -27,11 +26,11 @@ struct Mapping {
     bool present() const { return bytes != 0; }
 };
 
-// What the tables say about one address.
+// The mapping of one address.
 Mapping walk_naively(u32 va);
 
-// Calls visit(const Mapping&) for each entry that maps, in order of address. Returns how many tables it could
-// not read because they lie above the direct map.
+// Calls visit(const Mapping&) for each entry that maps a page, in order of address. Returns the number of tables that
+// it could not read because they lie above the direct map.
 u32 for_each_mapping(void (*visit)(const Mapping&, void*), void* argument);
 template <typename F> u32 for_each_mapping(F&& visit) {
     using Visit = std::remove_reference_t<F>;
@@ -39,7 +38,7 @@ template <typename F> u32 for_each_mapping(F&& visit) {
                             const_cast<std::remove_const_t<Visit>*>(&visit));
 }
 
-// The entry of the directory that covers `va`, as it stands in memory; 0 if there is none.
+// The directory entry for `va`, as it is in memory; 0 if there is no directory.
 u64 directory_entry(u32 va);
 
 } // namespace loft::guest

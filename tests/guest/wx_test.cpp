@@ -1,5 +1,5 @@
-// Nothing is both writable and executable, and nothing is reachable that should not be: by a walk over every
-// present entry, with a walker of the tests' own.
+// No page is both writable and executable, and no page is mapped that should not be: a walk over every present entry,
+// with the tests' own walker.
 #include "arch/i386/cpu/image.hpp"
 #include "arch/i386/isa/control.hpp"
 #include "mm/tables/pagetable.hpp"
@@ -32,7 +32,7 @@ SELFTEST(wx, no_page_is_writable_and_executable) {
     CHECK_GT(entries, 256u);
     if (nx) CHECK_EQ(both, 0u);
     CHECK_EQ(user, 0u);
-    CHECK_EQ(low_half, 0u); // the identity mapping of the boot is gone
+    CHECK_EQ(low_half, 0u); // the identity mapping of boot does not exist any more
     if (!nx) selftest::note("this kernel or CPU cannot forbid execution");
 }
 
@@ -62,7 +62,7 @@ SELFTEST(wx, image_parts_have_their_rights) {
     CHECK_EQ(data, pages_between(__data_begin, __data_end) - 2); // the stack guards
 }
 
-// What the tables say is what the CPU does.
+// The CPU enforces the rights of the tables.
 SELFTEST(wx, rights_are_enforced) {
     CHECK((read_cr0() & (1u << 16)) != 0); // WP: ring 0 obeys R/W, too (SDM vol. 3, 4.6)
     CHECK((read_cr0() & (1u << 31)) != 0);
@@ -109,7 +109,7 @@ SELFTEST(wx, mappings_in_use_obey) {
     CHECK(walk_naively(pool.addr().value()).present());
 }
 
-// The kernel's walker and the oracle say the same, about entries of all kinds and about holes.
+// The kernel's walker and the tests' walker agree, on entries of all kinds and on holes.
 SELFTEST(wx, walkers_agree) {
     const KeepsFreeCounts counts;
     const Pages<2> pages;
@@ -143,8 +143,8 @@ SELFTEST(wx, walkers_agree) {
     CHECK_EQ(hal::current_root().value(), kernel_root().value());
 }
 
-// Bug 9: a PDPTE that changes without a CR3 load. None ever changes: all four are there from the start, without the
-// bits that an entry of this level must not have (SDM vol. 3, table 4-8).
+// Bug 9: a PDPTE that changes without a CR3 load. None ever changes: all four are present from boot on, without the
+// reserved bits of this level (SDM vol. 3, table 4-8).
 SELFTEST(wx, all_pdptes_are_present) {
     if (!config::kPae) SKIP("only PAE has a page-directory-pointer table");
     const VirtAddr pdpt = direct_addr(kernel_root().pfn()) + kernel_root().page_offset();

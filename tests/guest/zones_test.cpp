@@ -1,4 +1,4 @@
-// The zones: what they were given, what they may be asked for, and what happens when nothing is left.
+// The zones: their frames, requests and reserves, and exhaustion.
 #include "kernel/boot/multiboot.hpp"
 #include "mm/frames/bootmem.hpp"
 #include "mm/frames/slab.hpp"
@@ -18,7 +18,7 @@ struct ZoneRange {
     u32 begin, end;
 };
 
-// Where the zones are, from the sizes that semantics.md gives.
+// The range of a zone, from the sizes in semantics.md.
 ZoneRange range_of(u32 i) {
     const u32 low = layout::boundaries.lowmem_bytes / kPageSize;
     const u32 dma = std::min<u32>(16 * MiB / kPageSize, low);
@@ -37,7 +37,7 @@ u32 usable_between(u32 begin, u32 end) {
 
 bool is_usable(u32 frame) { return usable_between(frame, frame + 1) == 1; }
 
-// Usable frames that something in `reserved` touches, each counted once; frame 0 is nobody's.
+// The number of usable frames that a range of `reserved` overlaps, each counted once, and of frame 0.
 u32 frames_in_use_before_boot(u32 begin, u32 end) {
     const std::span<const ReservedRange> ranges = multiboot_reserved();
     u32 count = begin == 0 && is_usable(0);
@@ -59,7 +59,7 @@ u32 total_free() { return free_frames(ZoneId::dma) + free_frames(ZoneId::normal)
 
 } // namespace
 
-// Page for page: what the firmware calls usable is in a zone, or was taken before the zones existed.
+// Page for page: each usable frame of the firmware's map is in a zone, or was allocated before the zones existed.
 SELFTEST(zones, account_for_every_usable_frame) {
     u32 managed = 0, present = 0, in_use = 0;
     for (u32 i = 0; i < kZones; ++i) {
@@ -85,14 +85,14 @@ SELFTEST(zones, unreachable_memory_is_trimmed) {
     const u32 reach = std::min(kernel, 1u << (hal::cpu_features().phys_bits - kPageShift));
     CHECK_LE(physmap().end().value(), reach);
     CHECK_LE(physmap().end().value(), mem_map_count);
-    // The frame table itself: it ends before anything that somebody else has, and none of it is free.
+    // The frames of the frame table itself are not free.
     const Pfn first = direct_phys(hal::lowmem_addr(mem_map)).pfn();
     const u32 frames = pages_for(mem_map_count * u32{sizeof(Page)});
     u32 handed_out = 0;
     for (u32 i = 0; i < frames; ++i)
         handed_out += pfn_to_page(first + i)->type() != PageType::none;
     CHECK_EQ(handed_out, 0u);
-    // Nor are the image and the page tables.
+    // Nor are those of the page tables, frame 0, and the image.
     CHECK(pfn_to_page(kernel_root().pfn())->type() == PageType::none);
     CHECK(pfn_to_page(Pfn{})->type() == PageType::none);
     CHECK(pfn_to_page(Pfn{0x100u})->type() == PageType::none);
@@ -130,7 +130,7 @@ SELFTEST(zones, requests_get_what_they_ask_for) {
     }
 }
 
-// High memory is taken first by those who can use it, and it is memory that has no address of its own.
+// Gfp::high takes high memory first, which has no address in the direct map.
 SELFTEST(zones, high_means_high) {
     if (const char* why = no_highmem_for(128)) SKIP(why);
     const KeepsFreeCounts counts;
@@ -144,7 +144,7 @@ SELFTEST(zones, high_means_high) {
     CHECK(!page_address(*pages.begin(), at));
 }
 
-// The reserve: 1/32 of what lies above, at most half of the zone; for programs at least 1/64 of it.
+// The reserve: 1/32 of the frames in the zones above, at most half of the zone; for programs at least 1/64 of the zone.
 SELFTEST(zones, reserves_are_computed) {
     const u32 high = zone_info(ZoneId::high).managed, normal = zone_info(ZoneId::normal).managed,
               dma = zone_info(ZoneId::dma).managed;
@@ -157,14 +157,14 @@ SELFTEST(zones, reserves_are_computed) {
     }
 }
 
-// Everything that users can have, then everything that the kernel can have: each stops where it must, nothing
-// breaks while there is nothing left, and all of it comes back.
+// Allocates all frames that users can get, then all that the kernel can get: each stops at its limit, no call fails
+// badly while no memory is left, and in the end all frames are free.
 SELFTEST(zones, exhaustion_is_clean) {
     if (const char* why = too_long_to_take_everything()) SKIP(why);
     static constinit ObjectCache objects{"exhaustion", 512, 16, Gfp::kernel};
     drain_all_cpus();
     const KeepsFreeCounts counts;
-    if (void* object = objects.alloc()) objects.free(object); // the cache keeps its slab
+    if (void* object = objects.alloc()) objects.free(object); // the cache keeps one slab
     const u32 dma_reserve = zone_info(ZoneId::dma).reserve, normal_reserve = zone_info(ZoneId::normal).reserve;
     const u32 free_before = total_free();
 
@@ -173,7 +173,7 @@ SELFTEST(zones, exhaustion_is_clean) {
     CHECK_EQ(free_frames(ZoneId::high), 0u);
     CHECK_GE(free_frames(ZoneId::normal), normal_reserve);
     CHECK_GE(free_frames(ZoneId::dma), dma_reserve);
-    // The last list that was filled for a CPU may have left some frames above the line, not more.
+    // The frames in a per-CPU list may be missing from this limit, not more.
     CHECK_LE(free_frames(ZoneId::normal), normal_reserve + 64);
     CHECK_LE(free_frames(ZoneId::dma), dma_reserve + 64);
 
@@ -182,7 +182,7 @@ SELFTEST(zones, exhaustion_is_clean) {
     CHECK(alloc_pages(Gfp::high, 3) == nullptr);
     CHECK_EQ(alloc_stats().failures, failures + 2);
 
-    // Lowmem is still there for the kernel.
+    // The kernel can still allocate lowmem.
     if (normal_reserve + dma_reserve > 64) {
         Page* page = alloc_page(Gfp::kernel);
         CHECK(page != nullptr);
@@ -197,7 +197,7 @@ SELFTEST(zones, exhaustion_is_clean) {
             CHECK(alloc_pages(gfp, order) == nullptr);
     CHECK(alloc_pages(Gfp::kernel, kMaxOrder + 1) == nullptr);
 
-    // Whoever builds on the allocator fails as cleanly. The cache has one slab with seven objects.
+    // Users of the allocator fail cleanly, too. The cache has one slab with seven objects.
     void* object[32]{};
     u32 made = 0;
     while (made < std::size(object) && (object[made] = objects.alloc()) != nullptr)
@@ -210,7 +210,7 @@ SELFTEST(zones, exhaustion_is_clean) {
     if (area) vfree(*area);
     page_alloc_verify();
 
-    // Mapping needs no memory: it works when there is none.
+    // Mapping allocates no memory: it works when none is free.
     u32 wrong = 0;
     const auto map_once = [&](Page* page, u32) {
         static u32 skip = 0;
