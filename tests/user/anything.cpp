@@ -1,6 +1,6 @@
-// Every call, at random, from several threads of a program that shares its memory with its parent copy on write, until
-// that program ends by itself or is killed: the kernel stands, the parent's memory is what it was, and everything comes
-// back.
+// Random calls from several threads of a program that shares its memory with its parent by copy on write, until the
+// program exits or is killed. The kernel must survive, the parent's memory must not change, and all resources must be
+// freed.
 //     anything [SEED [ROUNDS]]
 #include "tests/user/user.hpp"
 
@@ -9,8 +9,8 @@
 namespace {
 
 constexpr u32 kThreads = 5, kPages = 24, kWords = kPage / 4;
-u8* arena;  // private to each program; the parent has its own mark in each page
-u8* shared; // the same memory for all
+u8* arena;  // private to each program; the parent has a mark in each page
+u8* shared; // shared by all programs
 u32 first_seed = 1;
 
 struct Random {
@@ -24,8 +24,8 @@ struct Random {
 
 u32 mark(u32 page) { return 0x5eed'0000 + page; }
 
-// Those that make memory come and go are there more often. Not among them: the end of a thread or a program, which
-// would come too soon, new ones, which must know what to do, and signals, which must not go to others.
+// Calls that map and unmap memory occur more often. Left out: the exit of a thread or a program, which would come too
+// soon; fork and clone, as a child needs code to run; and signals, which must not go to other programs.
 constexpr u8 kCalls[]{3,   4,   5,   6,   7,   13,  20,  33,  42,  42,  45,  54,  64,  78,  85,  91,  91, 91,
                       114, 122, 125, 125, 125, 146, 158, 162, 174, 175, 191, 192, 192, 192, 197, 224, 240};
 constexpr u16 kMore[]{240, 240, 240, 243, 258, 265, 266, 267, 295, 305, 331, 340, 355, 383, 403, 406, 407, 422, 422};
@@ -53,7 +53,7 @@ u32 argument(Random& random) {
     }
 }
 
-// One that does what it is for more often than chance would have it.
+// A call with sensible arguments, which succeeds more often than a random one.
 int sensible(Random& random) {
     using namespace sys;
     const u32 at = address(random) & ~(kPage - 1), bytes = (1 + random.below(6)) * kPage, word = address(random);
@@ -84,7 +84,7 @@ int sensible(Random& random) {
         const u32 pieces[]{address(random), random.below(kPage), address(random), random.below(2 * kPage)};
         return call(146, random.below(16), sys::word(pieces), 2);
     }
-    case 7: { // a thread without a stack of its own would do no good
+    case 7: { // a thread needs its own stack
         const int pid = call(120, random.one_in(2) ? 17 : 17 | 0x10'0000 | 0x100'0000, 0, word, 0, address(random));
         if (pid == 0) {
             store<u32>(word, 7); // a copy, or no such memory
@@ -117,7 +117,7 @@ void run(u32 seed) {
 
 [[noreturn]] void child(u32 seed) {
     for (u32 file = 0; file < 3; ++file)
-        sys::close(file); // nothing is to be said from here
+        sys::close(file); // no output from these programs
     int files[2];
     sys::pipe(files);
     sys::call(331, sys::word(files), 04000); // O_NONBLOCK

@@ -1,9 +1,9 @@
 // Every system call with every kind of bad or odd argument, one line a case: "call: case -> result".
 //
-// The same file runs on Linux, and what it prints there is committed: answers/arguments.txt. It is part of this
-// program, which compares each line that it would print with the next one of that text. Where loft answers otherwise on
-// purpose, answers/differences.txt has the line and the reason. Without arguments the program prints only what is
-// wrong; "print" prints every line (scripts/linux-answers).
+// The same file runs on Linux, and its output there is committed: answers/arguments.txt. That text is part of this
+// program, which compares each of its lines with the next line of the text. Where loft answers otherwise on purpose,
+// answers/differences.txt has the line and the reason. Without arguments the program prints only wrong lines; "print"
+// prints every line (scripts/linux-answers).
 #include "tests/user/user.hpp"
 
 #include <initializer_list>
@@ -58,7 +58,7 @@ const char* end_of_line(const char* at) {
         ++at;
     return at;
 }
-// Is the line at `at`, up to its end or to "  # reason", this text?
+// True if the line at `at`, up to its end or to "  # reason", is this text.
 bool line_is(const char* at, const char* text) {
     while (*text != '\0')
         if (*at++ != *text++) return false;
@@ -140,7 +140,7 @@ void result(const char* call, const char* what, int value, const char* more = ""
     text << call << ": " << what << more << " -> ";
     answer(add_result(text, value));
 }
-// Whatever is no error is all right.
+// Any value that is not an error is right.
 void works(const char* call, const char* what, int value, const char* more = "") {
     Text text;
     text << call << ": " << what << more << " -> ";
@@ -197,7 +197,7 @@ void beginning(char** argv) {
         return *at != '\0';
     }());
     result("stack", "its pointer is a multiple of 16 at first", static_cast<int>(reinterpret_cast<u32>(argv - 1) % 16));
-    // A processor without an FPU, or without SSE, has nothing else to show.
+    // The values of a processor without an FPU, or without SSE.
     u32 flags, control = 0x37f, mxcsr = 0x1f80;
     asm volatile("pushf\n\tpop %0" : "=r"(flags));
     if (features & 1) asm volatile("fnstcw %0" : "+m"(control));
@@ -209,12 +209,12 @@ void beginning(char** argv) {
 
 // --------------------------------------------------------------------------------------------------- bad addresses
 
-// Pages at fixed addresses, which neither kernel gives away by itself: writable, read-only, PROT_NONE, a hole, and a
-// writable one behind it.
+// Pages at fixed addresses, which neither kernel chooses by itself: writable, read-only, PROT_NONE, a hole, and a
+// writable one after it.
 constexpr u32 kBase = 0x2000'0000;
 constexpr u32 kGood = kBase, kConst = kBase + kPage, kClosed = kBase + 2 * kPage, kHole = kBase + 3 * kPage,
               kBehind = kBase + 4 * kPage;
-constexpr u32 kFree = 0x2800'0000; // nothing is there: for mmap
+constexpr u32 kFree = 0x2800'0000; // not mapped: for mmap
 
 struct Bad {
     const char* name;
@@ -313,7 +313,7 @@ void reading_and_writing() {
     result("read", "pipe, all addresses", sys::call(3, in, kGood, 0xffff'ffff));
     result("read", "pipe, 8 bytes, half of them read-only", sys::call(3, in, kConst - 5, 8));
     result("read", "pipe, more than there is", sys::call(3, in, kGood, 100));
-    // A page that is there, and one that is not.
+    // A mapped page, then an unmapped one.
     result("write", "pipe, a page and then nothing: two pages", sys::call(4, out, kBehind, 2 * kPage));
     drain(kPage);
     result("write", "pipe, a page less 16 and then nothing: a page", sys::call(4, out, kBehind + 16, kPage));
@@ -350,7 +350,7 @@ void reading_and_writing() {
               sys::close(u(files[0]));
               sys::exit(-sys::call(4, u(files[1]), 0, 1));
           }));
-    // More than any pipe holds: it is not lost, but waits for its reader.
+    // More than any pipe holds: no byte is lost; the writer waits for the reader.
     ended("write", "pipe, 64 KiB without a reader at work", in_child([] {
               int files[2];
               REQUIRE(sys::pipe(files) == 0);
@@ -395,7 +395,7 @@ void writing_pieces() {
     result("writev", "a negative length", sys::call(146, out, w(negative), 2));
     const Piece much[]{{kGood, 3}, {kGood, 0x7fff'ffff}};
     result("writev", "a sum of more than 2 GiB, console", sys::call(146, 77, w(much), 2));
-    // The list ends where memory ends.
+    // The list ends at the end of mapped memory.
     store<u32>(kBehind + kPage - 8, kGood), store<u32>(kBehind + kPage - 4, 2);
     result("writev", "the list runs into nothing", sys::call(146, out, kBehind + kPage - 8, 2));
     drain(8);
@@ -474,7 +474,7 @@ void names() {
     constexpr u32 kHere = 0xffff'ff9c; // AT_FDCWD
     constexpr u32 kNo = 0;
     const char* const none = "/no/such/file";
-    // No name is longer than 255, no path than 4095.
+    // Limits: 255 bytes for a name, 4095 for a path.
     u8* long_name = new_memory(3 * kPage);
     for (u32 i = 0; i < 2 * kPage; ++i)
         long_name[i] = i % 128 == 0 ? '/' : 'a';
@@ -482,7 +482,7 @@ void names() {
     for (u32 i = 0; i < 300; ++i)
         long_part[i] = i == 0 ? '/' : 'a';
     for (u32 i = 0; i < 16; ++i)
-        store<u8>(kBehind + kPage - 16 + i, i == 0 ? '/' : 'a'); // has no end
+        store<u8>(kBehind + kPage - 16 + i, i == 0 ? '/' : 'a'); // not terminated
 
     const struct {
         const char* call;
@@ -636,7 +636,7 @@ void mapping() {
     take("a pipe, nothing", 0, 0, sys::kRead, sys::kPrivate, in);
     take("a pipe, type 0", 0, kPage, sys::kRead, 0, in);
     take("the console", 0, kPage, sys::kRead, sys::kShared, 1);
-    // Where: hints are only hints.
+    // Addresses without MAP_FIXED are hints.
     take("hint at an odd address", kFree + 1, kPage, kRw, kNew);
     take("hint in the kernel", 0xc000'0000u, kPage, kRw, kNew);
     take("hint at 4096", 0x1000, kPage, kRw, kNew);
@@ -724,7 +724,7 @@ void mapping() {
     protect("memory with a hole in it", kFree, 3 * kPage, sys::kRead);
     states("mprotect", "memory with a hole in it: the page before", rights(kFree));
     states("mprotect", "memory with a hole in it: the page behind", rights(kFree + 2 * kPage));
-    // The stack, from some page of it down to its end.
+    // The stack, from one of its pages down to its end.
     u32 here = 0;
     const u32 page = w(&here) & ~(kPage - 1);
     protect("PROT_GROWSDOWN, the stack", page, kPage, kRw | 0x0100'0000);
@@ -791,7 +791,7 @@ void children() {
     ended("exit", "256 + 3", in_child([] { sys::exit(256 + 3); }));
     ended("exit", "-1", in_child([] { sys::exit(-1); }));
     ended("exit_group", "-2", in_child([] { sys::exit_group(-2); }));
-    // A child that is still there.
+    // A child that has not ended.
     int files[2];
     REQUIRE(sys::pipe(files) == 0);
     const int pid = sys::fork();
@@ -1050,7 +1050,7 @@ void signals() {
               if (sys::fork() == 0) sys::exit(0);
               sys::exit(-sys::waitpid(-1, nullptr));
           }));
-    // A child, by the parent.
+    // Signals from the parent to a child.
     int files[2];
     REQUIRE(sys::pipe(files) == 0);
     const int pid = sys::fork();
@@ -1244,7 +1244,7 @@ void futexes() {
         return call6(422, kGood, 0, 5, p == 0 ? w(&wide) : p, 0, 0);
     });
     result("futex_time64", "WAKE", call6(422, kGood, 1, 1, 0, 0, 0));
-    // WAKE_OP: what becomes of the second word.
+    // WAKE_OP: the new value of the second word.
     const struct {
         const char* name;
         u32 code;
@@ -1298,7 +1298,7 @@ void segments() {
     area("and none again", {6, 0, 0, 0x28});
     area("entry 7 and none", {7, 0, 0, 0x28});
     area("entry 8 and none", {8, 0, 0, 0x28});
-    // As many as there are.
+    // One more than the kernel has.
     for (u32 i = 0; i < 4; ++i) {
         Descriptor any{~0u, 0, 0xfffff, 0x51};
         const int made = sys::call(243, w(&any));

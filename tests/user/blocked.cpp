@@ -1,4 +1,4 @@
-// A program ends while its threads sleep in the kernel, in every call that can sleep: nothing waits for them.
+// A program exits while its threads sleep in the kernel, in every call that can sleep: the exit does not wait for them.
 #include "tests/user/user.hpp"
 
 #include <iterator>
@@ -58,7 +58,7 @@ void run(u32 which) {
             [](void* number) {
                 add(ready, 1);
                 sleeps[*static_cast<u32*>(number)](nullptr);
-                add(ready, 100); // it must not come back
+                add(ready, 100); // the call must not return
             },
             &numbers[i]));
     }

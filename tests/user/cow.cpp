@@ -21,7 +21,7 @@ void write_all(u8* memory, u32 who) {
         word(memory, page) = who * 0x10000 + page;
 }
 
-// A child of its own, in the middle of what it does.
+// A child forks a child of its own in the middle of its writes.
 void grandchild(u8* memory, u32 who) {
     const int status = in_child([&] {
         CHECK_EQ(count_wrong(memory, who), 0);
@@ -43,18 +43,18 @@ int main(int argc, char** argv) {
             const int pid = sys::fork();
             REQUIRE(!sys::failed(pid));
             if (pid != 0) continue;
-            CHECK_EQ(count_wrong(memory, 1), 0); // whatever the others do
+            CHECK_EQ(count_wrong(memory, 1), 0); // not affected by the others
             for (u32 i = 0; i < 5; ++i) {
                 write_all(memory, who);
                 if (i == 2) grandchild(memory, who);
                 CHECK_EQ(count_wrong(memory, who), 0);
                 sys::yield();
             }
-            // One page less in this one is one page less in this one.
+            // An unmap in one process does not affect the others.
             CHECK_EQ(sys::munmap(memory, kPage), 0);
             sys::exit(failures != 0);
         }
-        // The parent keeps what the children begin with until all of them have: half of it goes away under them.
+        // The parent's pages do not change while the children write theirs.
         for (u32 i = 0; i < 5; ++i) {
             CHECK_EQ(count_wrong(memory, 1), 0);
             sys::yield();

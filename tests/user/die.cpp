@@ -1,4 +1,4 @@
-// Does what no program may, by name, and so comes to its end; 99 if it does not.
+// Does one forbidden action, by name, and is killed for it; exits with 99 if it is not.
 //     die NAME
 #include "tests/user/user.hpp"
 
@@ -31,8 +31,7 @@ int main(int argc, char** argv) {
     if (is(how, "step")) asm volatile("pushf\n\torl $0x100, (%%esp)\n\tpopf\n\tnop" ::: "memory", "cc");
     if (is(how, "cli")) asm volatile("cli");
     if (is(how, "hlt")) asm volatile("hlt");
-    if (is(how, "port"))
-        asm volatile("outb %%al, $0xf4" ::"a"(0x55)); // would end QEMU, with a status that nobody expects
+    if (is(how, "port")) asm volatile("outb %%al, $0xf4" ::"a"(0x55)); // would end QEMU, with an unexpected status
     if (is(how, "interrupt")) asm volatile("int $0x20");
     if (is(how, "double-fault")) asm volatile("int $8");
     if (is(how, "cr3")) asm volatile("mov %%cr3, %%eax" ::: "eax");
@@ -48,12 +47,12 @@ int main(int argc, char** argv) {
     if (is(how, "local-segment")) asm volatile("mov %0, %%es" ::"r"(0x0f));
     if (is(how, "gate")) asm volatile("lcall $0x08, $0xc0100000");
     if (is(how, "iret")) {
-        // Back to ring 0, if anybody let it.
+        // An IRET to ring 0.
         asm volatile("pushf\n\tpushl $0x08\n\tpushl $0xc0100000\n\tiret");
     }
     if (is(how, "overflow")) asm volatile("int $4");
     if (is(how, "nested")) {
-        // IRET as the end of a nested task: the flag may be set, the task is nobody's.
+        // IRET with NT set, the end of a nested task: ring 3 may set the flag, but there is no such task.
         asm volatile("pushf\n\torl $0x4000, (%%esp)\n\tpopf\n\tint $0x80\n\tiret" ::"a"(20) : "memory", "cc");
     }
     return 99;

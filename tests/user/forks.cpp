@@ -1,11 +1,11 @@
-// A fork bomb with a bound: everybody forks until the depth is reached or the kernel has no more to give, and waits
-// for all of its children. Ends well if every child did.
+// A fork bomb with a bound: every process forks until the depth is reached or fork fails, and waits for all of its
+// children. Exits with 0 if every child did.
 //     forks DEPTH [WIDTH]
 #include "tests/user/user.hpp"
 
 namespace {
 
-volatile u32 mine = 0; // everybody's own
+volatile u32 mine = 0; // private to each process
 
 void explode(u32 depth, u32 width) {
     if (depth == 0) return;
@@ -19,7 +19,7 @@ void explode(u32 depth, u32 width) {
             CHECK(mine == depth - 1);
             sys::exit(failures != 0);
         }
-        if (pid == -kEagain || pid == -kEnomem) break; // that is an answer
+        if (pid == -kEagain || pid == -kEnomem) break; // allowed answers
         CHECK(pid > 0);
         born += pid > 0;
     }

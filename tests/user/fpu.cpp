@@ -1,11 +1,11 @@
-// Floating point: x87 and, where there is one, SSE registers and control words belong to a thread, and stay with it
-// while others compute with theirs.
+// Floating point: x87 and SSE registers and control words, as far as the processor has them, belong to a thread; other
+// threads that compute do not change them.
 #include "tests/user/user.hpp"
 
 namespace {
 
-// AT_HWCAP of the auxiliary vector, which lies behind the environment: what the kernel saves for programs. CPUID says
-// what the processor has.
+// AT_HWCAP of the auxiliary vector, which follows the environment: the features that the kernel saves for programs.
+// CPUID reports the features of the processor.
 u32 usable(char** argv) {
     constexpr u32 kHwcap = 16;
     char** at = argv;
@@ -18,9 +18,9 @@ u32 usable(char** argv) {
 
 volatile u32 next = 1, wrong = 0;
 
-// Registers are filled once and looked at again and again; nothing in between touches them but other threads.
+// Fills registers once and checks them repeatedly; in between only other threads use them.
 void watch_x87(u32 me, u32 rounds) {
-    const u16 control = static_cast<u16>(0x037f & ~(me % 4 << 10)); // another way of rounding
+    const u16 control = static_cast<u16>(0x037f & ~(me % 4 << 10)); // a different rounding mode for each thread
     const u32 first = me * 1000 + 1, second = me * 1000 + 2;
     asm volatile("fninit\n\tfldcw %0\n\tfildl %1\n\tfildl %2" ::"m"(control), "m"(first), "m"(second));
     for (u32 i = 0; i < rounds; ++i) {
@@ -65,9 +65,9 @@ void watch_sse(u32 me, u32 rounds) {
 
 int main(int, char** argv) {
     const u32 features = usable(argv);
-    if ((features & 1) == 0) return 0; // there is nothing to compute with
+    if ((features & 1) == 0) return 0; // no FPU
     const bool has_sse = features & 1u << 25;
-    // As a program finds it: everything is empty, no exception is let through, nobody else's numbers.
+    // The initial state: all registers are empty, all exceptions are masked, no values of other programs.
     u16 control, status;
     asm volatile("fnstcw %0\n\tfnstsw %1" : "=m"(control), "=m"(status));
     CHECK_EQ(control, 0x37f);
@@ -91,7 +91,7 @@ int main(int, char** argv) {
         thread.join();
     CHECK_EQ(wrong, 0);
 
-    // A child goes on with what its parent had loaded; and changing it changes nothing of the parent's.
+    // A child inherits its parent's registers; its changes do not affect the parent.
     const u32 seven = 7, nine = 9;
     asm volatile("fninit\n\tfildl %0" ::"m"(seven));
     const int result = in_child([&] {
@@ -104,7 +104,7 @@ int main(int, char** argv) {
     asm volatile("fistpl %0" : "=m"(got));
     CHECK_EQ(got, 7);
 
-    // An exception that was not masked ends the program, as it would anywhere.
+    // An unmasked exception kills the program.
     CHECK_EQ(in_child([] {
                  const u16 divide_by_zero = 0x037f & ~4;
                  asm volatile("fninit\n\tfldcw %0\n\tfld1\n\tfldz\n\tfdivrp\n\tfwait" ::"m"(divide_by_zero));

@@ -1,5 +1,4 @@
-// Futexes between the threads of one program: ping-pong, a lock that many want, limits of time, and words that have
-// changed.
+// Futexes between the threads of one program: ping-pong, a contended lock, timeouts, and words that have changed.
 #include "tests/user/user.hpp"
 
 #include <initializer_list>
@@ -20,7 +19,7 @@ void play(u32 who, u32 rounds) {
     }
 }
 
-// Drepper, "Futexes are tricky", the second mutex: 0 free, 1 taken, 2 taken and somebody may wait.
+// Drepper, "Futexes are tricky", the second mutex: 0 free, 1 taken, 2 taken and a thread may be waiting.
 class Lock {
   public:
     void lock() {
@@ -52,7 +51,7 @@ int futex(volatile u32* at, u32 operation, u32 value, u32 fourth = 0, volatile u
     return sys::call6(240, sys::word(at), operation, value, fourth, sys::word(second), third);
 }
 
-// A reader of shared memory that may not write it waits, and is woken by the one that may.
+// A process with read-only shared memory waits, and is woken by a process that may write it.
 void read_only() {
     auto* shared = reinterpret_cast<volatile u32*>(new_memory(kPage, sys::kShared | sys::kAnonymous));
     shared[0] = 1;
@@ -78,7 +77,7 @@ void read_only() {
 
 volatile u32 station[4], arrived = 0, away = 0;
 
-// Waits until so many are asleep at the word, as far as one can see: each has said that it is about to be.
+// Waits until `value` threads have counted themselves, right before they sleep at the word, and then some time.
 void wait_until(volatile u32& count, u32 value) {
     while (count != value)
         sys::yield();
@@ -100,13 +99,13 @@ void chosen_by_bits() {
         REQUIRE(threads[i].start([](void* at) { wait(*static_cast<u32*>(at)); }, &bits[i]));
     wait_until(arrived, 3);
     CHECK_EQ(futex(&station[0], kWakeBits | sys::kFutexPrivate, 10, 0, nullptr, 8), 0);
-    CHECK_EQ(futex(&station[0], kWakeBits, 10, 0, nullptr, ~0u), 0); // those that are not private are others
+    CHECK_EQ(futex(&station[0], kWakeBits, 10, 0, nullptr, ~0u), 0); // a shared key does not match private waiters
     CHECK_EQ(futex(&station[0], kWakeBits | sys::kFutexPrivate, 10, 0, nullptr, 4), 1);
     wait_until(away, 1);
     CHECK_EQ(futex(&station[0], kWake, 10), 2);
     for (Thread& thread : threads)
         thread.join();
-    // Limits are times of a clock here, and not times from now on.
+    // Timeouts are absolute times of a clock here.
     struct {
         u64 seconds;
         u32 nanoseconds, padding;
@@ -124,7 +123,7 @@ void chosen_by_bits() {
     }
 }
 
-// Sleepers that are moved to another word are woken there, and time out there.
+// Waiters that are requeued to another word are woken there, and time out there.
 void moved() {
     for (const u32 flag : {sys::kFutexPrivate, 0u}) {
         arrived = 0;
@@ -146,7 +145,7 @@ void moved() {
         CHECK_EQ(futex(&station[1], kRequeue | flag, 0, 1, &station[3]), 1);
         CHECK_EQ(futex(&station[2], sys::kFutexWake | flag, 1), 1);
         wait_until(away, 2);
-        // One more at 1, two at 2, one at 3. The second word changes from 0 to 5, and was less than 1.
+        // One more waiter at word 1, two at word 2, one at word 3. Word 2 changes from 0 to 5; it was less than 1.
         const u32 add_5_if_less_than_1 = 1u << 28 | 2u << 24 | 5u << 12 | 1;
         CHECK_EQ(futex(&station[1], kWakeOp | flag, 8, 8, &station[2], add_5_if_less_than_1), 3);
         CHECK_EQ(station[2], 5);
@@ -203,7 +202,7 @@ int main(int, char**) {
         thread.join();
     CHECK_EQ(counter, kThreads * kTurns);
 
-    // One wake-up wakes as many as it says, and says how many it woke.
+    // FUTEX_WAKE wakes the requested number and returns the number that it woke.
     auto wait_at_gate = [] {
         while (gate == 0)
             sys::futex(&gate, kWait, 0);
@@ -214,7 +213,7 @@ int main(int, char**) {
     u32 woken = 0;
     for (u32 i = 0; i < 3; ++i)
         woken += static_cast<u32>(sys::futex(&gate, kWake, 2));
-    CHECK(woken <= kThreads); // those who had not begun to wait do not
+    CHECK(woken <= kThreads); // threads that had not begun to wait are not counted
     for (Thread& thread : threads)
         thread.join();
 

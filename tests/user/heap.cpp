@@ -1,4 +1,4 @@
-// brk: grows, shrinks, is zero where it is new, and stays where it is when it cannot move.
+// brk: grows, shrinks, new memory is zero, and the break stays if it cannot move.
 #include "tests/user/user.hpp"
 
 int main(int, char**) {
@@ -14,8 +14,8 @@ int main(int, char**) {
     CHECK_EQ(in_child([&] { load<u32>(begin + kPage); }), kSegv);
     CHECK_EQ(sys::brk(begin + 4 * kPage), begin + 4 * kPage);
     for (u32 page = 1; page < 4; ++page)
-        CHECK_EQ(load<u32>(begin + page * kPage), 0); // not what was there before
-    // A place that is taken, one that belongs to the kernel, and one below the beginning: it only says where it is.
+        CHECK_EQ(load<u32>(begin + page * kPage), 0); // not the old contents
+    // An address that is in use, one of the kernel, and one below the heap: brk returns the unchanged break.
     void* wall = sys::mmap(reinterpret_cast<void*>(begin + 64 * kPage), kPage, sys::kRead,
                            sys::kPrivate | sys::kAnonymous | sys::kFixed);
     CHECK(!sys::failed(wall));

@@ -1,4 +1,4 @@
-// Says hello, and looks at what the kernel has handed over: arguments, environment, auxiliary vector, registers.
+// Prints hello, and checks the state that the kernel has set up: arguments, environment, auxiliary vector, registers.
 #include "tests/user/user.hpp"
 
 namespace {
@@ -24,7 +24,7 @@ int main(int argc, char** argv) {
     }
     CHECK_EQ(auxiliary(6), kPage);
     CHECK_EQ(auxiliary(9), reinterpret_cast<u32>(&_start));
-    CHECK_EQ(auxiliary(3), 0x08048000 + 52); // the headers are where the file has them
+    CHECK_EQ(auxiliary(3), 0x08048000 + 52); // AT_PHDR: the program headers of the file
     CHECK_EQ(auxiliary(4), 32);
     CHECK_EQ(auxiliary(5), 4);
     CHECK_EQ(reinterpret_cast<u32>(argv - 1) % 16, 0);

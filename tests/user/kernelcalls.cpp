@@ -1,4 +1,4 @@
-// Names every page of the upper gigabyte to the kernel, as something to write to and to read from: EFAULT each time.
+// Passes every page of the upper gigabyte to system calls that write to it and read from it: EFAULT each time.
 #include "tests/user/user.hpp"
 
 int main(int, char**) {
@@ -14,11 +14,11 @@ int main(int, char**) {
         wrong += sys::getrandom(reinterpret_cast<void*>(somewhere), 8) != -kEfault;  // a value to memory
         wrong += sys::write(out, reinterpret_cast<void*>(somewhere), 8) != -kEfault; // memory to a page of the kernel
     }
-    // From the user's part into the kernel's: what is not there anyway.
+    // Across the border from the user's part, which is not mapped there, into the kernel's.
     wrong += sys::getrandom(reinterpret_cast<void*>(kUserEnd - 4), 8) != -kEfault;
     wrong += sys::write(out, reinterpret_cast<void*>(kUserEnd - 4), 8) != -kEfault;
     CHECK_EQ(wrong, 0);
-    // The pipe has what it had: nothing of the kernel's has come into it.
+    // The contents of the pipe are unchanged: no kernel memory has been copied into it.
     for (u32 i = 0; i < 16; ++i) {
         CHECK_EQ(sys::read(in, &byte, 1), 1);
         CHECK_EQ(byte, "0123456789abcdef"[i]);

@@ -1,9 +1,9 @@
-; Touches every page of the upper gigabyte from ring 3: reads it, writes it, and jumps to it. Each touch has to fault; the
-; self-test (tests/guest/user_test.cpp) is asked about the fault, counts it, and lets the program go on where EBX says. What does
-; not fault is counted here. Ends with 0 if every touch has faulted.
+; Accesses every page of the upper gigabyte from ring 3: reads it, writes it, and jumps to it. Each access must fault. The
+; self-test (tests/guest/user_test.cpp) gets each fault, counts it, and continues the program at the address in EBX. Accesses
+; that do not fault are counted here. Exits with 0 if every access has faulted.
 ;
-; In assembly, because the registers are the interface: ESI the address, EBX where to go on, EDI what is tried (0 read, 1 write,
-; 2 jump).
+; In assembly, because the registers are the interface: ESI the address, EBX where to continue, EDI the kind of access (0 read,
+; 1 write, 2 jump).
 
 bits 32
 
@@ -14,7 +14,7 @@ PAGE            equ 4096
 section .text
 global  _start
 _start:
-        xor     ebp, ebp                    ; touches that went well
+        xor     ebp, ebp                    ; accesses without a fault
         xor     edi, edi
         mov     esi, FIRST
 .read:  mov     ebx, .read_next
@@ -33,7 +33,7 @@ _start:
         add     esi, PAGE
         jnz     .write
 
-        ; From the last bytes of the user's part into the kernel's.
+        ; Across the border from the user's part into the kernel's.
         mov     edi, 0
         mov     esi, FIRST
         mov     ebx, .border_next
@@ -44,7 +44,7 @@ _start:
         mov     esi, FIRST
 .jump:  mov     ebx, .jump_next
         call    esi
-        inc     ebp                         ; it came back
+        inc     ebp                         ; the call returned
 .jump_next:
         mov     esp, [stack]                ; the return address that was not used
         add     esi, PAGE

@@ -1,11 +1,11 @@
-// Stores are seen in order, across copy on write too (SDM vol. 3, 8.2.2): if a thread sees the flag, it sees the datum
-// that was stored before it. Per page, by three threads on three CPUs:
+// Stores are seen in order, also across copy on write (SDM vol. 3, 8.2.2): a thread that sees the flag sees the datum
+// that was stored before it. For each page, three threads on three CPUs:
 //
 //     main        stores elsewhere in the page, which fork has shared: the kernel makes a copy of it
-//     publisher   stores the datum into the page, then raises the flag, which has a page of its own
-//     observer    has the page in its TLB as it was; reads the flag, then the datum
+//     publisher   stores the datum into the page, then sets the flag, which is in another page
+//     observer    has the old page in its TLB; reads the flag, then the datum
 //
-// Argument: how often all pages are gone through.
+// Argument: the number of rounds over all pages.
 #include "tests/user/user.hpp"
 
 namespace {
@@ -55,7 +55,7 @@ void publish() {
         wait_for(board->go, turn);
         if (stop != 0) return;
         const u32 page = (turn - 1) % kPages;
-        // At any moment of the main thread's fault.
+        // A random delay, to hit any moment of the main thread's fault.
         random = random * 1'664'525 + 1'013'904'223;
         for (u32 i = 0, n = (random >> 16) % 6000; i < n; ++i)
             asm volatile("");

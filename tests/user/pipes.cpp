@@ -1,4 +1,4 @@
-// Pipes: bytes of one program arrive in another, in order, whatever pages they come from and go to.
+// Pipes: bytes of one program arrive in another, in order, for all kinds of source and target pages.
 #include "tests/user/user.hpp"
 
 namespace {
@@ -34,8 +34,8 @@ void receive(u32 in) {
     CHECK_EQ(wrong, 0);
 }
 
-// pipe(7): a write of at most PIPE_BUF bytes, 4096, is not mixed with those of others. Four programs write records,
-// some by one piece and some by two (writev); each record begins with a small letter.
+// pipe(7): a write of at most PIPE_BUF bytes, 4096, is not mixed with other writes. Four programs write records, some
+// in one piece and some in two (writev); each record begins with a small letter.
 void records(u32 bytes, u32 each) {
     constexpr u32 kWriters = 4;
     int files[2];
@@ -94,7 +94,7 @@ int main(int, char**) {
     sys::close(out);
     receive(in);
     u8 byte;
-    CHECK_EQ(sys::read(in, &byte, 1), 0); // nobody writes any more
+    CHECK_EQ(sys::read(in, &byte, 1), 0); // all writers have closed
     int status = -1;
     CHECK_EQ(sys::waitpid(pid, &status), pid);
     CHECK_EQ(status, 0);
@@ -108,7 +108,7 @@ int main(int, char**) {
     CHECK_EQ(sys::call(174, kSigPipe, sys::word(ignore), 0, 8), 0); // rt_sigaction
     CHECK_EQ(sys::write(static_cast<u32>(files[1]), "x", 1), -kEpipe);
     sys::close(static_cast<u32>(files[1]));
-    // All numbers, and all of them back.
+    // Uses all file numbers, and frees them.
     u32 made = 0;
     int ends[16][2];
     while (made < 16 && sys::pipe(ends[made]) == 0)
@@ -118,7 +118,7 @@ int main(int, char**) {
         CHECK_EQ(sys::close(static_cast<u32>(ends[i][0])), 0);
         CHECK_EQ(sys::close(static_cast<u32>(ends[i][1])), 0);
     }
-    // The rest is the kernel's business when a program ends.
+    // The kernel closes the rest when the program exits.
     REQUIRE(sys::pipe(files) == 0);
     return 0;
 }

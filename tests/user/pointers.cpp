@@ -1,4 +1,4 @@
-// Bad pointers in every system call that takes one: EFAULT, and nothing else happens.
+// Bad pointers in every system call that takes one: EFAULT, without other effects.
 #include "tests/user/user.hpp"
 
 #include <initializer_list>
@@ -24,7 +24,7 @@ int main(int, char**) {
     u8* page = new_memory(4 * kPage);
     const u32 at = reinterpret_cast<u32>(page);
     CHECK_EQ(sys::munmap(page + 2 * kPage, 2 * kPage),
-             0); // the next page that is asked for may be put there, above
+             0); // mmap may place the next page there, above
     CHECK_EQ(sys::mprotect(page + kPage, kPage, sys::kNone), 0);
     const u32 hole = at + 2 * kPage, closed = at + kPage;
     // The null pointer, holes, the border to the kernel from both sides, the kernel itself, and what wraps around.
@@ -58,16 +58,16 @@ int main(int, char**) {
         [&](u32 p) { return p == 0 ? -kEfault : sys::call(240, sys::word(&word), 128, 0, p); });
     all("statx", [](u32 p) { return sys::call(383, 1, sys::word(""), 0x1000, 0, p); });
     all("fstat64", [](u32 p) { return sys::call(197, 1, p); });
-    // A child that ended is taken, though nobody hears how.
+    // A child that has ended is reaped, although its status cannot be stored.
     all("waitpid", [](u32 p) {
-        if (p == 0) return -kEfault; // nobody wants to know
+        if (p == 0) return -kEfault; // null is allowed here: no status
         const int pid = sys::fork();
         if (pid == 0) sys::exit(0);
         return sys::waitpid(pid, reinterpret_cast<int*>(p));
     });
     CHECK_EQ(sys::waitpid(-1, nullptr), -kEchild);
 
-    // Writing to what may only be read; reading it is fine.
+    // A write to read-only memory; a read is allowed.
     u8* constant = new_memory(kPage);
     CHECK_EQ(sys::mprotect(constant, kPage, sys::kRead), 0);
     CHECK_EQ(sys::uname(constant), -kEfault);
@@ -75,7 +75,8 @@ int main(int, char**) {
     CHECK_EQ(sys::write(out, constant, 8), 8);
     CHECK_EQ(sys::read(in, constant, 8), -kEfault);
 
-    // Half of it is there: a write, or a read, of less than a page is all or nothing. What getrandom has given counts.
+    // Half of the range is mapped: a write or a read of less than a page is all or nothing. getrandom returns what it
+    // has stored.
     CHECK_EQ(sys::mprotect(page + kPage, kPage, sys::kRead | sys::kWrite), 0);
     for (u32 i = 0; i < 2 * kPage; ++i)
         page[i] = static_cast<u8>(i);

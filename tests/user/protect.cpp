@@ -1,4 +1,4 @@
-// mprotect and mmap: what may not be done ends the program that does it, and nobody else.
+// mprotect and mmap: a forbidden access ends the program that makes it, and no other one.
 #include "tests/user/user.hpp"
 
 int main(int, char**) {
@@ -20,7 +20,7 @@ int main(int, char**) {
         CHECK_EQ(load<u32>(at + page * kPage), page + 1);
         store<u32>(at + page * kPage, page + 11);
     }
-    // In a child that has the pages by copy on write: what was taken away does not come back by it.
+    // In a child that shares the pages by copy on write: rights that were removed do not come back.
     CHECK_EQ(in_child([&] {
                  CHECK_EQ(sys::mprotect(memory, kPage, sys::kRead), 0);
                  CHECK_EQ(in_child([&] { store<u32>(at, 1); }), kSegv);
@@ -38,9 +38,9 @@ int main(int, char**) {
     CHECK_EQ(in_child([&] { load<u32>(at + kPage); }), kSegv);
     CHECK_EQ(sys::mprotect(memory, 3 * kPage, sys::kRead), -kEnomem); // there is a hole in it
     CHECK_EQ(sys::munmap(memory, 4 * kPage), 0);
-    CHECK_EQ(sys::munmap(memory, 4 * kPage), 0); // nothing is there: no error
+    CHECK_EQ(sys::munmap(memory, 4 * kPage), 0); // nothing is mapped: no error
 
-    // What cannot be.
+    // Invalid arguments.
     CHECK_EQ(sys::munmap(memory + 1, kPage), -kEinval);
     CHECK_EQ(sys::mprotect(memory + 1, kPage, sys::kRead), -kEinval);
     CHECK_EQ(sys::mprotect(memory, kPage, 0x100), -kEinval);
@@ -59,7 +59,7 @@ int main(int, char**) {
     CHECK(sys::failed(map(0xbfff'f000, 2 * kPage, kMine | sys::kFixed)));
     CHECK(sys::failed(map(0xc000'0000, kPage, kMine | sys::kFixed)));
     CHECK(sys::failed(map(0xffff'f000, kPage, kMine | sys::kFixed)));
-    // A hint that cannot be taken is no error.
+    // A hint that cannot be used is no error.
     CHECK(!sys::failed(map(0xd000'0000, kPage, kMine)));
     return 0;
 }

@@ -1,6 +1,5 @@
-// A thread takes memory away and puts other memory in its place, again and again, while another one has the kernel
-// copy from and to it: each copy ends, and finds one of the two, never anything else, nor anything in a page that is
-// nobody's any more.
+// One thread repeatedly unmaps memory and maps other memory there, while another one makes the kernel copy from and to
+// it. Each copy ends and finds one of the two contents, never other data, and never a freed page.
 #include "tests/user/user.hpp"
 
 namespace {
@@ -24,8 +23,8 @@ int main(int argc, char** argv) {
     static u8 buffer[kPages * kPage];
 
     auto disturb = [] {
-        // In no order: a mutex that lets everybody in by turns would have one side meet the same state of the other
-        // each time.
+        // In random order: the fair mutex lets both threads in by turns, so one would always meet the same state of the
+        // other.
         for (u32 random = 1; stop == 0; random = random * 1'664'525 + 1'013'904'223) {
             switch (random >> 24 & 7) {
             case 0:
@@ -75,8 +74,9 @@ int main(int argc, char** argv) {
         const int got = sys::read(in, target + round * 111 % (kPages * kPage - 200), left);
         if (got > 0) left -= static_cast<u32>(got);
         (left == 0 ? whole : cut) += 1;
-        if (left != 0) CHECK_EQ(sys::read(in, buffer, left), left); // what did not arrive is still there
-        sys::nanosleep(reinterpret_cast<sys::TimeSpec*>(target));   // EFAULT, EINVAL, or no time at all
+        if (left != 0)
+            CHECK_EQ(sys::read(in, buffer, left), left);          // the bytes that were not read are still in the pipe
+        sys::nanosleep(reinterpret_cast<sys::TimeSpec*>(target)); // EFAULT, EINVAL, or no time at all
         sys::futex(reinterpret_cast<u32*>(target), sys::kFutexWait | sys::kFutexPrivate, 1);
         sys::futex(reinterpret_cast<u32*>(target), sys::kFutexWake, 1);
     }

@@ -1,4 +1,4 @@
-// Memory that a fork does not copy: both sides see what each writes, and a futex in it wakes the other side.
+// Memory that fork does not copy: both processes see each other's writes, and a futex in it wakes the other one.
 #include "tests/user/user.hpp"
 
 int main(int, char**) {
@@ -6,7 +6,8 @@ int main(int, char**) {
     u8* memory = new_memory(kPages * kPage, sys::kShared | sys::kAnonymous);
     u8* own = new_memory(kPage);
     auto* turn = reinterpret_cast<volatile u32*>(memory);
-    store<u32>(reinterpret_cast<u32>(memory) + 5 * kPage, 55); // there before the fork; the others come after
+    store<u32>(reinterpret_cast<u32>(memory) + 5 * kPage,
+               55); // this page exists before the fork; the others come after it
     *own = 1;
     const int pid = sys::fork();
     REQUIRE(!sys::failed(pid));
@@ -18,14 +19,14 @@ int main(int, char**) {
         const u32 now = *turn;
         CHECK_EQ(now, 2 * round + me);
         auto* page = reinterpret_cast<volatile u32*>(memory + (1 + now % (kPages - 1)) * kPage + 8);
-        if (now >= kPages - 1) CHECK_EQ(*page, now - (kPages - 1)); // the one who had it last may be the other
+        if (now >= kPages - 1) CHECK_EQ(*page, now - (kPages - 1)); // the other process may have written it last
         *page = now;
         *own = static_cast<u8>(me + 1);
         __atomic_store_n(turn, now + 1, __ATOMIC_SEQ_CST);
         sys::futex(turn, sys::kFutexWake, 1);
     }
     CHECK_EQ(load<u32>(reinterpret_cast<u32>(memory) + 5 * kPage), 55);
-    CHECK_EQ(*own, me + 1); // nobody else's
+    CHECK_EQ(*own, me + 1); // not visible to the other process
     if (me == 1) return 0;
     int status = -1;
     CHECK_EQ(sys::waitpid(pid, &status), pid);

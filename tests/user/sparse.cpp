@@ -1,9 +1,9 @@
 // Page tables by the gigabyte: a page here and there in three gigabytes of addresses, so that every page table of the
 // address space is needed, in many processes that live at the same time.
 //     sparse CHILDREN [STEP in MiB]
-// The parent touches one page in each STEP, forks the children, which have the same tables then and each changes some
-// of its pages, and when all of them have come as far, lets them go. Who gets no memory says so by its status: 2 for
-// the parent, and the kernel may kill anyone. A line says how far it came.
+// The parent accesses one page in each STEP and forks the children, which have the same tables; each child writes some
+// of its pages. When all children have done so, the parent lets them exit. Without memory the parent exits with status
+// 2, and the kernel may kill any of them. A line reports the numbers.
 #include "tests/user/user.hpp"
 
 namespace {
@@ -49,7 +49,7 @@ int main(int argc, char** argv) {
                 if (k % 64 == who % 64) store<u32>(at + k % 1000 * 4, value_at(at, who));
             sys::write(static_cast<u32>(ready[1]), "+", 1);
             u8 byte;
-            sys::read(static_cast<u32>(go[0]), &byte, 1); // ends when the parent lets go
+            sys::read(static_cast<u32>(go[0]), &byte, 1); // returns when the parent closes its end
             CHECK_EQ(count_wrong(who, who), 0);
             sys::exit(failures != 0);
         }
@@ -61,14 +61,14 @@ int main(int argc, char** argv) {
     sys::close(static_cast<u32>(ready[1]));
     u32 came = 0;
     u8 bytes[64];
-    // Those that are killed on the way take their end of the pipe with them.
+    // When a child is killed, its end of the pipe is closed.
     while (came < born) {
         const int got = sys::read(static_cast<u32>(ready[0]), bytes, sizeof bytes);
         if (got <= 0) break;
         came += static_cast<u32>(got);
     }
     Line{} << came << " of " << children << " children have their tables";
-    sys::sleep_ms(60); // so that somebody who looks now and then sees it
+    sys::sleep_ms(60); // so that the test, which samples, sees the peak
     sys::close(static_cast<u32>(go[1]));
     u32 well = 0, killed = 0;
     for (u32 k = 0; k < born; ++k) {
@@ -77,7 +77,7 @@ int main(int argc, char** argv) {
         well += status == 0;
         killed += status == kKill;
     }
-    CHECK_EQ(well + killed, born); // nobody was wrong
+    CHECK_EQ(well + killed, born); // no child has failed a check
     CHECK_EQ(count_wrong(0, 0), 0);
     if (failures != 0) return 1;
     return well == children ? 0 : 2;

@@ -1,4 +1,4 @@
-// Computes for ever, and never asks the kernel for anything.
+// Computes for ever and makes no system call.
 #include "tests/user/user.hpp"
 
 int main(int argc, char**) {

@@ -1,4 +1,4 @@
-; Where a program begins, and how a thread does: tests/user/user.hpp.
+; The entry point of a program, and of a thread: tests/user/user.hpp.
 
 bits 32
 
@@ -22,7 +22,7 @@ SYS_CLONE       equ 120
 
 ; int clone_thread(u32 flags, void* stack_top, int* parent_tid, void* tls, int* child_tid,
 ;                  void (*run)(void*), void* argument)
-; The new thread finds on its own stack what it is to do: a stack that it shares with nobody has no return address.
+; The new thread finds run and argument on its own new stack, which has no return address.
 global  clone_thread
 clone_thread:
         push    ebx
@@ -48,7 +48,7 @@ clone_thread:
         ret
 .new:   xor     ebp, ebp
         pop     eax
-        call    eax                         ; the argument is where a function expects it
+        call    eax                         ; the argument is on the stack already
         mov     eax, SYS_EXIT
         xor     ebx, ebx
         int     0x80

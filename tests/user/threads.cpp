@@ -1,4 +1,4 @@
-// Threads: one memory, a tid and a stack for each; they come and go, and leave together.
+// Threads: shared memory, a tid and a stack for each; creation, exit, and the exit of the whole program.
 #include "tests/user/user.hpp"
 
 #include <initializer_list>
@@ -11,7 +11,7 @@ volatile u32 wall[2] = {0, 0};
 } // namespace
 
 int main(int, char**) {
-    // Many short ones: nothing of them is left behind while the program goes on.
+    // Many short threads: each frees its resources while the program runs on.
     auto short_one = [] {
         CHECK(sys::gettid() != sys::getpid());
         add(sum, 1);
@@ -23,7 +23,7 @@ int main(int, char**) {
     }
     CHECK_EQ(sum, 40);
 
-    // Many at once, over the same pages, each of which appears by whoever touches it first.
+    // Many threads at once on the same pages; the first access by any of them faults a page in.
     constexpr u32 kThreads = 8, kPages = 64;
     static u8* memory;
     memory = new_memory(kPages * kPage);
@@ -43,7 +43,7 @@ int main(int, char**) {
     for (u32 page = 0; page < kPages; ++page)
         CHECK_EQ(*reinterpret_cast<u32*>(memory + page * kPage), kThreads * (kThreads + 1) / 2);
 
-    // A fork copies the one thread that calls it; the memory is that of a moment.
+    // fork copies only the calling thread; the child's memory is a snapshot.
     auto counting = [] {
         while (wall[0] == 0)
             add(wall[1], 1);
@@ -61,8 +61,8 @@ int main(int, char**) {
     wall[0] = 1;
     threads[0].join();
 
-    // All of them end with the program: one that computes, one that sleeps, one that waits for ever, one that waits
-    // for a child.
+    // exit_group ends all threads: one that computes, one that sleeps, one that waits for ever, one that waits for a
+    // child.
     const int status = in_child([] {
         auto spin = [] {
             for (;;)
@@ -99,7 +99,7 @@ int main(int, char**) {
     });
     CHECK_EQ(status, 7 << 8);
 
-    // Killed in one thread is killed in all.
+    // A fault in one thread kills all threads.
     CHECK_EQ(in_child([] {
                  auto fault = [] { store<u32>(0, 1); };
                  Thread thread;
@@ -108,7 +108,7 @@ int main(int, char**) {
                      sys::sleep_ms(1000);
              }),
              kSegv);
-    // The first thread may leave before the others.
+    // The first thread may exit before the others.
     CHECK_EQ(in_child([] {
                  static Thread thread;
                  auto later = [] {
@@ -119,7 +119,7 @@ int main(int, char**) {
                  sys::exit(0);
              }),
              3 << 8);
-    // It is there as long as the process then: a signal may be sent to it, and nothing comes of that.
+    // Its tid stays valid as long as the process: a signal can be sent to it and has no effect.
     const int left = in_child([] {
         static volatile u32 here = 1;
         static u32 pid;
@@ -141,7 +141,7 @@ int main(int, char**) {
         sys::exit(0);
     });
     CHECK_EQ(left, 3 << 8);
-    // What set_tid_address names is for the other threads: the last one leaves it alone.
+    // The word of set_tid_address is for the other threads: the exit of the last thread does not clear it.
     auto* const shared = reinterpret_cast<volatile u32*>(new_memory(kPage, sys::kShared | sys::kAnonymous));
     *shared = 5;
     CHECK_EQ(in_child([&] { sys::call(258, sys::word(shared)); }), 0);

@@ -1,4 +1,4 @@
-// Thread-local storage: a segment of each thread's own behind %gs, that stays with the thread wherever it runs.
+// Thread-local storage: each thread has a segment of its own in %gs, on any CPU.
 #include "tests/user/user.hpp"
 
 namespace {
@@ -18,7 +18,7 @@ u32 gs_word(u32 offset) {
 
 volatile u32 wrong = 0;
 
-// Its own base in the same entry as everybody else's.
+// Each thread has its own base in the same GDT entry.
 void watch(u32 me) {
     u32 block[4] = {me, me * 3, 0, 0};
     UserDescriptor mine{kFirstEntry, reinterpret_cast<u32>(block), sizeof block - 1, k32Bit | kUseable};
@@ -50,11 +50,10 @@ int main(int, char**) {
     CHECK_EQ(sys::set_thread_area(&three), 0);
     CHECK_EQ(sys::set_thread_area(&four), -kEsrch);
 
-    // A child has what its parent had.
+    // A child inherits its parent's segment.
     CHECK_EQ(in_child([] { CHECK_EQ(gs_word(4), 0x5678); }), 0);
 
-    // Taken away while it is loaded: the register is empty when the program goes on, and using it is the program's
-    // fault.
+    // The entry is cleared while it is loaded: the register is null when the program continues, and its use faults.
     CHECK_EQ(in_child([&] {
                  UserDescriptor none{kFirstEntry, 0, 0, kReadOnly | kNotPresent};
                  CHECK_EQ(sys::set_thread_area(&none), 0);
@@ -64,7 +63,7 @@ int main(int, char**) {
                  if (failures == 0) gs_word(0);
              }),
              kSegv);
-    // The same with the stack's segment: there is no way back to ring 3, so there is none.
+    // The same with the stack segment: the kernel cannot return to ring 3 and kills the program.
     CHECK_EQ(in_child([&] {
                  UserDescriptor flat{kFirstEntry, 0, 0xfffff, k32Bit | kPages | kUseable};
                  CHECK_EQ(sys::set_thread_area(&flat), 0);
@@ -73,7 +72,7 @@ int main(int, char**) {
                  sys::set_thread_area(&none);
              }),
              kSegv);
-    // Beyond its limit: a processor minds, an emulator may not.
+    // Beyond its limit: a processor faults, an emulator may not.
     const int beyond = in_child([&] {
         UserDescriptor small{kFirstEntry, reinterpret_cast<u32>(block), 3, k32Bit | kUseable};
         CHECK_EQ(sys::set_thread_area(&small), 0);
@@ -82,7 +81,7 @@ int main(int, char**) {
         gs_word(4);
     });
     CHECK(beyond == kSegv || beyond == 0);
-    // A base does not lead to the kernel, either.
+    // A base in the kernel's addresses gives no access to them.
     CHECK_EQ(in_child([&] {
                  UserDescriptor high{kFirstEntry, 0xc000'0000, 0xfffff, k32Bit | kPages | kUseable};
                  CHECK_EQ(sys::set_thread_area(&high), 0);
@@ -111,6 +110,6 @@ int main(int, char**) {
     for (Thread& thread : threads)
         thread.join();
     CHECK_EQ(wrong, 0);
-    CHECK_EQ(gs_word(0), 0x1234); // this thread's is as it was
+    CHECK_EQ(gs_word(0), 0x1234); // this thread's segment is unchanged
     return 0;
 }

@@ -1,4 +1,4 @@
-// What user.hpp promises.
+// The support code of the test programs. Contract: user.hpp.
 #include "tests/user/user.hpp"
 
 volatile u32 failures = 0;
@@ -15,7 +15,7 @@ const Auxiliary* auxiliary_vector = nullptr;
 
 } // namespace
 
-// What a compiler calls unasked.
+// Functions that the compiler calls by itself.
 extern "C" {
 void* memcpy(void* to, const void* from, std::size_t bytes) {
     void* destination = to;

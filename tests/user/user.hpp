@@ -1,7 +1,7 @@
-// All that the programs of the self-tests stand on: system calls, lines of text, and checks. No library.
+// The support code of the test programs: system calls, lines of text, and checks. No library.
 //
-// A program ends with 0 if everything was as it should be, else with 1 and a line for each thing that was not. What
-// it writes appears in the kernel's log, line by line.
+// A program exits with 0 if all checks have passed, else with 1 and a line for each failed check. Its output appears in
+// the kernel's log, line by line.
 #pragma once
 
 #include <cstddef>
@@ -99,7 +99,7 @@ inline void* mmap(void* where, u32 bytes, u32 prot, u32 flags) {
 }
 inline bool failed(const void* address) { return failed(static_cast<int>(reinterpret_cast<u32>(address))); }
 
-// With all six arguments; what call has no room for goes through memory.
+// With all six arguments; they are passed to the asm through memory, as there are too few registers.
 inline int call6(u32 number, u32 a, u32 b, u32 c, u32 d, u32 e, u32 f) {
     const u32 arguments[] = {number, a, b, c, d, e, f};
     const u32* at = arguments;
@@ -123,7 +123,7 @@ inline int futex(volatile u32* address, u32 operation, u32 value, const TimeSpec
 
 // ------------------------------------------------------------------------------------------------------------- text
 
-// A line, written by one system call, so that those of several threads do not mix.
+// A line, written by one system call, so that lines of several threads do not mix.
 class Line {
   public:
     Line& operator<<(const char* text) {
@@ -170,7 +170,7 @@ template <typename A, typename B> void check_equal(A a, B b, const char* file, u
     } while (false)
 // As numbers of 32 bits.
 #define CHECK_EQ(a, b) check_equal(a, b, __FILE__, __LINE__, #a " == " #b)
-// What the rest cannot do without.
+// Ends the program if the condition is false.
 #define REQUIRE(condition)                                                                                             \
     do {                                                                                                               \
         if (!(condition)) {                                                                                            \
@@ -197,7 +197,7 @@ template <typename F> int in_child(F&& body) {
 }
 inline constexpr int kIll = 4, kTrap = 5, kFpe = 8, kKill = 9, kSegv = 11;
 
-// Touching memory that may not be there, so that the compiler does not think about it.
+// Volatile accesses to memory that may be unmapped: the compiler makes no assumptions about them.
 template <typename T> T load(u32 address) { return *reinterpret_cast<volatile T*>(address); }
 template <typename T> void store(u32 address, T value) { *reinterpret_cast<volatile T*>(address) = value; }
 
@@ -222,7 +222,7 @@ inline u32 add(volatile u32& word, u32 n) { return __atomic_fetch_add(&word, n, 
 // --------------------------------------------------------------------------------------------------- the beginning
 
 extern char** environment;
-u32 auxiliary(u32 type); // 0: the kernel did not say
+u32 auxiliary(u32 type); // 0: the kernel did not pass this type
 u32 number_of(const char* text);
 
 int main(int argc, char** argv);

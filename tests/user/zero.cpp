@@ -1,4 +1,4 @@
-// Demand-zero memory: every page is zero when it is seen first, and what it was made to be ever after.
+// Demand-zero memory: every page is zero at the first access and keeps its contents afterwards.
 //     zero [MiB]
 #include "tests/user/user.hpp"
 
@@ -20,7 +20,7 @@ int main(int argc, char** argv) {
             const u32 marked = at / kPage % 1024;
             wrong += words[marked] != at + 1 || words[(marked + 1) % 1024] != 0;
         }
-        // The second half goes, and comes back as zero.
+        // The second half is unmapped, mapped again, and zero.
         CHECK_EQ(sys::munmap(memory + bytes / 2, bytes / 2), 0);
         void* again = sys::mmap(memory + bytes / 2, bytes / 2, sys::kRead | sys::kWrite,
                                 sys::kPrivate | sys::kAnonymous | sys::kFixed);

@@ -1,4 +1,4 @@
-/* An ordinary program, linked statically with the C library that comes with the cross compiler: no line of it knows loft. */
+/* An ordinary program without code for loft, linked statically with the C library of the cross compiler. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

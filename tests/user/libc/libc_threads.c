@@ -1,4 +1,4 @@
-/* Threads of a C library, and what they wait with: an ordinary program, no line of it knows loft. */
+/* Threads of a C library, and the objects on which they wait: an ordinary program without code for loft. */
 #include <errno.h>
 #include <pthread.h>
 #include <semaphore.h>

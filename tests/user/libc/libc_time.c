@@ -1,4 +1,4 @@
-/* The clocks and sleeps of a C library: an ordinary program, no line of it knows loft. */
+/* The clocks and sleeps of a C library: an ordinary program without code for loft. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
