@@ -1,4 +1,4 @@
-; How the shim starts, and how it enters loft: with every register that multiboot does not speak of full of rubbish.
+; The start of the shim, and its jump into loft, with wrong values in all registers that multiboot does not define.
 
 bits 32
 
@@ -22,8 +22,8 @@ entry:
         ud2
 
 ; [[noreturn]] void enter_loft(u32 magic, u32 info, u32 where)
-; The flat segments come from a table that is gone when loft starts: loft must not reload a segment register before it
-; has a table of its own (multiboot 0.6.96, 3.2).
+; The flat segments come from a GDT that does not exist any more when loft starts: loft must not reload a segment register
+; before it has its own GDT (multiboot 0.6.96, 3.2).
 global  enter_loft
 enter_loft:
         mov     eax, [esp + 4]
@@ -44,7 +44,7 @@ enter_loft:
         mov     al, 0xA5
         rep     stosb
         pop     eax
-        lidt    [no_idt]            ; an exception now is a triple fault: QEMU ends, and the runner sees it
+        lidt    [no_idt]            ; an exception now is a triple fault: QEMU ends, and the runner reports it
         mov     ecx, 0xDEADC0DE
         mov     edx, 0xDEADD00D
         mov     esi, 0xDEAD51DE
@@ -60,7 +60,7 @@ return_at_once:
 
 section .data
 align 8
-        times 4 dq 0                ; so that the selectors are not those that loft will use
+        times 4 dq 0                ; so that the selectors differ from loft's
 gdt:    dq      0
 code:   dq      0x00CF9A000000FFFF  ; flat 4 GiB, code
 data:   dq      0x00CF92000000FFFF  ; flat 4 GiB, data

@@ -1,6 +1,6 @@
-// A boot loader that lies. QEMU starts it with loft.elf as its module; it loads loft where its program
-// headers say, and enters it with the registers and the multiboot information of a scenario. README.md lists
-// the scenarios.
+// A boot loader that passes forged data. QEMU starts it with loft.elf as its module. It loads loft as its program
+// headers demand, and enters it with the registers and the multiboot information of a scenario. README.md lists the
+// scenarios.
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
@@ -32,10 +32,9 @@ using u64 = std::uint64_t;
 
 constexpr u32 KiB = 1024, MiB = 1024 * KiB;
 constexpr u64 GiB = 1024ull * MiB;
-constexpr u32 kAboveLowmem = 904 * MiB; // nothing up here is in loft's direct map
+constexpr u32 kAboveLowmem = 904 * MiB; // above loft's direct map
 
-// ---------------------------------------------------------------------------------------------------------
-// saying so
+// --- messages
 
 void out8(u16 port, u8 value) { asm volatile("outb %0, %1" ::"a"(value), "Nd"(port)); }
 
@@ -44,7 +43,7 @@ void say(const char* text) {
         out8(0x3f8, static_cast<u8>(*text));
 }
 
-// Status 0x20: the shim itself could not do what it was asked for.
+// Status 0x20: an error of the shim itself.
 [[noreturn]] void give_up(const char* why) {
     say("shim: ");
     say(why);
@@ -54,7 +53,7 @@ void say(const char* text) {
         asm volatile("cli; hlt");
 }
 
-// The compiler must not know the address: what lies in the first page is no null pointer here.
+// Hides the address from the compiler: an address in the first page is not a null pointer here.
 template <typename T> T* at(u32 address) {
     asm("" : "+r"(address));
     return reinterpret_cast<T*>(address);
@@ -72,7 +71,7 @@ bool equal(const char* a, const char* b) {
         ++a, ++b;
     return *a == *b;
 }
-// What follows the first word: the loader's name for the file comes first on every multiboot command line.
+// The text after the first word: every multiboot command line begins with the name of the file.
 const char* after_first_word(const char* text) {
     while (*text != '\0' && *text != ' ')
         ++text;
@@ -81,8 +80,7 @@ const char* after_first_word(const char* text) {
     return text;
 }
 
-// ----------------------------------------------------------------------------------------------------
-// loading loft
+// --- loading loft
 
 struct ElfHeader {
     u8 ident[16];
@@ -97,7 +95,7 @@ constexpr u32 kLoad = 1;
 
 struct Loaded {
     u32 entry;
-    u32 end; // behind its last byte in memory
+    u32 end; // the address after its last byte in memory
 };
 
 Loaded load(const multiboot_module_t& module) {
@@ -116,25 +114,24 @@ Loaded load(const multiboot_module_t& module) {
     return loaded;
 }
 
-// ------------------------------------------------------------------------------------------------ the forged
-// world
+// --- the forged data
 
 constexpr u32 kMaxEntries = 2700; // 64 KiB of them
 constexpr u32 kMaxModules = 100;
 
 struct Forged {
     u32 magic = MULTIBOOT_BOOTLOADER_MAGIC;
-    u32 info_address = 0; // where the pieces below are put; 0: where they are
+    u32 info_address = 0; // the address to which the pieces below are copied; 0: they are not copied
     multiboot_info_t info{};
     multiboot_memory_map_t map[kMaxEntries]{};
     u32 entries = 0;
     char command[16 * KiB]{};
-    u32 command_bytes = 0;                    // the closing NUL included
+    u32 command_bytes = 0;                    // with the terminating NUL
     multiboot_module_t module[kMaxModules]{}; // the shim's own, and those that came with loft
     u32 modules = 1;
     char module_command[1024] = "forged.module of-the-shim";
     Loaded loft{};
-    u32 shim_used_end = 0; // behind the shim and loft.elf
+    u32 shim_used_end = 0; // the end of the memory of the shim and loft.elf
 
     void add(u64 base, u64 bytes, u32 type) {
         if (entries == kMaxEntries) give_up("too many entries");
@@ -153,7 +150,7 @@ void no_map_flag(Forged& f) { f.info.flags &= ~static_cast<u32>(MULTIBOOT_INFO_M
 
 void empty_map(Forged& f) { f.entries = 0; }
 
-// Every entry is impossible: nothing is left to run in.
+// Every entry is impossible: no usable memory is left.
 void absurd_map(Forged& f) {
     f.entries = 0;
     f.add(0, 0, kUsable);
@@ -164,11 +161,10 @@ void absurd_map(Forged& f) {
     f.add(0, ~0ull, 77);
 }
 
-// An entry that claims to be longer than what is left of the map.
+// An entry with a size larger than the rest of the map.
 void bad_entry_size(Forged& f) { f.map[f.entries - 1].size = 0x1000; }
 
-// True, but told in the worst way: reversed, cut up, twice, overlapping, unaligned, with entries that say
-// nothing.
+// The right map in the worst form: reversed, cut up, twice, overlapping, unaligned, with entries without meaning.
 void messy_map(Forged& f) {
     const u32 real = f.entries;
     static multiboot_memory_map_t map[kMaxEntries];
@@ -187,14 +183,14 @@ void messy_map(Forged& f) {
         f.add(entry.addr, half + 0x2000, kUsable);
         f.add(entry.addr, half, kUsable);
     }
-    f.add(24 * MiB + 0x800, 0x3000, kReserved); // in the middle of RAM: four pages are touched
+    f.add(24 * MiB + 0x800, 0x3000, kReserved); // in the middle of RAM: overlaps four pages
     f.add(26 * MiB, 5 * 0x1000, 5);             // bad RAM
-    f.add(28 * MiB, 0x1000, 0);                 // a type that nobody has defined
-    f.add(30 * MiB, 0, kReserved);              // says nothing
+    f.add(28 * MiB, 0x1000, 0);                 // an undefined type
+    f.add(30 * MiB, 0, kReserved);              // length zero
     f.add(0, 0, kUsable);
 }
 
-// RAM that this configuration cannot reach, and RAM nowhere.
+// RAM that this configuration cannot reach, and RAM beyond any physical address.
 void beyond_reach(Forged& f) {
     f.add(64 * GiB, 2 * GiB, kUsable);
     f.add(1ull << 40, 1 * GiB, kUsable);
@@ -202,13 +198,13 @@ void beyond_reach(Forged& f) {
     f.add(~0ull - 0xffffff, 0x1000000, kUsable); // ends exactly at 2^64
 }
 
-// Information, map, command line, module list and module all above what the direct map shows.
+// Information, map, command line, module list and module, all above the direct map.
 void high_info(Forged& f) { f.info_address = kAboveLowmem; }
 
-// An information structure that runs over the end of 4 GiB.
+// An information structure that runs past the end of 4 GiB.
 void bad_info(Forged& f) { f.info_address = 0xfffffff0; }
 
-// Every byte there is, and words that look like options.
+// Every byte value, and words that look like options.
 void garbage_command_line(Forged& f) {
     char* out = f.command + f.command_bytes - 1;
     const auto put = [&](char c) { *out++ = c; };
@@ -224,13 +220,14 @@ void garbage_command_line(Forged& f) {
     f.command_bytes = static_cast<u32>(out - f.command);
 }
 
-// Nothing that loft has not written itself is zero: every usable byte that is not loft's or still needed.
+// Fills all usable memory with A5, except loft and memory that is still needed: only bytes that loft writes can be
+// zero.
 void garbage_ram(Forged& f) {
     for (u32 i = 0; i != f.entries; ++i) {
         const multiboot_memory_map_t& entry = f.map[i];
         if (entry.type != kUsable || entry.addr >= 4 * GiB) continue;
         const u64 end = entry.addr + entry.len < 4 * GiB ? entry.addr + entry.len : 4 * GiB;
-        // What lies between the end of loft and the shim, and behind the shim and its module.
+        // The memory between the end of loft and the shim, and after the shim and its module.
         const u64 holes[][2] = {{f.loft.end, 48 * MiB}, {f.shim_used_end, 4 * GiB}};
         for (const auto& hole : holes) {
             const u64 from = entry.addr > hole[0] ? entry.addr : hole[0];
@@ -240,14 +237,14 @@ void garbage_ram(Forged& f) {
     }
 }
 
-// Not a word of loft: an exception without a table of handlers resets the machine.
+// Does not start loft: an exception without an IDT resets the machine.
 void triple_fault(Forged&) {
     say("shim: triple-fault\n");
     const u8 nothing[6]{};
     asm volatile("lidt %0; int3" ::"m"(nothing));
 }
 
-// -------------------------------------------------------------------------------------- a machine that was used before
+// --- the register state of earlier software
 
 u64 read_msr(u32 reg) {
     u64 value;
@@ -271,7 +268,7 @@ struct Gate {
 alignas(8) Gate idt[256];
 alignas(8) Gate gdt[4] = {
     {0, 0}, {0x0000ffff, 0x00cf9a00}, {0x0000ffff, 0x00cf9200}, {0, 0}}; // flat code, flat data, the LDT
-constexpr u32 kLocalTable = 0x7000, kDirectMap = 0xc0000000;             // where both the shim and loft see it
+constexpr u32 kLocalTable = 0x7000, kDirectMap = 0xc0000000; // mapped at the same address by the shim and by loft
 
 extern "C" const char return_at_once[]; // entry.asm: iretd
 
@@ -295,9 +292,9 @@ void use_own_tables() {
 volatile u32& lapic(u32 offset) { return *at<volatile u32>(0xfee00000 + offset); }
 void let_one_interrupt_in() { asm volatile("sti; nop; nop; cli" ::: "memory"); }
 
-// What a kernel leaves that hands the machine over by kexec, and more: ways into ring 0 at its old entries, long mode
-// half switched on, breakpoints where loft writes, memory types of its own, a local table, flags; a local APIC that is
-// elsewhere by its MSR, lets nothing through, has two interrupts in service and two that wait, and whose timer runs.
+// The register state that a kernel leaves before kexec, and more: entry points into ring 0, long mode half enabled,
+// breakpoints at addresses that loft writes, its own PAT, an LDT, flags; a local APIC that its MSR has moved, that
+// masks all priorities, that has two interrupts in service and two pending, and whose timer runs.
 void used_machine(Forged&) {
     constexpr u32 kSyscall = 1 << 11, kLong = 1 << 29, kSysenter = 1 << 11, kPat = 1 << 16;
     constexpr u32 kKernelText = 0xc0100000;
@@ -317,20 +314,20 @@ void used_machine(Forged&) {
     constexpr u32 kEnable = 1 << 8, kToSelf = 1 << 18, kPeriodic = 1 << 17;
     lapic(0xf0) = kEnable | 0xff;
     lapic(0x80) = 0;
-    for (const u32 vector : {0x42u, 0xf5u}) { // taken, and never ended
+    for (const u32 vector : {0x42u, 0xf5u}) { // taken, without an EOI
         lapic(0x300) = kToSelf | vector;
         let_one_interrupt_in();
     }
     lapic(0x3e0) = 3;
-    lapic(0x320) = kPeriodic | 0xa1; // waits below the one that is in service
+    lapic(0x320) = kPeriodic | 0xa1; // pending, with a lower priority than the one in service
     lapic(0x380) = 1000;
     while (!(lapic(0x200 + 0x10 * (0xa1 / 32)) >> 0xa1 % 32 & 1)) {
     }
-    lapic(0x300) = kToSelf | 0x1f; // the lowest that there are look like exceptions
+    lapic(0x300) = kToSelf | 0x1f; // the lowest vectors look like exceptions
     lapic(0x80) = 0xf0;
     write_msr(0x1b, (read_msr(0x1b) & 0xfff) | 0x10000000);
 
-    // CR0: AM, TS, MP. CR4: TSD, DE. No FPU exception is masked. Breakpoints where loft has its screen.
+    // CR0: AM, TS, MP. CR4: TSD, DE. No FPU exception is masked. Breakpoints on loft's screen memory.
     u32 cr0, cr4;
     asm volatile("fninit\n\tmov %%cr0, %0\n\tmov %%cr4, %1" : "=r"(cr0), "=r"(cr4));
     const u16 control = 0x0340;
@@ -341,16 +338,16 @@ void used_machine(Forged&) {
     asm volatile("push %0; popf" ::"r"(0x00047002u) : "cc"); // AC, NT, IOPL 3
 }
 
-// ---------------------------------------------------------------------------------------------- maps of odd firmware
+// --- maps of unusual firmware
 
-// What the entry that RAM above 1 MiB is in says of it.
+// The map entry of the RAM above 1 MiB.
 multiboot_memory_map_t& main_entry(Forged& f) {
     for (u32 i = 0; i != f.entries; ++i)
         if (f.map[i].addr == MiB && f.map[i].type == kUsable) return f.map[i];
     give_up("no RAM at 1 MiB");
 }
 
-// Video memory and ROMs called usable.
+// Video memory and ROMs reported as usable.
 void isa_hole(Forged& f) {
     const multiboot_memory_map_t high = main_entry(f);
     f.entries = 0;
@@ -358,7 +355,7 @@ void isa_hole(Forged& f) {
     f.add(high.addr, high.len, kUsable);
 }
 
-// All of RAM usable, the firmware's tables at its end included.
+// All of RAM reported as usable, with the firmware's tables at its end.
 void acpi_in_usable(Forged& f) {
     const multiboot_memory_map_t high = main_entry(f);
     f.entries = 0;
@@ -367,7 +364,7 @@ void acpi_in_usable(Forged& f) {
     f.add(MiB, (high.len + MiB) & ~u64{MiB - 1}, kUsable);
 }
 
-// `count` holes of `bytes`, spread evenly over the RAM from 16 MiB on. Loft, the shim and its module are stepped over.
+// `count` holes of `bytes`, spread evenly over the RAM from 16 MiB on, but not over loft, the shim and its module.
 void put_holes(Forged& f, u32 count, u32 bytes) {
     const multiboot_memory_map_t ram = main_entry(f);
     const u32 from = f.shim_used_end, span = (static_cast<u32>(ram.addr + ram.len) - from) / count & ~0xfffu;
@@ -377,7 +374,7 @@ void put_holes(Forged& f, u32 count, u32 bytes) {
 void holes_200(Forged& f) { put_holes(f, 200, 0x1000); }
 void holes_2600(Forged& f) { put_holes(f, 2600, 0x1000); }
 
-// Every second piece of 64 KiB from 64 MiB on: most tables of pages are in pieces of their own.
+// From 128 MiB on, one page of each four is RAM: most page tables lie in a range of their own.
 void chequered(Forged& f) {
     const multiboot_memory_map_t ram = main_entry(f);
     const u32 end = static_cast<u32>(ram.addr + ram.len);
@@ -385,7 +382,7 @@ void chequered(Forged& f) {
         f.add(at + 0x1000, 0x3000, kReserved);
 }
 
-// Nothing usable below 16 MiB, where the kernel is.
+// No usable memory below 16 MiB, where the kernel lies.
 void above_16m(Forged& f) {
     multiboot_memory_map_t& ram = main_entry(f);
     ram.len -= 15 * MiB;
@@ -393,13 +390,13 @@ void above_16m(Forged& f) {
     f.map[0].type = kReserved;
 }
 
-// A MiB missing at 16 MiB, 896 MiB, 1 GiB, and at the end.
+// Holes of 1 MiB across 16 MiB, 896 MiB, 1 GiB and 2 GiB.
 void holes_at_borders(Forged& f) {
     for (const u32 at : {16 * MiB, 896 * MiB, 1024 * MiB, 2048 * MiB})
         f.add(at - 0x80000 + 0x200, MiB, kReserved);
 }
 
-// High memory that begins 8 MiB above the border, with a part of a page.
+// High memory that begins 8 MiB above the border, inside a page.
 void high_begins_later(Forged& f) { f.add(895 * MiB + 0x123, 9 * MiB, kReserved); }
 
 // Loaders may pass any number of modules, with lines of any length.
@@ -409,14 +406,14 @@ void many_modules(Forged& f) {
         f.module_command[i] = 'x';
 }
 
-// A module that fills lowmem but for its first 64 MiB and its last 8 MiB.
+// A module that fills lowmem except for its first 64 MiB and its last 8 MiB.
 void module_fills_normal(Forged& f) {
     f.modules = 2;
     f.module[1].mod_start = f.shim_used_end;
     f.module[1].mod_end = 888 * MiB;
 }
 
-// Everything else that multiboot has a field for, in usable RAM and full of what must stay.
+// Data for every other field of multiboot, in usable RAM; loft must keep it.
 void every_field(Forged& f) {
     constexpr u32 kPieces = 40 * MiB;
     memset(at<char>(kPieces), 0, 0x10000);
@@ -442,7 +439,7 @@ void every_field(Forged& f) {
     f.info.framebuffer_type = MULTIBOOT_FRAMEBUFFER_TYPE_RGB;
 }
 
-// Lengths that cannot be right.
+// Impossible lengths.
 void absurd_fields(Forged& f) {
     f.info.flags |= MULTIBOOT_INFO_ELF_SHDR | MULTIBOOT_INFO_DRIVE_INFO | MULTIBOOT_INFO_BOOT_LOADER_NAME |
                     MULTIBOOT_INFO_FRAMEBUFFER_INFO;
@@ -456,8 +453,8 @@ void absurd_fields(Forged& f) {
 }
 void absurd_modules(Forged& f) { f.modules = 0x10000000; }
 
-// ------------------------------------------------------------------------------------------------------- forged ACPI
-// In usable RAM; the root pointer in the extended BIOS data area, where it is found before the real one.
+// --- forged ACPI tables
+// In usable RAM; the root pointer in the extended BIOS data area, which is searched before the place of the real one.
 
 constexpr u32 kTables = 44 * MiB;
 
@@ -504,7 +501,8 @@ Madt begin_madt() {
 void use_madt(const Madt& madt) {
     close_table(madt.begin, "APIC", madt.bytes);
     u8* const rsdt = at<u8>(kTables);
-    const u32 tables[]{address_of(rsdt), 0, address_of(madt.begin), address_of(madt.begin)}; // itself, none, it twice
+    const u32 tables[]{address_of(rsdt), 0, address_of(madt.begin),
+                       address_of(madt.begin)}; // the RSDT itself, none, the MADT twice
     memcpy(rsdt + 36, tables, sizeof tables);
     close_table(rsdt, "RSDT", 36 + sizeof tables);
     const u32 area = u32{*at<u16>(0x40e)} << 4;
@@ -537,7 +535,7 @@ void timer_beyond_io_apic(Forged&) {
     madt.entry(2, 10, 0, 0, 99, 0, 0, 0, 0, 0);
     use_madt(madt);
 }
-// Another interrupt, and an NMI, are said to be where the timer is.
+// Entries that put another interrupt, and an NMI, on the timer's input.
 void timer_shares_input(Forged&) {
     Madt madt = begin_madt();
     madt.io_apic(0xfec00000, 0);
@@ -546,7 +544,7 @@ void timer_shares_input(Forged&) {
     madt.entry(2, 10, 0, 0, 2, 0, 0, 0, 0, 0);
     use_madt(madt);
 }
-// All inputs of an I/O APIC that has no ISA interrupts are on.
+// All inputs of an I/O APIC without ISA interrupts are unmasked.
 void io_apic_left_on(Forged&) {
     Madt madt = begin_madt();
     madt.io_apic(0xfec00000, 24);
@@ -557,7 +555,7 @@ void io_apic_left_on(Forged&) {
     }
 }
 
-// One that is not there, one that is not the first, and at last the right one.
+// An I/O APIC that does not exist, one that is not the first, and then the right one.
 void io_apic_is_the_third(Forged&) {
     Madt madt = begin_madt();
     madt.io_apic(0xfe000000, 0);
@@ -567,8 +565,8 @@ void io_apic_is_the_third(Forged&) {
     use_madt(madt);
 }
 
-// Everything that a MADT can hold: more CPUs than there is room for, also as x2APIC entries, disabled ones, twice, an
-// address override, entries of unknown types, NMI pins of each CPU before and after it, and an end that is cut off.
+// Every type of entry of a MADT: more CPUs than loft has room for, also as x2APIC entries, disabled ones, duplicates,
+// an address override, entries of unknown types, NMI pins of each CPU before and after it, and a truncated end.
 void madt_of_everything(Forged&) {
     Madt madt = begin_madt();
     madt.entry(5, 12, 0, 0, 0, 0, 0xe0, 0xfe, 0, 0, 0, 0);
@@ -632,7 +630,7 @@ constexpr Scenario kScenarios[] = {
     {"io-apic-left-on", io_apic_left_on},
 };
 
-// The truth, as QEMU told it, with a small module of the shim's own.
+// The data that QEMU passed, with a small module of the shim.
 void copy_truth(const multiboot_info_t& real, const multiboot_module_t& module) {
     for (u32 offset = 0; offset < real.mmap_length;) {
         const auto* entry = at<multiboot_memory_map_t>(real.mmap_addr + offset);
@@ -647,16 +645,16 @@ void copy_truth(const multiboot_info_t& real, const multiboot_module_t& module) 
     if (forged.command_bytes > sizeof forged.command / 4) give_up("the command line is too long");
     memcpy(forged.command, command, forged.command_bytes);
     if (real.mods_count > kMaxModules) give_up("too many modules");
-    for (u32 i = 1; i != real.mods_count; ++i) // its own comes first
+    for (u32 i = 1; i != real.mods_count; ++i) // the first one is loft.elf
         forged.module[forged.modules++] = at<multiboot_module_t>(real.mods_addr)[i];
 }
 
-// Puts the pieces one behind the other from `to` on, each on a border of 16 bytes.
+// Copies the pieces to contiguous addresses from `to` on, each aligned to 16 bytes.
 class Placer {
   public:
     explicit Placer(u32 to) : next_{to} {}
     u32 put(const void* piece, u32 bytes) {
-        if (next_ == 0) return address_of(piece); // where it is
+        if (next_ == 0) return address_of(piece); // not copied
         const u32 here = next_;
         memcpy(at<char>(here), piece, bytes);
         next_ += (bytes + 15) & ~15u;
@@ -667,9 +665,9 @@ class Placer {
     u32 next_;
 };
 
-// Links the pieces by address and returns where the information is.
+// Links the pieces by address and returns the address of the information.
 u32 place() {
-    if (forged.info_address > 0xffff0000) return forged.info_address; // no room there for anything
+    if (forged.info_address > 0xffff0000) return forged.info_address; // no room there for the pieces
     // A multiboot loader puts modules on page borders; the information may lie anywhere.
     const u32 page = forged.info_address;
     if (page != 0) memset(at<char>(page), 0x42, 0x1000);
@@ -703,7 +701,7 @@ extern "C" [[noreturn]] void shim_main(u32 magic, const multiboot_info_t* real) 
         if (!equal(scenario.name, wanted)) continue;
         copy_truth(*real, module);
         forged.loft = load(module);
-        // QEMU's information lies with the module, behind it.
+        // QEMU's information lies right after the module.
         forged.shim_used_end = (last.mod_end > address_of(shim_end) ? last.mod_end : address_of(shim_end)) + MiB;
         scenario.forge(forged);
         const u32 info = place();
