@@ -1,5 +1,5 @@
-// Addresses, frame numbers and page-table entries that must not turn into each other (semantics.md,
-// "Compile-time errors"). How this file is used: mapping.cpp.
+// Addresses, frame numbers and page-table entries, which must not convert into each other (semantics.md, "Compile-time
+// errors"). mapping.cpp explains how these files are used.
 #include "arch/base/types.hpp"
 #include "arch/i386/isa/pte.hpp"
 #include "mm/tables/pagetable.hpp"
@@ -92,7 +92,7 @@ void entries(Pfn pfn, u32 number, RawPte raw) {
     static_cast<void>(raw);
 }
 
-// There is a way to a PTE that maps the table while it is used, and no way that does not.
+// A PTE can only be reached by a call that maps its table.
 void tables(VirtAddr va) {
     static_cast<void>(page_walk(hal::current_root(), va));
 #ifdef BREAK_pte_offset

@@ -1,8 +1,7 @@
-// Wrong uses of the mapping calls, each of which the compiler has to refuse (semantics.md, "Compile-time
-// errors").
+// Wrong uses of the mapping calls, each of which the compiler must refuse (semantics.md, "Compile-time errors").
 //
-// As it stands this file compiles: the right use of the same calls. With -DBREAK_name one of them becomes
-// wrong, and the complaint has to point into that block.
+// As it is, this file compiles: it shows the right use of the same calls. With -DBREAK_name one of them becomes wrong,
+// and the error must be in that block.
 #include "mm/windows/highmem.hpp"
 #include "mm/windows/vmap.hpp"
 

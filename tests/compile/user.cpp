@@ -1,7 +1,7 @@
-// Wrong uses of page tables, address spaces and user copies, each of which the compiler has to refuse.
+// Wrong uses of page tables, address spaces and user copies, each of which the compiler must refuse.
 //
-// As it stands this file compiles: the right use of the same calls. With -DBREAK_name one of them becomes wrong, and
-// the complaint has to point into that block.
+// As it is, this file compiles: it shows the right use of the same calls. With -DBREAK_name one of them becomes wrong,
+// and the error must be in that block.
 #include "mm/spaces/user_copy.hpp"
 
 namespace loft {

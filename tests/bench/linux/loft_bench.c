@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-// loft's benchmark as a Linux module: the same operations, named alike, through the calls that Linux has for them.
+// loft's benchmark as a Linux module: the same operations with the same names, through Linux's calls.
 //
-// kernel/proof/bench.hpp says what a line is; kernel/proof/bench_paths.cpp has the operations of the other side. The timer goes on
-// ticking here, 250 times a second: a round is disturbed only if it takes longer than 4 ms, and then by less than a thousandth.
-// Everything runs while the module is loaded, and is printed to the kernel's log.
+// kernel/proof/bench.hpp defines a line; kernel/proof/bench_paths.cpp has loft's operations. The timer ticks here, 250
+// times a second: a tick falls into a round only if the round takes longer than 4 ms, and then costs less than a
+// thousandth of it. All operations run while the module is loaded, and the results are printed to the kernel's log.
 #include <linux/highmem.h>
 #include <linux/init.h>
 #include <linux/math64.h>
@@ -45,7 +45,7 @@ static noinline void line(const char *name, u64 (*round)(void))
     printk(KERN_INFO "bench %s %llu.%04u ticks\n", name, scaled, rest);
 }
 
-// A function that does `body` for i from 0 to OPERATIONS-1, `step` apart.
+// A function that runs `body` for i from 0 to OPERATIONS-1 in steps of `step`.
 #define ROUND(function, step, body)                                                                          \
     static noinline u64 function(void)                                                                       \
     {                                                                                                        \
@@ -58,7 +58,7 @@ static noinline void line(const char *name, u64 (*round)(void))
             body;                                                                                            \
         return rdtsc() - begin;                                                                              \
     }
-// Two of them: with and without one load from what was mapped.
+// Two such functions: with and without one load from the mapped page.
 #define MAPPING(function, body)                                                                              \
     static __always_inline void function##_op(struct page **page, u32 i, bool touch) body                    \
     ROUND(function, 1, function##_op(page, i, false))                                                        \

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The first program of the Linux side: says what the time-stamp counter was at its first instruction, and becomes a shell.
-// As `/start NAME` it says NAME and the counter, and ends. No C library: i386 system calls by int 0x80.
+// The first program on Linux: prints the time-stamp counter of its first instruction, and becomes a shell. As `/start
+// NAME` it prints NAME and the counter, and ends. No C library: i386 system calls by int 0x80.
 enum { SYS_EXIT = 1, SYS_WRITE = 4, SYS_EXECVE = 11, SYS_GETPID = 20 };
 
 static long call(long number, const void *a, const void *b, const void *c)
@@ -45,7 +45,7 @@ __attribute__((used, noreturn)) static void start(char **stack, unsigned long lo
         call(SYS_EXIT, 0, 0, 0);
 }
 
-// The counter is read before anything else is done.
+// Reads the counter first.
 __asm__(".globl _start\n"
         "_start:\n"
         "    rdtsc\n"
