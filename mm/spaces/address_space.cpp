@@ -1,4 +1,4 @@
-// The life of an address space, and who runs in it. Contract: address_space.hpp.
+// Creation and destruction of an address space, removal of pages, and switching. Contract: address_space.hpp.
 #include "mm/spaces/address_space.hpp"
 
 #include "mm/frames/page_alloc.hpp"
@@ -11,13 +11,13 @@ namespace {
 Cache<AddressSpace> space_cache{"address_space", Gfp::user_low};
 
 struct Active {
-    AddressSpace* space = nullptr; // of the thread that runs
+    AddressSpace* space = nullptr; // of the current thread
 };
 LOFT_PERCPU hal::PerCpu<Active> active;
 
 } // namespace
 
-// Nobody else knows it yet.
+// LOFT_UNCHECKED: no other thread knows the space yet.
 AddressSpace* AddressSpace::create() LOFT_UNCHECKED {
     might_sleep("a new address space");
     AddressSpace* space = space_cache.make();
@@ -37,7 +37,7 @@ void AddressSpace::put() {
     const u32 before = refs_.fetch_sub(1);
     LOFT_ASSERT(before != 0);
     if (before != 1) return;
-    // With no CPU in the set the flushes of the batch cost nothing, and the one way to take memory away is enough.
+    // After drop() no CPU is in the set, so the flush of remove() costs nothing.
     root_.drop();
     {
         MutexGuard guard{mutex_};

@@ -1,19 +1,19 @@
-// An address space: the memory of a program, its areas, its page tables, and what becomes of its faults.
+// An address space: the memory of a program, its areas, its page tables, and its faults.
 //
-//     areas     what the program has been promised: ranges with rights and a kind           (mm/spaces/area.hpp)
-//     tables    what it has got so far; entries appear by faults, page by page              (mm/spaces/user_tables.hpp)
-//     root      which CPUs may hold translations of it, running it or lazily                (mm/tables/space_root.hpp)
+//     areas     ranges of addresses with rights and a kind                                  (mm/spaces/area.hpp)
+//     tables    the pages that are present; faults add entries, page by page                (mm/spaces/user_tables.hpp)
+//     root      the CPUs that may hold translations of the space, running it or lazily      (mm/tables/space_root.hpp)
 //
-// One sleeping Mutex for each space, in order of arrival, is all the locking: a fault, a map and an unmap of the same
-// space take turns, and none can be kept out by others. The processor alone touches entries beside its owner (A and D).
+// Locking: one Mutex for each space, fair, held while its owner may sleep. Faults, maps and unmaps of one space run one
+// at a time, and none can be starved. Apart from the mutex's owner only the processor changes entries (A and D).
 //
-// A page of a private area belongs to one mapping ("owned" in its entry), or is shared by fork until one side writes:
-// then the writer gets a copy, or the page itself if everybody else has left. A page goes back when the last of those
-// who count it, as mappings and as pins, has put it; and a mapping puts it only after every CPU that may still see it
-// has flushed.
+// A page of a private area belongs to one mapping ("owned" in its entry), or fork has shared it. The first write to a
+// shared page gives the writer a copy, or the page itself if no other mapping is left. Each mapping and each pin counts
+// a page; the last put frees it. A mapping puts its page only after every CPU that may hold its translation has
+// flushed.
 //
-// No memory is an answer here, never a panic: a call that returns no_memory has changed nothing but for what is said
-// beside it.
+// Lack of memory is an error, never a panic: a call that returns no_memory has changed nothing, except where its
+// comment says otherwise.
 #pragma once
 
 #include "arch/base/error.hpp"
@@ -29,8 +29,16 @@ namespace loft {
 
 class TlbBatch;
 
+enum class FaultResult : u8 {
+    resolved,    // the access can be repeated
+    bad_address, // no area of this program, or a guard area
+    no_access,   // the area does not allow this access
+    no_memory,   // no frame is free for this request
+    no_page,     // the mapped object ends before this page, or cannot read it: SIGBUS
+};
+
 struct SpaceStats {
-    u32 resident = 0; // pages that its tables show
+    u32 resident = 0; // entries that hold a frame
     u32 tables = 0;   // page tables, without directories
     u32 areas = 0;
 };
@@ -39,69 +47,69 @@ class AddressSpace : NotCopyable<AddressSpace> {
   public:
     // An empty space with the kernel's part in it, reference count 1; null if there is no memory. Preemptible context.
     [[nodiscard]] static AddressSpace* create();
-    void get(); // any context, by somebody who has a reference
-    // The last one ends it: CPUs that still have its root loaded, idle ones too, are made to load the kernel's, then
-    // all of its memory goes back. Nobody may run in it. Preemptible context. Cost: one round of interrupts, to those
-    // CPUs only.
+    void get(); // any context; the caller has a reference
+    // Drops a reference; the last one destroys the space. CPUs that have its root loaded lazily, idle ones included,
+    // load the kernel's root; then all memory of the space is freed. No thread may run in it. Preemptible context. Cost
+    // of the last one: one remote call, to those CPUs only.
     void put();
 
-    // New memory of `bytes` (rounded up to pages), none of it present. Fixed: at `where` (page-aligned), in place of
-    // what is there. Else `where` is a hint, taken if that range is free (0: none); or as high as possible below what
-    // is there. MapKind::stack: `bytes` is the limit; the area begins with its topmost page and grows down by faults.
-    // MapKind::grows: all of it is there, and it grows as a stack, to kGrowth below its end at most.
-    // `backing`: what the pages of an anonymous or shared area come from, and which page lies at the beginning; the
-    // area takes a reference of its own. Pages behind the end of the object are FaultResult::no_page. Without one,
-    // a shared area gets a new ZeroObject.
-    // Errors: invalid (size or alignment), no_access (below layout::kUserBegin), busy (fixed, and nothing may be
-    // replaced, but something is there), no_space, no_memory.
-    // Preemptible context. Cost: none; fixed in place of something: as unmap. Source: mmap(2).
+    // Makes an area of `bytes` (rounded up to pages), without pages. Fixed: at `where` (page-aligned); areas there are
+    // replaced. Otherwise `where` is a hint, used if that range is free (0: no hint); else the highest hole that is
+    // large enough. MapKind::stack: `bytes` is the maximum size; the area starts as its topmost page and grows down by
+    // faults. MapKind::grows: the area has its whole size and grows down as a stack, to at most kGrowth in all.
+    // `backing`: the object of an anonymous or shared area, and its page at the begin of the area; the area takes its
+    // own reference. A page behind the end of the object is FaultResult::no_page. Without it, a shared area gets a new
+    // ZeroObject.
+    // Errors: invalid (size or alignment), no_access (fixed, below layout::kUserBegin), busy (fixed without `replace`,
+    // and the range is not free), no_space, no_memory.
+    // Preemptible context. Cost: none; if areas are replaced: as unmap. Source: mmap(2).
     Result<VirtAddr> map(VirtAddr where, u32 bytes, Prot prot, MapKind kind, bool fixed, bool replace = true,
                          Backing backing = {});
-    // Whatever is in the range goes; holes are no error. Errors: invalid, no_memory (an area had to be split).
-    // Preemptible context. Cost: one flush on the CPUs of the space (more if over 64 shared pages go). Source:
-    // munmap(2).
+    // Removes all areas of the range and their pages; holes are no error. Errors: invalid, no_memory (an area had to be
+    // split). Preemptible context. Cost: one flush on the CPUs of the space (more for over 64 pages that others count,
+    // too). Source: munmap(2).
     Status unmap(VirtAddr begin, u32 bytes);
-    // Every page of the range belongs to an area that is no guard, else not_found or no_access and nothing is changed.
-    // Errors: also invalid, no_memory. Preemptible context. Cost: one flush if rights were taken away. Source:
-    // mprotect(2). `down`: from the beginning of the first area in the range on, which must be one that grows down;
-    // else invalid.
+    // Changes the rights of the range, which must have no hole and no guard area. `down`: the range begins with its
+    // first area, which must grow down (else invalid). Errors: not_found (a hole), no_access (a guard area), invalid,
+    // no_memory; nothing has changed then. Preemptible context. Cost: one flush if rights were removed. Source:
+    // mprotect(2).
     Status protect(VirtAddr begin, u32 bytes, Prot prot, bool down = false);
 
-    // The heap begins at this address, rounded up to a page, and is empty. Before others use the space.
+    // Sets the begin of the heap, rounded up to a page; the heap is empty. Before other threads use the space.
     void set_brk_start(VirtAddr begin, Prot prot = Prot::read | Prot::write);
-    // Moves the end of the heap. An address below its begin (0, say) only asks. Returns the end as it is now.
-    // Errors: no_space (something is in the way), no_memory: the end stays. Preemptible context. Source: brk(2).
+    // Moves the end of the heap and returns the new end. For an address below the begin of the heap (0, for example) it
+    // returns the current end. Errors: no_space (the range is not free), no_memory; the end stays. Preemptible context.
+    // Source: brk(2).
     Result<VirtAddr> brk(VirtAddr wanted);
 
-    // What a word of memory is to other spaces. In a shared area: which page of which object, counted once more for the
-    // caller. Elsewhere nothing: no other space has it.
+    // The identity of a word of memory for other spaces. In a shared area: the object, with a reference for the caller,
+    // and the number of its page. In a private area: null, because no other space has the word.
     struct WordPlace {
         MemoryObject* object = nullptr;
         u32 page = 0;
     };
-    // Errors: bad_address, no_access: an area that may not be read, or a private one that may not be written.
+    // Errors: bad_address; no_access (a shared area without rights, or a private one that may not be written).
     // Preemptible context. Source: futex(2).
     Result<WordPlace> place_of(VirtAddr va);
 
-    // A copy of the whole space, reference count 1: private pages are shared until one side writes, shared areas are
-    // the same memory. Pages that somebody has pinned are copied at once, so that a pin stays a pin of this space's
-    // memory.
-    // Errors: no_memory. Preemptible context. Cost: one flush on the CPUs of the space.
+    // A copy of the space, reference count 1: both spaces share private pages until one of them writes; shared areas
+    // are the same memory. Pinned pages are copied at once, so that a pin stays a pin of this space's memory. Errors:
+    // no_memory. Preemptible context. Cost: one flush on the CPUs of the space.
     Result<AddressSpace*> fork();
 
-    // A program, or the kernel on its behalf, faulted at `va`. Resolves what can be: demand-zero pages, copy on write,
-    // growth of a stack, a fault that is settled already. Preemptible context. Cost: none; a copy: one flush on the
-    // space's CPUs.
+    // Handles a fault of a program at `va`, or of the kernel on its behalf. Resolves demand-zero pages, pages of
+    // objects, copy on write, growth of a stack, and spurious faults. Preemptible context. Cost: none; for a copy of a
+    // page that was present: one flush on the CPUs of the space.
     FaultResult handle_fault(VirtAddr va, FaultAccess access);
-    // The same, and the page that is there then, with a reference taken while nobody could change it.
+    // The same; also returns the page of `va`, with a reference taken under the mutex.
     struct Pinned {
         FaultResult result = FaultResult::resolved;
-        Page* page = nullptr; // if resolved; put_page gives it back
+        Page* page = nullptr; // if resolved; the caller must call put_page
     };
     [[nodiscard]] Pinned pin(VirtAddr va, FaultAccess access);
 
     PhysAddr root() const { return root_.address(); }
-    CpuSet cpus() const { return root_.cpus(); } // those that may hold translations of it; a snapshot
+    CpuSet cpus() const { return root_.cpus(); } // the CPUs that may hold translations of the space; a snapshot
     SpaceStats stats();                          // preemptible context
 
   private:
@@ -110,17 +118,16 @@ class AddressSpace : NotCopyable<AddressSpace> {
     AddressSpace() = default;
     ~AddressSpace() = default;
 
-    Pinned resolve(VirtAddr va, FaultAccess access) LOFT_REQUIRES(mutex_); // the page is not counted
-    Pinned fill(const UserArea& area, VirtAddr va, FaultAccess access)
-        LOFT_REQUIRES(mutex_); // a page that was not there
+    Pinned resolve(VirtAddr va, FaultAccess access) LOFT_REQUIRES(mutex_); // takes no reference to the page
+    Pinned fill(const UserArea& area, VirtAddr va, FaultAccess access) LOFT_REQUIRES(mutex_); // for an empty entry
     Page* own(const UserArea& area, VirtAddr va, hal::PteCell* cell, Pte entry)
         LOFT_REQUIRES(mutex_);                               // null: no memory for a copy
     bool show(VirtAddr va, Pte entry) LOFT_REQUIRES(mutex_); // false: no memory for a table
     void remove(PageRange range) LOFT_REQUIRES(mutex_);
     void zap(PageRange range, TlbBatch& batch) LOFT_REQUIRES(mutex_);
     void change_rights(const UserArea& area, hal::PteCell* cell, Pte old, VirtAddr va, TlbBatch& batch)
-        LOFT_REQUIRES(mutex_);                                     // of an entry that is there
-    void note_stores(VirtAddr va, Pte gone) LOFT_REQUIRES(mutex_); // to the object, if it is written back
+        LOFT_REQUIRES(mutex_);                                     // of an entry that holds a frame
+    void note_stores(VirtAddr va, Pte gone) LOFT_REQUIRES(mutex_); // tells an object that is written back
     bool copy_to(AddressSpace& child, TlbBatch& batch) LOFT_REQUIRES(mutex_, child.mutex_);
     bool copy_pages(AddressSpace& child, const UserArea& area, TlbBatch& batch) LOFT_REQUIRES(mutex_, child.mutex_);
 
@@ -134,12 +141,12 @@ class AddressSpace : NotCopyable<AddressSpace> {
     Prot brk_prot_ LOFT_GUARDED_BY(mutex_) = Prot::none;
 };
 
-// This CPU runs `next` from now on; null: a kernel thread, which keeps whatever root is loaded (lazily), because it has
-// no business below layout::kUserEnd. The thread that runs has a reference. Called by the scheduler, interrupts off.
-// Cost: a CR3 load, or nothing if that root is loaded already.
+// Switches this CPU to `next`. Null: the next thread is a kernel thread; the loaded root is kept lazily, as a kernel
+// thread does not access addresses below layout::kUserEnd. The thread has a reference to `next`. Context: the
+// scheduler, interrupts off. Cost: a CR3 load, unless `next` is null or its root is loaded already.
 void space_switch(AddressSpace* next);
 
-// What there is of all spaces together. Any context; a snapshot.
+// Totals of all spaces. Any context but NMI; a snapshot.
 struct SpaceTotals {
     u32 spaces = 0;
     u32 areas = 0;
@@ -148,10 +155,10 @@ struct SpaceTotals {
 };
 SpaceTotals space_totals();
 
-// The space of the thread that runs; null in a kernel thread. Any context.
+// The space of the current thread; null in a kernel thread. Any context.
 AddressSpace* active_space();
 
 void address_space_init();              // boot; after the object cache
-void address_space_init_cpu(CpuId cpu); // the kernel's root is loaded there
+void address_space_init_cpu(CpuId cpu); // `cpu` has the kernel's root loaded
 
 } // namespace loft

@@ -1,4 +1,4 @@
-// Areas: cutting, joining, finding room. Contract: area.hpp.
+// Areas: cutting, joining, finding holes. Contract: area.hpp.
 #include "mm/spaces/area.hpp"
 
 #include "mm/frames/slab.hpp"
@@ -11,13 +11,13 @@ namespace {
 
 Cache<UserArea> area_cache{"area", Gfp::user_low};
 
-// Do two neighbours say the same, and do the pages of their object follow each other?
+// True if two adjacent areas have equal attributes and consecutive pages of the same object, or no object.
 bool can_join(const UserArea& a, const UserArea& b) {
     return a.end == b.begin && a.prot == b.prot && a.kind == b.kind && a.limit == b.limit && a.object == b.object &&
            (a.object == nullptr || a.page_of(VirtAddr{a.end}) == b.first);
 }
 
-// Where a hole below this area ends: what a stack may grow into, and its gap, is no hole.
+// The upper end of a hole below this area: the room for growth of a stack, and its gap, are no hole.
 u32 bottom_of(const UserArea& area) {
     if (area.kind != MapKind::stack) return area.begin;
     return std::max(area.limit, layout::kUserBegin + kStackGap) - kStackGap;
@@ -85,7 +85,7 @@ AreaTree::Iterator AreaTree::join(Iterator left) {
     return left;
 }
 
-// Joins what touches or lies in the range.
+// Joins areas that touch the range or lie in it.
 void AreaTree::join_around(PageRange range) {
     Iterator it = first_above(range.begin);
     if (it != set_.begin()) --it;
@@ -112,7 +112,7 @@ void AreaTree::erase(PageRange range) {
     Iterator it = first_above(range.begin);
     while (it != set_.end() && it->begin < range.end)
         take_out(*it++);
-    // A search that has been below this hole comes back to its upper end.
+    // The next search must find this hole: it starts at the upper end of the hole at least.
     search_from_ = std::max(search_from_, it == set_.end() ? layout::kUserEnd : bottom_of(*it));
 }
 
@@ -129,7 +129,7 @@ UserArea* AreaTree::reach(VirtAddr va) {
     if (it->begin <= page) return &*it;
     if (it->kind != MapKind::stack || page < it->limit) return nullptr;
     if (it != set_.begin() && std::prev(it)->end + kStackGap > page) return nullptr;
-    it->begin = page; // the order of the tree stays what it is
+    it->begin = page; // the order of the areas in the tree does not change
     return &*it;
 }
 
@@ -149,7 +149,7 @@ bool AreaTree::is_mapped(PageRange range, bool& guard) const {
     return true;
 }
 
-// Looks downward from `from`; notes the largest hole that was too small. 0: none.
+// Searches downward from `from` for a hole of `bytes`; records the largest hole that was too small. 0: none found.
 u32 AreaTree::scan_holes(u32 bytes, u32 from) {
     u32 top = from;
     for (auto it = set_.lower_bound(from);;) {
@@ -157,7 +157,7 @@ u32 AreaTree::scan_holes(u32 bytes, u32 from) {
         if (it != set_.begin()) {
             --it;
             floor = std::max(floor, it->end);
-            if (it->end > top) { // `from` lies in an area, or in what a stack may grow into
+            if (it->end > top) { // `from` lies in an area, or in a stack's room for growth
                 top = std::min(top, bottom_of(*it));
                 continue;
             }
@@ -178,7 +178,7 @@ Result<u32> AreaTree::find_hole(u32 bytes) {
     if (bytes > skipped_) {
         if (const u32 at = scan_holes(bytes, search_from_)) return at;
     }
-    // From the top, and everything is known again.
+    // A full search from the top, which also computes skipped_ anew.
     skipped_ = 0;
     if (const u32 at = scan_holes(bytes, layout::kUserEnd)) return at;
     skipped_ = ~u32{0};

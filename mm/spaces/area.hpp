@@ -1,7 +1,7 @@
-// The areas of an address space: what a program has been promised, in order of address, without overlap.
+// The areas of an address space: ranges of addresses with rights and a kind, in order of address, without overlap.
 //
-// Areas are cut where a range begins or ends that is to be treated in its own way (isolate), and joined again where two
-// neighbours say the same, so that a program which maps page after page has one area and not thousands.
+// isolate() cuts areas at the ends of a range, before the range is changed. Adjacent areas with equal attributes are
+// joined, so that a program that maps page after page has one area and not thousands.
 #pragma once
 
 #include "arch/base/error.hpp"
@@ -18,11 +18,11 @@ constexpr Prot operator|(Prot a, Prot b) { return static_cast<Prot>(static_cast<
 constexpr bool has(Prot all, Prot some) { return (static_cast<u8>(all) & static_cast<u8>(some)) != 0; }
 
 enum class MapKind : u8 {
-    anonymous, // private: zeros, or the contents of an object, at first; copied on write
+    anonymous, // private: at first zeros or the contents of an object; copied on write
     shared,    // the pages of an object: the same memory in every space that maps it
-    stack,     // private, and grows down to its limit
-    grows,     // only asked for: a stack that is there as a whole at first
-    guard,     // nothing, ever: an access is a bad address
+    stack,     // private; grows down to its limit
+    grows,     // only an argument of map(): makes a stack that has its whole size from the start
+    guard,     // never has a page: each access is a bad address
 };
 
 // Whole pages of user addresses, end exclusive.
@@ -37,56 +37,56 @@ struct UserArea : boost::intrusive::set_base_hook<boost::intrusive::link_mode<bo
     u32 end = 0;
     Prot prot = Prot::none;
     MapKind kind = MapKind::anonymous;
-    u32 limit = 0;                  // stack: it may grow down to here
-    MemoryObject* object = nullptr; // what its pages come from, counted; null: zeros of its own
-    u32 first = 0;                  // which page of the object lies at `begin`
+    u32 limit = 0;                  // stack: the lowest address to which it may grow
+    MemoryObject* object = nullptr; // the source of its pages, with a reference; null: zeros
+    u32 first = 0;                  // the number of the object's page at `begin`
 
     bool is_private() const { return kind == MapKind::anonymous || kind == MapKind::stack; }
     u32 page_of(VirtAddr va) const { return first + ((va.value() - begin) >> kPageShift); }
 };
 
-// What the pages of a new area come from: those of an object, from its page `first` on.
+// The source of the pages of a new area: an object, from its page `first` on.
 struct Backing {
     MemoryObject* object = nullptr;
     u32 first = 0;
 };
 
-// As far below its end an area of MapKind::grows reaches at most, as the stack of a program does.
+// An area of MapKind::grows grows up to this size, like the stack of a program.
 inline constexpr u32 kGrowth = 8 * MiB;
 
-// A stack stays this far from what lies below it when it grows.
+// A stack that grows keeps this distance from the area below it.
 inline constexpr u32 kStackGap = 16 * kPageSize;
 
-// All calls: under the mutex of the space.
+// All calls: the caller holds the mutex of the space.
 class AreaTree : NotCopyable<AreaTree> {
   public:
     AreaTree() = default;
     ~AreaTree() = default;
 
-    // An area that is in no tree yet, a copy of `what`. Takes over the reference to the object. Null: no memory, and
-    // the reference stays the caller's.
+    // A copy of `what` that is in no tree yet. It takes over the caller's reference to the object. Null: no memory, and
+    // the caller keeps the reference.
     [[nodiscard]] static UserArea* make(const UserArea& what);
-    // Puts it into the tree; its range is free. It joins its neighbours if it can, and may not exist any more then.
+    // Inserts the area; its range must be free. The area may be joined with its neighbours, and `area` is invalid then.
     void add(UserArea& area);
-    static void end(UserArea& area); // one that is in no tree
-    // Cuts areas at both ends of the range, so that it consists of whole ones. False: no memory, and nothing is
-    // different.
+    static void end(UserArea& area); // frees an area that is in no tree
+    // Cuts areas at both ends of the range, so that it consists of whole areas. False: no memory; nothing has changed.
     [[nodiscard]] bool isolate(PageRange range);
-    // Takes the areas of an isolated range out, and ends them.
+    // Removes and frees the areas of an isolated range.
     void erase(PageRange range);
-    // Gives all areas of an isolated range these rights, and joins what can be joined.
+    // Gives all areas of an isolated range these rights, and joins areas that are equal then.
     void set_prot(PageRange range, Prot prot);
 
-    // The area of this address; a stack grows to it if it may.
+    // The area of this address; a stack grows down to it if it may. Null: none.
     UserArea* reach(VirtAddr va);
-    bool is_free(PageRange range) const;                // no area, and nothing that a stack may grow into
-    bool is_mapped(PageRange range, bool& guard) const; // no hole; `guard`: there is a guard area in it
-    // The highest free range of `bytes`; nothing if there is none.
+    bool is_free(PageRange range) const;                // no area, no room for growth of a stack, no gap below one
+    bool is_mapped(PageRange range, bool& guard) const; // no hole; `guard`: the range contains a guard area
+    // The highest free range of `bytes`. Error: no_space.
     Result<u32> find_hole(u32 bytes);
 
     u32 count() const { return count_; }
-    // visit(UserArea&) in order, for those that have pages in the range; ends when it returns false. The analysis of
-    // locks ends here: the visitor says what it needs, and whoever passes it has that.
+    // Calls visit(UserArea&) in order for each area with pages in the range; ends if it returns false. The
+    // thread-safety analysis does not follow the call: the visitor declares the locks that it needs, and the caller
+    // must hold them.
     template <typename F> bool each(PageRange range, F&& visit) LOFT_UNCHECKED {
         for (auto it = first_above(range.begin); it != set_.end() && it->begin < range.end; ++it)
             if (!visit(*it)) return false;
@@ -105,15 +105,15 @@ class AreaTree : NotCopyable<AreaTree> {
     Iterator first_above(u32 at); // the first area that ends above `at`
     Set::const_iterator first_above(u32 at) const;
     bool cut(u32 at);
-    Iterator join(Iterator left); // with its right neighbour, if both say the same
+    Iterator join(Iterator left); // with its right neighbour, if can_join
     void join_around(PageRange range);
     void take_out(UserArea& area);
     u32 scan_holes(u32 bytes, u32 from);
 
     Set set_;
     u32 count_ = 0;
-    // Above `search_from_` there is no hole of more than `skipped_` bytes: a program that maps again and again does not
-    // look through all of its areas each time.
+    // There is no hole of more than `skipped_` bytes above `search_from_`. So a program that maps repeatedly does not
+    // search all of its areas each time.
     u32 search_from_ = 0;
     u32 skipped_ = ~u32{0};
 };

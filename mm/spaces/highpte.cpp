@@ -1,4 +1,4 @@
-// Tables as frames. Contract: highpte.hpp.
+// Allocating and counting page tables. Contract: highpte.hpp.
 #include "mm/spaces/highpte.hpp"
 
 #include "mm/frames/page_alloc.hpp"

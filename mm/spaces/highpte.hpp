@@ -1,20 +1,19 @@
 // Page tables of programs, which may lie in high memory.
 //
-// Every process needs tables, a machine has as many processes as its memory can hold, and lowmem does not grow with it:
-// so tables come from where there is most of it. The price is that a table has no address for good. Whoever wants an
-// entry asks for it and gives it back:
+// Every process needs page tables. The number of processes grows with the machine's memory, lowmem does not: so tables
+// are allocated from high memory. A table there has no permanent address, so a caller maps it to access an entry:
 //
 //     hal::PteCell* entry = pte_offset_map(pmd, addr);         or        PteMap entry{pmd, addr};
 //     ...
 //     pte_unmap(entry);
 //
-// It is the local stack that shows the table (mm/windows/kmap_local.hpp): no lock, no sleep, no limit but its depth;
-// never kmap(), which could sleep and runs out. A table in lowmem is arithmetic, so the same calls reach the kernel's
-// own tables. With DEBUG=1 lowmem tables go through a real slot too: a missing pte_unmap is a held slot, which is
-// reported when the context returns to its program, sleeps idle or ends. HIGHPTE=0 and `userpte=nohigh`: every table is
-// in lowmem.
+// The calls use the local slots (mm/windows/kmap_local.hpp): no lock, no sleep, limited only by the depth of the stack.
+// They never use kmap(), which may sleep and whose pool is limited. A table in lowmem is accessed through the direct
+// map, so the same calls work for the kernel's tables. With DEBUG=1 lowmem tables use a slot, too: a missing pte_unmap
+// leaves a held slot, which is reported when the context returns to its program, idles or ends. With HIGHPTE=0 or
+// `userpte=nohigh` every table is in lowmem.
 //
-// There is no pte_offset(): code that has not heard of high tables does not compile.
+// There is no pte_offset(): code that does not map the table does not compile.
 // Source: the highpte proposal for Linux 2.5.5 (Molnar, van de Ven 2002).
 #pragma once
 
@@ -23,9 +22,9 @@
 
 namespace loft {
 
-// The entry of `addr` in the table that directory entry `pmd` (present, not large) leads to. To be given back in the
-// opposite order of mapping, as any local map. Any context but NMI; never sleeps, takes no lock. Cost: that of
-// kmap_local_page; nothing for a table in lowmem.
+// The entry of `addr` in the table of directory entry `pmd` (present, not large). Unmaps are in the reverse order of
+// the maps, as for any local map. Any context but NMI; never sleeps, takes no lock. Cost: that of kmap_local_page; none
+// for a table in lowmem.
 [[nodiscard, gnu::always_inline]] inline hal::PteCell* pte_offset_map(Pte pmd, VirtAddr addr) {
     const Pfn table = pmd.pfn();
     VirtAddr seen;
@@ -40,12 +39,12 @@ namespace loft {
     return hal::lowmem_ptr<hal::PteCell>(seen + paging::pte_index(addr) * u32{sizeof(hal::PteCell)});
 }
 
-// Takes any entry of the table. Panics if that is not the youngest mapping. Context: the one that mapped.
+// Takes the address of any entry of the table. Panics if it is not the youngest mapping. Context: the one that mapped.
 [[gnu::always_inline]] inline void pte_unmap(const hal::PteCell* entry) {
     if constexpr (config::kHighPte) detail::unmap_slot(hal::lowmem_addr(entry));
 }
 
-// The two for the length of a scope; cell(i) is the i-th entry behind the one that was asked for.
+// Both calls as an object; cell(i) is the i-th entry after that of `addr`.
 class [[nodiscard]] PteMap : NotCopyable<PteMap> {
   public:
     [[nodiscard]] PteMap(Pte pmd, VirtAddr addr) : cell_{pte_offset_map(pmd, addr)} {}
@@ -58,14 +57,12 @@ class [[nodiscard]] PteMap : NotCopyable<PteMap> {
 
 // --- Tables as frames.
 
-// An empty table (order 0, type `table`, payload 0), from high memory where that is allowed; null if there is no
-// memory.
-// Context: any but NMI. Lowmem that tables take leaves the reserve that programs leave everywhere
-// (mm/frames/page_alloc.hpp).
+// An empty table (order 0, type `table`, payload 0), from high memory if that is allowed; null if there is no memory.
+// In lowmem it leaves the reserve of programs (mm/frames/page_alloc.hpp). Context: any but NMI.
 [[nodiscard]] Page* alloc_table();
-// An empty directory, always in lowmem: the walk of the kernel goes through it without mapping anything.
+// An empty directory, always in lowmem, so that the kernel's walk needs no mapping for it. Null: no memory.
 [[nodiscard]] Page* alloc_directory();
-// The frame is about to go back (free_table does it at once; a batch, later): it does not count as a table any more.
+// Removes the frame from the count of tables, before it is freed: at once by free_table, or later by a batch.
 void forget_table(Page* table);
 void free_table(Page* table);
 

@@ -32,7 +32,7 @@ void MemoryObject::put() {
     LOFT_ASSERT(before != 0);
     if (before != 1) return;
     {
-        MutexGuard guard{mutex_}; // for the analysis of locks: no other thread knows the object any more
+        MutexGuard guard{mutex_}; // only for the thread-safety analysis: no other thread uses the object any more
         index_.clear([](Page* page) { put_page(page); });
     }
     destroy();

@@ -1,4 +1,4 @@
-// Frame numbers in frames. Contract: page_index.hpp.
+// The index of pages. Contract: page_index.hpp.
 #include "mm/spaces/page_index.hpp"
 
 #include "mm/windows/highmem.hpp"

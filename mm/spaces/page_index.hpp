@@ -1,7 +1,8 @@
-// From a number to a frame, for as many as there are: the index itself lies in high memory.
+// An index from page numbers to frames. It lies in frames of its own, from high memory first.
 //
-// One frame holds the numbers of 1024 frames. Up to that many, it is the index; beyond, one more frame on top holds the
-// numbers of those. Frame number 0 is nobody's, so it says "none". The words are reached through local maps.
+// A leaf frame holds the frame numbers of 1024 pages. Up to 1024 pages, one leaf is the index; beyond, a top frame
+// holds the frame numbers of the leaves. Frame number 0 is never used and means "none". The words are accessed by local
+// maps.
 #pragma once
 
 #include "arch/base/not_copyable.hpp"
@@ -16,11 +17,11 @@ class PageIndex : NotCopyable<PageIndex> {
 
     explicit PageIndex(u32 pages) : deep_{pages > kPerFrame} {}
 
-    // Under the owner's lock; any context but NMI, at most one local slot.
+    // All calls: the caller holds the owner's lock; any context but NMI; at most one local slot.
     Page* find(u32 number) const; // null: none
-    // False: no memory for the index; nothing is different. There is none under this number yet.
+    // Inserts `page`; no page has this number yet. False: no memory for the index, which is unchanged.
     [[nodiscard]] bool insert(u32 number, Page* page);
-    // visit(Page*) for each frame, in order; then the index is empty, and its own frames are free.
+    // Calls visit(Page*) for each page, in order; then empties the index and frees its own frames.
     template <typename F> void clear(F&& visit);
 
   private:
@@ -29,7 +30,7 @@ class PageIndex : NotCopyable<PageIndex> {
     template <typename F> static void clear_leaf(Page* leaf, F&& visit);
 
     bool deep_;
-    Page* top_ = nullptr; // a leaf, or the frame above them
+    Page* top_ = nullptr; // the only leaf, or the top frame
 };
 
 template <typename F> void PageIndex::clear_leaf(Page* leaf, F&& visit) {

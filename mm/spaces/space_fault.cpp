@@ -1,4 +1,4 @@
-// What a fault becomes: a new page, a page of one's own, or no. Contract: address_space.hpp.
+// Faults: new pages, copy on write, errors. Contract: address_space.hpp.
 #include "mm/spaces/address_space.hpp"
 
 #include "mm/frames/page_alloc.hpp"
@@ -12,7 +12,7 @@ namespace {
 bool permits(const UserArea& area, FaultAccess access) {
     switch (access) {
     case FaultAccess::read:
-        // The processor knows no page that can be written or executed and not read.
+        // On i386 a page that can be written or executed can be read.
         return area.prot != Prot::none;
     case FaultAccess::write:
         return has(area.prot, Prot::write);
@@ -46,7 +46,7 @@ AddressSpace::Pinned AddressSpace::resolve(VirtAddr va, FaultAccess access) {
         const PteMap map{table, va};
         const Pte entry = hal::pte_read(map.cell());
         if (!entry.empty()) {
-            // Somebody else's fault was here first, or only the right to write is missing.
+            // Another thread's fault has resolved this already, or only the right to write is missing.
             Page* page = pfn_to_page(entry.pfn());
             if (access == FaultAccess::write && !entry.has(pte::write)) page = own(*area, va, map.cell(), entry);
             if (page == nullptr) return {FaultResult::no_memory};
@@ -76,7 +76,7 @@ AddressSpace::Pinned AddressSpace::fill(const UserArea& area, VirtAddr va, Fault
         if (page != nullptr) clear_highpage(page);
     }
     if (page == nullptr) return {FaultResult::no_memory};
-    // Nothing was there, so no CPU has to forget anything (SDM vol. 3, 4.10.2.3).
+    // The entry was empty, so no TLB has a translation to flush (SDM vol. 3, 4.10.2.3).
     if (!show(va, user_entry(page_to_pfn(page), area, owned))) {
         put_page(page);
         return {FaultResult::no_memory};
@@ -97,22 +97,21 @@ bool AddressSpace::show(VirtAddr va, Pte entry) {
     return true;
 }
 
-// The area may be written, and the entry does not say so: a page that fork has shared, or that an object has.
+// For a write to a private area whose entry is read-only: fork has shared the page, or it belongs to an object.
 Page* AddressSpace::own(const UserArea& area, VirtAddr va, hal::PteCell* cell, Pte entry) {
     Page* page = pfn_to_page(entry.pfn());
     if (entry.has(user_pte::owned) || page->refs() == 1) {
-        // No other space and no object has it any more. A CPU that goes on with fewer rights faults once more (SDM
-        // vol. 3, 4.10.4.3).
+        // No other space and no object has the page. No flush: a CPU with a translation that has fewer rights faults
+        // once more (SDM vol. 3, 4.10.4.3).
         hal::pte_exchange(cell, user_entry(entry.pfn(), area, true));
         return page;
     }
     Page* copy = alloc_page(Gfp::user);
     if (copy == nullptr) return nullptr;
     copy_highpage(copy, page);
-    // The copy is shown only when no CPU has a translation of the old page. If it were shown before that, one CPU could
-    // store to the copy and raise a flag, and another one could see the flag and still read the old page: a program
-    // would see its stores out of order (SDM vol. 3, 8.2.2). A thread that finds no entry here faults, and waits for
-    // the mutex.
+    // The copy is mapped only after all CPUs have flushed the old page. Otherwise one CPU could store to the copy and
+    // then set a flag, and another CPU could see the flag and still read the old page: stores out of order (SDM vol. 3,
+    // 8.2.2). A thread that accesses the page meanwhile faults and waits for the mutex.
     (void)hal::pte_take(cell);
     TlbBatch batch{root_};
     batch.add(va);

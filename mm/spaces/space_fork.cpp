@@ -1,5 +1,4 @@
-// fork: a copy that costs page tables, and the pages themselves only where somebody writes. Contract:
-// address_space.hpp.
+// fork: copies page tables at once, and pages only at the first write. Contract: address_space.hpp.
 #include "mm/spaces/address_space.hpp"
 
 #include "mm/frames/page_alloc.hpp"
@@ -16,14 +15,14 @@ Result<AddressSpace*> AddressSpace::fork() {
     bool copied = false;
     {
         MutexGuard guard{mutex_};
-        MutexGuard childs{child->mutex_}; // nobody else knows the child yet
+        MutexGuard childs{child->mutex_}; // no other thread knows the child yet
         TlbBatch batch{root_};
         copied = copy_to(*child, batch);
-        // Before anybody runs in the child: from here on neither side writes to what both have.
+        // Before a thread runs in the child: after this flush no CPU can write to the shared pages.
         batch.flush();
     }
     if (copied) return child;
-    // Pages that the child has given back are this space's own again at its next write.
+    // When the child has put its pages, this space owns them again at its next write to them.
     child->put();
     return Error::no_memory;
 }
@@ -37,7 +36,7 @@ bool AddressSpace::copy_to(AddressSpace& child, TlbBatch& batch) {
         if (copy == nullptr) return false;
         if (copy->object != nullptr) copy->object->get();
         child.areas_.add(*copy);
-        // What is shared is found again by faults.
+        // Pages of shared areas come by faults in the child.
         return !area.is_private() || copy_pages(child, area, batch);
     });
 }
@@ -46,8 +45,8 @@ bool AddressSpace::copy_pages(AddressSpace& child, const UserArea& area, TlbBatc
     const auto copy_entry = [&](hal::PteCell* cell, Pte entry, VirtAddr va) LOFT_REQUIRES(child.mutex_) {
         Page* page = pfn_to_page(entry.pfn());
         const bool owned = entry.has(user_pte::owned);
-        // More references than its one mapping: somebody has pinned it, maybe to write to this space's memory. It
-        // stays this space's own, and the child has what is in it now.
+        // An owned page with more references than its one mapping is pinned, maybe to write to this space's memory. It
+        // stays owned by this space, and the child gets a copy of its current contents.
         const bool pinned = owned && page->refs() > 1;
         if (pinned) {
             Page* copy = alloc_page(Gfp::user);

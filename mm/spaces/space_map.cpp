@@ -1,4 +1,4 @@
-// What a program is promised: map, unmap, protect, brk. Contract: address_space.hpp.
+// Changes of areas: map, unmap, protect, brk. Contract: address_space.hpp.
 #include "mm/spaces/address_space.hpp"
 
 #include "mm/frames/page_alloc.hpp"
@@ -8,7 +8,7 @@
 namespace loft {
 namespace {
 
-// Whole pages of user addresses; none if `begin` is not aligned, nothing is asked for, or it does not fit.
+// The range in whole pages. Error: invalid, if `begin` is not page-aligned, `bytes` is 0, or it is no user range.
 Result<PageRange> pages_of(VirtAddr begin, u32 bytes) {
     if (begin.page_offset() != 0 || bytes == 0 || !layout::is_user_range(UserAddr{begin.value()}, bytes))
         return Error::invalid;
@@ -94,9 +94,9 @@ void AddressSpace::change_rights(const UserArea& area, hal::PteCell* cell, Pte o
     if (now.flags() == old.flags()) return;
     const Pte gone = hal::pte_exchange(cell, now);
     note_stores(va, gone);
-    // A CPU that still has fewer rights than there are faults once, and its fault forgets the old translation (SDM
-    // vol. 3, 4.10.4.1 and 4.10.4.3). Only what was taken away has to be told; D, too: a CPU that has a translation
-    // with D set does not set it again (4.8).
+    // More rights need no flush: a CPU with the old translation faults once, which removes it from its TLB (SDM vol. 3,
+    // 4.10.4.1 and 4.10.4.3). Removed rights do, and so does D: a CPU with a translation that has D set does not set D
+    // of the entry again (4.8).
     const bool less = old.present() && (!now.present() || (old.has(pte::write) && !now.has(pte::write)) ||
                                         (now.has(pte::no_execute) && !old.has(pte::no_execute)));
     if (less || (gone.has(user_pte::tracked) && gone.has(pte::dirty))) batch.add(va);
@@ -109,7 +109,7 @@ Status AddressSpace::protect(VirtAddr begin, u32 bytes, Prot prot, bool down) {
     PageRange range = *pages;
     MutexGuard guard{mutex_};
     if (down) {
-        // Of what is there: nothing grows by this.
+        // The current begin of the area: protect does not make it grow.
         const UserArea* lowest = nullptr;
         areas_.each(range, [&](const UserArea& area) { return lowest = &area, false; });
         if (lowest == nullptr) return Error::not_found;

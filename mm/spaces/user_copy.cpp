@@ -1,4 +1,4 @@
-// The copies: try, resolve and try again, pin and copy. Contract and reasons: user_copy.hpp.
+// The copies: try, resolve the fault and try again, pin and copy. Contract: user_copy.hpp.
 #include "mm/spaces/user_copy.hpp"
 
 #include "arch/base/not_copyable.hpp"
@@ -11,15 +11,15 @@
 namespace loft {
 namespace {
 
-// An attempt ends at the first fault.
+// Page-fault handling is off: an attempt ends at the first fault.
 class [[nodiscard]] NoFaults : NotCopyable<NoFaults> {
   public:
     NoFaults() { pagefault_disable(); }
     ~NoFaults() { pagefault_enable(); }
 };
 
-// A kind of copy. `at` is how far into the copy; attempt returns the bytes not copied, by_frame copies what lies in the
-// frame.
+// A kind of copy. `at` is the offset in the whole copy. attempt() returns the number of bytes not copied; by_frame()
+// copies the part that lies in one frame.
 struct CopyIn {
     static constexpr FaultAccess kAccess = FaultAccess::read;
     u8* to;
@@ -79,8 +79,8 @@ struct CopyFromPage {
     }
 };
 
-// May the running thread have such a range? What an address below kUserEnd means depends on that: a CPU may still have
-// the root of a program loaded that is not the one running.
+// True if the current thread has a program, and this is a user range. In a kernel thread the CPU may have the root of
+// another program loaded lazily.
 bool may_touch(UserAddr user, u32 bytes) { return layout::is_user_range(user, bytes) && active_space() != nullptr; }
 
 template <typename Copy> u32 run(const Copy& copy, UserAddr user, u32 bytes) {
@@ -97,8 +97,8 @@ template <typename Copy> u32 run(const Copy& copy, UserAddr user, u32 bytes) {
             left = now;
             continue;
         }
-        // Nothing came of it: somebody takes the page away as fast as it comes, or a word lies across the end of the
-        // page. The frame itself cannot be taken away.
+        // The attempt copied nothing: another thread has unmapped the page again, or a word lies across the end of the
+        // page. A pinned frame cannot be taken away.
         Page* frame = nullptr;
         if (!get_user_pages(space, user + at, 1, Copy::kAccess == FaultAccess::write, &frame)) return left;
         const u32 here = std::min(left, kPageSize - va.page_offset());
@@ -155,7 +155,7 @@ u32 copy_page_to_user(UserAddr to, Page* from, u32 offset, u32 bytes) {
 Result<u32> strncpy_from_user(char* to, UserAddr from, u32 size) {
     might_sleep("a copy from or to a program");
     for (u32 at = 0; at < size;) {
-        // To the end of the page, or of what a program can have: the string may end there, and nothing be behind it.
+        // Up to the end of the page: the string may end there, and the next page may be unmapped.
         const u32 piece = std::min(size - at, kPageSize - (from + at).page_offset());
         if (copy_from_user(to + at, from + at, piece) != 0) return Error::bad_address;
         const char* const end = std::find(to + at, to + at + piece, '\0');

@@ -1,4 +1,4 @@
-// The memory of any address space, by its frames. Contract: user_copy.hpp.
+// Access to memory of any address space by pinned frames. Contract: user_copy.hpp.
 #include "mm/spaces/user_copy.hpp"
 
 #include "mm/frames/page_alloc.hpp"
@@ -21,7 +21,7 @@ Error error_of(FaultResult result) {
     }
 }
 
-// copy(Page*, offset, at, bytes) for each page of the range.
+// Calls copy(Page*, offset, at, bytes) for each page of the range; the page is pinned. Returns the bytes not copied.
 template <typename F> u32 by_page(AddressSpace& space, UserAddr addr, u32 bytes, bool write, F&& copy) {
     might_sleep("access to another address space");
     if (!layout::is_user_range(addr, bytes)) return bytes;
@@ -41,7 +41,7 @@ template <typename F> u32 by_page(AddressSpace& space, UserAddr addr, u32 bytes,
 Result<u32> get_user_pages(AddressSpace& space, UserAddr addr, u32 count, bool write, Page** out) {
     might_sleep("get_user_pages");
     for (u32 i = 0; i < count; ++i) {
-        // Behind the last address of a program is none of its memory, so this ends before it wraps.
+        // pin() fails at layout::kUserEnd, so the address does not wrap.
         const VirtAddr va{(addr.value() & kPageMask) + (i << kPageShift)};
         const auto pinned = space.pin(va, write ? FaultAccess::write : FaultAccess::read);
         if (pinned.result != FaultResult::resolved) {

@@ -11,9 +11,9 @@ namespace loft {
 namespace {
 
 constexpr u32 kUserDirectories = config::kPae ? 3 : 1;
-constexpr u32 kKernelEntry = layout::kPageOffset >> paging::kLargeShift; // of the one directory
+constexpr u32 kKernelEntry = layout::kPageOffset >> paging::kLargeShift; // without PAE: the kernel's first entry
 
-// The root of PAE: 32 bytes, aligned to as many, below 4 GiB (SDM vol. 3, 4.4.1).
+// The root of PAE: 32 bytes, aligned to 32 bytes, below 4 GiB (SDM vol. 3, 4.4.1).
 struct alignas(32) Pdpt {
     RawPte entry[4];
 };
@@ -24,7 +24,7 @@ hal::PteCell* cells_at(PhysAddr phys) {
     return hal::lowmem_ptr<hal::PteCell>(direct_addr(phys.pfn()) + phys.page_offset());
 }
 
-// Its rights are those of everything below; the entries narrow them.
+// A directory entry that points at a table. It grants all rights; the PTEs restrict them.
 Pte table_entry(const Page* table) {
     return Pte{page_to_pfn(table), pte::present | pte::write | pte::user | pte::accessed};
 }
@@ -98,7 +98,7 @@ bool UserTables::begin_table(hal::PteCell* pde, VirtAddr va, Pte entry) {
     hal::pte_set(PteMap{table, va}.cell(), entry);
     page->set_payload(1);
     ++tables_;
-    // Complete before anybody can walk to it.
+    // The table is complete before a page walk can reach it.
     hal::pte_set(pde, table);
     return true;
 }

@@ -1,15 +1,15 @@
 // The page tables of one address space, and the one walk through them.
 //
-//     PAE     the root (PDPT, 32 bytes) -> 3 directories of the program, and the kernel's one, shared by all
+//     PAE     the root (PDPT, 32 bytes) -> 3 directories of the program, and the kernel's one, shared by all spaces
 //     else    the root is the one directory; its upper quarter is a copy of the kernel's
-//             -> tables (mm/spaces/highpte.hpp), which may be high
+//             -> tables (mm/spaces/highpte.hpp), which may lie in high memory
 //
-// The kernel's upper tables all exist since boot and its directories never change, so a copy of them never grows old.
-// All directories of the program exist from the start: the processor reads PDPTEs only when CR3 is loaded (SDM vol. 3,
-// 4.4.1), and nobody ever has to hear of a new one. The table's frame counts its entries that hold a frame; the last
-// one takes the table with it.
+// All upper tables of the kernel exist from boot on and its directories never change, so a copy of them stays valid.
+// All directories of the program exist from the start, because the processor reads PDPTEs only when CR3 is loaded (SDM
+// vol. 3, 4.4.1): no CPU has to reload CR3 for a new one. The payload of a table's descriptor counts its entries that
+// hold a frame; when the last one is removed, the table is freed.
 //
-// An entry that is not 0 holds a frame. One of a page without any rights is not present, but keeps its frame.
+// An entry that is not 0 holds a frame. The entry of a page without rights is not present, but keeps its frame.
 #pragma once
 
 #include "arch/base/not_copyable.hpp"
@@ -26,37 +26,38 @@ class TlbBatch;
 namespace user_pte {
 inline constexpr PteFlags owned = pte::software0; // no other space has this private page
 inline constexpr PteFlags held = pte::software1;  // in every entry that holds a frame
-// A page of an object that is written back, in a shared area: its D bit counts. The entry is made with D clear.
+// A page, in a shared area, of an object that is written back: its D bit is evaluated, so the entry is made with D
+// clear.
 inline constexpr PteFlags tracked = pte::software2;
 } // namespace user_pte
 
-// The entry of a page in an area: all rights that the area gives, but writing to a private page that others may have
-// too.
+// The entry of a page in an area: all rights of the area, except writing to a private page that is not owned.
 Pte user_entry(Pfn pfn, const UserArea& area, bool owned);
 
 class UserTables : NotCopyable<UserTables> {
   public:
     UserTables() = default;
 
-    [[nodiscard]] bool create(); // false: no memory, nothing is taken
-    void destroy();              // no tables are left, and no CPU has the root
+    [[nodiscard]] bool create(); // false: no memory; nothing is allocated
+    void destroy();              // no page tables are left, and no CPU has the root loaded
 
     PhysAddr root() const { return root_; }
     u32 tables() const { return tables_; }
 
-    // --- Under the mutex of the space.
+    // --- The caller holds the mutex of the space.
 
-    // Where the table of this address is, or will be. It lies in lowmem.
+    // The directory entry of this address, present or not. Directories lie in lowmem.
     hal::PteCell* directory_entry(VirtAddr va) const;
-    // Puts the first entry into a table that `pde` does not have yet. False: no memory for the table.
+    // Makes the table of `pde`, which has none yet, with its first entry. False: no memory for the table.
     [[nodiscard]] bool begin_table(hal::PteCell* pde, VirtAddr va, Pte entry);
-    // `n` entries of the table have come.
+    // The caller has added `n` entries to the table.
     void added(Pte table, u32 n) const;
-    // `n` entries of the table have gone. Was it all of them, the table goes too, after the batch's flush.
+    // The caller has cleared `n` entries of the table. If none is left, the batch frees the table after its flush.
     void removed(hal::PteCell* pde, VirtAddr va, u32 n, TlbBatch& batch);
 
-    // The walk: visit(pde, PageRange) for each table that is there and covers part of the range, in order; ends, and
-    // returns false, when it does. The analysis of locks ends at a visitor, which says what it needs.
+    // The walk: calls visit(pde, PageRange) for each existing table that covers part of the range, in order; ends, and
+    // returns false, if the visitor does. The thread-safety analysis does not follow the call: the visitor declares the
+    // locks that it needs.
     template <typename F> bool each_table(PageRange range, F&& visit) const LOFT_UNCHECKED {
         for (u32 begin = range.begin; begin < range.end;) {
             const u32 next = std::min(range.end, round_down(begin, paging::kLargeSize) + paging::kLargeSize);
@@ -74,8 +75,8 @@ class UserTables : NotCopyable<UserTables> {
     u32 tables_ = 0;
 };
 
-// visit(cell, Pte, VirtAddr) for each entry of one table that holds a frame, in order, the table mapped meanwhile;
-// ends, and returns false, when it does. The visitor may change the entry.
+// Calls visit(cell, Pte, VirtAddr) for each entry of one table that holds a frame, in order; the table is mapped by a
+// local slot meanwhile. Ends, and returns false, if the visitor does. The visitor may change the entry.
 template <typename F> bool each_entry(Pte table, PageRange range, F&& visit) LOFT_UNCHECKED {
     u32 left = pfn_to_page(table.pfn())->payload();
     PteMap map{table, VirtAddr{range.begin}};

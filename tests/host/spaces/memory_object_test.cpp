@@ -1,4 +1,4 @@
-// Memory objects: what areas that map one show, whose page a store reaches, and what the object is told.
+// Memory objects: the contents of areas that map one, the page that a store changes, and the calls of stored_to().
 #include "mm/spaces/memory_object.hpp"
 #include "mm/spaces/user_copy.hpp"
 #include "tests/host/spaces/program.hpp"
@@ -15,7 +15,7 @@ namespace {
 constexpr u32 kBase = 0x1000'0000;
 constexpr VirtAddr at(u32 page, u32 offset = 0) { return VirtAddr{kBase + page * kPageSize + offset}; }
 
-// A file: word i of its contents is i + 1. It lives as long as its variable.
+// A file: word i of its contents is i + 1. Valid as long as its variable.
 class TestFile final : public MemoryObject {
   public:
     explicit TestFile(u64 bytes, bool written_back = false) : MemoryObject{bytes, written_back} {}
@@ -72,7 +72,7 @@ TEST_CASE("object: a private area shows its pages, and a store stays in the spac
         run_in(one.get());
         CHECK(user_load(at(0, 8)) == TestFile::word(0, 8));
         CHECK(user_load(at(1)) == TestFile::word(1, 0));
-        // Written after it was read, and at once.
+        // A page that is written after a read, and one that is written first.
         user_store(at(1), 100);
         user_store(at(2, 4), 200);
         CHECK(user_load(at(1)) == 100);
@@ -143,7 +143,7 @@ TEST_CASE("object: a shared area shows the page itself", "[address_space][object
         run_in(two.get());
         CHECK(user_load(at(0)) == 5);
         CHECK(word_of(file, 1) == 5);
-        // It is not written back: nobody has to be told.
+        // The object is not written back: stored_to() is not called.
         REQUIRE(two->unmap(at(0), kPageSize));
         CHECK(file.told.empty());
     });
