@@ -1,17 +1,17 @@
 // The frame descriptor: 8 bytes for every 4 KiB frame of the machine.
 //
-// At 64 GiB there are 16 million of them and they live in lowmem: each byte more costs 16 MiB of the 896. So
-// a descriptor links to others by frame number, not by pointer, and its two words mean different things while
-// the frame is free, and while it is used. The type is at the same place in both:
+// With 64 GiB there are 16 million of them, in lowmem: one more byte costs 16 MiB of the 896. So a descriptor links to
+// others by frame number, not by pointer, and its two words have one layout while the frame is free and another while
+// it is used. The type has the same place in both:
 //
 //          31    26 25   24 23                           10 9                 0
 //   free   | type  | spare | next free frame (24)                             |  word 0
 //          | order(4) | spare(4) | previous free frame (24)                   |  word 1
 //   used   | type  | reference count (16)                  | pkmap slot (10)  |  word 0
-//          | payload (32): whatever the type says                             |  word 1
+//          | payload (32): depends on the type                                |  word 1
 //
-// Frame 0 (the real-mode vectors) is never handed out, so number 0 ends a list; pkmap slot 0 is never used,
-// so slot 0 says "not mapped".
+// Frame 0 (the real-mode vectors) is never allocated, so number 0 ends a list. pkmap slot 0 is never used, so slot 0
+// means "no slot".
 #pragma once
 
 #include "arch/base/panic.hpp"
@@ -24,7 +24,7 @@ namespace loft {
 inline constexpr u32 kMaxOrder = 10; // the largest block: 2^10 frames, 4 MiB
 
 enum class PageType : u8 {
-    none = 0, // no RAM, reserved, or inside a free block: never part of a list, never freed
+    none = 0, // not RAM, reserved, or inside a free block: in no list, never freed
     buddy,    // head of a free block
     cached,   // free, in a CPU's list
     used,     // head (or only page) of an allocation
@@ -35,7 +35,7 @@ enum class PageType : u8 {
 
 class Page {
   public:
-    static constexpr u32 kMaxRefs = 0xffff; // saturated: a frame that gets there is never freed again
+    static constexpr u32 kMaxRefs = 0xffff; // saturated: a frame with this count is never freed
     static constexpr u32 kNoSlot = 0;
 
     PageType type() const { return static_cast<PageType>(word0_.load() >> kTypeShift); }
@@ -48,7 +48,7 @@ class Page {
     void set_payload(u32 value) { word1_ = value; }
 
     void make_used(PageType type, u32 refs) { word0_.store(used_word(type, refs)); }
-    // Used, on its own, without a slot of kmap; whatever its count.
+    // Of type `used` and without a kmap slot, whatever its reference count.
     bool is_plain() const { return (word0_.load() & ~kRefField) == used_word(PageType::used, 0); }
 
     void set_type(PageType type) {
@@ -56,8 +56,8 @@ class Page {
         while (!word0_.compare_exchange(old, (old & ~kTypeField) | static_cast<u32>(type) << kTypeShift)) {
         }
     }
-    // From no slot of kmap to this one; false if it has one. Others may try at the same time, and references come and
-    // go.
+    // Sets the slot field if it is kNoSlot; false if the page has a slot. Other CPUs may set the slot or change the
+    // reference count at the same time.
     bool try_set_slot(u32 slot) {
         for (;;) {
             u32 old = word0_.load() & ~kSlotMask;
@@ -66,16 +66,16 @@ class Page {
             if ((old & kSlotMask) != kNoSlot) return false;
         }
     }
-    // The owner of the pool's lock.
+    // The caller holds the lock of the pool.
     void clear_slot() { word0_.fetch_and(~kSlotMask); }
-    // One reference more; saturates.
+    // Adds a reference; saturates.
     void get() {
         u32 old = word0_.load();
         do {
             if ((old & kRefField) == kRefField) return;
         } while (!word0_.compare_exchange(old, old + kOneRef));
     }
-    // One less. True if it was the last one; a saturated count stays.
+    // Drops a reference. True if it was the last one; a saturated count stays.
     bool put() {
         u32 old = word0_.load();
         do {
@@ -85,7 +85,8 @@ class Page {
         return (old & kRefField) == kOneRef;
     }
 
-    // Free frames: the owner of the zone's lock (buddy) or of the CPU's list (cached).
+    // Free frames. The caller holds the zone's lock (buddy), or runs on the CPU of the list with interrupts off
+    // (cached).
     Pfn next() const { return Pfn{word0_.load() & kLinkMask}; }
     Pfn prev() const { return Pfn{word1_ & kLinkMask}; }
     u32 order() const { return word1_ >> kOrderShift; }
@@ -113,13 +114,13 @@ class Page {
 };
 static_assert(sizeof(Page) == 8);
 
-// The end of what this configuration reaches: 64 GiB with PAE, 4 GiB without, or what is mapped for good.
+// The end of the memory that this configuration reaches: 64 GiB with PAE, 4 GiB without, or the direct map.
 inline constexpr u32 kMaxPfn = config::kPae ? 1u << 24 : config::kHighMem ? 1u << 20 : layout::kMaxLowmem >> kPageShift;
 
 // The frame table: one Page for every frame from 0 to mem_map_count - 1.
 extern Page* mem_map;
 extern u32 mem_map_count;
-// Where the zones of the frames begin in it (page_alloc.hpp); behind its end if there is none.
+// The first descriptors of the zones (page_alloc.hpp); the end of the table or behind it if a zone has none.
 extern Page* first_normal_page;
 extern Page* first_high_page;
 
@@ -129,11 +130,11 @@ inline bool pfn_valid(Pfn pfn) { return pfn.value() < mem_map_count; }
 inline bool is_highmem(Pfn pfn) { return pfn >= layout::lowmem_end(); }
 inline bool is_highmem(const Page* page) { return page >= first_high_page; }
 
-// Does nothing but a mapping show it? DEBUG sends the pages of lowmem through mappings all the same.
+// True if the page must be mapped to be accessed: a high page, with DEBUG any page.
 inline bool needs_slot(const Page* page) { return config::kHighMem && (config::kDebug || is_highmem(page)); }
 
-// The entry that shows the page: its place in the table, of 8 bytes a frame, shifted to where an entry has the frame.
-// The number of the frame is never computed.
+// The entry that maps the page. The offset of the descriptor in the frame table (8 bytes for each frame) is shifted to
+// the frame field of an entry; the frame number itself is never computed.
 inline Pte::Halves page_halves(const Page* page, PteFlags flags) {
     const u32 bytes =
         static_cast<u32>(reinterpret_cast<std::uintptr_t>(page) - reinterpret_cast<std::uintptr_t>(mem_map));
@@ -142,7 +143,7 @@ inline Pte::Halves page_halves(const Page* page, PteFlags flags) {
     return {bytes << kShift | flag.low, (config::kPae ? bytes >> (32 - kShift) : 0) | flag.high};
 }
 
-// Lowmem only: where the direct map shows a frame, and back.
+// Lowmem only: the address of a frame in the direct map, and the reverse.
 inline VirtAddr direct_addr(Pfn pfn) { return VirtAddr{layout::kPageOffset + (pfn.value() << kPageShift)}; }
 inline PhysAddr direct_phys(VirtAddr va) { return PhysAddr{u64{va.value() - layout::kPageOffset}}; }
 inline bool in_direct_map(VirtAddr va) { return va.value() - layout::kPageOffset < layout::boundaries.lowmem_bytes; }
