@@ -1,7 +1,7 @@
 // Remote calls: a CPU makes other CPUs run a function, and waits until they have.
 //
 // Each CPU owns one Call and one word `asked`. The requesting CPU fills its Call, then sets its bit in the `asked` word
-// of each target CPU. It sends an interrupt only if that word was 0: otherwise an interrupt is already pending, whose
+// of each target CPU. It sends an interrupt only if that word was 0. Otherwise an interrupt is already pending; its
 // handler has not read the word yet and will find the new bit, too. A target CPU exchanges its whole word with 0, runs
 // the call of each CPU in it, and removes itself from the `waiting` set of that Call: this is the acknowledgement.
 //

@@ -41,9 +41,8 @@ bool tlb_is_clean(CpuId cpu, FlushTime debt);
 void tlb_load_root(PhysAddr root);
 
 // A batch does not interrupt an idle CPU. The CPU marks itself idle before it halts. When anything wakes it, an
-// interrupt included, it first checks its clock and flushes if it owes. In between it touches no address whose
-// translation can be stale. Context: interrupts off; enter: this CPU's idle thread; leave: the first call of every
-// interrupt.
+// interrupt included, it first checks its clock and flushes if it owes. In between it uses no translation that can
+// be stale. Context: interrupts off; enter: this CPU's idle thread; leave: the first call of every interrupt.
 void tlb_enter_idle();
 void tlb_leave_idle(hal::Site site = hal::Site::current());
 bool tlb_is_idle(CpuId cpu);

@@ -8,7 +8,7 @@
 namespace loft {
 
 InterruptCookie interrupt_enter() {
-    tlb_leave_idle(); // first: before this CPU touches an address whose translation may be stale
+    tlb_leave_idle(); // first: before this CPU uses a translation that may be stale
     InterruptCookie cookie{};
     cookie.local_top = local_maps.load<&LocalMaps::top>();
     cookie.local_limit = local_maps.load<&LocalMaps::limit>();

@@ -18,7 +18,7 @@
 //     from -> to            actor                                       by         then
 //     free -> making(p)     thread in kmap(p); p has no slot, and s is  CAS        writes the entry; then CAS of p's
 //                           the number that the hand gave                          slot field, none -> s
-//     free -> making(p)     thread in kmap(p) whose fast path failed    lock, CAS  the same
+//     free -> making(p)     thread in kmap(p); the fast path failed     lock, CAS  the same
 //                           (map_locked)
 //     making(p) -> used 1   the maker, after its CAS of the slot field  CAS        -
 //     making(p) -> used 1   another thread in kmap(p) that finds s in   lock, CAS  adds itself: used 2. It cannot wait:
@@ -86,7 +86,7 @@ struct PkmapStats {
     u32 maps = 0;      // slots given to a page; approximate while other CPUs map
     u32 wraps = 0;     // rounds of the hand through the pool
     u32 reclaimed = 0; // slots that went from idle to owed
-    u32 unused = 0;    // of these, slots whose accessed bit was clear
+    u32 unused = 0;    // of these, slots with a clear accessed bit
     u32 flushes = 0;   // flushes for the debt of a half
     u32 waits = 0;     // callers that waited for a credit
     u32 thirds = 0;    // mappings of a thread beyond its second
