@@ -38,7 +38,7 @@ class Booted {
     BootInfo info;
 };
 
-// What clang's analysis of locks would reject, on purpose: misuse that has to be a panic, and data whose lock no other
+// Calls that clang's thread-safety analysis would reject: misuse that must panic, and data whose lock no other
 // thread can take.
 namespace unchecked {
 template <typename Lock> void lock(Lock& lock) LOFT_UNCHECKED { lock.lock(); }

@@ -14,7 +14,7 @@ namespace {
 
 constexpr bool kHigh = config::kHighMem;
 constexpr u32 kUsable = FirmwareRange::kUsable;
-// What is mapped, in frames.
+// The limit of reachable memory, in frames.
 constexpr u64 kReach = config::kPae ? u64{1} << 24 : kHigh ? u64{1} << 20 : layout::kMaxLowmem >> kPageShift;
 
 // An independent count: a byte for each frame of 64 GiB and a bit, entry after entry.
@@ -58,15 +58,15 @@ void check_sums(const Booted& kernel) {
     CHECK(info.high_free <= info.high_total);
     CHECK(info.page_tables == 0);
     CHECK(info.bounce == 0);
-    // HighTotal: every usable frame from the end of lowmem to the end of the reach, page for page, less what the
-    // boot loader keeps there.
+    // HighTotal: every usable frame from the end of lowmem to the end of the reach, page for page, less the frames that
+    // the boot loader has in use there.
     u64 modules = 0;
     for (const ReservedRange& range : kernel.info.reserved)
         for (u64 pfn = range.begin.value() >> 12; pfn << 12 < range.end.value(); ++pfn)
             modules += pfn >= low_end && count.usable(pfn, pfn + 1) == 1;
     const u64 want = kHigh ? count.usable(low_end, kReach) - modules : 0;
     if (kernel.info.highmem_bytes == BootInfo::kAllHighMem) CHECK(info.high_total == want * 4);
-    // LowTotal: less frame 0, the image, and what bootmem took.
+    // LowTotal: less frame 0, the image, and the frames of bootmem.
     CHECK(info.low_total / 4 + bootmem_taken_frames() <= count.usable(1, low_end));
     CHECK(info.low_total / 4 + bootmem_taken_frames() + 0x180 + 64 >= count.usable(1, low_end));
     page_alloc_verify();

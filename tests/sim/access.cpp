@@ -88,7 +88,7 @@ void Machine::released(VirtAddr va, u32 pfn, Access kind) const {
         text("CPU {} {} {:08x}: frame {:x} has been given back", current(), access_name(kind), va.value(), pfn)};
 }
 
-// Throws if the outcome depends on what the TLB holds. True if the TLB may hold exactly what the tables say.
+// Throws if the outcome depends on the contents of the TLB. True if the TLB may hold a translation equal to the tables.
 bool Machine::check_stale(Cpu& cpu, VirtAddr va, const Walk& now, Access kind) {
     if (!cpu.stale.knows(va.value() >> kPageShift)) return false;
     const bool allowed = now.present && now.translation.permits(kind);

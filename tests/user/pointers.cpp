@@ -27,7 +27,7 @@ int main(int, char**) {
              0); // mmap may place the next page there, above
     CHECK_EQ(sys::mprotect(page + kPage, kPage, sys::kNone), 0);
     const u32 hole = at + 2 * kPage, closed = at + kPage;
-    // The null pointer, holes, the border to the kernel from both sides, the kernel itself, and what wraps around.
+    // The null pointer, holes, the border to the kernel from both sides, the kernel itself, and a range that wraps.
     for (const u32 address : {0u,           4u,           0xfffu,        0x1000u,      hole,
                               hole + 4092,  closed,       closed + 2048, 0xbfff'f000u, 0xbfff'fffcu,
                               0xc000'0000u, 0xc000'0004u, 0xc010'0000u,  0xf800'0000u, 0xff80'0000u,

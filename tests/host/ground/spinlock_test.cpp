@@ -149,7 +149,7 @@ TEST_CASE("spinlock: with_lock holds it for a body, interrupts off, and gives bo
     CHECK_FALSE(lock.held());
     CHECK(hal::irqs_enabled());
     CHECK(HeldLock::newest() == nullptr);
-    // Interrupts are on from before the lock is taken to after it is given back, and at no point in between.
+    // Interrupts are off at every point at which the lock is held.
     sim::ScopedHook hook{[&](sim::Point) {
         if (lock.held()) CHECK_FALSE(kernel.machine.here().interrupts);
     }};
