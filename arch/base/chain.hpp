@@ -9,7 +9,7 @@
 namespace loft {
 
 // An element is in at most one chain per link. All calls: the caller serializes. Cost: constant, or as said.
-template <typename T, T* T::* kNext> class Chain {
+template <typename T, T* T::*kNext> class Chain {
   public:
     constexpr Chain() = default;
 

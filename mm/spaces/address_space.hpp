@@ -29,14 +29,6 @@ namespace loft {
 
 class TlbBatch;
 
-enum class FaultResult : u8 {
-    resolved,    // the access can be repeated
-    bad_address, // no area of this program, or a guard area
-    no_access,   // the area does not allow this access
-    no_memory,   // no frame is free for this request
-    no_page,     // the mapped object ends before this page, or cannot read it: SIGBUS
-};
-
 struct SpaceStats {
     u32 resident = 0; // entries that hold a frame
     u32 tables = 0;   // page tables, without directories
