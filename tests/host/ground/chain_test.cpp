@@ -58,7 +58,7 @@ TEST_CASE("chain: any sequence of calls, as a deque does it", "[chain]") {
             if (in) model.erase(place);
             break;
         case 4: {
-            // Before the first element of a larger key: a chain that is sorted stays sorted, equal keys in order of arrival.
+            // Before the first element with a larger key: a sorted chain stays sorted.
             if (in) break;
             item.key = random() % 4;
             const auto is_after = [&](const Item& other) { return other.key > item.key; };
