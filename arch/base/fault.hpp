@@ -16,8 +16,8 @@ enum class FaultResult : u8 {
 };
 
 // Up-call, defined by mm (mm/spaces/user_copy): an access to user address `va` faulted. The running program made it in
-// ring 3, or the kernel on its behalf (user copies). bad_address also if the context cannot resolve faults: page faults are
-// disabled, it may not sleep, the running thread has no address space, or `va` is a kernel address. Context: the
+// ring 3, or the kernel on its behalf (user copies). bad_address also if the context cannot resolve faults: page faults
+// are disabled, it may not sleep, the running thread has no address space, or `va` is a kernel address. Context: the
 // faulting one, with interrupts on if they were on there.
 FaultResult resolve_user_fault(VirtAddr va, FaultAccess access);
 
