@@ -8,7 +8,8 @@
 //                 zero_words copy_words           whole words; not atomic; may be interrupted anywhere
 //                 copy_in copy_out fill           any length, between a mapping and the caller's own object
 //                 copy_bytes                      any length, between two mappings that do not overlap
-//                 lowmem_ptr<T>(va) lowmem_addr   an object in the direct map <-> its address
+//                 lowmem_ptr<T>(va) lowmem_addr   an object in the direct map <-> its address. A PteCell may lie in
+//                                                 any mapping: a page table in high memory is seen through one
 //                 note_frame_free/used            hints for the simulated machine; nothing on the real one
 //                 out_of_memory                   true: this allocation fails on purpose; never on the real machine
 // hal/user.hpp    user_copy_in user_copy_out      as copy_in and copy_out; one side is memory of the current program.
@@ -72,6 +73,11 @@
 #include "arch/base/types.hpp"
 
 #include <concepts>
+
+namespace loft {
+// Up-call, defined by mm (mm/ground/remote): does what other CPUs have asked of this one since it last looked.
+void remote_answer();
+} // namespace loft
 
 namespace loft::hal {
 

@@ -37,7 +37,7 @@ void Credits::hand_over() {
         return;
     }
     // The waiter lies on its thread's stack and is invalid as soon as that thread sees `granted`: read `thread` before.
-    const hal::ThreadId thread = waiter->thread;
+    const ThreadId thread = waiter->thread;
     waiter->granted.store(1);
     hal::unpark(thread);
 }

@@ -41,7 +41,7 @@ class Credits {
   private:
     struct Waiter {
         Waiter* next = nullptr;
-        hal::ThreadId thread{};
+        ThreadId thread{};
         hal::Atomic<u32> granted;
     };
 

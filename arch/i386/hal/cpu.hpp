@@ -8,6 +8,7 @@
 #pragma once
 
 #include "arch/base/config.hpp"
+#include "arch/base/hal_contract.hpp"
 #include "arch/base/types.hpp"
 #include "arch/i386/isa/control.hpp"
 
@@ -19,11 +20,6 @@
 #else
 #define LOFT_FS ""
 #endif
-
-namespace loft {
-// Up-call, defined by mm (mm/ground/remote): handles the requests that other CPUs have sent to this one.
-void remote_answer();
-} // namespace loft
 
 namespace loft::hal {
 

@@ -7,8 +7,6 @@
 
 namespace loft::hal {
 
-using loft::ThreadId; // arch/base/types.hpp
-
 ThreadId current_thread();
 void park();
 void unpark(ThreadId thread);

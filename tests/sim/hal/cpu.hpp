@@ -5,15 +5,11 @@
 #pragma once
 
 #include "arch/base/config.hpp"
+#include "arch/base/hal_contract.hpp"
 #include "tests/sim/machine.hpp"
 
 #define LOFT_PERCPU constinit
 #define LOFT_REGPARM
-
-namespace loft {
-// Up-call, defined by mm (mm/ground/remote): runs the pending remote calls of this CPU.
-void remote_answer();
-} // namespace loft
 
 namespace loft::hal {
 

@@ -8,8 +8,6 @@
 
 namespace loft::hal {
 
-using loft::ThreadId;
-
 ThreadId current_thread();
 void park();
 void unpark(ThreadId thread);
