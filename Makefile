@@ -311,6 +311,8 @@ build/iso-flags: FORCE
 
 # The shim enters loft with forged registers and a forged memory map: tests/shim/README.md.
 include tests/shim/shim.mk
+# mm in a kernel that is not loft: tests/embed/README.md.
+include tests/embed/embed.mk
 
 # ------------------------------------------------------------------------------------------------------------- the goals
 .PHONY: $(GOALS) FORCE

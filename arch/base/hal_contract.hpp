@@ -1,8 +1,8 @@
 // The interface between mm and the machine, as one contract for two machines.
 //
-// mm includes <hal/...>; -I selects arch/i386/hal (instructions) or tests/sim/hal (the simulated machine). mm accesses
-// memory, executes instructions and reads a CPU id only through it. Both HALs include this file through <hal/hal.hpp>
-// and are checked against it at compile time.
+// mm includes <hal/...>; -I selects arch/i386/hal (instructions), tests/sim/hal (the simulated machine) or
+// tests/embed/hal (a kernel that is not loft: docs/porting.md). mm accesses memory, executes instructions and reads a
+// CPU id only through it. Each HAL includes this file through <hal/hal.hpp> and is checked against it at compile time.
 //
 // hal/mem.hpp     load<T>(va) store<T>(va, x)     one access of 1, 2 or 4 bytes, naturally aligned
 //                 zero_words copy_words           whole words; not atomic; may be interrupted anywhere
