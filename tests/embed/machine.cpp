@@ -76,7 +76,8 @@ u8& at(VirtAddr va, bool write) {
 u8* user(VirtAddr va, bool write) {
     u8* byte;
     while ((byte = look(va, write)) == nullptr)
-        if (!resolve_user_fault(va, write ? FaultAccess::write : FaultAccess::read)) return nullptr;
+        if (resolve_user_fault(va, write ? FaultAccess::write : FaultAccess::read) != FaultResult::resolved)
+            return nullptr;
     return byte;
 }
 

@@ -170,6 +170,7 @@ template <typename T> class Plain {
     explicit constexpr Plain(T value) : value_{value} {}
     T load() const { return value_.load(std::memory_order_relaxed); }
     void store(T value) { value_.store(value, std::memory_order_relaxed); }
+    void add(T n) { store(load() + n); }
 
   private:
     std::atomic<T> value_{};
