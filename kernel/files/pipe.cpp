@@ -41,23 +41,23 @@ constexpr u32 kRoom = kPages * kPageSize;
 
 struct Pipe {
     PipeEnd reader, writer;
-    Mutex mutex{"of a pipe"}; // guards the ring; held while bytes are copied
-    Page* page[kPages]{};     // a ring; null: no page
-    u32 begin = 0;            // of the bytes in the ring
-    hal::Atomic<u32> bytes;   // in the ring; also read without the mutex
+    Mutex mutex{"of a pipe"};                    // guards the ring; held while bytes are copied
+    Page* page[kPages] LOFT_GUARDED_BY(mutex){}; // a ring; null: no page
+    u32 begin LOFT_GUARDED_BY(mutex) = 0;        // of the bytes in the ring
+    hal::Atomic<u32> bytes;                      // in the ring; also read without the mutex
     WaitQueue readable, writable;
     hal::Atomic<u32> ends{2}; // still open
 
     bool nobody_reads() const { return reader.users.load() == 0; }
     bool nobody_writes() const { return writer.users.load() == 0; }
-    SysResult put(UserSource& from, u32 step); // mutex held; there is room for `step`
-    bool take(UserAddr to, u32 step);          // mutex held; `step` bytes are there
+    SysResult put(UserSource& from, u32 step) LOFT_REQUIRES(mutex); // there is room for `step`
+    bool take(UserAddr to, u32 step) LOFT_REQUIRES(mutex);          // `step` bytes are there
 };
 Cache<Pipe> pipes{"pipe", Gfp::user_low};
 
 // Calls visit(page index, offset in it, bytes visited before, bytes in this page) for a range of the ring, until it
-// returns false.
-template <typename F> bool each_page(u32 at, u32 bytes, F&& visit) {
+// returns false. The analysis of locks ends at the visitor, which says what it needs.
+template <typename F> bool each_page(u32 at, u32 bytes, F&& visit) LOFT_UNCHECKED {
     for (u32 done = 0; done < bytes;) {
         const u32 here = (at + done) % kRoom, offset = here % kPageSize;
         const u32 step = std::min(bytes - done, kPageSize - offset);
@@ -85,24 +85,25 @@ SysResult PipeEnd::readable_bytes() const { return pipe->bytes.load(); }
 
 SysResult Pipe::put(UserSource& from, u32 step) {
     Errno why = Errno::fault;
-    const bool all = each_page((begin + bytes.load()) % kRoom, step, [&](u32 i, u32 offset, u32, u32 here) {
-        if (page[i] == nullptr && (page[i] = alloc_page(Gfp::user)) == nullptr) {
-            why = Errno::nomem;
-            return false;
-        }
-        return from.copy_to_page(page[i], offset, here);
-    });
+    const bool all =
+        each_page((begin + bytes.load()) % kRoom, step, [&](u32 i, u32 offset, u32, u32 here) LOFT_REQUIRES(mutex) {
+            if (page[i] == nullptr && (page[i] = alloc_page(Gfp::user)) == nullptr) {
+                why = Errno::nomem;
+                return false;
+            }
+            return from.copy_to_page(page[i], offset, here);
+        });
     if (!all) return why; // pages allocated for this step stay for the next
     bytes.fetch_add(step);
     return step;
 }
 
 bool Pipe::take(UserAddr to, u32 step) {
-    const bool all = each_page(begin, step, [&](u32 i, u32 offset, u32 done, u32 here) {
+    const bool all = each_page(begin, step, [&](u32 i, u32 offset, u32 done, u32 here) LOFT_REQUIRES(mutex) {
         return copy_page_to_user(to + done, page[i], offset, here) == 0;
     });
     if (!all) return false;
-    each_page(begin, step, [&](u32 i, u32 offset, u32 done, u32 here) {
+    each_page(begin, step, [&](u32 i, u32 offset, u32 done, u32 here) LOFT_REQUIRES(mutex) {
         // If the ring is nearly full, the newest bytes may share the page of the oldest: then the page is still in use.
         const bool used = bytes.load() - done - here > kRoom - kPageSize;
         if (offset + here != kPageSize || used) return true;

@@ -48,15 +48,15 @@ struct Sleeper {
 
 struct List {
     SpinLock lock;
-    Chain<Sleeper, &Sleeper::next> sleepers;
+    Chain<Sleeper, &Sleeper::next> sleepers LOFT_GUARDED_BY(lock);
 
-    void add(Sleeper& sleeper) {
+    void add(Sleeper& sleeper) LOFT_REQUIRES(lock) {
         sleepers.push_back(sleeper);
         sleeper.list.store(this);
     }
     // Calls visit(Sleeper&) for each sleeper with this key, until it returns false. `visit` may remove that sleeper.
-    template <typename F> void each(const Key& key, F&& visit) {
-        sleepers.each([&](Sleeper& sleeper) { return sleeper.key != key || visit(sleeper); });
+    template <typename F> void each(const Key& key, F&& visit) LOFT_REQUIRES(lock) {
+        sleepers.each([&](Sleeper& sleeper) LOFT_UNCHECKED { return sleeper.key != key || visit(sleeper); });
     }
 };
 constinit std::array<List, 64> lists;
@@ -113,17 +113,17 @@ class Word : NotCopyable<Word> {
     bool ok_ = false;
 };
 
-// List's lock held. When it is released, the sleeper's stack frame may be gone.
-void wake(List& list, Sleeper& sleeper) {
+// When the list's lock is released, the sleeper's stack frame may be gone.
+void wake(List& list, Sleeper& sleeper) LOFT_REQUIRES(list.lock) {
     list.sleepers.remove(sleeper);
     const ThreadId thread = sleeper.thread;
     sleeper.woken.store(1);
     hal::unpark(thread);
 }
 
-int wake_some(List& list, const Key& key, int most, u32 bits) {
+int wake_some(List& list, const Key& key, int most, u32 bits) LOFT_REQUIRES(list.lock) {
     int woken = 0;
-    list.each(key, [&](Sleeper& sleeper) {
+    list.each(key, [&](Sleeper& sleeper) LOFT_REQUIRES(list.lock) {
         if ((sleeper.bits & bits) == 0) return true;
         wake(list, sleeper);
         return ++woken < most;
@@ -221,7 +221,7 @@ SysResult futex_wait(UserAddr address, u32 value, u64 until_us, bool shared, u32
     List& list = word.list();
     const SysResult entered = if_equal(
         address, value, [&] { return SpinGuard{list.lock}; },
-        [&]() -> SysResult {
+        [&]() LOFT_REQUIRES(list.lock) -> SysResult {
             list.add(me);
             return 0u;
         });
@@ -251,8 +251,9 @@ SysResult futex_requeue(UserAddr address, UserAddr to, int wake_most, int move_m
     const Word target{to, shared};
     if (!target) return target.error();
     u32 woken = 0, moved = 0;
-    const auto act = [&]() -> SysResult {
-        from.list().each(from.key(), [&](Sleeper& sleeper) {
+    // Unchecked: two locks that may be one.
+    const auto act = [&]() LOFT_UNCHECKED -> SysResult {
+        from.list().each(from.key(), [&](Sleeper& sleeper) LOFT_UNCHECKED {
             if (woken < static_cast<u32>(wake_most)) {
                 wake(from.list(), sleeper);
                 ++woken;
@@ -276,7 +277,9 @@ SysResult futex_requeue(UserAddr address, UserAddr to, int wake_most, int move_m
     return act();
 }
 
-SysResult futex_wake_op(UserAddr first, UserAddr second, int most, int most_second, u32 code, bool shared) {
+// Unchecked: two locks that may be one.
+SysResult futex_wake_op(UserAddr first, UserAddr second, int most, int most_second, u32 code,
+                        bool shared) LOFT_UNCHECKED {
     const Word one{first, shared};
     if (!one) return one.error();
     const Word two{second, shared};

@@ -15,16 +15,16 @@
 #include <algorithm>
 
 namespace loft {
+
+constinit SpinLock family;
+
 namespace {
 
 Cache<Process> process_cache{"process", Gfp::user_low};
 Cache<UserThread> user_thread_cache{"user_thread", Gfp::user_low};
 Cache<SignalActions> actions_cache{"signal_actions", Gfp::user_low};
 
-// Guards parents and children, the threads of a process, and signals. Held for a short time, never during an
-// allocation.
-constinit SpinLock family;
-constinit Process* newest = nullptr; // of all processes
+constinit Process* newest LOFT_GUARDED_BY(family) = nullptr; // of all processes
 
 // Shared by processes and threads. A DEBUG kernel starts near the end, so that the counter wraps soon.
 constinit IdPool ids{config::kDebug ? IdPool::kEnd - 200 : 0};
@@ -66,9 +66,10 @@ Process* make_process(std::string_view name) {
 
 // None of its threads runs any more.
 void destroy_process(Process& process) {
-    LOFT_ASSERT(process.threads.empty() && process.space == nullptr);
+    LOFT_ASSERT(process.space == nullptr);
     {
         const SpinGuard guard{family};
+        LOFT_ASSERT(process.threads.empty());
         if (process.older != nullptr) process.older->newer = process.newer;
         (process.newer != nullptr ? process.newer->older : newest) = process.older;
     }
@@ -196,7 +197,8 @@ void take_thread(UserThread& thread) {
     destroy_thread(thread);
 }
 
-void take_process(Process& process) {
+// It is a zombie that only the caller knows.
+void take_process(Process& process) LOFT_UNCHECKED {
     take_thread(*process.left);
     destroy_process(process);
 }
@@ -467,11 +469,11 @@ SysResult process_fork(const TrapFrame& frame, const CloneArguments& arguments) 
     if (arguments.parent_tid.value() != 0) static_cast<void>(put_user(arguments.parent_tid, pid));
     if (arguments.child_tid.value() != 0)
         static_cast<void>(write_space(*child->space, arguments.child_tid, &pid, sizeof pid));
-    thread->blocked = me.blocked;
     thread->clear_tid = arguments.clear_tid;
     child->files.share_all(parent.files);
     {
         const SpinGuard guard{family};
+        thread->blocked = me.blocked;
         child->parent = &parent;
         parent.children.push_front(*child);
     }
@@ -514,7 +516,10 @@ SysResult process_clone_thread(const TrapFrame& frame, const CloneArguments& arg
     // As on Linux, an unmapped address is no error.
     if (arguments.parent_tid.value() != 0) static_cast<void>(put_user(arguments.parent_tid, tid));
     if (arguments.child_tid.value() != 0) static_cast<void>(put_user(arguments.child_tid, tid));
-    thread->blocked = me.blocked;
+    {
+        const SpinGuard guard{family};
+        thread->blocked = me.blocked;
+    }
     if (!run_thread(*thread)) return give_up(Errno::again);
     return tid;
 }
@@ -605,7 +610,10 @@ SysResult signal_set_action(u32 signal, const SignalAction* next, SignalAction& 
     return 0u;
 }
 
-u64 signal_blocked() { return current_user_thread()->blocked; }
+u64 signal_blocked() {
+    const SpinGuard guard{family};
+    return current_user_thread()->blocked;
+}
 
 void signal_set_blocked(u64 set) {
     UserThread& me = *current_user_thread();

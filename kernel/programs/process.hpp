@@ -78,20 +78,20 @@ struct Process {
     ProgramOutput output;
     ProcessWatch watch;
 
-    // --- Relations and state. Guarded by the lock in process.cpp.
-    Process* parent = nullptr;
-    Process* next = nullptr; // in the list of `parent`'s children, or of the reaper
-    Chain<Process, &Process::next> children;
-    Chain<UserThread, &UserThread::next> threads; // those that have not begun to leave
-    UserThread* left = nullptr;                   // the last one that did
-    Process* newer = nullptr;                     // in the list of all processes
-    Process* older = nullptr;                     // likewise
-    bool orphan = false;                          // its parent has ended
+    // --- Relations and state.
+    Process* parent LOFT_GUARDED_BY(family) = nullptr;
+    Process* next LOFT_GUARDED_BY(family) = nullptr; // in the list of `parent`'s children, or of the reaper
+    Chain<Process, &Process::next> children LOFT_GUARDED_BY(family);
+    Chain<UserThread, &UserThread::next> threads LOFT_GUARDED_BY(family); // those that have not begun to leave
+    UserThread* left LOFT_GUARDED_BY(family) = nullptr;                   // the last one that did
+    Process* newer LOFT_GUARDED_BY(family) = nullptr;                     // in the list of all processes
+    Process* older LOFT_GUARDED_BY(family) = nullptr;                     // likewise
+    bool orphan = false;                                                  // its parent has ended
     bool zombie = false;
     WaitStatus status{};
-    u32 exit_signal = 0;         // sent to the parent at the end; 0: none
-    SignalActions* actions[2]{}; // of signals 1 to 32 and 33 to 64; null: all default
-    u64 pending = 0;             // signals to the process that all its threads have blocked
+    u32 exit_signal = 0;                     // sent to the parent at the end; 0: none
+    SignalActions* actions[2]{};             // of signals 1 to 32 and 33 to 64; null: all default
+    u64 pending LOFT_GUARDED_BY(family) = 0; // signals to the process that all its threads have blocked
 
     hal::Atomic<u32> dying;  // set: its threads leave when they next check it
     Completion ended;        // for process_wait

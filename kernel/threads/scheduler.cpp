@@ -29,16 +29,16 @@ struct RunQueue {
     Thread* idle = nullptr;
     Thread* previous = nullptr; // the CPU is leaving its stack
     SpinLock lock;              // guards the queue and the links of its threads
-    Chain<Thread, &Thread::next> threads;
+    Chain<Thread, &Thread::next> threads LOFT_GUARDED_BY(lock);
     hal::Plain<u32> length; // other CPUs read it without the lock
     SchedulerStats stats;
 
-    void push(Thread& thread) {
+    void push(Thread& thread) LOFT_REQUIRES(lock) {
         threads.push_back(thread);
         length.add(1);
     }
     // Takes the first thread for which `wanted` holds.
-    template <typename F> Thread* take(F&& wanted) {
+    template <typename F> Thread* take(F&& wanted) LOFT_REQUIRES(lock) {
         Thread* const thread = threads.take(wanted);
         if (thread != nullptr) length.add(0u - 1);
         return thread;
@@ -140,9 +140,8 @@ void put_back(const Thread& thread) {
     local_switch_in(thread.local);
 }
 
-// Sets the new state of the thread that leaves the CPU. The queue's lock is held. False: it had a permit, and goes on
-// running.
-bool put_away(RunQueue& mine, Thread& me, SwitchReason reason) {
+// Sets the new state of the thread that leaves the CPU. False: it had a permit, and goes on running.
+bool put_away(RunQueue& mine, Thread& me, SwitchReason reason) LOFT_REQUIRES(mine.lock) {
     switch (reason) {
     case SwitchReason::parked: {
         u32 permit = Thread::kNoPermit;
