@@ -448,6 +448,51 @@ SELFTEST(user, a_made_file_runs) {
     CHECK_EQ(wait_for(started.process).value(), WaitStatus::exited(42).value());
 }
 
+// Two programs of one module execute the same frames. What one writes, the other does not see.
+SELFTEST(user, text_is_in_memory_once) {
+    const Program* const program = find_program("spin");
+    if (program == nullptr) SKIP(needs_program("spin"));
+    const NothingIsLeft nothing;
+    const KeepsFreeCounts counts;
+    MemoryObject* const file = open_program(*program);
+    REQUIRE(file != nullptr);
+    ElfPlan plan;
+    CHECK(elf_examine(*file, plan) == nullptr);
+    std::array<Started, 2> started;
+    for (Started& one : started)
+        one = process_start({.name = "spin"});
+    if (CHECK(started[0].process != nullptr && started[1].process != nullptr)) {
+        const UserAddr code{plan.entry.value()}, stack{layout::kUserEnd - 2 * kPageSize};
+        const auto frames_of = [&](UserAddr at, bool write) {
+            std::array<Page*, 2> frames{};
+            for (u32 i = 0; i < 2; ++i)
+                if (CHECK(get_user_pages(*started[i].process->space, at, 1, write, &frames[i]))) put_page(frames[i]);
+            return frames;
+        };
+        const auto text = frames_of(code, false), data = frames_of(stack, true);
+        CHECK(text[0] == text[1]);
+        CHECK(data[0] != data[1]);
+        const Result<Page*> of_file = file->page(
+            (plan.entry.value() - plan.segments[0].begin.value() + plan.segments[0].file_offset) >> kPageShift);
+        if (CHECK(of_file)) {
+            CHECK(text[0] == *of_file);
+            put_page(*of_file);
+        }
+        u32 word = 0x1234'5678, seen[2]{};
+        CHECK_EQ(write_space(*started[0].process->space, stack, &word, sizeof word), 0u);
+        for (u32 i = 0; i < 2; ++i)
+            CHECK_EQ(read_space(*started[i].process->space, &seen[i], stack, sizeof word), 0u);
+        CHECK_EQ(seen[0], word);
+        CHECK_NE(seen[1], word);
+    }
+    for (const Started& one : started) {
+        if (one.process == nullptr) continue;
+        process_kill(*one.process, WaitStatus::killed(Signal::kill));
+        wait_for(one.process);
+    }
+    file->put();
+}
+
 SELFTEST(user, bad_files_are_refused_in_words) {
     const NothingIsLeft nothing;
     const KeepsFreeCounts counts;
