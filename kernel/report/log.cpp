@@ -5,6 +5,7 @@
 #include "arch/i386/io/console.hpp"
 #include "arch/i386/irq/timer.hpp"
 #include "arch/i386/isa/control.hpp"
+#include "kernel/report/console_sink.hpp"
 
 #include <hal/hal.hpp>
 
@@ -12,11 +13,6 @@ namespace loft {
 namespace {
 
 u32 shown_below = 7;
-
-class ConsoleSink final : public Sink {
-  public:
-    void write(std::string_view text) override { console_write(text); }
-};
 
 // The printing CPU + 1; 0: none. Not a SpinLock: a panic takes it from any CPU, and never releases it.
 hal::Atomic<u32> printer;

@@ -6,6 +6,7 @@
 #include "arch/i386/io/console.hpp"
 #include "arch/i386/irq/timer.hpp"
 #include "arch/i386/isa/control.hpp"
+#include "kernel/report/console_sink.hpp"
 #include "kernel/report/exit.hpp"
 #include "kernel/report/log.hpp"
 #include "kernel/report/stopped_cpus.hpp"
@@ -19,11 +20,6 @@
 
 namespace loft {
 namespace {
-
-class ConsoleSink final : public Sink {
-  public:
-    void write(std::string_view text) override { console_write(text); }
-};
 
 template <typename... Args> void say(std::string_view text, const Args&... args) {
     ConsoleSink console;

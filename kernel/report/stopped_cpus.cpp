@@ -8,6 +8,7 @@
 #include "arch/i386/io/console.hpp"
 #include "arch/i386/irq/smp.hpp"
 #include "arch/i386/isa/control.hpp"
+#include "kernel/report/console_sink.hpp"
 #include "kernel/report/symbols.hpp"
 
 #include <hal/hal.hpp>
@@ -28,11 +29,6 @@ struct Stopped {
 };
 std::array<Stopped, config::kMaxCpus> stopped;
 CpuSet asked_to_stop, not_stopped;
-
-class ConsoleSink final : public Sink {
-  public:
-    void write(std::string_view text) override { console_write(text); }
-};
 
 void print_one(CpuId cpu, const Stopped& where) {
     ConsoleSink console;
