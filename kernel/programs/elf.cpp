@@ -137,7 +137,8 @@ bool map_file_part(MemoryObject& file, const ElfPlan::Segment& segment, VirtAddr
 bool map_segment(MemoryObject& file, const ElfPlan& plan, const ElfPlan::Segment& segment, AddressSpace& space) {
     const Prot prot = prot_of(plan, segment);
     VirtAddr end = segment.first_page(); // of the pages that have bytes of the file
-    if (segment.file_bytes != 0) {
+    // Without bytes of the file, too, the head of its first page is the file's.
+    if (segment.begin.page_offset() + segment.file_bytes != 0) {
         end = VirtAddr{round_up(segment.begin.value() + segment.file_bytes, kPageSize)};
         if (!map_file_part(file, segment, end, prot, space)) return false;
     }

@@ -154,7 +154,7 @@ void program_page_fault(TrapFrame& frame, VirtAddr va) {
     else if (va.value() >= layout::kUserEnd)
         kill_program(Signal::segv, frame, "{} of {}, a kernel address", verb, va);
     else if (result == FaultResult::no_page)
-        kill_program(Signal::bus, frame, "{} of {}, beyond the end of the file mapped there", verb, va);
+        kill_program(Signal::bus, frame, "{} of {}, the file mapped there has no such page", verb, va);
     else if (result == FaultResult::no_access)
         kill_program(Signal::segv, frame, "{} of {}, access not permitted", verb, va);
     else

@@ -86,8 +86,8 @@ struct Process {
     UserThread* left LOFT_GUARDED_BY(family) = nullptr;                   // the last one that did
     Process* newer LOFT_GUARDED_BY(family) = nullptr;                     // in the list of all processes
     Process* older LOFT_GUARDED_BY(family) = nullptr;                     // likewise
-    bool orphan = false;                                                  // its parent has ended
-    bool zombie = false;
+    bool orphan LOFT_GUARDED_BY(family) = false;                          // its parent has ended
+    bool zombie LOFT_GUARDED_BY(family) = false;
     WaitStatus status{};
     u32 exit_signal = 0;                     // sent to the parent at the end; 0: none
     SignalActions* actions[2]{};             // of signals 1 to 32 and 33 to 64; null: all default

@@ -56,6 +56,8 @@ const char* examine(const BootModule& module, Program& program) {
     if (bytes > ElfPlan::kHighestEnd) return "it is larger than a program can be";
     if (program.name.empty()) return "it has no name";
     if (find_program(program.name) != nullptr) return "another one has its name";
+    if (bytes != 0 && (module.end.value() - 1) >> kPageShift >= mem_map_count)
+        return "it lies beyond the memory that this kernel reaches";
     program.begin = module.begin;
     program.bytes = static_cast<u32>(bytes);
     ProgramFile* const file = program_files.make(program);
@@ -91,6 +93,7 @@ u32 program_count() { return programs.size(); }
 
 MemoryObject* open_program(const Program& program) {
     const std::size_t number = &program - programs.begin();
+    LOFT_ASSERT(number < programs.size());
     ProgramFile* const mine = program_files.make(program);
     ProgramFile* used = nullptr;
     {

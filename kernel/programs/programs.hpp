@@ -23,8 +23,8 @@ void programs_init();
 const Program* find_program(std::string_view name);
 u32 program_count();
 
-// The program's file, with a reference for the caller. Null: no memory. Preemptible context. All who use it at the same
-// time have the same object: its text is in memory once.
+// The file of a program that find_program returned, with a reference for the caller. Null: no memory. Preemptible
+// context. All who use it at the same time have the same object: its text is in memory once.
 [[nodiscard]] MemoryObject* open_program(const Program& program);
 
 } // namespace loft

@@ -50,17 +50,19 @@ void AddressSpace::put() {
 
 void AddressSpace::remove(PageRange range) {
     TlbBatch batch{root_};
-    zap(range, batch);
+    const bool told = zap(range, batch);
     batch.flush();
+    if (told) end_stores(range);
     areas_.erase(range);
 }
 
-void AddressSpace::zap(PageRange range, TlbBatch& batch) {
+bool AddressSpace::zap(PageRange range, TlbBatch& batch) {
+    bool told = false;
     tables_.each_table(range, [&](hal::PteCell* pde, PageRange part) LOFT_REQUIRES(mutex_) {
         u32 gone = 0;
         each_entry(hal::pte_read(pde), part, [&](hal::PteCell* cell, Pte, VirtAddr va) LOFT_REQUIRES(mutex_) {
             const Pte old = hal::pte_take(cell);
-            note_stores(va, old);
+            told |= note_stores(va, old);
             batch.add(va);
             batch.put_after(pfn_to_page(old.pfn()));
             ++gone;
@@ -70,12 +72,21 @@ void AddressSpace::zap(PageRange range, TlbBatch& batch) {
         if (gone != 0) tables_.removed(pde, VirtAddr{part.begin}, gone, batch);
         return true;
     });
+    return told;
 }
 
-void AddressSpace::note_stores(VirtAddr va, Pte gone) {
-    if (!gone.has(user_pte::tracked) || !gone.has(pte::dirty)) return;
+bool AddressSpace::note_stores(VirtAddr va, Pte gone) {
+    if (!gone.has(user_pte::tracked) || !gone.has(pte::dirty)) return false;
     const UserArea& area = *areas_.reach(va);
     area.object->stored_to(area.page_of(va));
+    return true;
+}
+
+void AddressSpace::end_stores(PageRange range) {
+    areas_.each(range, [](const UserArea& area) {
+        if (area.object != nullptr && area.object->is_written_back()) area.object->stores_ended();
+        return true;
+    });
 }
 
 SpaceStats AddressSpace::stats() {

@@ -52,8 +52,8 @@ class AddressSpace : NotCopyable<AddressSpace> {
     // `backing`: the object of an anonymous or shared area, and its page at the begin of the area; the area takes its
     // own reference. A page behind the end of the object is FaultResult::no_page. Without it, a shared area gets a new
     // ZeroObject.
-    // Errors: invalid (size or alignment), no_access (fixed, below layout::kUserBegin), busy (fixed without `replace`,
-    // and the range is not free), no_space, no_memory.
+    // Errors: invalid (size, alignment, page numbers beyond PageIndex::kMaxPages), no_access (fixed, below
+    // layout::kUserBegin), busy (fixed without `replace`, and the range is not free), no_space, no_memory.
     // Preemptible context. Cost: none; if areas are replaced: as unmap. Source: mmap(2).
     Result<VirtAddr> map(VirtAddr where, u32 bytes, Prot prot, MapKind kind, bool fixed, bool replace = true,
                          Backing backing = {});
@@ -75,7 +75,7 @@ class AddressSpace : NotCopyable<AddressSpace> {
     Result<VirtAddr> brk(VirtAddr wanted);
 
     // The identity of a word of memory for other spaces. In a shared area: the object, with a reference for the caller,
-    // and the number of its page. In a private area: null, because no other space has the word.
+    // and the number of its page. In a private area: null, because a store to it is seen by no other space.
     struct WordPlace {
         MemoryObject* object = nullptr;
         u32 page = 0;
@@ -116,10 +116,11 @@ class AddressSpace : NotCopyable<AddressSpace> {
         LOFT_REQUIRES(mutex_);                               // null: no memory for a copy
     bool show(VirtAddr va, Pte entry) LOFT_REQUIRES(mutex_); // false: no memory for a table
     void remove(PageRange range) LOFT_REQUIRES(mutex_);
-    void zap(PageRange range, TlbBatch& batch) LOFT_REQUIRES(mutex_);
-    void change_rights(const UserArea& area, hal::PteCell* cell, Pte old, VirtAddr va, TlbBatch& batch)
-        LOFT_REQUIRES(mutex_);                                     // of an entry that holds a frame
-    void note_stores(VirtAddr va, Pte gone) LOFT_REQUIRES(mutex_); // tells an object that is written back
+    bool zap(PageRange range, TlbBatch& batch) LOFT_REQUIRES(mutex_); // true: an object was told of stores
+    bool change_rights(const UserArea& area, hal::PteCell* cell, Pte old, VirtAddr va, TlbBatch& batch)
+        LOFT_REQUIRES(mutex_); // of an entry that is not empty; true: an object was told of stores
+    bool note_stores(VirtAddr va, Pte gone) LOFT_REQUIRES(mutex_); // tells the object, if it is written back
+    void end_stores(PageRange range) LOFT_REQUIRES(mutex_);        // after the flush, if an object was told
     bool copy_to(AddressSpace& child, TlbBatch& batch) LOFT_REQUIRES(mutex_, child.mutex_);
     bool copy_pages(AddressSpace& child, const UserArea& area, TlbBatch& batch) LOFT_REQUIRES(mutex_, child.mutex_);
 

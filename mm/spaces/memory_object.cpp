@@ -72,6 +72,7 @@ Status MemoryObject::read(u64 offset, void* to, u32 bytes) {
 }
 
 void MemoryObject::stored_to(u32) {}
+void MemoryObject::stores_ended() {}
 
 ZeroObject* ZeroObject::create(u32 pages) {
     LOFT_ASSERT(pages != 0 && pages <= PageIndex::kMaxPages);

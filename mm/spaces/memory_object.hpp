@@ -42,10 +42,13 @@ class MemoryObject : NotCopyable<MemoryObject> {
     // page. Preemptible context.
     [[nodiscard]] Status read(u64 offset, void* to, u32 bytes);
 
-    // Called for objects that are written back, when the entry of a shared mapping of page `number` is removed, or
-    // changed by protect, and its D bit was set. Context: preemptible, the mutex of the space is held, before the
-    // flush: until the mutex is released, a CPU may still store through a stale translation.
+    // For objects that are written back. Page `number` was stored to through a shared mapping (D bit, or a pin for
+    // writing) that was removed or write-protected just now. CPUs may go on storing to it through stale translations,
+    // until stores_ended is called: then all CPUs of that space have flushed. An object with pages that have still to
+    // be written holds a reference to itself, because this may be its last mapping. Context of both: preemptible, under
+    // the mutex of the space.
     virtual void stored_to(u32 number);
+    virtual void stores_ended();
 
   protected:
     static constexpr u64 kMaxBytes = u64{PageIndex::kMaxPages} << kPageShift;

@@ -50,6 +50,9 @@ AddressSpace::Pinned AddressSpace::resolve(VirtAddr va, FaultAccess access) {
             Page* page = pfn_to_page(entry.pfn());
             if (access == FaultAccess::write && !entry.has(pte::write)) page = own(*area, va, map.cell(), entry);
             if (page == nullptr) return {FaultResult::no_memory};
+            // The kernel may store to the frame through a mapping of its own, which sets no D here.
+            if (access == FaultAccess::write && entry.has(user_pte::tracked) && !entry.has(pte::dirty))
+                hal::pte_exchange(map.cell(), Pte{entry.pfn(), entry.flags() | pte::dirty});
             return {FaultResult::resolved, page};
         }
     }
@@ -77,7 +80,9 @@ AddressSpace::Pinned AddressSpace::fill(const UserArea& area, VirtAddr va, Fault
     }
     if (page == nullptr) return {FaultResult::no_memory};
     // The entry was empty, so no TLB has a translation to flush (SDM vol. 3, 4.10.2.3).
-    if (!show(va, user_entry(page_to_pfn(page), area, owned))) {
+    Pte entry = user_entry(page_to_pfn(page), area, owned);
+    if (access == FaultAccess::write) entry = Pte{entry.pfn(), entry.flags() | pte::dirty};
+    if (!show(va, entry)) {
         put_page(page);
         return {FaultResult::no_memory};
     }

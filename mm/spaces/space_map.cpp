@@ -51,6 +51,7 @@ Result<VirtAddr> AddressSpace::map(VirtAddr where, u32 bytes, Prot prot, MapKind
     might_sleep("map");
     if (bytes == 0 || bytes > layout::kUserEnd) return Error::invalid;
     bytes = round_up(bytes, kPageSize);
+    if (backing.object != nullptr && backing.first > PageIndex::kMaxPages - pages_for(bytes)) return Error::invalid;
     MutexGuard guard{mutex_};
     const Result<PageRange> wish = pages_of(where, bytes);
     PageRange range;
@@ -89,17 +90,18 @@ Status AddressSpace::unmap(VirtAddr begin, u32 bytes) {
     return {};
 }
 
-void AddressSpace::change_rights(const UserArea& area, hal::PteCell* cell, Pte old, VirtAddr va, TlbBatch& batch) {
+bool AddressSpace::change_rights(const UserArea& area, hal::PteCell* cell, Pte old, VirtAddr va, TlbBatch& batch) {
     const Pte now = user_entry(old.pfn(), area, old.has(user_pte::owned));
-    if (now.flags() == old.flags()) return;
+    if (now.flags() == old.flags()) return false;
     const Pte gone = hal::pte_exchange(cell, now);
-    note_stores(va, gone);
+    const bool told = note_stores(va, gone);
     // More rights need no flush: a CPU with the old translation faults once, which removes it from its TLB (SDM vol. 3,
     // 4.10.4.1 and 4.10.4.3). Removed rights do, and so does D: a CPU with a translation that has D set does not set D
     // of the entry again (4.8).
     const bool less = old.present() && (!now.present() || (old.has(pte::write) && !now.has(pte::write)) ||
                                         (now.has(pte::no_execute) && !old.has(pte::no_execute)));
-    if (less || (gone.has(user_pte::tracked) && gone.has(pte::dirty))) batch.add(va);
+    if (less || told) batch.add(va);
+    return told;
 }
 
 Status AddressSpace::protect(VirtAddr begin, u32 bytes, Prot prot, bool down) {
@@ -121,18 +123,20 @@ Status AddressSpace::protect(VirtAddr begin, u32 bytes, Prot prot, bool down) {
     if (has_guard) return Error::no_access;
     if (!areas_.isolate(range)) return Error::no_memory;
     areas_.set_prot(range, prot);
+    bool told = false;
     TlbBatch batch{root_};
     areas_.each(range, [&](UserArea& area) LOFT_REQUIRES(mutex_) {
         const PageRange part{std::max(area.begin, range.begin), std::min(area.end, range.end)};
         return tables_.each_table(part, [&](hal::PteCell* pde, PageRange here) LOFT_REQUIRES(mutex_) {
             const auto visit = [&](hal::PteCell* cell, Pte old, VirtAddr va) LOFT_REQUIRES(mutex_) {
-                change_rights(area, cell, old, va, batch);
+                told |= change_rights(area, cell, old, va, batch);
                 return true;
             };
             return each_entry(hal::pte_read(pde), here, visit);
         });
     });
     batch.flush();
+    if (told) end_stores(range);
     return {};
 }
 

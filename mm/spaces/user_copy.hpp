@@ -52,6 +52,8 @@ Result<u32> strncpy_from_user(char* to, UserAddr from, u32 size);
 // pages, from that of `addr` on, as if each had been read or, with `write`, written; copies on write are made first.
 // Returns the number of pinned pages, at least 1; fewer than `count` if a page cannot be pinned. Errors of the first
 // page: bad_address, no_access, no_memory. put_page unpins a page, also after the end of the space.
+// A pin for writing counts as a store to an object that is written back, once: a caller that stores after the page was
+// unmapped or write-protected tells the object itself (MemoryObject::stored_to).
 Result<u32> get_user_pages(AddressSpace& space, UserAddr addr, u32 count, bool write, Page** out);
 
 [[nodiscard]] u32 read_space(AddressSpace& space, void* to, UserAddr from, u32 bytes);

@@ -448,49 +448,91 @@ SELFTEST(user, a_made_file_runs) {
     CHECK_EQ(wait_for(started.process).value(), WaitStatus::exited(42).value());
 }
 
-// Two programs of one module execute the same frames. What one writes, the other does not see.
+// The frame that a program has at an address.
+Page* frame_of(const Started& started, u32 address, bool write) {
+    Page* page = nullptr;
+    if (CHECK(get_user_pages(*started.process->space, UserAddr{address}, 1, write, &page))) put_page(page);
+    return page;
+}
+u32 word_of(const Started& started, u32 address) {
+    u32 word = 0;
+    CHECK_EQ(read_space(*started.process->space, &word, UserAddr{address}, sizeof word), 0u);
+    return word;
+}
+
+// Two programs of one file have its text in the same frames, and its data until one of them writes.
 SELFTEST(user, text_is_in_memory_once) {
-    const Program* const program = find_program("spin");
-    if (program == nullptr) SKIP(needs_program("spin"));
+    constexpr u8 kForever[]{0xeb, 0xfe}; // jmp to itself
+    constexpr u32 kData = kBase + 0x1300, kWord = 0x1234'5678;
     const NothingIsLeft nothing;
     const KeepsFreeCounts counts;
-    MemoryObject* const file = open_program(*program);
-    REQUIRE(file != nullptr);
-    ElfPlan plan;
-    CHECK(elf_examine(*file, plan) == nullptr);
+    MadeImage image = make_image(kForever);
+    image.put<u32>(0x300, kWord);
+    BytesFile file{image.view()};
     std::array<Started, 2> started;
     for (Started& one : started)
-        one = process_start({.name = "spin"});
+        one = process_start({.name = "made"}, file);
     if (CHECK(started[0].process != nullptr && started[1].process != nullptr)) {
-        const UserAddr code{plan.entry.value()}, stack{layout::kUserEnd - 2 * kPageSize};
-        const auto frames_of = [&](UserAddr at, bool write) {
-            std::array<Page*, 2> frames{};
-            for (u32 i = 0; i < 2; ++i)
-                if (CHECK(get_user_pages(*started[i].process->space, at, 1, write, &frames[i]))) put_page(frames[i]);
-            return frames;
-        };
-        const auto text = frames_of(code, false), data = frames_of(stack, true);
-        CHECK(text[0] == text[1]);
-        CHECK(data[0] != data[1]);
-        const Result<Page*> of_file = file->page(
-            (plan.entry.value() - plan.segments[0].begin.value() + plan.segments[0].file_offset) >> kPageShift);
-        if (CHECK(of_file)) {
-            CHECK(text[0] == *of_file);
-            put_page(*of_file);
-        }
-        u32 word = 0x1234'5678, seen[2]{};
-        CHECK_EQ(write_space(*started[0].process->space, stack, &word, sizeof word), 0u);
-        for (u32 i = 0; i < 2; ++i)
-            CHECK_EQ(read_space(*started[i].process->space, &seen[i], stack, sizeof word), 0u);
-        CHECK_EQ(seen[0], word);
-        CHECK_NE(seen[1], word);
+        CHECK(frame_of(started[0], kBase, false) == frame_of(started[1], kBase, false));
+        CHECK(frame_of(started[0], kBase + 0x2000, true) != frame_of(started[1], kBase + 0x2000, true)); // zeros
+        const u32 other = ~kWord;
+        CHECK_EQ(word_of(started[0], kData), kWord);
+        CHECK_EQ(write_space(*started[0].process->space, UserAddr{kData}, &other, sizeof other), 0u);
+        CHECK_EQ(word_of(started[0], kData), other);
+        CHECK_EQ(word_of(started[1], kData), kWord);
+        CHECK_EQ(word_of(started[1], kBase + 0x300), kWord); // the same bytes of the file, in the text
     }
     for (const Started& one : started) {
         if (one.process == nullptr) continue;
         process_kill(*one.process, WaitStatus::killed(Signal::kill));
         wait_for(one.process);
     }
-    file->put();
+}
+
+// A segment without bytes of the file begins within a page: before it, the page is the file's (Linux 6.1, elf_map).
+SELFTEST(user, before_a_segment_of_zeros_is_the_file) {
+    constexpr u8 kForever[]{0xeb, 0xfe};
+    const NothingIsLeft nothing;
+    const KeepsFreeCounts counts;
+    MadeImage image = make_image(kForever);
+    put_segment(image, at::second, 0x300, kBase + 0x1300, 0, 0x1000, 6);
+    image.put<u32>(0x300, 0x1234'5678);
+    BytesFile file{image.view()};
+    const Started started = process_start({.name = "made"}, file);
+    REQUIRE(started.process != nullptr);
+    CHECK_EQ(word_of(started, kBase + 0x1000), 0x464c'457fu);
+    for (const u32 at : {0x12fcu, 0x1300u, 0x1ffcu, 0x2000u})
+        CHECK_EQ(word_of(started, kBase + at), 0u);
+    process_kill(*started.process, WaitStatus::killed(Signal::kill));
+    wait_for(started.process);
+}
+
+// The object of a module is one as long as it is used, whoever opens it and puts it at the same time.
+SELFTEST(user, opening_a_program_at_the_same_time) {
+    static const Program* program;
+    program = find_program("hello");
+    if (program == nullptr) SKIP(needs_program("hello"));
+    warm_up_threads(4);
+    const NothingIsLeft nothing;
+    const KeepsFreeCounts counts;
+    static hal::Atomic<u32> wrong;
+    wrong.store(0);
+    const auto open_and_put = [](void*) {
+        for (u32 i = 0; i < 300; ++i) {
+            MemoryObject* const one = open_program(*program);
+            MemoryObject* const two = open_program(*program);
+            u32 magic = 0;
+            if (one != two || one == nullptr || !one->read(0, &magic, 4) || magic != 0x464c'457f) wrong.fetch_add(1);
+            for (MemoryObject* const object : {one, two})
+                if (object != nullptr) object->put();
+        }
+    };
+    std::array<Thread*, 4> threads{};
+    for (Thread*& thread : threads)
+        thread = thread_create("opens", open_and_put, nullptr);
+    for (Thread* const thread : threads)
+        if (CHECK(thread != nullptr)) thread_join(thread);
+    CHECK_EQ(wrong.load(), 0u);
 }
 
 SELFTEST(user, bad_files_are_refused_in_words) {

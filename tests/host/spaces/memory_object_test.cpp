@@ -27,7 +27,15 @@ class TestFile final : public MemoryObject {
     std::multiset<u32> told{}; // numbers of pages that were stored to
     bool destroyed = false;
 
-    void stored_to(u32 number) override { told.insert(number); }
+    void stored_to(u32 number) override {
+        told.insert(number);
+        ended = false;
+    }
+    // No CPU has a translation any more by which it could store without being noticed.
+    void stores_ended() override {
+        ended = std::none_of(told.begin(), told.end(), [](u32 page) { return sim::machine().stale(at(page)); });
+    }
+    bool ended = true;
 
   private:
     Status fill(u32 number, Page* frame) override {
@@ -215,6 +223,7 @@ TEST_CASE("object: one that is written back hears of each page that was stored t
         TestFile file{4 * kPageSize, true};
         const auto told = [&](std::multiset<u32> pages) {
             CHECK(file.told == pages);
+            CHECK(file.ended);
             file.told.clear();
         };
         Owned space;
@@ -251,6 +260,17 @@ TEST_CASE("object: one that is written back hears of each page that was stored t
             REQUIRE(space->unmap(at(0), 4 * kPageSize));
             told({2});
         }
+        SECTION("also of stores by the kernel, through a mapping of its own") {
+            REQUIRE(space->unmap(at(0), 4 * kPageSize));
+            file.told.clear();
+            map_file(*space, file, 0, 4, MapKind::shared);
+            user_load(at(1)); // an entry that is there, and one that is not
+            const u32 word = 7;
+            for (const u32 page : {1u, 3u})
+                REQUIRE(write_space(*space, UserAddr{at(page).value()}, &word, sizeof word) == 0);
+            REQUIRE(space->unmap(at(0), 4 * kPageSize));
+            told({1, 3});
+        }
         SECTION("a private area is its own") {
             REQUIRE(space->unmap(at(0), 4 * kPageSize));
             file.told.clear();
@@ -259,6 +279,21 @@ TEST_CASE("object: one that is written back hears of each page that was stored t
             REQUIRE(space->unmap(at(0), 4 * kPageSize));
             told({});
         }
+    });
+}
+
+TEST_CASE("object: a mapping whose pages have no numbers is refused", "[address_space][object]") {
+    keeps_books([] {
+        TestFile file{4 * kPageSize};
+        Owned space;
+        const auto map_from = [&](u32 first) {
+            return space->map(at(0), 2 * kPageSize, kRead, MapKind::anonymous, true, true, {&file, first});
+        };
+        for (const u32 first : {~u32{0}, PageIndex::kMaxPages - 1})
+            CHECK(map_from(first).error() == Error::invalid);
+        CHECK(space->stats().areas == 0);
+        REQUIRE(map_from(PageIndex::kMaxPages - 2)); // behind the end of this one, but a number
+        CHECK(space->handle_fault(at(1), FaultAccess::read) == FaultResult::no_page);
     });
 }
 
