@@ -19,7 +19,7 @@ def run_script(name, *command):
 
 
 def library(config):
-    """The precompiled outside headers (Makefile)."""
+    """The precompiled outside headers (make/flags.mk)."""
     return f'build/{config}/library.hpp'
 
 

@@ -1,4 +1,4 @@
-# Included by the Makefile at the top: the shim is a kernel of its own.
+# Included by the Makefile: the shim is a kernel of its own.
 SHIM_SOURCES := tests/shim/entry.asm tests/shim/shim.cpp
 SHIM_FLAGS   := -std=c++20 -ffreestanding -fno-exceptions -fno-rtti -fno-threadsafe-statics -fno-stack-protector \
     -fno-pic -fno-pie -fno-asynchronous-unwind-tables -fno-strict-aliasing -O2 -g -march=i686 -mgeneral-regs-only \

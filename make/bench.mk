@@ -1,0 +1,32 @@
+# Goals that measure the cost of paths, on loft and on Linux.
+
+# Measurements have their own default memory size, unless MEM is set for make.
+given         = $(if $(filter command line environment,$(origin $(1))),$($(1)))
+BENCH_OPTIONS = --accel '$(ACCEL)' $(if $(QEMU),--qemu '$(QEMU)')
+
+bench: $(KERNEL)
+	$(Q)scripts/bench $(BENCH_OPTIONS) --what '$(BENCH)' $(if $(call given,MEM),--mem '$(MEM)') \
+	    --smp '$(if $(filter 0,$(SMP)),1,$(SMP))' $(if $(ICOUNT),--icount '$(ICOUNT)') $(KERNEL)
+
+bench-linux: build/loft.elf
+	$(Q)scripts/setup --linux
+	$(Q)scripts/make-linux
+	$(Q)scripts/bench-linux $(BENCH_OPTIONS)
+
+# Records the answers of Debian's i386 kernel to the system calls of build/user/arguments: the self-test expects them.
+linux-answers: build/user/programs
+	$(Q)scripts/setup --linux
+	$(Q)scripts/make-linux
+	$(Q)scripts/linux-answers --update
+
+COST_KERNELS := $(foreach memory,off 4g 4g-highpte 64g 64g-highpte,build/$(memory)-smp-preempt/loft.elf)
+bench-cost: setup
+	$(Q)$(MAKE) $(COST_KERNELS)
+	$(Q)scripts/bench-cost $(BENCH_OPTIONS) $(COST_KERNELS)
+
+# Lists the instructions of a path: BENCH="kmap.hot vmap16".
+bench-listing: $(KERNEL)
+	$(Q)scripts/bench-listing --kernel $(KERNEL) $(if $(call given,BENCH),$(BENCH),kmap_local.same kmap.hot)
+
+bench-update: build/loft.elf
+	$(Q)scripts/bench --update

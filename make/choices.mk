@@ -1,0 +1,31 @@
+# The variables of make, and the names that they determine. make/checks.mk checks their values.
+
+HIGHMEM ?= 64g
+HIGHPTE ?= $(if $(filter off,$(HIGHMEM)),0,1)
+SMP     ?= 1
+PREEMPT ?= 1
+DEBUG   ?= 0
+MEM     ?= 4G
+APPEND  ?=
+ACCEL   ?= tcg
+QEMU    ?=
+ICOUNT  ?=
+BENCH   ?= boot,paths
+
+# CXX is used only from make's command line; one in the environment is meant for the host.
+ifneq ($(origin CXX),command line)
+CXX := i686-linux-gnu-g++
+endif
+
+GCC      := $(if $(findstring clang,$(CXX)),i686-linux-gnu-g++,$(CXX))
+CLANG    := $(if $(findstring clang,$(CXX)),$(CXX),clang++)
+HOST_CXX := g++
+NASM     := nasm
+
+# Names. SMP=0 is a uniprocessor kernel, any other number an SMP kernel.
+word-if  = $(if $(filter 1,$(2)),-$(1))
+NAME    := $(HIGHMEM)$(call word-if,highpte,$(HIGHPTE))-$(if $(filter 0,$(SMP)),up,smp)$(call \
+           word-if,preempt,$(PREEMPT))$(call word-if,debug,$(DEBUG))$(if $(findstring clang,$(CXX)),-clang)
+DEFAULT := 64g-highpte-smp-preempt
+KERNEL  := build/$(NAME)/loft.elf
+ISO     := $(if $(filter $(DEFAULT),$(NAME)),build/loft.iso,build/$(NAME)/loft.iso)

@@ -1,0 +1,31 @@
+# Goals that test. scripts/run-tests builds what its tests need, by the names of kernels and host tests.
+
+test: setup
+	$(Q)scripts/run-tests --accel '$(ACCEL)' $(if $(QEMU),--qemu '$(QEMU)')
+
+# For use before a commit.
+check: setup
+	$(Q)scripts/run-tests --accel '$(ACCEL)' $(if $(QEMU),--qemu '$(QEMU)') $(addprefix --only ,'static/*' host/64g guest/64g-1G bench/page)
+
+test-host: setup
+	$(Q)scripts/run-tests --only 'host/*'
+
+test-guest: setup
+	$(Q)scripts/run-tests --accel '$(ACCEL)' $(if $(QEMU),--qemu '$(QEMU)') --only 'guest/*'
+
+test-alone: setup
+	$(Q)scripts/run-tests --accel '$(ACCEL)' $(if $(QEMU),--qemu '$(QEMU)') --only 'alone/*'
+
+test-matrix: setup
+	$(Q)scripts/run-tests --accel '$(ACCEL)' $(if $(QEMU),--qemu '$(QEMU)') --matrix
+
+test-cpus: setup
+	$(Q)scripts/run-tests --only 'cpus/*'
+
+test-flushes: setup
+	$(Q)scripts/flush-mutants
+
+test-mutants: setup
+	$(Q)scripts/mutants host
+	$(Q)scripts/mutants explorer
+	$(Q)scripts/mutants guest
