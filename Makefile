@@ -4,6 +4,7 @@
 #     build/<highmem>[-highpte]-<up|smp>[-preempt][-debug][-clang]/loft.elf
 # The name determines all of a kernel's options, so one make can build any set of kernels. The host tests (mm on the
 # simulated machine) are built the same way: build/host-<highmem>[-debug][-asan]/host-tests.
+# BUILD=folder replaces build/; make then writes nothing among the sources.
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
@@ -34,12 +35,12 @@ include make/help.mk
 
 .PHONY: $(GOALS) FORCE
 
-all: $(KERNEL) build/loft.elf build/user/programs compile_commands.json
+all: $(KERNEL) $(BUILD)/loft.elf $(BUILD)/user/programs $(COMPILE_COMMANDS)
 
 setup:
 	@scripts/setup
 
-compile_commands.json: $(MAKE_FILES) scripts/compile-commands build/$(DEFAULT)/flags
+$(COMPILE_COMMANDS): $(MAKE_FILES) scripts/compile-commands $(BUILD)/$(DEFAULT)/flags
 	@scripts/compile-commands --kernel '$(call kernel-cxx,$(DEFAULT))' --host '$(call host-cxx,64g)' >$@
 
 format: setup
@@ -50,4 +51,5 @@ print-compiler-%:
 	@echo '$(call kernel-cxx,$*)'
 
 clean:
-	rm -rf build compile_commands.json
+	scripts/build-folder --remove $(BUILD)
+	rm -f $(COMPILE_COMMANDS)

@@ -8,18 +8,18 @@ bench: $(KERNEL)
 	$(Q)scripts/bench $(BENCH_OPTIONS) --what '$(BENCH)' $(if $(call given,MEM),--mem '$(MEM)') \
 	    --smp '$(if $(filter 0,$(SMP)),1,$(SMP))' $(if $(ICOUNT),--icount '$(ICOUNT)') $(KERNEL)
 
-bench-linux: build/loft.elf
+bench-linux: $(BUILD)/loft.elf
 	$(Q)scripts/setup --linux
 	$(Q)scripts/make-linux
 	$(Q)scripts/bench-linux $(BENCH_OPTIONS)
 
-# Records the answers of Debian's i386 kernel to the system calls of build/user/arguments: the self-test expects them.
-linux-answers: build/user/programs
+# Records the answers of Debian's i386 kernel to the system calls of $(BUILD)/user/arguments: the self-test expects them.
+linux-answers: $(BUILD)/user/programs
 	$(Q)scripts/setup --linux
 	$(Q)scripts/make-linux
 	$(Q)scripts/linux-answers --update
 
-COST_KERNELS := $(foreach memory,off 4g 4g-highpte 64g 64g-highpte,build/$(memory)-smp-preempt/loft.elf)
+COST_KERNELS := $(foreach memory,off 4g 4g-highpte 64g 64g-highpte,$(BUILD)/$(memory)-smp-preempt/loft.elf)
 bench-cost: setup
 	$(Q)$(MAKE) $(COST_KERNELS)
 	$(Q)scripts/bench-cost $(BENCH_OPTIONS) $(COST_KERNELS)
@@ -28,5 +28,5 @@ bench-cost: setup
 bench-listing: $(KERNEL)
 	$(Q)scripts/bench-listing --kernel $(KERNEL) $(if $(call given,BENCH),$(BENCH),kmap_local.same kmap.hot)
 
-bench-update: build/loft.elf
+bench-update: $(BUILD)/loft.elf
 	$(Q)scripts/bench --update

@@ -3,8 +3,11 @@
 
 GOALS     := all help setup run run-iso gdb iso check test test-host test-guest test-matrix test-alone test-cpus test-flushes \
     test-mutants bench bench-linux bench-cost linux-answers bench-listing bench-update format clean
-VARIABLES := HIGHMEM HIGHPTE SMP PREEMPT DEBUG CXX MEM APPEND ACCEL QEMU CPU ICOUNT ISO BENCH V
-UNKNOWN   := $(filter-out $(GOALS) build/% print-compiler-% compile_commands.json Makefile FORCE,$(MAKECMDGOALS))
+VARIABLES := HIGHMEM HIGHPTE SMP PREEMPT DEBUG CXX MEM APPEND ACCEL QEMU CPU ICOUNT ISO BENCH BUILD V
+UNKNOWN   := $(filter-out $(GOALS) $(BUILD)/% print-compiler-% $(COMPILE_COMMANDS) Makefile FORCE,$(MAKECMDGOALS))
+ifneq ($(filter build/%,$(UNKNOWN)),)
+$(error make $(firstword $(filter build/%,$(UNKNOWN))): with BUILD=$(BUILD) this is $(BUILD)/$(patsubst build/%,%,$(firstword $(filter build/%,$(UNKNOWN)))))
+endif
 ifneq ($(UNKNOWN),)
 $(error $(or $(shell scripts/closest goal '$(firstword $(UNKNOWN))' $(GOALS)),make $(firstword $(UNKNOWN)): there is no such goal))
 endif
@@ -15,12 +18,6 @@ UNKNOWN   := $(filter-out $(shell sed -nE 's/^([A-Za-z_-]+) *[?:+]*=.*/\1/p' $(M
 endif
 ifneq ($(UNKNOWN),)
 $(error $(or $(shell scripts/closest variable '$(firstword $(UNKNOWN))' $(VARIABLES)),$(firstword $(UNKNOWN))=: nothing here reads it))
-endif
-# Goals that write need a writable folder.
-ifneq ($(filter-out help clean format,$(or $(MAKECMDGOALS),all)),)
-ifeq ($(shell mkdir -p build 2>/dev/null && test -w build && echo yes),)
-$(error $(CURDIR)/build cannot be written, and all goals write there: work in a copy of this folder that you own)
-endif
 endif
 
 without-digits = $(subst 0,,$(subst 1,,$(subst 2,,$(subst 3,,$(subst 4,,$(subst 5,,$(subst 6,,$(subst 7,,$(subst \

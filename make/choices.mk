@@ -11,6 +11,20 @@ ACCEL   ?= tcg
 QEMU    ?=
 ICOUNT  ?=
 BENCH   ?= boot,paths
+BUILD   ?= $(or $(LOFT_BUILD),build)
+
+# Quotes a text for the shell.
+quoted = '$(subst ','\'',$(1))'
+
+# The build folder; scripts read it from LOFT_BUILD. Goals that build nothing do not make the folder.
+override BUILD := $(shell scripts/build-folder $(if $(filter-out help clean format,$(or $(MAKECMDGOALS),all)),,--name) \
+    $(call quoted,$(BUILD)) 2>&1)
+ifneq ($(.SHELLSTATUS),0)
+$(error $(BUILD))
+endif
+export LOFT_BUILD := $(BUILD)
+# Editors expect this file beside the sources.
+COMPILE_COMMANDS := $(if $(and $(filter build,$(BUILD)),$(shell test -w . && echo yes)),,$(BUILD)/)compile_commands.json
 
 # CXX is used only from make's command line; one in the environment is meant for the host.
 ifneq ($(origin CXX),command line)
@@ -27,5 +41,5 @@ word-if  = $(if $(filter 1,$(2)),-$(1))
 NAME    := $(HIGHMEM)$(call word-if,highpte,$(HIGHPTE))-$(if $(filter 0,$(SMP)),up,smp)$(call \
            word-if,preempt,$(PREEMPT))$(call word-if,debug,$(DEBUG))$(if $(findstring clang,$(CXX)),-clang)
 DEFAULT := 64g-highpte-smp-preempt
-KERNEL  := build/$(NAME)/loft.elf
-ISO     := $(if $(filter $(DEFAULT),$(NAME)),build/loft.iso,build/$(NAME)/loft.iso)
+KERNEL  := $(BUILD)/$(NAME)/loft.elf
+ISO     := $(if $(filter $(DEFAULT),$(NAME)),$(BUILD)/loft.iso,$(BUILD)/$(NAME)/loft.iso)

@@ -4,7 +4,7 @@ WARNINGS := -Wall -Wextra -Werror
 
 KERNEL_FLAGS := -std=c++20 -ffreestanding -fno-exceptions -fno-rtti -fno-threadsafe-statics -fno-stack-protector \
     -fno-pic -fno-pie -fno-asynchronous-unwind-tables -fno-strict-aliasing -freg-struct-return -O2 -g -march=i686 -mtune=generic \
-    -fno-omit-frame-pointer -momit-leaf-frame-pointer $(WARNINGS) -I. -Iarch/i386 -isystem build/include
+    -fno-omit-frame-pointer -momit-leaf-frame-pointer $(WARNINGS) -I. -Iarch/i386 -isystem $(BUILD)/include
 # Objects on the stack need only word alignment: without padding to 16 bytes.
 GCC_FLAGS    := -mgeneral-regs-only -mpreferred-stack-boundary=2
 # clang's -mgeneral-regs-only (and -mno-80387) reject libstdc++'s headers; scripts/check-kernel detects what these flags
@@ -46,6 +46,3 @@ host-cxx     = $(HOST_CXX) $(HOST_FLAGS) $(call host-mode,$(1)) $(call host-defi
 # set of flags, and included first in every file except runtime.cpp. The clang kernel is compiled without this: there, a file
 # that misses an include does not compile.
 library = grep -hrE --include='*.[ch]pp' '^.include <(boost/.*|[a-z_]+)>' $(1) | LC_ALL=C sort -u
-
-# Quotes a text for the shell.
-quoted = '$(subst ','\'',$(1))'

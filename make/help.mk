@@ -1,7 +1,7 @@
 # The text of `make help`.
 
 define HELP
-make                build the default kernel: build/loft.elf
+make                build the default kernel: $(BUILD)/loft.elf
 make run            install what is missing, build, boot in QEMU; leave with Ctrl-A X
 make test           install what is missing, build, run every test; the last line is `N passed, N failed`
 make check          run before a commit: layers, format, mm on the host, one boot; two minutes
@@ -12,18 +12,18 @@ make test-alone     each self-test in a separate boot, with all programs, eight,
 make test-matrix    all 20 kernels, by g++ and by clang, booted and checked
 make test-flushes   suppress one flush of mm at a time: a host test has to fail each time
 make test-mutants   apply one defect to mm or the kernel at a time: the tests have to detect it (hours)
-make bench          the cost of each path of high memory, in instructions: a table, and build/bench.json
+make bench          the cost of each path of high memory, in instructions: a table, and $(BUILD)/bench.json
 make bench-linux    the same on Debian's i386 kernel, side by side; and the start of both with much memory
 make linux-answers  record again the answers of Debian's i386 kernel to system calls, for the self-tests
 make bench-cost     the cost of high memory: the same work on kernels with and without it; a table and a plot
 make bench-listing  list the instructions of a path: BENCH="kmap.hot vmap16"
 make bench-update   store the figures of `make bench` as those that `make test` expects
 make gdb            gdb attached, with symbols and loft's commands; the machine is stopped at kernel_main
-make iso            an ISO with GRUB: build/loft.iso
+make iso            an ISO with GRUB: $(BUILD)/loft.iso
 make run-iso        boot the ISO, through the BIOS
 make format         clang-format every C++ file
 make setup          only install what is missing (scripts/setup --help)
-make clean          remove build/
+make clean          remove $(BUILD)/
 
 The kernel (selected now: $(NAME)):
     HIGHMEM=off|4g|64g  memory that the kernel uses: 896 MiB, 4 GiB, 64 GiB by PAE       [64g]
@@ -35,6 +35,7 @@ The kernel (selected now: $(NAME)):
 The machine (run, run-iso, gdb; test uses ACCEL and QEMU):
     MEM=4G  APPEND="selftest=full exit"  ACCEL=tcg|kvm  QEMU=program  ICOUNT=shift  (scripts/run-qemu --help)
 make bench: BENCH=GLOB,... selects the paths; ICOUNT=off, or another ACCEL, measures time instead of instructions.
+The build folder: BUILD=folder ($(BUILD)); with another one the sources may be read-only.
 V=1 shows the commands.
 endef
 

@@ -2,38 +2,38 @@
 
 # Tests are compiled without optimization, mm and the simulated machine with it: so there are two precompiled headers.
 define host-rules
-objects-host-$(1) := $$(HOST_SOURCES:%=build/host-$(1)/%.o)
+objects-host-$(1) := $$(HOST_SOURCES:%=$(BUILD)/host-$(1)/%.o)
 
-build/host-$(1)/flags: FORCE
+$(BUILD)/host-$(1)/flags: FORCE
 	@mkdir -p $$(@D)
 	@echo '$$(call host-cxx,$(1))' | scripts/update-file $$@
 
-build/host-$(1)/link-flags: FORCE
+$(BUILD)/host-$(1)/link-flags: FORCE
 	@mkdir -p $$(@D)
 	@echo '$$(HOST_SOURCES)' | scripts/update-file $$@
 
-build/host-$(1)/catch.hpp.gch: build/host-$(1)/flags | setup
+$(BUILD)/host-$(1)/catch.hpp.gch: $(BUILD)/host-$(1)/flags | setup
 	@mkdir -p $$(@D)
 	@echo '  PCH    host-$(1)  catch.hpp'
 	@echo '#include <catch2/catch.hpp>' >$$(@:.gch=)
 	$$(Q)$$(call host-cxx,$(1)) -O0 -x c++-header $$(@:.gch=) -o $$@
 
-build/host-$(1)/tests/host/%.cpp.o: tests/host/%.cpp build/host-$(1)/flags build/host-$(1)/catch.hpp.gch
+$(BUILD)/host-$(1)/tests/host/%.cpp.o: tests/host/%.cpp $(BUILD)/host-$(1)/flags $(BUILD)/host-$(1)/catch.hpp.gch
 	@mkdir -p $$(@D)
 	@echo '  CXX    host-$(1)  $$<'
-	$$(Q)$$(call host-cxx,$(1)) -O0 -include build/host-$(1)/catch.hpp -MMD -MP -MF $$(@:.o=.d) -c $$< -o $$@
+	$$(Q)$$(call host-cxx,$(1)) -O0 -include $(BUILD)/host-$(1)/catch.hpp -MMD -MP -MF $$(@:.o=.d) -c $$< -o $$@
 
-build/host-$(1)/library.hpp.gch: build/host-$(1)/flags | setup
+$(BUILD)/host-$(1)/library.hpp.gch: $(BUILD)/host-$(1)/flags | setup
 	@echo '  PCH    host-$(1)  library.hpp'
 	$$(Q)$$(call library,arch/base mm tests/sim) >$$(@:.gch=)
 	$$(Q)$$(call host-cxx,$(1)) -x c++-header $$(@:.gch=) -o $$@
 
-build/host-$(1)/%.cpp.o: %.cpp build/host-$(1)/flags build/host-$(1)/library.hpp.gch
+$(BUILD)/host-$(1)/%.cpp.o: %.cpp $(BUILD)/host-$(1)/flags $(BUILD)/host-$(1)/library.hpp.gch
 	@mkdir -p $$(@D)
 	@echo '  CXX    host-$(1)  $$<'
-	$$(Q)$$(call host-cxx,$(1)) -include build/host-$(1)/library.hpp -MMD -MP -MF $$(@:.o=.d) -c $$< -o $$@
+	$$(Q)$$(call host-cxx,$(1)) -include $(BUILD)/host-$(1)/library.hpp -MMD -MP -MF $$(@:.o=.d) -c $$< -o $$@
 
-build/host-$(1)/host-tests: $$(objects-host-$(1)) build/host-$(1)/link-flags
+$(BUILD)/host-$(1)/host-tests: $$(objects-host-$(1)) $(BUILD)/host-$(1)/link-flags
 	@echo '  LINK   host-$(1)  host-tests'
 	$$(Q)$$(call host-cxx,$(1)) -o $$@ $$(objects-host-$(1)) -lCatch2WithMain
 

@@ -1,35 +1,35 @@
 # Rules for the selected kernel, the default one, and all that are named as goals.
 
 define kernel-rules
-objects-$(1) := $$(KERNEL_SOURCES:%=build/$(1)/%.o)
+objects-$(1) := $$(KERNEL_SOURCES:%=$(BUILD)/$(1)/%.o)
 
-build/$(1)/flags: FORCE
+$(BUILD)/$(1)/flags: FORCE
 	@mkdir -p $$(@D)
 	@echo '$$(call kernel-cxx,$(1)) $$(NASM_FLAGS)' | scripts/update-file $$@
 
-build/$(1)/link-flags: FORCE
+$(BUILD)/$(1)/link-flags: FORCE
 	@mkdir -p $$(@D)
 	@echo '$$(GCC) $$(LINK_FLAGS) $$(KERNEL_SOURCES)' | scripts/update-file $$@
 
-build/$(1)/library.hpp.gch: build/$(1)/flags | build/include setup
+$(BUILD)/$(1)/library.hpp.gch: $(BUILD)/$(1)/flags | $(BUILD)/include setup
 	@echo '  PCH    $(1)  library.hpp'
 	$$(Q)$$(call library,arch mm kernel tests/guest) >$$(@:.gch=)
 	$$(Q)$$(call kernel-cxx,$(1)) -x c++-header $$(@:.gch=) -o $$@
 
-build/$(1)/%.cpp.o: %.cpp build/$(1)/flags $$(if $$(call has,clang,$(1)),,build/$(1)/library.hpp.gch) | build/include setup
+$(BUILD)/$(1)/%.cpp.o: %.cpp $(BUILD)/$(1)/flags $$(if $$(call has,clang,$(1)),,$(BUILD)/$(1)/library.hpp.gch) | $(BUILD)/include setup
 	@mkdir -p $$(@D)
 	@echo '  CXX    $(1)  $$<'
 	$$(Q)$$(call kernel-cxx,$(1)) $$(if $$(call has,clang,$(1))$$(filter %/runtime.cpp,$$<),,-include \
-	    build/$(1)/library.hpp) -MMD -MP -MF $$(@:.o=.d) -c $$< -o $$@
+	    $(BUILD)/$(1)/library.hpp) -MMD -MP -MF $$(@:.o=.d) -c $$< -o $$@
 
-build/$(1)/%.asm.o: %.asm build/$(1)/flags | setup
+$(BUILD)/$(1)/%.asm.o: %.asm $(BUILD)/$(1)/flags | setup
 	@mkdir -p $$(@D)
 	@echo '  NASM   $(1)  $$<'
 	$$(Q)$$(NASM) $$(NASM_FLAGS) $$(call nasm-defines,$(1)) -MD $$(@:.o=.d) -MP -MT $$@ -o $$@ $$<
 
 # Linked twice: the first kernel, with an empty symbol table, yields the addresses of the functions; the second one has the
 # table, and gen-symbols verifies that the addresses are the same.
-build/$(1)/loft.elf: $$(objects-$(1)) build/$(1)/link-flags linker.ld scripts/gen-symbols.py scripts/check-kernel
+$(BUILD)/$(1)/loft.elf: $$(objects-$(1)) $(BUILD)/$(1)/link-flags linker.ld scripts/gen-symbols.py scripts/check-kernel
 	@echo '  LINK   $(1)  loft.elf'
 	$$(Q)scripts/gen-symbols.py --empty >$$(@D)/symbols1.asm
 	$$(Q)$$(NASM) -f elf32 -o $$(@D)/symbols1.o $$(@D)/symbols1.asm
@@ -42,37 +42,37 @@ build/$(1)/loft.elf: $$(objects-$(1)) build/$(1)/link-flags linker.ld scripts/ge
 	$$(Q)rm $$(@D)/pass1.elf
 	$$(Q)mv $$(@D)/pass2.elf $$@
 
-build/$(1)/loft.iso: build/$(1)/loft.elf build/user/programs build/iso-flags scripts/make-iso
+$(BUILD)/$(1)/loft.iso: $(BUILD)/$(1)/loft.elf $(BUILD)/user/programs $(BUILD)/iso-flags scripts/make-iso
 	@echo '  ISO    $$@'
 	$$(Q)scripts/make-iso $$(MODULES) --append $$(call quoted,$$(APPEND)) $$< $$@
 
 -include $$(wildcard $$(objects-$(1):.o=.d))
 endef
 
-GOAL_NAMES := $(sort $(foreach goal,$(filter build/%,$(MAKECMDGOALS)),$(word 2,$(subst /, ,$(goal)))))
+GOAL_NAMES := $(sort $(foreach goal,$(patsubst $(BUILD)/%,%,$(filter $(BUILD)/%,$(MAKECMDGOALS))),$(firstword $(subst /, ,$(goal)))))
 KERNELS    := $(sort $(NAME) $(DEFAULT) $(foreach name,$(GOAL_NAMES),$(if $(call has,up smp,$(name)),$(name))))
 # A name with an unknown word would be built as another kernel.
 ALL_NAMES  := $(foreach memory,off 4g 4g-highpte 64g 64g-highpte,$(foreach smp,up smp,$(foreach preempt,- -preempt,$(foreach \
     debug,- -debug,$(foreach clang,- -clang,$(memory)-$(smp)$(preempt:-=)$(debug:-=)$(clang:-=))))))
 ifneq ($(filter-out $(ALL_NAMES),$(KERNELS)),)
-$(error build/$(firstword $(filter-out $(ALL_NAMES),$(KERNELS))): a kernel is called \
+$(error $(BUILD)/$(firstword $(filter-out $(ALL_NAMES),$(KERNELS))): a kernel is called \
     <off|4g|64g>[-highpte]-<up|smp>[-preempt][-debug][-clang], in this order, and off has no -highpte)
 endif
 
 $(foreach name,$(KERNELS),$(eval $(call kernel-rules,$(name))))
 
-build/include: | setup
-	@mkdir -p build/include
-	@ln -sfn /usr/include/boost build/include/boost
-	@ln -sfn /usr/include/multiboot build/include/multiboot
+$(BUILD)/include: | setup
+	@mkdir -p $(BUILD)/include
+	@ln -sfn /usr/include/boost $(BUILD)/include/boost
+	@ln -sfn /usr/include/multiboot $(BUILD)/include/multiboot
 
-build/loft.elf: build/$(DEFAULT)/loft.elf
+$(BUILD)/loft.elf: $(BUILD)/$(DEFAULT)/loft.elf
 	@cp $< $@
 
-build/loft.iso: build/loft.elf build/user/programs build/iso-flags scripts/make-iso
+$(BUILD)/loft.iso: $(BUILD)/loft.elf $(BUILD)/user/programs $(BUILD)/iso-flags scripts/make-iso
 	@echo '  ISO    $@'
 	$(Q)scripts/make-iso $(MODULES) --append $(call quoted,$(APPEND)) $< $@
 
-build/iso-flags: FORCE
+$(BUILD)/iso-flags: FORCE
 	@mkdir -p build
 	@echo $(call quoted,$(APPEND)) | scripts/update-file $@

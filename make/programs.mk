@@ -1,36 +1,36 @@
 # Rules for the programs of tests/user.
 
-build/user/flags: FORCE
+$(BUILD)/user/flags: FORCE
 	@mkdir -p $(@D)
 	@echo '$(GCC) $(USER_FLAGS) $(USER_LINK) $(LIBC_FLAGS) $(NASM_FLAGS)' | scripts/update-file $@
 
-build/user/%.cpp.o: tests/user/%.cpp build/user/flags | setup
+$(BUILD)/user/%.cpp.o: tests/user/%.cpp $(BUILD)/user/flags | setup
 	@echo '  CXX    user  $<'
 	$(Q)$(GCC) $(USER_FLAGS) -MMD -MP -MF $(@:.o=.d) -c $< -o $@
 
-build/user/%.asm.o: tests/user/%.asm build/user/flags | setup
+$(BUILD)/user/%.asm.o: tests/user/%.asm $(BUILD)/user/flags | setup
 	@echo '  NASM   user  $<'
 	$(Q)$(NASM) $(NASM_FLAGS) -o $@ $<
 
-$(addprefix build/user/,$(basename $(USER_CXX))): build/user/%: build/user/%.cpp.o \
-    $(USER_PARTS:%=build/user/%.o) tests/user/program.ld
+$(addprefix $(BUILD)/user/,$(basename $(USER_CXX))): $(BUILD)/user/%: $(BUILD)/user/%.cpp.o \
+    $(USER_PARTS:%=$(BUILD)/user/%.o) tests/user/program.ld
 	@echo '  LINK   user  $*'
 	$(Q)$(GCC) $(USER_LINK) -o $@ $(filter %.o,$^) -lgcc
 
-$(addprefix build/user/,$(basename $(USER_ASM))): build/user/%: build/user/%.asm.o tests/user/program.ld
+$(addprefix $(BUILD)/user/,$(basename $(USER_ASM))): $(BUILD)/user/%: $(BUILD)/user/%.asm.o tests/user/program.ld
 	@echo '  LINK   user  $*'
 	$(Q)$(GCC) $(USER_LINK) -o $@ $<
 
-$(addprefix build/user/,$(basename $(USER_LIBC))): build/user/%: tests/user/libc/%.c build/user/flags | setup
+$(addprefix $(BUILD)/user/,$(basename $(USER_LIBC))): $(BUILD)/user/%: tests/user/libc/%.c $(BUILD)/user/flags | setup
 	@echo '  CC     user  $<'
 	$(Q)$(patsubst %g++,%gcc,$(GCC)) $(LIBC_FLAGS) -o $@ $<
 
-.SECONDARY: $(USER_CXX:%=build/user/%.o) $(USER_ASM:%=build/user/%.o) $(USER_PARTS:%=build/user/%.o)
--include $(wildcard build/user/*.d)
+.SECONDARY: $(USER_CXX:%=$(BUILD)/user/%.o) $(USER_ASM:%=$(BUILD)/user/%.o) $(USER_PARTS:%=$(BUILD)/user/%.o)
+-include $(wildcard $(BUILD)/user/*.d)
 
 # The recorded answers of Linux are compiled into this program (tests/user/answers).
-build/user/arguments.cpp.o: $(wildcard tests/user/answers/*.txt)
+$(BUILD)/user/arguments.cpp.o: $(wildcard tests/user/answers/*.txt)
 
 # A file with the names of all programs, for the test runner.
-build/user/programs: $(USER_PROGRAMS)
+$(BUILD)/user/programs: $(USER_PROGRAMS)
 	@echo '$(USER_PROGRAMS)' | scripts/update-file $@

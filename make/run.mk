@@ -14,7 +14,7 @@ endif
 MODULES = $(addprefix --module ,$(USER_PROGRAMS))
 
 # --judge maps QEMU's status to make's: 33 means that everything passed (docs/interface.md, "Exit status").
-run: $(KERNEL) build/user/programs
+run: $(KERNEL) $(BUILD)/user/programs
 	$(Q)scripts/run-qemu $(RUN_OPTIONS) $(MODULES) --append $(call quoted,$(APPEND)) --judge $(KERNEL)
 
 iso: $(ISO)
@@ -22,5 +22,5 @@ iso: $(ISO)
 run-iso: $(ISO)
 	$(Q)scripts/run-qemu $(RUN_OPTIONS) --judge --iso $(ISO)
 
-gdb: $(KERNEL) build/user/programs
+gdb: $(KERNEL) $(BUILD)/user/programs
 	$(Q)scripts/gdb $(RUN_OPTIONS) $(MODULES) --append $(call quoted,$(APPEND)) $(KERNEL)

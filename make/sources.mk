@@ -8,7 +8,7 @@ USER_PARTS     := start.asm user.cpp
 USER_CXX       := $(sort $(filter-out $(USER_PARTS),$(notdir $(wildcard tests/user/*.cpp))))
 USER_ASM       := $(sort $(filter-out $(USER_PARTS),$(notdir $(wildcard tests/user/*.asm))))
 USER_LIBC      := $(sort $(notdir $(wildcard tests/user/libc/*.c)))
-USER_PROGRAMS  := $(addprefix build/user/,$(basename $(USER_CXX) $(USER_ASM) $(USER_LIBC)))
+USER_PROGRAMS  := $(addprefix $(BUILD)/user/,$(basename $(USER_CXX) $(USER_ASM) $(USER_LIBC)))
 # Besides mm: the code that reads the tables of loader and firmware.
 HOST_SOURCES   := $(sort $(call sources-of,arch/base mm tests/sim tests/host) \
                   $(wildcard arch/i386/firmware/*.cpp) kernel/boot/in_use.cpp kernel/boot/multiboot.cpp)

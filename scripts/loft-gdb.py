@@ -15,6 +15,7 @@ from gdb.unwinder import Unwinder, register_unwinder
 PAGE_OFFSET = 0xC000_0000
 PRESENT, WRITE, USER, ACCESSED, DIRTY, LARGE, GLOBAL = 1, 2, 4, 0x20, 0x40, 0x80, 0x100
 NO_EXECUTE = 1 << 63
+BUILD = os.environ.get('LOFT_BUILD') or 'build'
 FRAME = 0x000F_FFFF_FFFF_F000
 
 
@@ -237,9 +238,9 @@ class Program(Command):
     loaded = ''
 
     def show(self, argument):
-        path = argument if '/' in argument else f'build/user/{argument}'
+        path = argument if '/' in argument else f'{BUILD}/user/{argument}'
         if not argument or not os.path.exists(path):
-            raise gdb.GdbError(f'loft-program: which program? There is no file {path}; build/user has them')
+            raise gdb.GdbError(f'loft-program: which program? There is no file {path}; {BUILD}/user has them')
         if Program.loaded:
             gdb.execute(f'remove-symbol-file {Program.loaded}', to_string=True)
             Program.loaded = ''

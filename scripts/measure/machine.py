@@ -7,11 +7,11 @@ import sys
 import time
 
 from runner import result, verdict
+from runner.make import BUILD, LOGS
 from runner.result import Hung, read_log, run_program
 
 from . import lines
 
-LOGS = 'build/logs'
 MEM = '2G'  # a gigabyte of high memory, for both kernels
 
 

@@ -1,14 +1,13 @@
 """mm in a kernel that is not loft (tests/embed), and the list of what it needs from outside (docs/porting.md)."""
+from .make import BUILD, LOGS
 from .result import Result, Test, read_log, run_program
-
-LOGS = 'build/logs'
 CONFIGURATIONS = ('64g', '64g-debug')
 PARTS = ('kmap_local', 'kmap', 'vmap', 'programs')
-OBJECTS = ('build/embed-64g', 'build/64g-highpte-smp-preempt')  # of mm, compiled for both kernels
+OBJECTS = (f'{BUILD}/embed-64g', f'{BUILD}/64g-highpte-smp-preempt')  # of mm, compiled for both kernels
 
 
 def program(config):
-    return f'build/embed-{config}/embed'
+    return f'{BUILD}/embed-{config}/embed'
 
 
 def judge(status, text):

@@ -9,20 +9,20 @@ import shutil
 import subprocess
 
 from . import ktap, memory, readme, verdict
+from .make import BUILD, LOGS
 from .result import Hung, Result, Test, read_log, run_program
 
 MATRIX = 'tests/guest/matrix.cfg'
-LOGS = 'build/logs'
-SHIM = 'build/shim/shim.elf'
-PROGRAMS = 'build/user/programs'  # a file with their names
+SHIM = f'{BUILD}/shim/shim.elf'
+PROGRAMS = f'{BUILD}/user/programs'  # a file with their names
 DEFAULT_KERNEL = '64g-highpte-smp-preempt'
 KEYS = {'kernel', 'mem', 'smp', 'cpu', 'append', 'icount', 'boot', 'scenario', 'status', 'expect', 'forbid', 'ktap',
         'memory', 'require', 'timeout', 'console', 'repeat', 'qemu', 'modules', 'program', 'shown'}
 CONDITION = re.compile(r'(\w+) *(==|>=|<=) *(\d+)$')
 
 
-def lines(text):
-    return [line for line in text.splitlines() if line.strip()]
+def lines(text, build=BUILD):
+    return [line.replace('BUILD/', f'{build}/') for line in text.splitlines() if line.strip()]
 
 
 class Machine:
@@ -42,8 +42,8 @@ class Machine:
         self.boot = keys.get('boot', 'kernel')
         self.scenario = keys.get('scenario', '')
         self.status = int(keys.get('status', '33'))
-        self.expect = lines(keys.get('expect', ''))
-        self.forbid = lines(keys.get('forbid', ''))
+        self.expect = lines(keys.get('expect', ''), re.escape(BUILD))
+        self.forbid = lines(keys.get('forbid', ''), re.escape(BUILD))
         self.ktap = keys.get('ktap', 'yes' if self.status == 33 else 'no') == 'yes'
         self.memory = keys.get('memory', 'whole' if self.ktap else 'no')
         self.require = lines(keys.get('require', ''))
@@ -57,7 +57,7 @@ class Machine:
 
     @property
     def elf(self):
-        return f'build/{self.kernel}/loft.elf'
+        return f'{BUILD}/{self.kernel}/loft.elf'
 
     def processors(self):
         """The number of host processors that the machine can keep busy."""
@@ -96,7 +96,8 @@ def ipxe_folder(machine):
     script = ['#!ipxe', f'kernel loft.elf {machine.append}']
     for module in module_options(machine)[1::2]:
         file = shutil.copy(module.split()[0], folder)
-        script.append(f'module {os.path.basename(file)} {module}')
+        # iPXE has little room for the names of all modules: they are as short as they are in `build`.
+        script.append(f'module {os.path.basename(file)} {module.replace(f"{BUILD}/", "build/", 1)}')
     with open(f'{folder}/boot.ipxe', 'w', encoding='utf-8') as file:
         print(*script, 'boot', sep='\n', file=file)
     return folder
@@ -191,7 +192,7 @@ def boot(machine, where):
 
 def gdb_session():
     result = Result(log=f'{LOGS}/gdb.log')
-    status = run_program(['scripts/gdb-test', f'build/{DEFAULT_KERNEL}/loft.elf'], result.log, 120)
+    status = run_program(['scripts/gdb-test', f'{BUILD}/{DEFAULT_KERNEL}/loft.elf'], result.log, 120)
     result.check(status == 0, 'a gdb session failed')
     return result
 
@@ -200,7 +201,7 @@ def tests(where):
     """`where`: run-qemu's options for accelerator and program."""
     found = [Test(f'guest/{machine.name}', lambda machine=machine: boot(machine, where), machine.goals(),
                   int(machine.timeout)) for machine in read_matrix()]
-    found.append(Test('guest/gdb', gdb_session, (f'build/{DEFAULT_KERNEL}/loft.elf',)))
+    found.append(Test('guest/gdb', gdb_session, (f'{BUILD}/{DEFAULT_KERNEL}/loft.elf',)))
     return found
 
 

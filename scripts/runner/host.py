@@ -3,9 +3,9 @@ import glob
 import os
 import re
 
+from .make import BUILD, LOGS
 from .result import Hung, Result, Test, read_log, run_program
 
-LOGS = 'build/logs'
 EXPLORED = ('64g', '64g-debug', '4g')
 LEAST_SCHEDULES = {'64g': 100_000}
 # DEBUG=1 clears and flushes eagerly: a different algorithm, so all tests run with both.
@@ -26,7 +26,7 @@ BROKEN = ('remote-no-wait', 'remote-no-interrupt', 'remote-waits-deaf', 'tlb-idl
 
 
 def program(config):
-    return f'build/host-{config}/host-tests'
+    return f'{BUILD}/host-{config}/host-tests'
 
 
 def count_cases(text):
@@ -40,12 +40,12 @@ def count_cases(text):
 
 
 def counters(config):
-    return glob.glob(f'build/host-{config}/**/*.gcda', recursive=True)
+    return glob.glob(f'{BUILD}/host-{config}/**/*.gcda', recursive=True)
 
 
 def flushes(config):
     """File with the lines that requested a flush in the last run of all tests, if that run passed."""
-    return f'build/host-{config}/flushes'
+    return f'{BUILD}/host-{config}/flushes'
 
 
 def new_flushes(config):
@@ -102,7 +102,7 @@ def run_explorer_mutants():
     """Applies one concurrency defect to mm at a time: the explorer has to find a schedule that shows it."""
     result = Result(log=f'{LOGS}/explorer-mutants.log')
     only = [word for name in BROKEN for word in ('--only', name)]
-    status = run_program(['scripts/mutants', 'explorer', '--work', 'build/mutants-explorer', '--jobs', '1', *only],
+    status = run_program(['scripts/mutants', 'explorer', '--work', f'{BUILD}/mutants-explorer', '--jobs', '1', *only],
                          result.log, 3 * TIMEOUT)
     text = read_log(result.log)
     if sums := re.search(r'^(\d+) killed, (\d+) not$', text, re.MULTILINE):
@@ -119,7 +119,7 @@ def run_coverage():
     result = Result(log=f'{LOGS}/coverage.txt')
     if not counters(SANITIZED[0]):
         run_cases(SANITIZED[0])
-    covered = [f'build/host-{config}' for config in SANITIZED if counters(config)]
+    covered = [f'{BUILD}/host-{config}' for config in SANITIZED if counters(config)]
     status = run_program(['scripts/coverage', *covered], result.log, 120)
     if result.check(status == 0, f'scripts/coverage ended with status {status}'):
         result.notes += read_log(result.log).splitlines()

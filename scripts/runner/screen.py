@@ -5,11 +5,12 @@ import re
 import subprocess
 import time
 
-from .guest import DEFAULT_KERNEL, LOGS
+from .guest import DEFAULT_KERNEL
+from .make import BUILD, LOGS
 from .progress import Watch
 from .result import Result, Test, kill, read_log, running
 
-ELF = f'build/{DEFAULT_KERNEL}/loft.elf'
+ELF = f'{BUILD}/{DEFAULT_KERNEL}/loft.elf'
 COLUMNS, ROWS = 80, 25
 TIMEOUT = 30
 

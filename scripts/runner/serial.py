@@ -5,10 +5,11 @@ import re
 import subprocess
 import time
 
-from .guest import DEFAULT_KERNEL, LOGS
+from .guest import DEFAULT_KERNEL
+from .make import BUILD, LOGS
 from .result import Result, Test, kill, read_log, running
 
-ELF = f'build/{DEFAULT_KERNEL}/loft.elf'
+ELF = f'{BUILD}/{DEFAULT_KERNEL}/loft.elf'
 SMALLEST_PIPE = 4096
 TIMEOUT = 120
 LOST = re.compile(rb'\r\n\[serial: (\d+) bytes are lost here: [^\n]*\]\r\n')

@@ -6,10 +6,10 @@ import glob
 import re
 import subprocess
 
-from . import guest, ktap
+from . import guest, ktap, make
 from .result import Result, Test, read_log, run_program
 
-LOGS = 'build/logs/alone'
+LOGS = f'{make.LOGS}/alone'
 LIMIT = 240  # seconds per boot
 NEEDS_PROGRAMS = 'user'
 # Run in each `make test`, with one program: a test of each suite, and tests that once depended on earlier ones.
@@ -80,7 +80,7 @@ def check_names(elf):
 
 
 def tests(where, kernel=guest.DEFAULT_KERNEL, machine=('--mem', '1G', '--smp', '4')):
-    elf = f'build/{kernel}/loft.elf'
+    elf = f'{make.BUILD}/{kernel}/loft.elf'
     goals = (elf, guest.PROGRAMS)
     found, sample = [], []
     for suite, names in self_tests().items():

@@ -4,9 +4,10 @@ import os
 import re
 import subprocess
 
+from . import make
+from .make import BUILD, LOGS
 from .result import Result, Test, run_program
 
-LOGS = 'build/logs'
 CASE = re.compile(r'^\s*#\s*(?:el)?if(?:def)?\b.*\bBREAK_(\w+)')
 COMPILERS = {'g++': '64g-highpte-smp-preempt', 'clang++': '64g-highpte-smp-clang'}
 
@@ -20,13 +21,13 @@ def run_script(name, *command):
 
 def library(config):
     """The precompiled outside headers (make/flags.mk)."""
-    return f'build/{config}/library.hpp'
+    return f'{BUILD}/{config}/library.hpp'
 
 
 def compiler_command(config):
     """make's compile command for this configuration."""
-    env = {key: value for key, value in os.environ.items() if key not in ('MAKEFLAGS', 'MFLAGS', 'MAKELEVEL')}
-    run = subprocess.run(['make', '-s', f'print-compiler-{config}'], capture_output=True, text=True, check=True, env=env)
+    run = subprocess.run(make.command('-s', f'print-compiler-{config}'), capture_output=True, text=True, check=True,
+                         env=make.environment())
     return run.stdout.split()
 
 

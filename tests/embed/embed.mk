@@ -4,18 +4,18 @@ EMBED_SOURCES := $(sort $(call sources-of,arch/base mm tests/embed))
 EMBED_CXX     := $(HOST_CXX) -std=c++20 -O0 -g1 $(WARNINGS) -I. -Itests/embed
 
 define embed-rules
-objects-embed-$(1) := $$(EMBED_SOURCES:%=build/embed-$(1)/%.o)
+objects-embed-$(1) := $$(EMBED_SOURCES:%=$(BUILD)/embed-$(1)/%.o)
 
-build/embed-$(1)/flags: FORCE
+$(BUILD)/embed-$(1)/flags: FORCE
 	@mkdir -p $$(@D)
 	@echo '$$(EMBED_CXX) $$(call host-defines,$(1)) $$(EMBED_SOURCES)' | scripts/update-file $$@
 
-build/embed-$(1)/%.cpp.o: %.cpp build/embed-$(1)/flags | setup
+$(BUILD)/embed-$(1)/%.cpp.o: %.cpp $(BUILD)/embed-$(1)/flags | setup
 	@mkdir -p $$(@D)
 	@echo '  CXX    embed-$(1)  $$<'
 	$$(Q)$$(EMBED_CXX) $$(call host-defines,$(1)) -MMD -MP -MF $$(@:.o=.d) -c $$< -o $$@
 
-build/embed-$(1)/embed: $$(objects-embed-$(1))
+$(BUILD)/embed-$(1)/embed: $$(objects-embed-$(1))
 	@echo '  LINK   embed-$(1)  embed'
 	$$(Q)$$(HOST_CXX) -o $$@ $$^
 
