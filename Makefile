@@ -28,6 +28,7 @@ include tests/shim/shim.mk
 include tests/embed/embed.mk
 
 # Goals that use it.
+include make/setup.mk
 include make/run.mk
 include make/test.mk
 include make/bench.mk
@@ -36,9 +37,6 @@ include make/help.mk
 .PHONY: $(GOALS) FORCE
 
 all: $(KERNEL) $(BUILD)/loft.elf $(BUILD)/user/programs $(COMPILE_COMMANDS)
-
-setup:
-	@scripts/setup
 
 $(COMPILE_COMMANDS): $(MAKE_FILES) scripts/compile-commands $(BUILD)/$(DEFAULT)/flags
 	@scripts/compile-commands --kernel '$(call kernel-cxx,$(DEFAULT))' --host '$(call host-cxx,64g)' >$@

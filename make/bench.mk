@@ -8,14 +8,12 @@ bench: $(KERNEL)
 	$(Q)scripts/bench $(BENCH_OPTIONS) --what '$(BENCH)' $(if $(call given,MEM),--mem '$(MEM)') \
 	    --smp '$(if $(filter 0,$(SMP)),1,$(SMP))' $(if $(ICOUNT),--icount '$(ICOUNT)') $(KERNEL)
 
-bench-linux: $(BUILD)/loft.elf
-	$(Q)scripts/setup --linux
+bench-linux: setup $(BUILD)/loft.elf
 	$(Q)scripts/make-linux
 	$(Q)scripts/bench-linux $(BENCH_OPTIONS)
 
 # Records the answers of Debian's i386 kernel to the system calls of $(BUILD)/user/arguments: the self-test expects them.
-linux-answers: $(BUILD)/user/programs
-	$(Q)scripts/setup --linux
+linux-answers: setup $(BUILD)/user/programs
 	$(Q)scripts/make-linux
 	$(Q)scripts/linux-answers --update
 

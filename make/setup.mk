@@ -1,0 +1,33 @@
+# What has to be installed for what is made: groups of scripts/setup. Whatever runs a compiler comes after this.
+
+needs-run           := run
+needs-gdb           := gdb
+needs-iso           := iso
+needs-run-iso       := iso run
+needs-check         := check
+needs-test          := test
+needs-test-host     := host
+needs-test-guest    := iso gdb clang
+needs-test-alone    := run
+needs-test-matrix   := run clang
+needs-test-cpus     := run
+needs-test-flushes  := host
+needs-test-mutants  := check
+needs-bench         := run
+needs-bench-listing := run
+needs-bench-update  := run
+needs-bench-cost    := run
+needs-bench-linux   := linux
+needs-linux-answers := linux
+needs-format        := format
+
+# A goal that is a file: kernels, host tests and ISOs go by their names.
+NEEDED = $(sort $(foreach goal,$(filter-out setup,$(or $(MAKECMDGOALS),all)),$(or $(needs-$(goal)),$(if $(filter \
+    $(BUILD)/host-%,$(goal)),host,build) $(if $(filter %.iso,$(goal)),iso))) \
+    $(if $(filter clang++,$(CLANG)),$(if $(filter clang,$(subst -, ,$(KERNELS))),clang)))
+comma := ,
+empty :=
+
+# `make setup` is asked for all of them.
+setup:
+	@scripts/setup $(if $(filter setup,$(MAKECMDGOALS)),,--for $(subst $(empty) $(empty),$(comma),$(strip $(NEEDED))))
