@@ -27,7 +27,7 @@ void* memmove(void* to, const void* from, std::size_t bytes) {
     if (reinterpret_cast<std::uintptr_t>(to) - reinterpret_cast<std::uintptr_t>(from) >= bytes)
         return memcpy(to, from, bytes); // no overlap, or the destination is below the source
     auto* last_to = static_cast<char*>(to) + bytes - 1;
-    auto* last_from = static_cast<const char*>(from) + bytes - 1;
+    const auto* last_from = static_cast<const char*>(from) + bytes - 1;
     asm volatile("std; rep movsb; cld" : "+D"(last_to), "+S"(last_from), "+c"(bytes)::"memory", "cc");
     return to;
 }
@@ -43,8 +43,8 @@ void* memset(void* to, int value, std::size_t bytes) {
 }
 
 int memcmp(const void* left, const void* right, std::size_t bytes) {
-    auto* a = static_cast<const unsigned char*>(left);
-    auto* b = static_cast<const unsigned char*>(right);
+    const auto* a = static_cast<const unsigned char*>(left);
+    const auto* b = static_cast<const unsigned char*>(right);
     for (std::size_t i = 0; i < bytes; ++i) {
         not_a_library_call();
         if (a[i] != b[i]) return a[i] - b[i];
@@ -62,7 +62,7 @@ std::size_t strlen(const char* text) {
 }
 
 void* memchr(const void* memory, int value, std::size_t bytes) {
-    auto* at = static_cast<const unsigned char*>(memory);
+    const auto* at = static_cast<const unsigned char*>(memory);
     for (std::size_t i = 0; i < bytes; ++i) {
         not_a_library_call();
         if (at[i] == static_cast<unsigned char>(value)) return const_cast<unsigned char*>(at + i);

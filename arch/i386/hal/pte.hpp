@@ -95,14 +95,14 @@ inline Pte pte_exchange(PteCell* cell, Pte value) {
         return Pte::from({low, 0});
     } else {
         u32 low = cell->half[0], high = cell->half[1];
-        bool done;
-        do {
+        for (;;) {
+            bool done;
             asm volatile("lock cmpxchg8b %3"
                          : "+a"(low), "+d"(high), "=@ccz"(done), "+m"(*cell)
                          : "b"(value.low()), "c"(value.high())
                          : "memory");
-        } while (!done);
-        return Pte::from({low, high});
+            if (done) return Pte::from({low, high});
+        }
     }
 }
 

@@ -39,7 +39,7 @@ u64 seconds_of_date(u32 year, u32 month, u32 day, u32 hour, u32 minute, u32 seco
     const u32 shifted = month <= 2 ? year - 1 : year, from_march = (month + 9) % 12;
     const u32 days = shifted * 365 + shifted / 4 - shifted / 100 + shifted / 400 + (from_march * 153 + 2) / 5 + day - 1;
     constexpr u32 kDays1970 = 719'468; // the same sum for 1970-01-01
-    return u64{days - kDays1970} * 86'400 + hour * 3600 + minute * 60 + second;
+    return u64{days - kDays1970} * 86'400 + u64{hour} * 3600 + u64{minute} * 60 + second;
 }
 
 u32 rtc_second() { return settled() ? number_of(read(0), read(kStatusB)) : ~0u; }
