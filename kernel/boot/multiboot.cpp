@@ -32,10 +32,10 @@ constexpr u32 kMinEntry = sizeof(multiboot_memory_map_t) - sizeof(multiboot_uint
 
 // Video memory and ROMs: never RAM on a PC, whatever the firmware reports (IBM PC/AT Technical Reference, "Memory
 // map").
-constexpr u64 kIsaHoleBegin = 640 * KiB, kIsaHoleEnd = MiB;
+constexpr u64 kIsaHoleBegin = u64{640} * KiB, kIsaHoleEnd = MiB;
 
 // The copies must lie here: memory that the direct map covers whatever mm decides later.
-constexpr u64 kLowest = MiB, kHighest = 896 * MiB;
+constexpr u64 kLowest = MiB, kHighest = u64{896} * MiB;
 
 constinit PhysicalMemory memory{};
 InUse in_use;
@@ -213,8 +213,8 @@ void note_other_pieces(const multiboot_info_t& info) {
     if (info.flags & MULTIBOOT_INFO_FRAMEBUFFER_INFO) {
         note_piece(info.framebuffer_addr, u64{info.framebuffer_pitch} * info.framebuffer_height, "framebuffer");
         if (info.framebuffer_type == MULTIBOOT_FRAMEBUFFER_TYPE_INDEXED)
-            note_piece(info.framebuffer_palette_addr, info.framebuffer_palette_num_colors * sizeof(multiboot_color),
-                       "palette");
+            note_piece(info.framebuffer_palette_addr,
+                       u64{info.framebuffer_palette_num_colors} * sizeof(multiboot_color), "palette");
     }
 }
 

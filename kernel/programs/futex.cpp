@@ -81,7 +81,7 @@ class TwoLists : NotCopyable<TwoLists> {
 // The word of a futex call; holds a reference to its object during the call.
 class Word : NotCopyable<Word> {
   public:
-    Word(UserAddr word, bool shared) : error_{Errno::fault} {
+    Word(UserAddr word, bool shared) {
         AddressSpace* const space = active_space();
         if (word.value() % 4 != 0) error_ = Errno::inval;
         if (word.value() % 4 != 0 || word.value() >= layout::kUserEnd || space == nullptr) return;
@@ -109,7 +109,7 @@ class Word : NotCopyable<Word> {
   private:
     Key key_{};
     u32 references_ = 1;
-    Errno error_;
+    Errno error_ = Errno::fault;
     bool ok_ = false;
 };
 

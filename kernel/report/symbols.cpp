@@ -30,7 +30,7 @@ std::optional<Symbol> find_symbol(u32 address) {
     if (bytes < sizeof(u32)) return std::nullopt;
     const u32 count = loft_symbols_begin[0];
     if (count > (bytes - sizeof(u32)) / sizeof(Entry)) return std::nullopt;
-    const Entry* entries = reinterpret_cast<const Entry*>(loft_symbols_begin + 1);
+    const auto* entries = reinterpret_cast<const Entry*>(loft_symbols_begin + 1);
 
     // Finds the last entry at or below the address.
     u32 low = 0, high = count;
