@@ -18,7 +18,7 @@ template <typename OfCpu> auto sum_of_cpus(OfCpu&& of) {
     static_assert(sizeof(Words) == sizeof(Counters) && alignof(Counters) == alignof(u32));
     Words sum{};
     hal::online_cpus().for_each([&](CpuId cpu) {
-        const Words one = std::bit_cast<Words>(of(cpu));
+        const auto one = std::bit_cast<Words>(of(cpu));
         for (u32 i = 0; i != sum.size(); ++i)
             sum[i] += one[i];
     });

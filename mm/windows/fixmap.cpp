@@ -28,7 +28,7 @@ BootWindow::BootWindow(PhysAddr phys, u32 bytes) {
     // memory that the kernel uses.
     const u64 reach = u64{1} << hal::cpu_features().phys_bits;
     const u32 offset = phys.page_offset();
-    const u64 wanted = std::min<u64>(u64{offset} + bytes, kPages * kPageSize);
+    const u64 wanted = std::min<u64>(u64{offset} + bytes, u64{kPages} * kPageSize);
     const u64 possible = phys.value() < reach ? reach - (phys.value() - offset) : 0;
     const u32 span = static_cast<u32>(std::min(wanted, possible));
     pages_ = pages_for(span);
