@@ -44,6 +44,9 @@ $(COMPILE_COMMANDS): $(MAKE_FILES) scripts/compile-commands $(BUILD)/$(DEFAULT)/
 format: setup
 	$(Q)find arch mm kernel tests -name '*.[ch]pp' -exec clang-format -i {} +
 
+tidy: setup
+	$(Q)scripts/check-tidy
+
 # For scripts that compile a file with make's flags.
 print-compiler-%:
 	@echo '$(call kernel-cxx,$*)'

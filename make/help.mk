@@ -22,6 +22,7 @@ make gdb            gdb attached, with symbols and loft's commands; the machine 
 make iso            an ISO with GRUB: $(BUILD)/loft.iso
 make run-iso        boot the ISO, through the BIOS
 make format         clang-format every C++ file
+make tidy           clang-tidy over the kernel, with the checks of .clang-tidy; a minute
 make setup          only install what is missing, for all of these (scripts/setup --help: for some)
 make clean          remove $(BUILD)/
 

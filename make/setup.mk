@@ -20,6 +20,7 @@ needs-bench-cost    := run
 needs-bench-linux   := linux
 needs-linux-answers := linux
 needs-format        := format
+needs-tidy          := tidy
 
 # A goal that is a file: kernels, host tests and ISOs go by their names.
 NEEDED = $(sort $(foreach goal,$(filter-out setup,$(or $(MAKECMDGOALS),all)),$(or $(needs-$(goal)),$(if $(filter \

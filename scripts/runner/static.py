@@ -1,4 +1,4 @@
-"""Checks without running loft: layers, calls that must not compile, outdated lists."""
+"""Checks without running loft: layers, clang-tidy, calls that must not compile, outdated lists."""
 import glob
 import os
 import re
@@ -12,9 +12,9 @@ CASE = re.compile(r'^\s*#\s*(?:el)?if(?:def)?\b.*\bBREAK_(\w+)')
 COMPILERS = {'g++': '64g-highpte-smp-preempt', 'clang++': '64g-highpte-smp-clang'}
 
 
-def run_script(name, *command):
+def run_script(name, *command, limit=120):
     result = Result(log=f'{LOGS}/{name}.log')
-    status = run_program(command, result.log, 120)
+    status = run_program(command, result.log, limit)
     result.check(status == 0, f'{command[0]} ended with status {status}')
     return result
 
@@ -82,7 +82,8 @@ def tests():
              Test('static/format', lambda: run_script('format', 'scripts/check-format')),
              Test('static/docs', lambda: run_script('docs', 'scripts/check-docs')),
              Test('static/self', lambda: run_script('self', 'scripts/test-runner')),
-             Test('static/mutants', lambda: run_script('mutants', 'scripts/mutants', 'check'))]
+             Test('static/mutants', lambda: run_script('mutants', 'scripts/mutants', 'check')),
+             Test('tidy/kernel', lambda: run_script('tidy', 'scripts/check-tidy', limit=600), (f'{BUILD}/include',), 60)]
     for path in sorted(glob.glob('tests/compile/*.cpp')):
         stem = os.path.basename(path).removesuffix('.cpp')
         for compiler, config in COMPILERS.items():
