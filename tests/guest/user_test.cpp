@@ -489,7 +489,7 @@ SELFTEST(user, text_is_in_memory_once) {
     }
 }
 
-// A segment without bytes of the file begins within a page: before it, the page is the file's (Linux 6.1, elf_map).
+// A segment without bytes of the file begins within a page: before it, the page is the file's, as on Linux 6.1.
 SELFTEST(user, before_a_segment_of_zeros_is_the_file) {
     constexpr u8 kForever[]{0xeb, 0xfe};
     const NothingIsLeft nothing;
