@@ -1,24 +1,24 @@
-# Builds loft. `make help` lists the goals and variables; make/README.md lists the files that this one includes.
+# Builds loft. `make help` lists the goals and variables; make/README.md says what each included file has.
 #
 # The name of a kernel is its configuration, which is also the name of its folder:
 #     build/<highmem>[-highpte]-<up|smp>[-preempt][-debug][-clang]/loft.elf
 # The name determines all of a kernel's options, so one make can build any set of kernels. The host tests (mm on the
-# simulated machine) are built the same way: build/host-<highmem>[-debug][-asan]/host-tests.
-# BUILD=folder replaces build/; make then writes nothing among the sources.
+# simulated machine) are built the same way: build/host-<highmem>[-debug][-asan]/host-tests. With BUILD=folder make
+# writes there instead, and nothing among the sources.
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SUFFIXES:
 MAKEFLAGS  += --no-builtin-rules --no-builtin-variables --no-print-directory
 Q          := $(if $(filter 1,$(V)),,@)
-MAKE_FILES := Makefile $(wildcard make/*.mk) tests/shim/shim.mk tests/embed/embed.mk
+MAKE_FILES := Makefile $(wildcard make/*.mk tests/*/*.mk)
 
 include make/choices.mk
 include make/checks.mk
 include make/sources.mk
 include make/flags.mk
 
-# What is built.
+# Files that are built.
 include make/kernel.mk
 include make/programs.mk
 include make/host.mk
@@ -27,7 +27,7 @@ include tests/shim/shim.mk
 # mm in a kernel that is not loft: tests/embed/README.md.
 include tests/embed/embed.mk
 
-# Goals that use it.
+# Goals.
 include make/setup.mk
 include make/run.mk
 include make/test.mk

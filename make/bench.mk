@@ -1,4 +1,4 @@
-# Goals that measure the cost of paths, on loft and on Linux.
+# Goals that measure.
 
 # Measurements have their own default memory size, unless MEM is set for make.
 given         = $(if $(filter command line environment,$(origin $(1))),$($(1)))

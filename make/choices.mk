@@ -1,4 +1,4 @@
-# The variables of make, and the names that they determine. make/checks.mk checks their values.
+# The variables that can be given to make, and the names that follow from them. make/checks.mk rejects wrong values.
 
 HIGHMEM ?= 64g
 HIGHPTE ?= $(if $(filter off,$(HIGHMEM)),0,1)
@@ -16,14 +16,14 @@ BUILD   ?= $(or $(LOFT_BUILD),build)
 # Quotes a text for the shell.
 quoted = '$(subst ','\'',$(1))'
 
-# The build folder; scripts read it from LOFT_BUILD. Goals that build nothing do not make the folder.
+# The folder for all output; scripts read LOFT_BUILD. Goals that build nothing do not create it.
 override BUILD := $(shell scripts/build-folder $(if $(filter-out help clean format,$(or $(MAKECMDGOALS),all)),,--name) \
     $(call quoted,$(BUILD)) 2>&1)
 ifneq ($(.SHELLSTATUS),0)
 $(error $(BUILD))
 endif
 export LOFT_BUILD := $(BUILD)
-# Editors expect this file beside the sources.
+# Editors expect it beside the sources.
 COMPILE_COMMANDS := $(if $(and $(filter build,$(BUILD)),$(shell test -w . && echo yes)),,$(BUILD)/)compile_commands.json
 
 # CXX is used only from make's command line; one in the environment is meant for the host.

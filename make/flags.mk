@@ -1,4 +1,4 @@
-# Flags of the compilers, NASM and the linker. The name of a kernel determines its flags.
+# The options of compilers, NASM and linker. The name of a kernel determines its options.
 
 WARNINGS := -Wall -Wextra -Werror
 

@@ -22,8 +22,8 @@ make gdb            gdb attached, with symbols and loft's commands; the machine 
 make iso            an ISO with GRUB: $(BUILD)/loft.iso
 make run-iso        boot the ISO, through the BIOS
 make format         clang-format every C++ file
-make tidy           clang-tidy over the kernel, with the checks of .clang-tidy; a minute
-make setup          only install what is missing, for all of these (scripts/setup --help: for some)
+make tidy           clang-tidy on the kernel, with the checks of .clang-tidy; one minute
+make setup          only install the missing tools of all goals (scripts/setup --help: of some)
 make clean          remove $(BUILD)/
 
 The kernel (selected now: $(NAME)):
@@ -36,8 +36,7 @@ The kernel (selected now: $(NAME)):
 The machine (run, run-iso, gdb; test uses ACCEL and QEMU):
     MEM=4G  APPEND="selftest=full exit"  ACCEL=tcg|kvm  QEMU=program  ICOUNT=shift  (scripts/run-qemu --help)
 make bench: BENCH=GLOB,... selects the paths; ICOUNT=off, or another ACCEL, measures time instead of instructions.
-The build folder: BUILD=folder ($(BUILD)); with another one the sources may be read-only.
-V=1 shows the commands.
+Output: BUILD=folder (now $(BUILD)); then the sources may be read-only.   V=1 shows the commands.
 endef
 
 help:

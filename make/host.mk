@@ -1,4 +1,4 @@
-# Rules for the host tests (mm on the simulated machine), in the configurations that are named as goals.
+# Builds the host tests: mm on the simulated machine, in the configurations that are named as goals.
 
 # Tests are compiled without optimization, mm and the simulated machine with it: so there are two precompiled headers.
 define host-rules

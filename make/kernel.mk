@@ -1,4 +1,4 @@
-# Rules for the selected kernel, the default one, and all that are named as goals.
+# Builds kernels: the selected one, the default one, and all that are named as goals.
 
 define kernel-rules
 objects-$(1) := $$(KERNEL_SOURCES:%=$(BUILD)/$(1)/%.o)

@@ -1,4 +1,4 @@
-# Rules for the programs of tests/user.
+# Builds the programs of tests/user.
 
 $(BUILD)/user/flags: FORCE
 	@mkdir -p $(@D)

@@ -1,4 +1,4 @@
-# What has to be installed for what is made: groups of scripts/setup. Whatever runs a compiler comes after this.
+# The tools that each goal needs: groups of scripts/setup. Every rule that runs a compiler depends on setup.
 
 needs-run           := run
 needs-gdb           := gdb
@@ -22,13 +22,13 @@ needs-linux-answers := linux
 needs-format        := format
 needs-tidy          := tidy
 
-# A goal that is a file: kernels, host tests and ISOs go by their names.
+# For a goal that is a file, its name determines the groups.
 NEEDED = $(sort $(foreach goal,$(filter-out setup,$(or $(MAKECMDGOALS),all)),$(or $(needs-$(goal)),$(if $(filter \
-    $(BUILD)/host-%,$(goal)),host,build) $(if $(filter %.iso,$(goal)),iso))) \
+    $(BUILD)/host-% $(BUILD)/embed-%,$(goal)),host,build) $(if $(filter %.iso,$(goal)),iso))) \
     $(if $(filter clang++,$(CLANG)),$(if $(filter clang,$(subst -, ,$(KERNELS))),clang)))
 comma := ,
 empty :=
 
-# `make setup` is asked for all of them.
+# `make setup` installs the tools for all goals.
 setup:
 	@scripts/setup $(if $(filter setup,$(MAKECMDGOALS)),,--for $(subst $(empty) $(empty),$(comma),$(strip $(NEEDED))))

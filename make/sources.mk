@@ -1,7 +1,7 @@
-# The source files.
+# The source files of kernels, programs and host tests.
 
 # The C++ and assembly files of some folders, at any depth.
-sources-of     = $(shell find $(1) -name '.*' -prune -o '(' -name '*.cpp' -o -name '*.asm' ')' -print)
+sources-of     = $(sort $(shell find $(1) -name '.*' -prune -o '(' -name '*.cpp' -o -name '*.asm' ')' -print))
 KERNEL_SOURCES := $(sort $(call sources-of,boot arch/base arch/i386 mm kernel tests/guest))
 # Each program is one file; these two are linked into each of them.
 USER_PARTS     := start.asm user.cpp

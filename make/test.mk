@@ -1,4 +1,4 @@
-# Goals that test. scripts/run-tests builds what its tests need, by the names of kernels and host tests.
+# Goals that test. scripts/run-tests builds the kernels and host tests that its tests need, by name.
 
 test: setup
 	$(Q)scripts/run-tests --accel '$(ACCEL)' $(if $(QEMU),--qemu '$(QEMU)')

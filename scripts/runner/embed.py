@@ -1,6 +1,7 @@
 """mm in a kernel that is not loft (tests/embed), and the list of what it needs from outside (docs/porting.md)."""
 from .make import BUILD, LOGS
 from .result import Result, Test, read_log, run_program
+
 CONFIGURATIONS = ('64g', '64g-debug')
 PARTS = ('kmap_local', 'kmap', 'vmap', 'programs')
 OBJECTS = (f'{BUILD}/embed-64g', f'{BUILD}/64g-highpte-smp-preempt')  # of mm, compiled for both kernels

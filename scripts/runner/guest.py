@@ -96,7 +96,7 @@ def ipxe_folder(machine):
     script = ['#!ipxe', f'kernel loft.elf {machine.append}']
     for module in module_options(machine)[1::2]:
         file = shutil.copy(module.split()[0], folder)
-        # iPXE has little room for the names of all modules: they are as short as they are in `build`.
+        # iPXE has little room for the names of all modules: keep them as short as in `build`.
         script.append(f'module {os.path.basename(file)} {module.replace(f"{BUILD}/", "build/", 1)}')
     with open(f'{folder}/boot.ipxe', 'w', encoding='utf-8') as file:
         print(*script, 'boot', sep='\n', file=file)

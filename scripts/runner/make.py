@@ -1,4 +1,4 @@
-"""Calls of make, and the build folder: LOFT_BUILD in the environment, which make sets for all programs that it calls."""
+"""Calls make, and names its output folder: LOFT_BUILD in the environment, which make sets for every script."""
 import os
 import subprocess
 import sys
@@ -8,7 +8,7 @@ LOGS = f'{BUILD}/logs'
 
 
 def ready():
-    """Makes the build folder. If that fails, scripts/build-folder prints the reason, and this program ends."""
+    """Creates the folder; if that is impossible, prints the reason and exits."""
     done = subprocess.run(['scripts/build-folder'], stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode != 0:
         sys.exit(done.returncode)
@@ -20,5 +20,5 @@ def command(*words, build=BUILD):
 
 
 def environment():
-    """The goals determine all options, so variables of a calling make must not be inherited."""
+    """Goals determine all options, so a make that is called here must not inherit the options of a calling make."""
     return {key: value for key, value in os.environ.items() if key not in ('MAKEFLAGS', 'MFLAGS', 'MAKELEVEL')}

@@ -1,6 +1,6 @@
 # Included by the Makefile: a kernel that is not loft, with mm and arch/base as they are.
 # Not optimised, so that the functions of its HAL that mm calls are symbols of mm's objects (scripts/check-porting).
-EMBED_SOURCES := $(sort $(call sources-of,arch/base mm tests/embed))
+EMBED_SOURCES := $(call sources-of,arch/base mm tests/embed)
 EMBED_CXX     := $(HOST_CXX) -std=c++20 -O0 -g1 $(WARNINGS) -I. -Itests/embed
 
 define embed-rules
