@@ -1,5 +1,5 @@
 // A second page-table walker, as an oracle: written from SDM vol. 3, figures 4-2 to 4-7. It shares no code with
-// mm/tables/pagetable.cpp and no names of bits with arch/i386/isa/pte.hpp, so a mistake there is not repeated here.
+// mm/windows/page_walk.cpp and no names of bits with arch/i386/isa/pte.hpp, so a mistake there is not repeated here.
 //
 // It starts at the loaded CR3 and reads the tables through the direct map, which it must assume to be right. It is slow
 // and simple on purpose.

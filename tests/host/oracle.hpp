@@ -1,7 +1,7 @@
 // A second page-table walker, as simple as possible: it uses the numbers of the manual and reads physical memory.
 //
-// It shares no code with mm/tables/pagetable.cpp, arch/i386/isa/pte.hpp or the simulated machine's walker, so a mistake
-// there is not repeated here (SDM vol. 3: 4.3 for 32-bit paging, 4.4 for PAE, 4.6 for rights).
+// It shares no code with mm/windows/page_walk.cpp, arch/i386/isa/pte.hpp or the simulated machine's walker, so a
+// mistake there is not repeated here (SDM vol. 3: 4.3 for 32-bit paging, 4.4 for PAE, 4.6 for rights).
 #pragma once
 
 #include "arch/base/types.hpp"
