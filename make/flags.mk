@@ -39,10 +39,10 @@ host-defines = $(call defines,$(1)-smp-preempt$(if $(call has,off,$(1)),,-highpt
 # The sanitized builds also count lines, so coverage needs no separate build.
 host-mode    = -O1 $(if $(call has,asan,$(1)),-fno-omit-frame-pointer -fsanitize=address$(,)undefined \
     -fno-sanitize-recover=all --coverage)
-host-cxx     = $(HOST_CXX) $(HOST_FLAGS) $(call host-mode,$(1)) $(call host-defines,$(1))
+host-cxx     = $(if $(call has,clang,$(1)),$(CLANG) -Wthread-safety,$(HOST_CXX)) $(HOST_FLAGS) $(call host-mode,$(1)) $(call host-defines,$(1))
 ,           := ,
 
 # The standard and Boost headers take longer to parse than the files that include them. So they are precompiled once for each
-# set of flags, and included first in every file except runtime.cpp. The clang kernel is compiled without this: there, a file
-# that misses an include does not compile.
+# set of flags, and included first in every file except runtime.cpp. By clang, kernels and host tests are compiled without this:
+# there, a file that misses an include does not compile.
 library = grep -hrE --include='*.[ch]pp' '^.include <(boost/.*|[a-z_]+)>' $(1) | LC_ALL=C sort -u

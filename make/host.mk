@@ -28,10 +28,11 @@ $(BUILD)/host-$(1)/library.hpp.gch: $(BUILD)/host-$(1)/flags | setup
 	$$(Q)$$(call library,arch/base mm tests/sim) >$$(@:.gch=)
 	$$(Q)$$(call host-cxx,$(1)) -x c++-header $$(@:.gch=) -o $$@
 
-$(BUILD)/host-$(1)/%.cpp.o: %.cpp $(BUILD)/host-$(1)/flags $(BUILD)/host-$(1)/library.hpp.gch
+$(BUILD)/host-$(1)/%.cpp.o: %.cpp $(BUILD)/host-$(1)/flags $$(if $$(call has,clang,$(1)),,$(BUILD)/host-$(1)/library.hpp.gch) | setup
 	@mkdir -p $$(@D)
 	@echo '  CXX    host-$(1)  $$<'
-	$$(Q)$$(call host-cxx,$(1)) -include $(BUILD)/host-$(1)/library.hpp -MMD -MP -MF $$(@:.o=.d) -c $$< -o $$@
+	$$(Q)$$(call host-cxx,$(1)) $$(if $$(call has,clang,$(1)),,-include $(BUILD)/host-$(1)/library.hpp) \
+	    -MMD -MP -MF $$(@:.o=.d) -c $$< -o $$@
 
 $(BUILD)/host-$(1)/host-tests: $$(objects-host-$(1)) $(BUILD)/host-$(1)/link-flags
 	@echo '  LINK   host-$(1)  host-tests'
@@ -41,5 +42,11 @@ $(BUILD)/host-$(1)/host-tests: $$(objects-host-$(1)) $(BUILD)/host-$(1)/link-fla
 endef
 
 HOSTS      := $(sort $(patsubst host-%,%,$(filter host-%,$(GOAL_NAMES))))
+ALL_HOSTS  := $(foreach memory,off 4g 64g,$(foreach debug,- -debug,$(foreach asan,- -asan,$(foreach \
+    clang,- -clang,$(memory)$(debug:-=)$(asan:-=)$(clang:-=)))))
+ifneq ($(filter-out $(ALL_HOSTS),$(HOSTS)),)
+$(error $(BUILD)/host-$(firstword $(filter-out $(ALL_HOSTS),$(HOSTS))): host tests are called \
+    host-<off|4g|64g>[-debug][-asan][-clang], in this order)
+endif
 
 $(foreach name,$(HOSTS),$(eval $(call host-rules,$(name))))

@@ -6,12 +6,12 @@ needs-iso           := iso
 needs-run-iso       := iso run
 needs-check         := check
 needs-test          := test
-needs-test-host     := host
+needs-test-host     := host clang
 needs-test-guest    := iso gdb clang
 needs-test-alone    := run
 needs-test-matrix   := run clang
 needs-test-cpus     := run
-needs-test-flushes  := host
+needs-test-flushes  := host clang
 needs-test-mutants  := check
 needs-bench         := run
 needs-bench-listing := run
@@ -25,7 +25,7 @@ needs-tidy          := tidy
 # For a goal that is a file, its name determines the groups.
 NEEDED = $(sort $(foreach goal,$(filter-out setup,$(or $(MAKECMDGOALS),all)),$(or $(needs-$(goal)),$(if $(filter \
     $(BUILD)/host-% $(BUILD)/embed-%,$(goal)),host,build) $(if $(filter %.iso,$(goal)),iso))) \
-    $(if $(filter clang++,$(CLANG)),$(if $(filter clang,$(subst -, ,$(KERNELS))),clang)))
+    $(if $(filter clang++,$(CLANG)),$(if $(filter clang,$(subst -, ,$(KERNELS) $(HOSTS))),clang)))
 comma := ,
 empty :=
 

@@ -6,10 +6,11 @@ import re
 from .make import BUILD, LOGS
 from .result import Hung, Result, Test, read_log, run_program
 
-EXPLORED = ('64g', '64g-debug', '4g')
+EXPLORED = ('64g', '64g-debug-clang', '4g')
 LEAST_SCHEDULES = {'64g': 100_000}
-# DEBUG=1 clears and flushes eagerly: a different algorithm, so all tests run with both.
-PLAIN = ('64g', '4g', 'off', '64g-debug')
+# DEBUG=1 clears and flushes eagerly: a different algorithm, so all tests run with both. clang builds one configuration: it checks
+# the locks of mm, of the simulated machine and of the tests.
+PLAIN = ('64g', '4g', 'off', '64g-debug-clang')
 SANITIZED = ('64g-asan', '64g-debug-asan')
 LONG = ('64g-debug-asan',)  # takes minutes to compile: in `make test-host` only; `make test` has the plain and the sanitized variant separately
 TIMEOUT = 300
