@@ -4,7 +4,7 @@
 // have some that are not constexpr. Its trees and its list algorithms are used where they fit.
 #pragma once
 
-#include "arch/base/types.hpp"
+#include "arch/base/panic.hpp"
 
 namespace loft {
 
@@ -15,7 +15,6 @@ template <typename T, T* T::*kNext> class Chain {
 
     bool empty() const { return first_ == nullptr; }
     T* first() const { return first_; }
-    static T* next(const T& item) { return item.*kNext; }
 
     void push_back(T& item) {
         item.*kNext = nullptr;
@@ -44,8 +43,10 @@ template <typename T, T* T::*kNext> class Chain {
         }
         return nullptr;
     }
+    // `item` is in the chain: else a panic. Linear.
+    void remove(const T& item) { LOFT_ASSERT(remove_if_there(item)); }
     // False: `item` was not in the chain. Linear.
-    bool remove(const T& item) {
+    [[nodiscard]] bool remove_if_there(const T& item) {
         return take([&item](const T& one) { return &one == &item; }) != nullptr;
     }
 

@@ -31,8 +31,8 @@ bool is_found(Page* table, Page* directory, VirtAddr root) {
     const VirtAddr directory_at = direct_addr(page_to_pfn(directory));
     hal::store<u32>(directory_at + (kPageSize - 4), kMark);
     put_entry(directory_at, 0, Pte{page_to_pfn(table), used});
-    put_entry(root, paging::pdpte_index(kSeenAt),
-              Pte{page_to_pfn(directory), pte::present}); // no other bit: SDM table 4-8
+    // No other bit: SDM table 4-8.
+    put_entry(root, paging::pdpte_index(kSeenAt), Pte{page_to_pfn(directory), pte::present});
     // The kernel's own part, so that this code stays mapped.
     const u32 last = paging::kRootEntries - 1;
     const VirtAddr kernel = direct_addr(kernel_root().pfn()) + kernel_root().page_offset();

@@ -3,7 +3,7 @@
 // A process is an address space, a file table, and threads. The last thread that leaves frees the memory; the process
 // is then a zombie, of which only the status is left, until it is reaped: by its parent in waitpid, by the kernel if
 // the kernel started it, or by the reaper thread if the parent ended first. Reaping waits until the last thread has
-// left its stack: afterwards every frame of the process is free.
+// left its stack: afterwards every frame that only the process had is free.
 #pragma once
 
 #include "arch/base/chain.hpp"

@@ -83,8 +83,8 @@ class Meter {
     void measure_line(std::string_view name, std::string_view ending, const Op& op) {
         if (!wanted(name, ending)) return;
         const auto round = [](const void* object) {
-            const Op mine = *static_cast<const Op*>(
-                object); // a local copy, so that captured values stay in registers where possible
+            // A local copy, so that captured values stay in registers where possible.
+            const Op mine = *static_cast<const Op*>(object);
             const u64 begin = read_tsc();
             for (u32 i = 0; i < kCount; i += kAtOnce)
                 mine(i);

@@ -8,8 +8,8 @@ namespace loft {
 
 // Written to isa-debug-exit; QEMU's own status is 2 * value + 1.
 enum class ExitStatus : u8 {
-    passed = exit_status::
-        passed, // 33: everything asked for was done without failure; if no self-test ran, a log line says so
+    // 33: everything asked for was done without failure; if no self-test ran, a log line says so
+    passed = exit_status::passed,
     failed = exit_status::failed,   // 35: a self-test failed, or a deliberate misuse was not caught
     panic = exit_status::panicked,  // 37
     refused = exit_status::refused, // 39: machine or input do not allow loft to start, or to do what was asked

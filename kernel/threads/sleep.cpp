@@ -30,7 +30,7 @@ Alarm::Alarm(u64 when_us) : when_{when_us}, thread_{hal::current_thread()} {
 Alarm::~Alarm() {
     Alarms& its = alarms.of(cpu_);
     const SpinGuard guard{its.lock};
-    its.list.remove(*this);
+    static_cast<void>(its.list.remove_if_there(*this));
 }
 
 void ring_alarms() {

@@ -15,7 +15,7 @@ void WaitQueue::enter(Waiter& waiter) {
 void WaitQueue::leave(Waiter& waiter) {
     {
         SpinGuard guard{lock_};
-        if (waiters_.remove(waiter)) return;
+        if (waiters_.remove_if_there(waiter)) return;
     }
     wake(1);
 }

@@ -7,10 +7,10 @@
 // Locking: one Mutex for each space, fair, held while its owner may sleep. Faults, maps and unmaps of one space run one
 // at a time, and none can be starved. Apart from the mutex's owner only the processor changes entries (A and D).
 //
-// A page of a private area belongs to one mapping ("owned" in its entry), or fork has shared it. The first write to a
-// shared page gives the writer a copy, or the page itself if no other mapping is left. Each mapping and each pin counts
-// a page; the last put frees it. A mapping puts its page only after every CPU that may hold its translation has
-// flushed.
+// A page of a private area belongs to one mapping ("owned" in its entry), or fork has shared it, or it is a page of the
+// area's object. The first write to a page that is not owned gives the writer a copy, or the page itself if only this
+// mapping counts it. Each mapping and each pin counts a page; the last put frees it. A mapping puts its page only after
+// every CPU that may hold its translation has flushed.
 //
 // Lack of memory is an error, never a panic: a call that returns no_memory has changed nothing, except where its
 // comment says otherwise.

@@ -48,8 +48,8 @@ void fpu_reset(FpuState& state) {
         std::memcpy(state.bytes, &kControlWord, 2);
         std::memcpy(state.bytes + kMxcsrOffset, &kMxcsr, 4);
     } else {
-        constexpr u32 image[]{0xffff'0000 | kControlWord, 0xffff'0000,
-                              0xffff'ffff}; // control, status, tags: all registers empty
+        // Control, status, tags: all registers empty.
+        constexpr u32 image[]{0xffff'0000 | kControlWord, 0xffff'0000, 0xffff'ffff};
         std::memcpy(state.bytes, image, sizeof image);
     }
 }

@@ -23,14 +23,14 @@ namespace {
 
 constexpr u32 kMeasuredMs = 5;
 constexpr u32 kAssumedKhz = 1'000'000;
-constexpr u32 kFastestKhz =
-    6'000'000; // assumed before the TSC is measured: a wait is then never shorter than asked for
-constexpr u32 kMostReads =
-    300'000; // reads of a clock; three port accesses each for the PIT: about a second on a real machine
+// Assumed before the TSC is measured: a wait is then never shorter than asked for.
+constexpr u32 kFastestKhz = 6'000'000;
+// Reads of a clock; three port accesses each for the PIT: about a second on a real machine.
+constexpr u32 kMostReads = 300'000;
 constexpr u32 kFirstReads = 1000; // after these it must have moved, otherwise it stands still
 constexpr u32 kMostRtcMs = 2500;  // two of its seconds, with a margin
-constexpr u32 kLooksPerMs =
-    500; // minimum checks of a wait with a deadline: fewer than a processor makes at its usual speed
+// Minimum checks of a wait with a deadline: fewer than a processor makes at its usual speed.
+constexpr u32 kLooksPerMs = 500;
 
 constinit u32 khz = 0;
 constinit u32 us_per_cycle = 0;          // in units of 2^-32

@@ -131,7 +131,7 @@ TEST_CASE("user copy: a kernel thread has no program, whatever root is loaded", 
     CHECK(copy_from_user_inatomic(&word, user(kBase), 4) == 4);
     CHECK(copy_to_user(user(kBase), &word, 4) == 4);
     CHECK(fault_in_readable(user(kBase), 4) == 4);
-    CHECK(resolve_user_fault(VirtAddr{kBase}, FaultAccess::read) != FaultResult::resolved);
+    CHECK(resolve_user_fault(VirtAddr{kBase}, FaultAccess::read) == FaultResult::bad_address);
     CHECK(word == 0);
 }
 
@@ -426,14 +426,14 @@ TEST_CASE("user copy: the up-call resolves what the context allows", "[user_copy
     CHECK(hal::user_copy_out(VirtAddr{kBase + kPageSize}, &word, 4) == 0);
     CHECK(hal::user_clear(VirtAddr{kBase + 5 * kPageSize}, 4) == 4);
     CHECK(resolve_user_fault(VirtAddr{kBase + 2 * kPageSize}, FaultAccess::write) == FaultResult::resolved);
-    CHECK(resolve_user_fault(VirtAddr{kBase + 4 * kPageSize}, FaultAccess::read) != FaultResult::resolved);
-    CHECK(resolve_user_fault(VirtAddr{layout::kUserEnd}, FaultAccess::read) != FaultResult::resolved);
+    CHECK(resolve_user_fault(VirtAddr{kBase + 4 * kPageSize}, FaultAccess::read) == FaultResult::bad_address);
+    CHECK(resolve_user_fault(VirtAddr{layout::kUserEnd}, FaultAccess::read) == FaultResult::bad_address);
     pagefault_disable();
-    CHECK(resolve_user_fault(VirtAddr{kBase + 3 * kPageSize}, FaultAccess::read) != FaultResult::resolved);
+    CHECK(resolve_user_fault(VirtAddr{kBase + 3 * kPageSize}, FaultAccess::read) == FaultResult::bad_address);
     CHECK(hal::user_copy_in(&word, VirtAddr{kBase + 3 * kPageSize}, 4) == 4);
     pagefault_enable();
     const IrqGuard guard;
-    CHECK(resolve_user_fault(VirtAddr{kBase + 3 * kPageSize}, FaultAccess::read) != FaultResult::resolved);
+    CHECK(resolve_user_fault(VirtAddr{kBase + 3 * kPageSize}, FaultAccess::read) == FaultResult::bad_address);
 }
 
 TEST_CASE("user copy: no memory ends a copy short and leaks nothing", "[user_copy]") {
