@@ -3,7 +3,7 @@
 define HELP
 make                build the default kernel: $(BUILD)/loft.elf
 make run            install what is missing, build, boot in QEMU; leave with Ctrl-A X
-make test           install what is missing, build, run every test; the last line is `N passed, N failed`
+make test           install what is missing, build, run all but the long tests; the last line is `N passed, N failed`
 make check          run before a commit: layers, format, mm on the host, one boot; two minutes
 make test-host      only mm on the simulated machine
 make test-guest     only the kernels booted in QEMU
