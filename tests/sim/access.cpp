@@ -130,7 +130,7 @@ u8* Machine::by_old_translation(Cpu& cpu, VirtAddr va, const Walk& now, Access k
         seen.translation = by;
         fault(va, kind, seen);
     }
-    if (frame_state_of(by.pfn) & frame_state::free)
+    if (old[pick - 1].given_back || (frame_state_of(by.pfn) & frame_state::free) != 0)
         throw ReleasedAccess{text("CPU {} {} {:08x}: frame {:x}, which {}:{} took away, has been given back "
                                   "before this CPU forgot it",
                                   current(), access_name(kind), va.value(), by.pfn, old[pick - 1].changed.file,

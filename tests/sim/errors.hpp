@@ -51,6 +51,10 @@ struct StaleAccess : Stop {
 struct ReleasedAccess : Stop {
     using Stop::Stop;
 };
+// A program sees what no order of stores and calls allows (tests/host/spaces/program_memory.hpp).
+struct NotAllowed : Stop {
+    using Stop::Stop;
+};
 // Errors that no kernel makes on purpose: an access outside RAM or misaligned, reserved bits in an entry, a loop that
 // waits for ever.
 struct BadAccess : Stop {

@@ -17,7 +17,8 @@ constexpr const char* kSeed = "seed:";
 
 std::string place_name(u64 place) {
     if (place >= place::kHardware) {
-        constexpr const char* kNames[] = {"", "tlb", "tlb changes of", "interrupt line", "run queue", "permit"};
+        constexpr const char* kNames[] = {"",          "tlb",    "tlb changes of", "interrupt line",
+                                          "run queue", "permit", "program"};
         return text("{} {}", kNames[place >> 8 & 7], place & 0xff);
     }
     const std::string name = static_name(place);
@@ -112,7 +113,7 @@ Report explore(const Case& c, const Plan& plan) {
         }
         return exploration.report;
     }
-    Reduced strategy{plan.preemptions, plan.kind == Plan::Kind::all};
+    Reduced strategy{plan.preemptions, plan.answers, plan.kind == Plan::Kind::all};
     do {
         if (exploration.report.schedules == plan.limit) return exploration.report;
         if (!exploration.run(strategy)) return exploration.report;

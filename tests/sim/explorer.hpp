@@ -57,14 +57,17 @@ struct Plan {
     enum class Kind : u8 { reduced, all, random } kind = Kind::reduced;
     u64 limit = 0;         // schedules, at most
     u32 preemptions = ~0u; // reduced: how often a CPU that could continue is switched away from
+    u32 answers = ~0u;     // reduced: how often the machine chooses another answer than the usual one
     u64 seed = 1;          // random: the first of `limit` seeds
 };
 // Every schedule, except those that differ only in the order of independent steps; at most `limit`. With a bound: those
-// that need at most so many preemptions of a CPU that could continue.
-inline Plan reduced(u64 limit = ~u64{0}, u32 preemptions = ~0u) { return {Plan::Kind::reduced, limit, preemptions, 1}; }
+// that need at most so many preemptions of a CPU that could continue, and so many unusual answers of the machine.
+inline Plan reduced(u64 limit = ~u64{0}, u32 preemptions = ~0u, u32 answers = ~0u) {
+    return {Plan::Kind::reduced, limit, preemptions, answers, 1};
+}
 // Every schedule, without reduction: for very small cases, and to test the reduction.
-inline Plan unreduced(u64 limit = ~u64{0}) { return {Plan::Kind::all, limit, ~0u, 1}; }
-inline Plan random(u64 schedules, u64 seed = 1) { return {Plan::Kind::random, schedules, ~0u, seed}; }
+inline Plan unreduced(u64 limit = ~u64{0}) { return {Plan::Kind::all, limit, ~0u, ~0u, 1}; }
+inline Plan random(u64 schedules, u64 seed = 1) { return {Plan::Kind::random, schedules, ~0u, ~0u, seed}; }
 
 struct Report {
     u64 schedules = 0; // run to their end

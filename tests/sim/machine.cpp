@@ -107,9 +107,10 @@ void Machine::interrupt_cpu(CpuId id) {
         on_cpu(id, [] { interrupt(remote_answer); });
 }
 
-void Machine::store(u8* to, const void* from, u32 bytes) {
+void Machine::store(u8* to, const void* from, u32 bytes, u32 note) {
     if (!detail::exploring) return write(to, from, bytes);
     PendingStore later{PendingStore::Kind::data, static_cast<u8>(bytes), to};
+    later.note = note;
     std::memcpy(&later.value, from, bytes);
     here().buffer.push(later);
     explore_stored();
@@ -131,6 +132,7 @@ void Machine::drain(CpuId id) {
     }
     case PendingStore::Kind::data:
         write(store.at, &store.value, store.size);
+        if (store.note != 0) noted_store_drained(store.note);
         break;
     }
 }
@@ -226,6 +228,9 @@ void Machine::frame_free(u32 pfn, u32 order) {
             if (c != current_ && cpus_[c].buffer.covers(ram_at(u64{pfn + i} << kPageShift), kPageSize))
                 throw ReleasedAccess{text("CPU {} gives frame {:x} back while CPU {} has a store for it in its buffer",
                                           current_, pfn + i, c)};
+        if (detail::exploring) [[unlikely]]
+            for (Cpu& cpu : cpus_)
+                cpu.stale.give_back(pfn + i);
         if (state & frame_state::handed_out) state |= frame_state::free;
         touch(ram_at(u64{pfn + i} << kPageShift), true);
     }

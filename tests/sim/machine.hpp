@@ -124,8 +124,8 @@ class Machine : NotCopyable<Machine> {
     // The host address of `va`; `size` bytes from there must lie in one page. Sets A and D.
     u8* access(VirtAddr va, u32 size, Access kind);
     // Writes to RAM that access() returned; writes to page tables are tracked. store(): in an exploration, through the
-    // store buffer.
-    void store(u8* to, const void* from, u32 bytes);
+    // store buffer. `note`: see PendingStore.
+    void store(u8* to, const void* from, u32 bytes, u32 note = 0);
     void write(u8* to, const void* from, u32 bytes) {
         touch(ram_at(u64{frame_of(to)} << kPageShift), true);
         if (detail::exploring) [[unlikely]]

@@ -89,6 +89,12 @@ void MaySet::flush_all() {
     directories_.clear();
 }
 
+void MaySet::give_back(u32 pfn) {
+    for (auto& [page, list] : pages_)
+        for (Residual& r : list)
+            r.given_back |= r.translation.pfn == pfn;
+}
+
 void MaySet::fault(u32 page) {
     const auto it = pages_.find(page);
     if (it == pages_.end()) return;

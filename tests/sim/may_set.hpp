@@ -24,7 +24,8 @@ namespace loft::sim {
 
 struct Residual {
     Translation translation;
-    Where changed; // the line that changed its entry
+    Where changed;           // the line that changed its entry
+    bool given_back = false; // since then its frame has been freed, and perhaps handed out again
 };
 
 struct DirectoryResidual {
@@ -47,6 +48,8 @@ class MaySet {
     void flush_page(u32 page, const Features& features);
     void flush_non_global(const Features& features);
     void flush_all();
+    // The frame has been freed; an access by an old translation to it is an error, also when it has its next owner.
+    void give_back(u32 pfn);
     // A page fault removes the non-global translations of its page (4.10.4.1).
     void fault(u32 page);
 

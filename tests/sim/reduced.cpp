@@ -56,10 +56,11 @@ void Reduced::start() {
     started_ = true;
 }
 
-// True if the step switches away from a CPU that could continue. Steps of store buffers are never preemptions.
+// True if the step switches away from a CPU that could continue. A CPU's own store buffer may be drained at any time; a
+// step of another CPU's counts, but the return from it does not (contexts: Atig, Bouajjani and Parlato, CAV 2011).
 bool Reduced::preempts(const Frame& frame, u32 agent) const {
-    return role_of(agent) != Role::buffer && frame.before != kNobody && agent != frame.before &&
-           in(frame.enabled, frame.before);
+    if (frame.before == kNobody || agent == frame.before || !in(frame.enabled, frame.before)) return false;
+    return role_of(agent) != Role::buffer || !same_cpu(agent, frame.before);
 }
 
 u32 Reduced::pick(AgentSet enabled) {
@@ -205,7 +206,8 @@ void Reduced::race(u32 earlier, u32 later, const Clock& clock) {
     }
     try_at(index, who, clock);
     // A preemption there may exceed the bound; at the step where the CPU was switched to, it adds none.
-    while (index > 0 && agents_[index - 1] == agents_[index])
+    const u32 cpu = cpu_of(agents_[index]);
+    while (index > 0 && (cpu_of(agents_[index - 1]) == cpu || role_of(agents_[index - 1]) == Role::buffer))
         --index;
     try_at(index, who, clock);
 }
@@ -252,6 +254,14 @@ void Reduced::try_at(u32 index, u32 who, const Clock& clock) {
         frame.to_try |= only(static_cast<u32>(std::countr_zero(leads)));
 }
 
+u32 Reduced::unusual_answers() const {
+    u32 count = 0;
+    for (const Frame& frame : frames_)
+        for (const Choice& choice : frame.choices)
+            count += choice.answer != 0;
+    return count;
+}
+
 bool Reduced::next() {
     started_ = false;
     inherited_.clear();
@@ -259,7 +269,8 @@ bool Reduced::next() {
         Frame& frame = frames_.back();
         while (!frame.choices.empty()) {
             Choice& last = frame.choices.back();
-            if (++last.answer < last.possibilities) return true;
+            const bool may = last.answer != 0 || answers_ == ~0u || unusual_answers() < answers_;
+            if (may && ++last.answer < last.possibilities) return true;
             frame.choices.pop_back();
         }
         frame.tried |= only(frame.agent);

@@ -8,6 +8,9 @@
 //
 // With a bound on preemptions an agent must also be tried at the place where its CPU was last switched to, and sleep
 // sets are not used (Coons, Musuvathi and McKinley, OOPSLA 2013).
+//
+// A bound on answers limits how often in a schedule a choice of the machine (was A set meanwhile, is the old translation
+// used) has another answer than the usual one.
 #pragma once
 
 #include "tests/sim/strategy.hpp"
@@ -18,7 +21,8 @@ namespace loft::sim {
 
 class Reduced final : public Strategy {
   public:
-    explicit Reduced(u32 preemptions, bool everything = false) : bound_{preemptions}, everything_{everything} {}
+    explicit Reduced(u32 preemptions, u32 answers = ~0u, bool everything = false)
+        : bound_{preemptions}, answers_{answers}, everything_{everything} {}
 
     u32 pick(AgentSet enabled) override;
     u32 choose(u32 possibilities) override;
@@ -74,6 +78,7 @@ class Reduced final : public Strategy {
 
     void start();
     bool bounded() const { return bound_ != ~0u; }
+    u32 unusual_answers() const; // in the current schedule
     bool preempts(const Frame& frame, u32 agent) const;
     static bool same_cpu(u32 a, u32 b) { return cpu_of(a) == cpu_of(b); }
     static bool dependent(const Sleeper& sleeper, const Event& event);
@@ -81,7 +86,8 @@ class Reduced final : public Strategy {
     void try_one_of_the_first(u32 index, u32 later);
     void try_at(u32 index, u32 agent, const Clock& clock);
 
-    const u32 bound_;
+    const u32 bound_;       // preemptions
+    const u32 answers_;     // answers other than the first
     const bool everything_; // no reduction at all
     std::vector<Frame> frames_;
     u32 depth_ = 0; // the step that is being taken

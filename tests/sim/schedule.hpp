@@ -71,6 +71,9 @@ constexpr u64 tlb_fed(u32 cpu) { return kHardware | 0x200 | cpu; }
 constexpr u64 interrupt_line(u32 cpu) { return kHardware | 0x300 | cpu; }
 constexpr u64 run_queue(u32 cpu) { return kHardware | 0x400 | cpu; }
 constexpr u64 permit(u32 thread) { return kHardware | 0x500 | thread; }
+// The memory of a program as it sees it: an access of the program reads the place; the begin and the end of a call that
+// changes the memory write it, so that every order of an access and such a moment is tried.
+constexpr u64 program(u32 number) { return kHardware | 0x600 | (number & 0xff); }
 } // namespace place
 
 void set_schedule_hook(Hook hook); // an empty one removes it

@@ -19,7 +19,11 @@ struct PendingStore {
     u8* at = nullptr;
     u64 value = 0;
     Where where{}; // of an entry
+    u32 note = 0;  // of data: not 0 if a test wants to know when it becomes visible
 };
+
+// Called after a store with a note has become visible.
+inline void (*noted_store_drained)(u32 note) = nullptr;
 
 class StoreBuffer {
   public:
@@ -35,6 +39,11 @@ class StoreBuffer {
         first_ = 0;
     }
     const PendingStore& first() const { return stores_[first_]; }
+    // Calls visit(store) for each store, the oldest first.
+    template <typename F> void each(F&& visit) const {
+        for (std::size_t i = first_; i < stores_.size(); ++i)
+            visit(stores_[i]);
+    }
 
     // Applies to `value`, which was read from memory at `at`, the stores of this CPU that are still in the buffer.
     void forward(const void* at, void* value, u32 size) const {

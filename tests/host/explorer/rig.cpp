@@ -139,7 +139,7 @@ sim::Report Scene::explore(sim::Plan plan) {
                 static_cast<unsigned long long>(report.schedules),
                 plan.kind == sim::Plan::Kind::random ? " by chance"
                 : !report.complete                   ? ", not all"
-                : plan.preemptions == ~0u            ? ", all there are"
+                : plan.preemptions == ~0u && plan.answers == ~0u ? ", all there are"
                                                      : ", all within the bound",
                 static_cast<unsigned long long>(report.pruned), static_cast<unsigned long long>(report.longest),
                 seconds, static_cast<double>(report.schedules + report.pruned) / (seconds > 0 ? seconds : 1));

@@ -335,3 +335,13 @@ TEST_CASE("many remaps without a flush stay cheap and stay stale", "[sim]") {
     hal::invlpg(kVa);
     CHECK_NOTHROW(read());
 }
+
+TEST_CASE("an old translation knows that its frame has been given back", "[sim]") {
+    MaySet set;
+    set.add_page(5, {Translation{kFrameA, true, true, false, false}, {}});
+    set.add_page(6, {Translation{kFrameB, true, true, false, false}, {}});
+    set.give_back(kFrameA);
+    REQUIRE(set.of(5, {}).size() == 1);
+    CHECK(set.of(5, {})[0].given_back);
+    CHECK_FALSE(set.of(6, {})[0].given_back);
+}

@@ -2,6 +2,7 @@
 #include "tests/host/spaces/program.hpp"
 
 #include "mm/ground/context.hpp"
+#include "tests/host/spaces/program_memory.hpp"
 
 namespace loft::test {
 namespace {
@@ -27,6 +28,8 @@ constexpr u32 kMostFaults = 100;
 // Repeats `access` until it does not fault. The fault is resolved after the catch block has ended: a fiber of an
 // exploration must not be switched away inside one.
 template <typename F> void with_faults(VirtAddr va, FaultAccess kind, F&& access) {
+    ProgramMemory* const model = ProgramMemory::current();
+    const u32 number = model != nullptr ? model->begin_access(va, kind) : 0;
     for (u32 faults = 0;; ++faults) {
         if (faults == kMostFaults) throw std::logic_error{sim::text("faults at {:08x} again and again", va.value())};
         sim::schedule_point(sim::Point::memory);
@@ -36,10 +39,15 @@ template <typename F> void with_faults(VirtAddr va, FaultAccess kind, F&& access
         } catch (const sim::PageFault&) {
             faulted = true;
         }
-        if (!faulted) return;
+        if (!faulted) {
+            if (model != nullptr) model->end_access(number);
+            return;
+        }
         AddressSpace* const space = active_space();
         const FaultResult result = space != nullptr ? space->handle_fault(va, kind) : FaultResult::bad_address;
-        if (result != FaultResult::resolved) throw Killed{result, va};
+        if (result == FaultResult::resolved) continue;
+        if (model != nullptr) model->killed(number);
+        throw Killed{result, va};
     }
 }
 
@@ -68,13 +76,16 @@ u32 user_load(VirtAddr va) {
         const u8* const from = sim::machine().access(va, 4, sim::Access::user_read);
         std::memcpy(&value, from, sizeof value);
         if (sim::detail::exploring) sim::forward_own(from, &value, sizeof value);
+        if (ProgramMemory* const model = ProgramMemory::current()) model->loaded(va, value);
     });
     return value;
 }
 
 void user_store(VirtAddr va, u32 value) {
     with_faults(va, FaultAccess::write, [&] {
-        sim::machine().store(sim::machine().access(va, 4, sim::Access::user_write), &value, sizeof value);
+        u8* const to = sim::machine().access(va, 4, sim::Access::user_write);
+        ProgramMemory* const model = ProgramMemory::current();
+        sim::machine().store(to, &value, sizeof value, model != nullptr ? model->stored(va, value) : 0);
     });
 }
 

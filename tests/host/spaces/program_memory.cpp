@@ -1,0 +1,565 @@
+// The model of what programs may see. Contract: program_memory.hpp.
+#include "tests/host/spaces/program_memory.hpp"
+
+#include "mm/frames/page_alloc.hpp"
+#include "mm/spaces/user_copy.hpp"
+#include "mm/windows/highmem.hpp"
+#include "tests/host/oracle.hpp"
+#include "tests/sim/explorer.hpp"
+#include "tests/sim/machine.hpp"
+
+#include <algorithm>
+
+namespace loft::test {
+namespace {
+
+ProgramMemory* the_model;
+
+void add(std::vector<u32>& values, u32 value) {
+    if (std::find(values.begin(), values.end(), value) == values.end()) values.push_back(value);
+}
+template <typename T> void add_new(std::vector<T>& list, const T& item) {
+    if (std::find(list.begin(), list.end(), item) == list.end()) list.push_back(item);
+}
+bool contains(const std::vector<u32>& values, u32 value) {
+    return std::find(values.begin(), values.end(), value) != values.end();
+}
+
+constexpr u32 page_of(VirtAddr va) { return va.value() >> kPageShift; }
+
+std::string listed(const std::vector<u32>& values) {
+    std::string all;
+    for (const u32 value : values)
+        all += sim::text("{}{:x}", all.empty() ? "" : " or ", value);
+    return all.empty() ? "nothing" : all;
+}
+
+const char* name_of(FaultAccess access) {
+    return access == FaultAccess::read ? "read" : access == FaultAccess::write ? "write" : "execute";
+}
+
+[[noreturn]] void not_allowed(const std::string& what) {
+    throw sim::NotAllowed{sim::text("not allowed: CPU {} {}", sim::machine().current(), what)};
+}
+
+} // namespace
+
+ProgramMemory::ProgramMemory() {
+    if (the_model != nullptr) throw std::logic_error{"one ProgramMemory at a time"};
+    the_model = this;
+    sim::noted_store_drained = &drained;
+}
+ProgramMemory::~ProgramMemory() {
+    the_model = nullptr;
+    sim::noted_store_drained = nullptr;
+}
+ProgramMemory* ProgramMemory::current() { return sim::detail::exploring ? the_model : nullptr; }
+
+bool ProgramMemory::Binding::allows(FaultAccess access) const {
+    if (memory == 0) return false;
+    switch (access) {
+    case FaultAccess::read:
+        return prot != Prot::none;
+    case FaultAccess::write:
+        return has(prot, Prot::write);
+    case FaultAccess::exec:
+        return has(prot, Prot::exec);
+    }
+    return false;
+}
+
+ProgramMemory::Binding ProgramMemory::Change::after(u32 page, Binding before) const {
+    switch (kind) {
+    case Kind::map:
+        return {fresh[page - first], prot};
+    case Kind::unmap:
+        return {};
+    case Kind::protect:
+        return before.memory == 0 ? before : Binding{before.memory, prot};
+    }
+    return before;
+}
+
+// --- before an exploration
+
+void ProgramMemory::adopt(AddressSpace& space, VirtAddr at, u32 pages, Prot prot, MapKind kind) {
+    now_ = start_;
+    Space& model = space_of(space);
+    for (u32 i = 0; i < pages; ++i) {
+        const VirtAddr va = at + i * kPageSize;
+        const auto mapped = oracle_walk(space.root().value(), va.value());
+        u32 memory = 0;
+        if (kind == MapKind::shared) {
+            if (!mapped) throw std::logic_error{"a shared page must be present to be adopted"};
+            memory = adopted_[static_cast<u32>(mapped->phys >> kPageShift)];
+        }
+        if (memory == 0) {
+            Memory fresh;
+            fresh.shared = kind == MapKind::shared;
+            if (mapped) {
+                contents_.emplace_back();
+                std::memcpy(contents_.back().data(), sim::ram_at(mapped->phys), kPageSize);
+                fresh.initial = contents_.back().data();
+            }
+            memory = new_memory(std::move(fresh));
+            if (kind == MapKind::shared) adopted_[static_cast<u32>(mapped->phys >> kPageShift)] = memory;
+        }
+        model.pages[page_of(va)] = {State{{memory, prot}, 0}};
+    }
+    start_ = now_;
+}
+
+void ProgramMemory::restart() { now_ = start_; }
+
+// --- the state
+
+ProgramMemory::Space& ProgramMemory::space_of(const AddressSpace& space) {
+    const auto [it, fresh] = now_.spaces.try_emplace(&space);
+    if (fresh) it->second.index = now_.numbers++;
+    return it->second;
+}
+
+ProgramMemory::Space& ProgramMemory::running() {
+    const AddressSpace* const space = active_space();
+    if (space == nullptr) not_allowed("accesses a program's memory, and runs none");
+    return space_of(*space);
+}
+
+u32 ProgramMemory::new_memory(Memory memory) {
+    now_.memory.push_back(std::move(memory));
+    return static_cast<u32>(now_.memory.size()) - 1;
+}
+
+std::vector<ProgramMemory::State>& ProgramMemory::states(Space& space, u32 page) {
+    std::vector<State>& list = space.pages[page];
+    if (list.empty()) list.push_back({});
+    return list;
+}
+
+std::vector<ProgramMemory::Binding> ProgramMemory::bindings(Space& space, u32 page) {
+    std::vector<Binding> all;
+    for (const State& state : states(space, page))
+        add_new(all, state.binding);
+    return all;
+}
+
+// Each change in progress may take effect now. Accesses and forks in progress see the bindings that result.
+void ProgramMemory::settle(Space& space, u32 page) {
+    std::vector<State>& list = states(space, page);
+    for (u32 i = 0; i < list.size(); ++i)
+        for (const Change& change : space.changes) {
+            if (page < change.first || page >= change.end || (list[i].applied & change.bit) != 0) continue;
+            add_new(list, {change.after(page, list[i].binding), list[i].applied | change.bit});
+        }
+    for (const Binding binding : bindings(space, page)) {
+        for (Access& access : space.accesses)
+            if (access.page == page) see(space, access, binding);
+        for (Fork& fork : space.forks)
+            see(fork, page, binding);
+    }
+}
+
+void ProgramMemory::see(Space&, Access& access, Binding binding) {
+    if (std::find(access.seen.begin(), access.seen.end(), binding) != access.seen.end()) return;
+    access.seen.push_back(binding);
+    if (!access.by_kernel || binding.memory == 0) return;
+    for (const u32 value : word(binding.memory, access.offset))
+        add(access.values, value);
+    if (access.writes) put_value(binding.memory, access.offset, *access.writes, false);
+}
+
+// The child gets the same memory if it is shared, else a copy.
+void ProgramMemory::see(Fork& fork, u32 page, Binding binding) {
+    if (binding.memory != 0 && !now_.memory[binding.memory].shared) {
+        u32& copy = fork.copies[binding.memory];
+        if (copy == 0) copy = new_memory(Memory{now_.memory[binding.memory]});
+        binding.memory = copy;
+    }
+    add_new(fork.pages[page], binding);
+}
+
+ProgramMemory::Values& ProgramMemory::word(u32 memory, u32 offset) {
+    Memory& page = now_.memory[memory];
+    const auto [it, fresh] = page.words.try_emplace(offset);
+    if (fresh) {
+        u32 value = 0;
+        if (page.initial != nullptr) std::memcpy(&value, page.initial + offset, sizeof value);
+        it->second = {value};
+    }
+    return it->second;
+}
+
+// A store has become visible, or may become visible at any moment from now on.
+void ProgramMemory::put_value(u32 memory, u32 offset, u32 value, bool certain) {
+    Values& values = word(memory, offset);
+    if (certain) values.clear();
+    add(values, value);
+    add_writes_in_progress(memory, offset, values);
+    for (auto& [address, space] : now_.spaces) {
+        for (Access& access : space.accesses) {
+            if (!access.by_kernel || access.offset != offset) continue;
+            for (const Binding& binding : access.seen)
+                if (binding.memory == memory && access.writes != value) add(access.values, value);
+        }
+        for (const Fork& fork : space.forks)
+            if (const auto it = fork.copies.find(memory); it != fork.copies.end()) add(word(it->second, offset), value);
+    }
+}
+
+// The values that accesses of the kernel may store to the word at any moment.
+void ProgramMemory::add_writes_in_progress(u32 memory, u32 offset, Values& values) const {
+    for (const auto& [address, space] : now_.spaces)
+        for (const Access& access : space.accesses) {
+            if (!access.writes || access.offset != offset) continue;
+            for (const Binding& binding : access.seen)
+                if (binding.memory == memory) add(values, *access.writes);
+        }
+}
+
+// --- accesses of programs
+
+// The newest store of this CPU that is still in its buffer and goes to that word.
+const ProgramMemory::Store* ProgramMemory::newest_own(const Space* space, u32 page, u32 offset,
+                                                      const std::vector<Binding>& where) const {
+    const Store* newest = nullptr;
+    sim::machine().here().buffer.each([&](const sim::PendingStore& pending) {
+        if (pending.note == 0) return;
+        const Store& store = now_.stores[pending.note - 1];
+        if (store.offset != offset) return;
+        const bool same_memory = std::any_of(
+            where.begin(), where.end(), [&](const Binding& binding) { return contains(store.memory, binding.memory); });
+        if (same_memory || (space != nullptr && store.space == space->index && store.page == page)) newest = &store;
+    });
+    return newest;
+}
+
+// What a load may give.
+ProgramMemory::Values ProgramMemory::expected(const Space* space, u32 page, u32 offset,
+                                              const std::vector<Binding>& where) {
+    Values values;
+    const Store* const own = newest_own(space, page, offset, where);
+    if (own != nullptr) add(values, own->value);
+    if (own == nullptr || where.size() > 1 || own->memory.size() > 1)
+        for (const Binding& binding : where)
+            for (const u32 one : word(binding.memory, offset))
+                add(values, one);
+    return values;
+}
+
+void ProgramMemory::loaded(VirtAddr va, u32 value) {
+    Space& space = running();
+    sim::touch(sim::place::program(space.index), false);
+    std::vector<Binding> where;
+    for (const Binding& binding : bindings(space, page_of(va)))
+        if (binding.allows(FaultAccess::read)) where.push_back(binding);
+    if (where.empty())
+        not_allowed(sim::text("loads {:x} from {:08x}, where nothing is mapped for reading", value, va.value()));
+    const Values allowed = expected(&space, page_of(va), va.page_offset(), where);
+    if (!contains(allowed, value))
+        not_allowed(sim::text("loads {:x} from {:08x}; the memory of the program has {} there", value, va.value(),
+                              listed(allowed)));
+    // If the value came from memory, of one possible page, and no other store is in progress, the word is known now.
+    if (where.size() != 1 || allowed.size() == 1) return;
+    if (newest_own(&space, page_of(va), va.page_offset(), where) != nullptr) return;
+    for (const auto& [address, other] : now_.spaces) {
+        for (const Access& access : other.accesses)
+            if (access.writes) return;
+        if (!other.forks.empty()) return;
+    }
+    word(where[0].memory, va.page_offset()) = {value};
+}
+
+u32 ProgramMemory::stored(VirtAddr va, u32 value) {
+    Space& space = running();
+    sim::touch(sim::place::program(space.index), false);
+    Store store{space.index, page_of(va), va.page_offset(), value, {}};
+    for (const Binding& binding : bindings(space, page_of(va)))
+        if (binding.allows(FaultAccess::write)) add(store.memory, binding.memory);
+    if (store.memory.empty())
+        not_allowed(sim::text("stores {:x} to {:08x}, where nothing is mapped for writing", value, va.value()));
+    now_.stores.push_back(std::move(store));
+    return static_cast<u32>(now_.stores.size());
+}
+
+void ProgramMemory::drained(u32 note) {
+    ProgramMemory& model = *the_model;
+    const Store store = model.now_.stores[note - 1];
+    if (store.space != kNoSpace) sim::touch(sim::place::program(store.space), false);
+    for (const u32 memory : store.memory)
+        model.put_value(memory, store.offset, store.value, store.memory.size() == 1);
+}
+
+u32 ProgramMemory::begin(Space& space, u32 page, u32 offset, FaultAccess kind, bool by_kernel,
+                         std::optional<u32> writes) {
+    const u32 number = now_.numbers++;
+    space.accesses.push_back({number, page, offset, kind, by_kernel, writes, {}, {}});
+    const std::vector<Binding> where = bindings(space, page);
+    for (const Binding& binding : where)
+        see(space, space.accesses.back(), binding);
+    if (by_kernel) {
+        // Not what see() has found: the store buffer of this CPU comes first.
+        Values& values = space.accesses.back().values;
+        values.clear(); // of a write: those that others store meanwhile
+        if (!writes) values = expected(&space, page, offset, where);
+        for (const Binding& binding : where)
+            add_writes_in_progress(binding.memory, offset, values);
+    }
+    return number;
+}
+
+ProgramMemory::Access& ProgramMemory::access_of(Space& space, u32 number) {
+    return *std::find_if(space.accesses.begin(), space.accesses.end(),
+                         [&](const Access& access) { return access.number == number; });
+}
+
+u32 ProgramMemory::begin_access(VirtAddr va, FaultAccess access) {
+    return begin(running(), page_of(va), va.page_offset(), access, false, {});
+}
+
+void ProgramMemory::end_access(u32 number) {
+    std::erase_if(running().accesses, [&](const Access& access) { return access.number == number; });
+}
+
+void ProgramMemory::killed(u32 number) {
+    Space& space = running();
+    sim::touch(sim::place::program(space.index), false);
+    const Access access = access_of(space, number);
+    end_access(number);
+    if (std::all_of(access.seen.begin(), access.seen.end(),
+                    [&](const Binding& binding) { return binding.allows(access.kind); }))
+        not_allowed(sim::text("is killed by a {} of page {:x}, which allowed it all the time", name_of(access.kind),
+                              access.page));
+}
+
+// --- accesses of the kernel for programs
+
+// Ends an access of the kernel, which was made (and, a read, has given `read`), or refused.
+void ProgramMemory::end(Space& space, u32 number, bool done, std::optional<u32> read) {
+    const Access access = access_of(space, number);
+    std::erase_if(space.accesses, [&](const Access& one) { return one.number == number; });
+    const auto allows = [&](const Binding& binding) { return binding.allows(access.kind); };
+    const VirtAddr va{access.page << kPageShift | access.offset};
+    if (!done) {
+        if (std::all_of(access.seen.begin(), access.seen.end(), allows))
+            not_allowed(sim::text("cannot {} {:08x} for a program, which could all the time", name_of(access.kind),
+                                  va.value()));
+        return;
+    }
+    if (std::none_of(access.seen.begin(), access.seen.end(), allows))
+        not_allowed(sim::text("can {} {:08x} for a program, which never could", name_of(access.kind), va.value()));
+    if (read && !contains(access.values, *read))
+        not_allowed(sim::text("reads {:x} for a program at {:08x}; its memory had {} there", *read, va.value(),
+                              listed(access.values)));
+    if (!access.writes || access.seen.size() != 1) return;
+    // The values of others that the word had before the call are gone; those that came during it may have come later.
+    Values& values = word(access.seen[0].memory, access.offset);
+    values = access.values;
+    add(values, *access.writes);
+    add_writes_in_progress(access.seen[0].memory, access.offset, values);
+}
+
+template <typename F>
+bool ProgramMemory::kernel_access(AddressSpace& space, VirtAddr va, FaultAccess kind, std::optional<u32> writes,
+                                  F&& call) {
+    const u64 place = sim::place::program(space_of(space).index);
+    sim::touch(place, true);
+    const u32 number = begin(space_of(space), page_of(va), va.page_offset(), kind, true, writes);
+    u32 value = 0;
+    const bool done = call(value);
+    sim::touch(place, true);
+    end(space_of(space), number, done, done && !writes ? std::optional{value} : std::nullopt);
+    return done;
+}
+
+std::optional<u32> ProgramMemory::read(AddressSpace& space, VirtAddr va) {
+    std::optional<u32> result;
+    kernel_access(space, va, FaultAccess::read, {}, [&](u32& value) {
+        if (read_space(space, &value, UserAddr{va.value()}, sizeof value) != 0) return false;
+        result = value;
+        return true;
+    });
+    return result;
+}
+
+bool ProgramMemory::write(AddressSpace& space, VirtAddr va, u32 value) {
+    return kernel_access(space, va, FaultAccess::write, value,
+                         [&](u32&) { return write_space(space, UserAddr{va.value()}, &value, sizeof value) == 0; });
+}
+
+std::optional<u32> ProgramMemory::copy_in(VirtAddr va) {
+    std::optional<u32> result;
+    kernel_access(*active_space(), va, FaultAccess::read, {}, [&](u32& value) {
+        if (copy_from_user(&value, UserAddr{va.value()}, sizeof value) != 0) return false;
+        result = value;
+        return true;
+    });
+    return result;
+}
+
+bool ProgramMemory::copy_out(VirtAddr va, u32 value) {
+    return kernel_access(*active_space(), va, FaultAccess::write, value,
+                         [&](u32&) { return copy_to_user(UserAddr{va.value()}, &value, sizeof value) == 0; });
+}
+
+ProgramMemory::Pin ProgramMemory::pin(AddressSpace& space, VirtAddr va) {
+    Pin pin;
+    const u64 place = sim::place::program(space_of(space).index);
+    sim::touch(place, true);
+    const u32 number = begin(space_of(space), page_of(va), va.page_offset(), FaultAccess::write, false, {});
+    const Result<u32> pinned = get_user_pages(space, UserAddr{va.value() & kPageMask}, 1, true, &pin.page);
+    sim::touch(place, true);
+    const Access access = access_of(space_of(space), number);
+    end(space_of(space), number, static_cast<bool>(pinned), {});
+    if (!pinned) return {};
+    for (const Binding& binding : access.seen)
+        if (binding.allows(FaultAccess::write)) add(pin.memory, binding.memory);
+    return pin;
+}
+
+u32 ProgramMemory::load(const Pin& pin, u32 offset) {
+    const LocalMap map{pin.page};
+    const u32 value = hal::load<u32>(map.addr() + offset);
+    std::vector<Binding> where;
+    for (const u32 memory : pin.memory)
+        where.push_back({memory, Prot::read});
+    const Values allowed = expected(nullptr, 0, offset, where);
+    if (!contains(allowed, value))
+        not_allowed(sim::text("loads {:x} from a pinned page, offset {:x}; the memory of the program has {} there",
+                              value, offset, listed(allowed)));
+    return value;
+}
+
+void ProgramMemory::store(const Pin& pin, u32 offset, u32 value) {
+    const LocalMap map{pin.page};
+    sim::schedule_point(sim::Point::memory);
+    u8* const to = sim::machine().access(map.addr() + offset, sizeof value, sim::Access::write);
+    now_.stores.push_back({kNoSpace, 0, offset, value, pin.memory});
+    sim::machine().store(to, &value, sizeof value, static_cast<u32>(now_.stores.size()));
+}
+
+void ProgramMemory::unpin(const Pin& pin) { put_page(pin.page); }
+
+// --- calls that change the memory of a program
+
+template <typename F> Status ProgramMemory::change(AddressSpace& space, Change wanted, F&& call) {
+    const u64 place = sim::place::program(space_of(space).index);
+    sim::touch(place, true);
+    {
+        Space& model = space_of(space);
+        u32 used = 0;
+        for (const Change& other : model.changes)
+            used |= other.bit;
+        wanted.bit = ~used & (used + 1);
+        model.changes.push_back(wanted);
+        for (u32 page = wanted.first; page < wanted.end; ++page)
+            settle(model, page);
+    }
+    const Status status = call();
+    sim::touch(place, true);
+    Space& model = space_of(space);
+    std::erase_if(model.changes, [&](const Change& one) { return one.bit == wanted.bit; });
+    for (u32 page = wanted.first; page < wanted.end; ++page) {
+        std::vector<State> left;
+        for (State state : states(model, page)) {
+            if (((state.applied & wanted.bit) != 0) != static_cast<bool>(status)) continue;
+            state.applied &= ~wanted.bit;
+            add_new(left, state);
+        }
+        model.pages[page] = left;
+    }
+    return status;
+}
+
+Status ProgramMemory::map(AddressSpace& space, VirtAddr at, u32 pages, Prot prot, MapKind kind) {
+    Change wanted{Change::Kind::map, 0, page_of(at), page_of(at) + pages, prot, {}};
+    for (u32 i = 0; i < pages; ++i)
+        wanted.fresh.push_back(new_memory({nullptr, kind == MapKind::shared, {}}));
+    return change(space, wanted, [&]() -> Status {
+        const Result<VirtAddr> mapped = space.map(at, pages * kPageSize, prot, kind, true);
+        if (!mapped) return mapped.error();
+        return {};
+    });
+}
+
+Status ProgramMemory::unmap(AddressSpace& space, VirtAddr at, u32 pages) {
+    return change(space, {Change::Kind::unmap, 0, page_of(at), page_of(at) + pages, Prot::none, {}},
+                  [&] { return space.unmap(at, pages * kPageSize); });
+}
+
+Status ProgramMemory::protect(AddressSpace& space, VirtAddr at, u32 pages, Prot prot) {
+    return change(space, {Change::Kind::protect, 0, page_of(at), page_of(at) + pages, prot, {}},
+                  [&] { return space.protect(at, pages * kPageSize, prot); });
+}
+
+AddressSpace* ProgramMemory::fork(AddressSpace& space) {
+    const u64 place = sim::place::program(space_of(space).index);
+    sim::touch(place, true);
+    const u32 number = now_.numbers++;
+    {
+        Space& model = space_of(space);
+        Fork& fork = model.forks.emplace_back(Fork{number, {}, {}});
+        std::vector<u32> pages;
+        for (const auto& [page, list] : model.pages)
+            pages.push_back(page);
+        for (const u32 page : pages)
+            for (const Binding& binding : bindings(model, page))
+                see(fork, page, binding);
+        // The caller's own stores come before the fork.
+        sim::machine().here().buffer.each([&](const sim::PendingStore& pending) {
+            if (pending.note == 0) return;
+            const Store& store = now_.stores[pending.note - 1];
+            for (const u32 memory : store.memory)
+                if (const auto it = fork.copies.find(memory); it != fork.copies.end()) {
+                    Values& values = word(it->second, store.offset);
+                    if (store.memory.size() == 1) values.clear();
+                    add(values, store.value);
+                    add_writes_in_progress(memory, store.offset, values);
+                }
+        });
+    }
+    const Result<AddressSpace*> child = space.fork();
+    sim::touch(place, true);
+    Space& model = space_of(space);
+    const auto it =
+        std::find_if(model.forks.begin(), model.forks.end(), [&](const Fork& one) { return one.number == number; });
+    const Fork fork = *it;
+    model.forks.erase(it);
+    if (!child) return nullptr;
+    Space& copy = space_of(**child);
+    for (const auto& [page, bindings] : fork.pages)
+        for (const Binding& binding : bindings)
+            copy.pages[page].push_back({binding, 0});
+    return *child;
+}
+
+void ProgramMemory::put(AddressSpace* space) {
+    sim::touch(sim::place::program(space_of(*space).index), true);
+    now_.spaces.erase(space);
+    space->put();
+}
+
+// --- the end
+
+void ProgramMemory::check_end() const {
+    for (const auto& [space, model] : now_.spaces)
+        for (const auto& [page, list] : model.pages) {
+            if (list.size() != 1) continue;
+            const Binding binding = list[0].binding;
+            const auto mapped = oracle_walk(space->root().value(), page << kPageShift);
+            if (binding.memory == 0) {
+                if (mapped) not_allowed(sim::text("left page {:x} mapped, which is unmapped", page));
+                continue;
+            }
+            const Memory& memory = now_.memory[binding.memory];
+            // An entry without rights keeps its frame, and an object its pages.
+            if (!mapped && (binding.prot == Prot::none || memory.shared)) continue;
+            for (const auto& [offset, values] : memory.words) {
+                const u32 value = mapped ? sim::peek<u32>(PhysAddr{mapped->phys + offset}) : 0;
+                if (!contains(values, value))
+                    not_allowed(sim::text("left {:x} at page {:x}, offset {:x}, of a program that has {} there", value,
+                                          page, offset, listed(values)));
+            }
+        }
+}
+
+} // namespace loft::test

@@ -1,0 +1,166 @@
+// What programs may see: x86-TSO (SDM vol. 3, 8.2.2) over the virtual memory of each address space.
+//
+// A model that knows words of memory, stores and calls, but no frame, no table and no TLB. In an exploration it judges
+// every access of a program:
+//
+//     a store      is the value of its word from the moment it leaves the store buffer
+//     a load       gives the newest store of its own CPU to that word that is still in the buffer, else the word's
+//                  value
+//     map, unmap, protect
+//                  take effect at one moment for each page, between call and return; afterwards no access finds the
+//                  state before
+//     fork         each word of the child has a value that the parent's word had between call and return
+//     read, write  an access of the kernel for a program (by address, or to a pinned page) takes place at one moment
+//                  between call and return
+//     a fault      kills only if, at some moment of the access, the page was not mapped or lacked the right
+//
+// An outcome that none of these rules allows ends the schedule as a failure. Calls that overlap in time are tried in
+// every order; where the model does not know which of two states holds, it allows both. So a correct kernel never
+// fails.
+#pragma once
+
+#include "arch/base/not_copyable.hpp"
+#include "mm/spaces/address_space.hpp"
+
+#include <array>
+#include <deque>
+#include <map>
+#include <optional>
+#include <vector>
+
+namespace loft::test {
+
+class ProgramMemory : NotCopyable<ProgramMemory> {
+  public:
+    // One at a time. While it exists, user_load and user_store (program.hpp) are judged in explorations.
+    ProgramMemory();
+    ~ProgramMemory();
+    static ProgramMemory* current(); // null: there is none, or no exploration runs
+
+    // --- Before an exploration.
+    // These pages of the space are part of the model, with the contents that they have now.
+    void adopt(AddressSpace& space, VirtAddr at, u32 pages, Prot prot, MapKind kind = MapKind::anonymous);
+    // For Case::reset: the state that adopt() has described.
+    void restart();
+
+    // --- In a schedule: calls of mm, with their effect on the model. Addresses are fixed.
+    Status map(AddressSpace& space, VirtAddr at, u32 pages, Prot prot, MapKind kind = MapKind::anonymous);
+    Status unmap(AddressSpace& space, VirtAddr at, u32 pages);
+    Status protect(AddressSpace& space, VirtAddr at, u32 pages, Prot prot);
+    AddressSpace* fork(AddressSpace& space); // null: no memory
+    void put(AddressSpace* space);           // the last reference
+
+    // One aligned word of any space, by read_space and write_space. False, or empty: it cannot be accessed.
+    std::optional<u32> read(AddressSpace& space, VirtAddr va);
+    bool write(AddressSpace& space, VirtAddr va, u32 value);
+    // The same for the space of this CPU, by copy_from_user and copy_to_user.
+    std::optional<u32> copy_in(VirtAddr va);
+    bool copy_out(VirtAddr va, u32 value);
+    // A page that is pinned for writing, and accessed by the kernel through local maps.
+    struct Pin {
+        Page* page = nullptr; // null: it could not be pinned
+        std::vector<u32> memory{};
+    };
+    Pin pin(AddressSpace& space, VirtAddr va);
+    u32 load(const Pin& pin, u32 offset);
+    void store(const Pin& pin, u32 offset, u32 value);
+    void unpin(const Pin& pin);
+
+    // After a schedule: the tables and the frames have what the model has.
+    void check_end() const;
+
+    // --- For program.cpp: one access of a program on this CPU.
+    u32 begin_access(VirtAddr va, FaultAccess access); // returns its number
+    void loaded(VirtAddr va, u32 value);               // the load has given this value
+    [[nodiscard]] u32 stored(VirtAddr va, u32 value);  // the store goes into the buffer, with this note
+    void end_access(u32 access);                       // it was allowed
+    void killed(u32 access);                           // its fault was not resolved
+
+  private:
+    using Values = std::vector<u32>; // those that a word may have; each once
+
+    struct Memory {                  // the contents of a page
+        const u8* initial = nullptr; // of the words that are not listed; null: zeros
+        bool shared = false;
+        std::map<u32, Values> words{}; // by offset
+    };
+    struct Binding {    // of a page of a space
+        u32 memory = 0; // index; 0: nothing is mapped
+        Prot prot = Prot::none;
+        bool operator==(const Binding&) const = default;
+        bool allows(FaultAccess access) const;
+    };
+    struct State {
+        Binding binding;
+        u32 applied = 0; // a bit for each change in progress that has taken effect
+        bool operator==(const State&) const = default;
+    };
+    struct Change {
+        enum class Kind : u8 { map, unmap, protect } kind;
+        u32 bit;
+        u32 first, end; // page numbers
+        Prot prot;
+        std::vector<u32> fresh{}; // map: the memory of each page
+        Binding after(u32 page, Binding before) const;
+    };
+    struct Access { // in progress
+        u32 number;
+        u32 page, offset;
+        FaultAccess kind;
+        bool by_kernel;
+        std::optional<u32> writes{}; // by the kernel: this value
+        std::vector<Binding> seen{}; // what the page was bound to meanwhile
+        Values values{};             // what the word was meanwhile
+    };
+    struct Fork {
+        u32 number;
+        std::map<u32, std::vector<Binding>> pages{}; // what each page was bound to meanwhile
+        std::map<u32, u32> copies{};                 // memory -> the child's
+    };
+    struct Space {
+        u32 index = 0;
+        std::map<u32, std::vector<State>> pages{}; // by page number: what may hold now
+        std::vector<Change> changes{};             // in progress
+        std::vector<Access> accesses{};
+        std::vector<Fork> forks{};
+    };
+    struct Store {
+        u32 space; // its index, or kNoSpace: by the kernel, to a pinned page
+        u32 page, offset, value;
+        std::vector<u32> memory; // it goes to one of these
+    };
+    static constexpr u32 kNoSpace = ~0u;
+    struct All {
+        std::vector<Memory> memory{Memory{}}; // [0] is not used
+        std::map<const AddressSpace*, Space> spaces{};
+        std::vector<Store> stores{};
+        u32 numbers = 0;
+    };
+
+    static void drained(u32 note);
+    Space& space_of(const AddressSpace& space);
+    Space& running();
+    u32 new_memory(Memory memory);
+    std::vector<State>& states(Space& space, u32 page);
+    std::vector<Binding> bindings(Space& space, u32 page);
+    void settle(Space& space, u32 page);
+    void see(Space& space, Access& access, Binding binding);
+    void see(Fork& fork, u32 page, Binding binding);
+    Values& word(u32 memory, u32 offset);
+    void add_writes_in_progress(u32 memory, u32 offset, Values& values) const;
+    void put_value(u32 memory, u32 offset, u32 value, bool certain);
+    const Store* newest_own(const Space* space, u32 page, u32 offset, const std::vector<Binding>& where) const;
+    Values expected(const Space* space, u32 page, u32 offset, const std::vector<Binding>& where);
+    template <typename F> Status change(AddressSpace& space, Change change, F&& call);
+    Access& access_of(Space& space, u32 number);
+    u32 begin(Space& space, u32 page, u32 offset, FaultAccess kind, bool by_kernel, std::optional<u32> writes);
+    void end(Space& space, u32 number, bool done, std::optional<u32> read);
+    template <typename F>
+    bool kernel_access(AddressSpace& space, VirtAddr va, FaultAccess kind, std::optional<u32> writes, F&& call);
+
+    All start_, now_;
+    std::deque<std::array<u8, kPageSize>> contents_; // of adopted pages
+    std::map<u32, u32> adopted_;                     // shared memory: frame -> memory
+};
+
+} // namespace loft::test
