@@ -9,8 +9,8 @@
 // With a bound on preemptions an agent must also be tried at the place where its CPU was last switched to, and sleep
 // sets are not used (Coons, Musuvathi and McKinley, OOPSLA 2013).
 //
-// A bound on answers limits how often in a schedule a choice of the machine (was A set meanwhile, is the old translation
-// used) has another answer than the usual one.
+// A bound on answers limits how often in a schedule a choice of the machine (was A set meanwhile, is the old
+// translation used) has another answer than the usual one.
 #pragma once
 
 #include "tests/sim/strategy.hpp"

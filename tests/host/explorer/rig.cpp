@@ -137,10 +137,10 @@ sim::Report Scene::explore(sim::Plan plan) {
     const std::string name = Catch::getResultCapture().getCurrentTestName();
     std::printf("%s: %llu schedules%s, %llu more given up half-way, up to %llu steps, %.1f s (%.0f/s)\n", name.c_str(),
                 static_cast<unsigned long long>(report.schedules),
-                plan.kind == sim::Plan::Kind::random ? " by chance"
-                : !report.complete                   ? ", not all"
+                plan.kind == sim::Plan::Kind::random             ? " by chance"
+                : !report.complete                               ? ", not all"
                 : plan.preemptions == ~0u && plan.answers == ~0u ? ", all there are"
-                                                     : ", all within the bound",
+                                                                 : ", all within the bound",
                 static_cast<unsigned long long>(report.pruned), static_cast<unsigned long long>(report.longest),
                 seconds, static_cast<double>(report.schedules + report.pruned) / (seconds > 0 ? seconds : 1));
     INFO(report.trace);

@@ -268,6 +268,53 @@ TEST_CASE("explorer: a pinned page stays the memory of its program", "[.explorer
     w.explore(sim::random(schedules(1'500)));
 }
 
+TEST_CASE("explorer: two spaces fault on the same page of shared memory", "[.explorer][explorer-space]") {
+    World w{2};
+    constexpr VirtAddr fresh{kBase + 0x100'0000};
+    map_pages(*w.space, fresh.value(), 1, kReadWrite, MapKind::shared);
+    w.memory.adopt(*w.space, fresh, 1, kReadWrite);
+    AddressSpace* child = nullptr;
+    {
+        const Result<AddressSpace*> forked = w.space->fork();
+        REQUIRE(forked);
+        child = *forked;
+    }
+    w.memory.adopt(*child, page(0), 2, kReadWrite);
+    w.memory.adopt(*child, fresh, 1, kReadWrite, w.space);
+    const auto body = [=] {
+        static_cast<void>(user_load(fresh + 4 * (active_space() == child ? 1 : 0)));
+        user_store(fresh + 4 * (active_space() == child ? 0 : 1), 5);
+        static_cast<void>(user_load(fresh));
+    };
+    w.program(0, body);
+    w.program_of(1, child, body);
+    w.s.loose_books = true;
+    const auto check = [&] {
+        const auto one = oracle_walk(w.space->root().value(), fresh.value());
+        const auto other = oracle_walk(child->root().value(), fresh.value());
+        sim::expect(one && other && one->phys == other->phys, "it is one frame");
+    };
+    w.explore(sim::reduced(schedules(8'000), 1, 1), check);
+    w.explore(sim::random(schedules(1'500)), check);
+}
+
+TEST_CASE("explorer: two CPUs put the references of a page", "[.explorer][explorer-page]") {
+    Scene s{2, 2, 0};
+    Page* const page = alloc_page(Gfp::high);
+    REQUIRE(page != nullptr);
+    get_page(page);
+    get_page(page);
+    for (u32 cpu = 0; cpu < 2; ++cpu)
+        s.thread(cpu, [page] {
+            get_page(page);
+            put_page(page);
+            put_page(page);
+        });
+    s.explored.check = [page] { sim::expect(page->refs() == 1, "one reference is left"); };
+    s.explore(sim::reduced(schedules(8'000)));
+    free_page(page);
+}
+
 TEST_CASE("explorer: a lazy CPU against the end of the space", "[.explorer][explorer-space]") {
     World w{2};
     // CPU 1 has run the program and switches to another one, or to none; CPU 0 puts the last reference.

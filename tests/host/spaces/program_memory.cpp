@@ -82,27 +82,24 @@ ProgramMemory::Binding ProgramMemory::Change::after(u32 page, Binding before) co
 
 // --- before an exploration
 
-void ProgramMemory::adopt(AddressSpace& space, VirtAddr at, u32 pages, Prot prot, MapKind kind) {
+void ProgramMemory::adopt(AddressSpace& space, VirtAddr at, u32 pages, Prot prot, const AddressSpace* shares) {
     now_ = start_;
     Space& model = space_of(space);
     for (u32 i = 0; i < pages; ++i) {
         const VirtAddr va = at + i * kPageSize;
         const auto mapped = oracle_walk(space.root().value(), va.value());
         u32 memory = 0;
-        if (kind == MapKind::shared) {
-            if (!mapped) throw std::logic_error{"a shared page must be present to be adopted"};
-            memory = adopted_[static_cast<u32>(mapped->phys >> kPageShift)];
-        }
-        if (memory == 0) {
+        if (shares != nullptr) {
+            memory = states(space_of(*shares), page_of(va))[0].binding.memory;
+            now_.memory[memory].shared = true;
+        } else {
             Memory fresh;
-            fresh.shared = kind == MapKind::shared;
             if (mapped) {
                 contents_.emplace_back();
                 std::memcpy(contents_.back().data(), sim::ram_at(mapped->phys), kPageSize);
                 fresh.initial = contents_.back().data();
             }
             memory = new_memory(std::move(fresh));
-            if (kind == MapKind::shared) adopted_[static_cast<u32>(mapped->phys >> kPageShift)] = memory;
         }
         model.pages[page_of(va)] = {State{{memory, prot}, 0}};
     }

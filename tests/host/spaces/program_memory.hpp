@@ -38,8 +38,9 @@ class ProgramMemory : NotCopyable<ProgramMemory> {
     static ProgramMemory* current(); // null: there is none, or no exploration runs
 
     // --- Before an exploration.
-    // These pages of the space are part of the model, with the contents that they have now.
-    void adopt(AddressSpace& space, VirtAddr at, u32 pages, Prot prot, MapKind kind = MapKind::anonymous);
+    // These pages of the space are part of the model, with the contents that they have now. With `shares`: they are
+    // shared memory, the same as that of this space at the same addresses.
+    void adopt(AddressSpace& space, VirtAddr at, u32 pages, Prot prot, const AddressSpace* shares = nullptr);
     // For Case::reset: the state that adopt() has described.
     void restart();
 
@@ -160,7 +161,6 @@ class ProgramMemory : NotCopyable<ProgramMemory> {
 
     All start_, now_;
     std::deque<std::array<u8, kPageSize>> contents_; // of adopted pages
-    std::map<u32, u32> adopted_;                     // shared memory: frame -> memory
 };
 
 } // namespace loft::test
