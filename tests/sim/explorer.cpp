@@ -18,7 +18,7 @@ constexpr const char* kSeed = "seed:";
 std::string place_name(u64 place) {
     if (place >= place::kHardware) {
         constexpr const char* kNames[] = {"",          "tlb",    "tlb changes of", "interrupt line",
-                                          "run queue", "permit", "program"};
+                                          "run queue", "permit", "program",        "word of a program"};
         return text("{} {}", kNames[place >> 8 & 7], place & 0xff);
     }
     const std::string name = static_name(place);
@@ -55,6 +55,7 @@ class Watched final : public Strategy {
         return inner_.pick(enabled);
     }
     u32 choose(u32 possibilities) override { return inner_.choose(possibilities); }
+    bool timer() override { return inner_.timer(); }
     void done(u32 index, const Event& event) override { inner_.done(index, event); }
 
     std::vector<AgentSet> able;

@@ -14,6 +14,8 @@ Random::Random(u64 seed, u32 usual_steps) : state_{seed * 2 + 1} {
     }
     for (u32& drop : drops_)
         drop = below(usual_steps);
+    for (u32& timer : timers_)
+        timer = below(usual_steps << below(4));
 }
 
 u64 Random::number() { // splitmix64
@@ -42,6 +44,16 @@ u32 Random::pick(AgentSet enabled) {
     }
     default_.taken(next);
     return next;
+}
+
+// At one of the drawn steps, or at the first one after it where the timer may interrupt.
+bool Random::timer() {
+    for (u32& timer : timers_) {
+        if (timer > step_) continue;
+        timer = ~0u;
+        return true;
+    }
+    return false;
 }
 
 u32 Random::choose(u32 possibilities) { return below(4) == 0 ? below(possibilities) : 0; }

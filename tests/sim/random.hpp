@@ -15,6 +15,7 @@ class Random final : public Strategy {
 
     u32 pick(AgentSet enabled) override;
     u32 choose(u32 possibilities) override;
+    bool timer() override;
     void done(u32, const Event&) override {}
 
   private:
@@ -26,7 +27,8 @@ class Random final : public Strategy {
     u32 patience_; // kind 0: one change of the CPU in so many steps
     u32 step_ = 0;
     std::array<u32, kMaxAgents> priority_{};
-    std::array<u32, 4> drops_{};
+    std::array<u32, 4> drops_{};  // steps
+    std::array<u32, 4> timers_{}; // steps
     u32 lowest_ = 1u << 20;
     Default default_;
 };

@@ -56,11 +56,12 @@ void Reduced::start() {
     started_ = true;
 }
 
-// True if the step switches away from a CPU that could continue. A CPU's own store buffer may be drained at any time; a
-// step of another CPU's counts, but the return from it does not (contexts: Atig, Bouajjani and Parlato, CAV 2011).
-bool Reduced::preempts(const Frame& frame, u32 agent) const {
-    if (frame.before == kNobody || agent == frame.before || !in(frame.enabled, frame.before)) return false;
-    return role_of(agent) != Role::buffer || !same_cpu(agent, frame.before);
+// True if the step switches away from a CPU that could continue, at once or when its store buffer is empty. The steps of
+// one CPU (its program, its interrupts, its store buffer) are no switch. A step of another CPU's store buffer is one;
+// then either CPU may go on (contexts: Atig, Bouajjani and Parlato, CAV 2011).
+bool Reduced::preempts(const Frame& frame, u32 next) const {
+    if (frame.before == kNobody || same_cpu(next, frame.before) || same_cpu(next, frame.last)) return false;
+    return in(frame.enabled, frame.before) || in(frame.enabled, agent(cpu_of(frame.before), Role::buffer));
 }
 
 u32 Reduced::pick(AgentSet enabled) {
@@ -74,6 +75,7 @@ u32 Reduced::pick(AgentSet enabled) {
     Frame frame;
     frame.enabled = enabled;
     frame.before = default_.last();
+    if (depth_ != 0) frame.last = frames_[depth_ - 1].agent;
     AgentSet asleep = 0;
     if (depth_ != 0) {
         Frame& previous = frames_[depth_ - 1];
@@ -205,10 +207,15 @@ void Reduced::race(u32 earlier, u32 later, const Clock& clock) {
         return;
     }
     try_at(index, who, clock);
-    // A preemption there may exceed the bound; at the step where the CPU was switched to, it adds none.
+    // A preemption there may exceed the bound. It adds none where its CPU was switched to, nor behind a step of another
+    // CPU's store buffer.
     const u32 cpu = cpu_of(agents_[index]);
-    while (index > 0 && (cpu_of(agents_[index - 1]) == cpu || role_of(agents_[index - 1]) == Role::buffer))
-        --index;
+    for (; index > 0; --index) {
+        const u32 before = agents_[index - 1];
+        if (cpu_of(before) == cpu) continue;
+        if (role_of(before) != Role::buffer) break;
+        try_at(index, who, clock);
+    }
     try_at(index, who, clock);
 }
 
@@ -248,10 +255,8 @@ void Reduced::try_at(u32 index, u32 who, const Clock& clock) {
     AgentSet leads = 0;
     for (u32 a = 0; a < kMaxAgents; ++a)
         if (in(frame.enabled, a) && clock[a] > index) leads |= only(a);
-    if (leads == 0)
-        frame.to_try |= frame.enabled;
-    else if ((leads & frame.to_try) == 0)
-        frame.to_try |= only(static_cast<u32>(std::countr_zero(leads)));
+    // Without a bound one of them would do; but that one may be beyond it.
+    frame.to_try |= leads == 0 ? frame.enabled : leads;
 }
 
 u32 Reduced::unusual_answers() const {

@@ -45,7 +45,8 @@ class Reduced final : public Strategy {
     struct Frame { // the state before a step
         AgentSet enabled = 0, to_try = 0, tried = 0;
         u32 agent = kNobody;
-        u32 before = kNobody; // the agent of the step before
+        u32 before = kNobody; // the agent of the last step that was not of a store buffer
+        u32 last = kNobody;   // the agent of the last step
         u32 preemptions = 0;  // preemptions up to here
         std::vector<Sleeper> sleep;
         std::vector<Choice> choices;
@@ -79,7 +80,7 @@ class Reduced final : public Strategy {
     void start();
     bool bounded() const { return bound_ != ~0u; }
     u32 unusual_answers() const; // in the current schedule
-    bool preempts(const Frame& frame, u32 agent) const;
+    bool preempts(const Frame& frame, u32 next) const;
     static bool same_cpu(u32 a, u32 b) { return cpu_of(a) == cpu_of(b); }
     static bool dependent(const Sleeper& sleeper, const Event& event);
     void race(u32 earlier, u32 later, const Clock& clock);

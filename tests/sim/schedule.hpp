@@ -74,6 +74,10 @@ constexpr u64 permit(u32 thread) { return kHardware | 0x500 | thread; }
 // The memory of a program as it sees it: an access of the program reads the place; the begin and the end of a call that
 // changes the memory write it, so that every order of an access and such a moment is tried.
 constexpr u64 program(u32 number) { return kHardware | 0x600 | (number & 0xff); }
+// A word of it: also when two CPUs reach it by different frames, each order of a store and a load is tried.
+constexpr u64 word_of_program(u32 memory, u32 offset) {
+    return kHardware | u64{memory + 1} << 32 | 0x700 | offset << 12;
+}
 } // namespace place
 
 void set_schedule_hook(Hook hook); // an empty one removes it

@@ -256,7 +256,9 @@ void World::maybe_preempt() {
     if (core.in_handler || core.thread == kNobody || !machine().here().interrupts) return;
     if (!somebody_waits(core) && !case_.roaming) return;
     const Point next = core.program.next;
-    if (choice(2) == 0) return;
+    const bool fires = strategy_->timer();
+    event().chosen.push_back(fires ? 1 : 0);
+    if (!fires) return;
     const u32 left = std::exchange(preemptions_left_, 0) - 1; // no nested preemption
     point(Point::assist);                                     // an interrupt drains the store buffer
     interrupts_off();
@@ -421,7 +423,8 @@ void World::yield() {
 
 void World::make_ready(u32 thread, u32 home) {
     u32 cpu = home;
-    if (case_.roaming && case_.kernel->may_migrate(thread)) cpu = choice(static_cast<u32>(cores_.size()));
+    if (case_.roaming && case_.kernel->may_migrate(thread))
+        cpu = (home + choice(static_cast<u32>(cores_.size()))) % cores_.size();
     Core& core = cores_[cpu];
     core.queue.push_back(thread);
     touched(place::run_queue(cpu), true);

@@ -15,7 +15,7 @@ using namespace loft::test;
 
 namespace {
 
-constexpr u32 kBase = 0x1000'0000, kPages = 3, kCpus = 2, kMostThreads = 3;
+constexpr u32 kBase = 0x1000'0000, kPages = 3, kCpus = 3, kMostThreads = 4;
 constexpr VirtAddr page(u32 i) { return VirtAddr{kBase + i * kPageSize}; }
 
 struct Op {
@@ -33,6 +33,7 @@ struct Op {
         copy_out,
         pin,
         kernel_thread, // the CPU runs a kernel thread that uses a frame, and returns to the program
+        give_way,      // another thread runs if one is ready
     } what;
     u32 page, offset, pages;
     Prot prot;
@@ -40,8 +41,8 @@ struct Op {
 };
 
 std::string text_of(const Op& op) {
-    constexpr const char* kNames[] = {"load", "store", "map",     "map shared", "unmap", "protect",      "fork",
-                                      "read", "write", "copy in", "copy out",   "pin",   "kernel thread"};
+    constexpr const char* kNames[] = {"load", "store", "map",     "map shared", "unmap", "protect",       "fork",
+                                      "read", "write", "copy in", "copy out",   "pin",   "kernel thread", "give way"};
     return sim::text("{} page {}+{:x}, {} pages, rights {}, value {}", kNames[static_cast<u32>(op.what)], op.page,
                      op.offset, op.pages, static_cast<u32>(op.prot), op.value);
 }
@@ -51,13 +52,13 @@ using Program = std::vector<std::vector<Op>>; // for each thread
 Program make_program(u32 number) {
     std::mt19937 random{number};
     const auto below = [&](u32 n) { return static_cast<u32>(random() % n); };
-    constexpr Op::What kAny[] = {Op::What::load,    Op::What::load,    Op::What::load,       Op::What::load,
-                                 Op::What::load,    Op::What::load,    Op::What::store,      Op::What::store,
-                                 Op::What::store,   Op::What::store,   Op::What::store,      Op::What::store,
-                                 Op::What::map,     Op::What::map,     Op::What::map_shared, Op::What::unmap,
-                                 Op::What::unmap,   Op::What::protect, Op::What::fork,       Op::What::read,
-                                 Op::What::protect, Op::What::copy_in, Op::What::copy_out,   Op::What::write,
-                                 Op::What::pin,     Op::What::pin,     Op::What::protect,    Op::What::kernel_thread};
+    constexpr Op::What kAny[] = {
+        Op::What::load,    Op::What::load,    Op::What::load,          Op::What::load,     Op::What::load,
+        Op::What::load,    Op::What::store,   Op::What::store,         Op::What::store,    Op::What::store,
+        Op::What::store,   Op::What::store,   Op::What::map,           Op::What::map,      Op::What::map_shared,
+        Op::What::unmap,   Op::What::unmap,   Op::What::protect,       Op::What::fork,     Op::What::read,
+        Op::What::protect, Op::What::copy_in, Op::What::copy_out,      Op::What::write,    Op::What::pin,
+        Op::What::pin,     Op::What::protect, Op::What::kernel_thread, Op::What::give_way, Op::What::give_way};
     constexpr Prot kRights[] = {kReadWrite, kReadWrite, kRead, Prot::none};
     Program program(2 + below(kMostThreads - 1));
     u32 value = 0x100;
@@ -70,7 +71,8 @@ Program make_program(u32 number) {
     return program;
 }
 
-// Runs programs, one after the other, from the same state: a space with kPages pages, all present and different.
+// Runs programs, one after the other, from the same state: a space with kPages pages, all present and different; a
+// child shares the first one.
 class Machine {
   public:
     Machine() : scene_{kCpus, 2, 0} {
@@ -84,10 +86,16 @@ class Machine {
         run_in(space_);
         for (u32 i = 0; i < kPages; ++i)
             user_store(page(i), i + 1);
+        const Result<AddressSpace*> forked = space_->fork();
+        REQUIRE(forked);
+        child_ = *forked;
+        for (u32 i = 1; i < kPages; ++i)
+            user_store(page(i), i + 1);
         run_in(nullptr);
         REQUIRE(space_->protect(page(0), kPages * kPageSize, kRead));
         REQUIRE(space_->protect(page(0), kPages * kPageSize, kReadWrite));
         memory_.adopt(*space_, page(0), kPages, kReadWrite);
+        memory_.adopt(*child_, page(0), kPages, kReadWrite);
         scene_.loose_books = true;
         scene_.explored.reset = [this, before = scene_.explored.reset] {
             before();
@@ -96,6 +104,7 @@ class Machine {
         scene_.explored.check = [this] {
             memory_.check_end();
             sim::expect(static_cast<bool>(space_->unmap(page(0), kPages * kPageSize)), "all memory goes");
+            child_->put();
             sim::expect(books() == empty_, "no frame is lost");
         };
     }
@@ -171,6 +180,8 @@ class Machine {
             memory_.unpin(pin);
             return;
         }
+        case Op::What::give_way:
+            return hal::reschedule();
         case Op::What::kernel_thread: {
             scene_.small_kernel.run_in(thread, nullptr);
             Page* const frame = alloc_page(Gfp::high);
@@ -199,6 +210,7 @@ class Machine {
     Scene scene_;
     ProgramMemory memory_;
     AddressSpace* space_ = nullptr;
+    AddressSpace* child_ = nullptr;
     Books empty_;
 };
 

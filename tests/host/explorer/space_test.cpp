@@ -101,7 +101,7 @@ TEST_CASE("explorer: two CPUs fault on the same page, and get the same one", "[.
         sim::expect(w.space->stats().resident == 3, "it is one page");
         sim::expect(static_cast<bool>(w.space->unmap(fresh, kPageSize)), "it goes");
     };
-    w.explore(sim::reduced(schedules(8'000), 1, 1), check);
+    w.explore(sim::reduced(schedules(20'000), 2, 1), check);
     w.explore(sim::random(schedules(1'500)), check);
 }
 
@@ -204,21 +204,26 @@ TEST_CASE("explorer: two sides of a fork write at the same time", "[.explorer][e
     w.explore(sim::random(schedules(6'000)));
 }
 
-// x86 keeps the order of stores (SDM vol. 3, 8.2.2). A thread that makes the copy, and stores to it, must not be ahead
-// of a CPU that has the old page in its TLB.
+// x86 keeps the order of stores (SDM vol. 3, 8.2.2). One CPU makes the copy, a second one stores to it, and a third one
+// may have the old page in its TLB. All CPUs have the root loaded, so that one preemption and one old translation are
+// enough for the fault.
 TEST_CASE("explorer: no CPU reads the old page once the copy is written", "[.explorer][explorer-space][explorer-cow]") {
-    World w{2, 1};
+    World w{3, 1};
     run_in(w.space);
     const Owned child = fork_of(*w.space);
     run_in(nullptr);
     w.memory.adopt(*child, page(0), 1, kReadWrite);
-    w.program(0, [] { user_store(page(0), 7); });
-    w.program(1, [] {
-        static_cast<void>(user_load(page(0)));
-        static_cast<void>(user_load(page(0)));
-    });
+    for (u32 cpu = 0; cpu < 3; ++cpu)
+        sim::on_cpu(CpuId{cpu}, [&w] {
+            run_in(w.space);
+            static_cast<void>(user_load(page(0)));
+            run_in(nullptr);
+        });
+    w.program(0, [] { user_store(page(0) + 4, 1); });
+    w.program(1, [] { user_store(page(0), 7); });
+    w.program(2, [] { static_cast<void>(user_load(page(0))); });
     w.s.loose_books = true;
-    w.explore(sim::reduced(schedules(20'000), 2, 2));
+    w.explore(sim::reduced(schedules(20'000), 1, 1));
 }
 
 // Message passing across a copy on write: one thread makes the copy, a second one stores to the page and then sets a
@@ -294,7 +299,7 @@ TEST_CASE("explorer: two spaces fault on the same page of shared memory", "[.exp
         const auto other = oracle_walk(child->root().value(), fresh.value());
         sim::expect(one && other && one->phys == other->phys, "it is one frame");
     };
-    w.explore(sim::reduced(schedules(8'000), 1, 1), check);
+    w.explore(sim::reduced(schedules(20'000), 2, 1), check);
     w.explore(sim::random(schedules(1'500)), check);
 }
 
@@ -360,7 +365,7 @@ TEST_CASE("explorer: a CPU comes to a space while another one unmaps there", "[.
         }
     });
     w.s.loose_books = true;
-    w.explore(sim::reduced(schedules(8'000), 2, 1));
+    w.explore(sim::reduced(schedules(20'000), 2, 1));
     w.explore(sim::random(schedules(1'500)));
 }
 
@@ -438,6 +443,13 @@ TEST_CASE("explorer: the model of a program's memory rejects what x86 and the ca
             w.memory.loaded(page(0), 1);
         },
         "loads 1 from 10000000; the memory of the program has 5 there");
+    says(
+        [&w] {
+            REQUIRE(w.memory.protect(*w.space, page(0), 1, kRead));
+            CHECK_FALSE(w.memory.write(*w.space, page(0), 5));
+            w.memory.loaded(page(0), 5); // refused, and written nevertheless
+        },
+        "loads 5 from 10000000; the memory of the program has 1 there");
     // A store of another kernel that the model does not know of: the frame has something else at the end.
     says(
         [&w] {
@@ -447,4 +459,75 @@ TEST_CASE("explorer: the model of a program's memory rejects what x86 and the ca
             sim::poke<u32>(PhysAddr{mapped->phys}, 0);
         },
         "left 0 at page 10000, offset 0, of a program that has 3 there");
+}
+
+namespace {
+
+// Two CPUs that have run the space already, without idle CPUs: few schedules.
+struct Pair {
+    Pair() : w{2, 1} {
+        for (u32 cpu = 0; cpu < 2; ++cpu)
+            sim::on_cpu(CpuId{cpu}, [this] { run_in(w.space); });
+        w.s.small_kernel.marks_idle = false;
+        w.s.loose_books = true;
+    }
+    // Whether one of all schedules fails.
+    bool fails(std::function<void()> first, std::function<void()> second) {
+        w.s.thread(0, std::move(first));
+        w.s.thread(1, std::move(second));
+        const sim::Report report = w.s.attempt(sim::reduced(20'000));
+        INFO(report.failure);
+        CHECK((report.complete || !report.failure.empty()));
+        return !report.failure.empty();
+    }
+    World w;
+};
+
+} // namespace
+
+// The reduction must try each order of a store and a load of a word, and of an access and a call, although a wrong
+// kernel lets them reach different frames.
+TEST_CASE("explorer: the model sees every order of accesses and calls", "[.explorer][explorer-space]") {
+    const auto loads = [](Pair& pair, u32 value) {
+        return [&pair, value] {
+            sim::schedule_point(sim::Point::memory);
+            pair.w.memory.loaded(page(0), value);
+        };
+    };
+    SECTION("a load that gives the old value for ever") {
+        Pair pair;
+        CHECK(pair.fails(loads(pair, 1), [] { user_store(page(0), 7); }));
+    }
+    SECTION("a load that gives the new value at once") {
+        Pair pair;
+        CHECK(pair.fails(loads(pair, 7), [] { user_store(page(0), 7); }));
+    }
+    SECTION("a kill although the page was mapped before the access") {
+        Pair pair;
+        CHECK(pair.fails(
+            [&pair] {
+                sim::schedule_point(sim::Point::memory);
+                const u32 access = pair.w.memory.begin_access(page(3), FaultAccess::read);
+                sim::schedule_point(sim::Point::memory);
+                pair.w.memory.killed(access);
+            },
+            [&pair] { static_cast<void>(pair.w.memory.map(*pair.w.space, page(3), 1, kReadWrite)); }));
+    }
+    SECTION("a load that bypasses an own store beside a protect") {
+        Pair pair;
+        CHECK(pair.fails(
+            [&pair] {
+                user_store(page(0), 7);
+                pair.w.memory.loaded(page(0), 1);
+            },
+            [&pair] { static_cast<void>(pair.w.memory.protect(*pair.w.space, page(0), 1, kRead)); }));
+    }
+    SECTION("a write that is lost beside a protect") {
+        Pair pair;
+        CHECK(pair.fails([&pair] { static_cast<void>(pair.w.memory.protect(*pair.w.space, page(0), 1, kRead)); },
+                         [&pair] {
+                             if (!pair.w.memory.write(*pair.w.space, page(0), 5)) return;
+                             pair.w.memory.loaded(page(0), 1);
+                         }));
+    }
 }

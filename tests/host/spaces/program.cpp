@@ -29,10 +29,11 @@ constexpr u32 kMostFaults = 100;
 // exploration must not be switched away inside one.
 template <typename F> void with_faults(VirtAddr va, FaultAccess kind, F&& access) {
     ProgramMemory* const model = ProgramMemory::current();
-    const u32 number = model != nullptr ? model->begin_access(va, kind) : 0;
+    u32 number = 0;
     for (u32 faults = 0;; ++faults) {
         if (faults == kMostFaults) throw std::logic_error{sim::text("faults at {:08x} again and again", va.value())};
         sim::schedule_point(sim::Point::memory);
+        if (model != nullptr && faults == 0) number = model->begin_access(va, kind);
         bool faulted = false;
         try {
             access();

@@ -112,7 +112,7 @@ void ProgramMemory::restart() { now_ = start_; }
 
 ProgramMemory::Space& ProgramMemory::space_of(const AddressSpace& space) {
     const auto [it, fresh] = now_.spaces.try_emplace(&space);
-    if (fresh) it->second.index = now_.numbers++;
+    if (fresh) it->second.index = now_.made++;
     return it->second;
 }
 
@@ -150,19 +150,27 @@ void ProgramMemory::settle(Space& space, u32 page) {
         }
     for (const Binding binding : bindings(space, page)) {
         for (Access& access : space.accesses)
-            if (access.page == page) see(space, access, binding);
+            if (access.page == page) see(access, binding);
         for (Fork& fork : space.forks)
             see(fork, page, binding);
     }
 }
 
-void ProgramMemory::see(Space&, Access& access, Binding binding) {
-    if (std::find(access.seen.begin(), access.seen.end(), binding) != access.seen.end()) return;
-    access.seen.push_back(binding);
-    if (!access.by_kernel || binding.memory == 0) return;
+void ProgramMemory::see(Access& access, Binding binding) {
+    add_new(access.seen, binding);
+    if (!access.by_kernel || !binding.allows(access.kind) || contains(access.memory, binding.memory)) return;
+    access.memory.push_back(binding.memory);
     for (const u32 value : word(binding.memory, access.offset))
         add(access.values, value);
     if (access.writes) put_value(binding.memory, access.offset, *access.writes, false);
+}
+
+// The memory that an access may reach now.
+std::vector<u32> ProgramMemory::reach(Space& space, u32 page, FaultAccess kind) {
+    std::vector<u32> all;
+    for (const Binding& binding : bindings(space, page))
+        if (binding.allows(kind)) add(all, binding.memory);
+    return all;
 }
 
 // The child gets the same memory if it is shared, else a copy.
@@ -176,6 +184,7 @@ void ProgramMemory::see(Fork& fork, u32 page, Binding binding) {
 }
 
 ProgramMemory::Values& ProgramMemory::word(u32 memory, u32 offset) {
+    if (memory == 0) throw std::logic_error{"a word of no memory"};
     Memory& page = now_.memory[memory];
     const auto [it, fresh] = page.words.try_emplace(offset);
     if (fresh) {
@@ -194,9 +203,9 @@ void ProgramMemory::put_value(u32 memory, u32 offset, u32 value, bool certain) {
     add_writes_in_progress(memory, offset, values);
     for (auto& [address, space] : now_.spaces) {
         for (Access& access : space.accesses) {
-            if (!access.by_kernel || access.offset != offset) continue;
-            for (const Binding& binding : access.seen)
-                if (binding.memory == memory && access.writes != value) add(access.values, value);
+            if (access.offset != offset || !contains(access.memory, memory)) continue;
+            if (access.writes != value) add(access.values, value);
+            access.disturbed = true;
         }
         for (const Fork& fork : space.forks)
             if (const auto it = fork.copies.find(memory); it != fork.copies.end()) add(word(it->second, offset), value);
@@ -206,72 +215,78 @@ void ProgramMemory::put_value(u32 memory, u32 offset, u32 value, bool certain) {
 // The values that accesses of the kernel may store to the word at any moment.
 void ProgramMemory::add_writes_in_progress(u32 memory, u32 offset, Values& values) const {
     for (const auto& [address, space] : now_.spaces)
-        for (const Access& access : space.accesses) {
-            if (!access.writes || access.offset != offset) continue;
-            for (const Binding& binding : access.seen)
-                if (binding.memory == memory) add(values, *access.writes);
-        }
+        for (const Access& access : space.accesses)
+            if (access.writes && access.offset == offset && contains(access.memory, memory))
+                add(values, *access.writes);
+}
+
+// The word has been seen to have this value. It is known then, unless a store that the model does not know the moment
+// of may come, or have come, later.
+void ProgramMemory::seen_value(u32 memory, u32 offset, u32 value) {
+    Values later;
+    add_writes_in_progress(memory, offset, later);
+    if (!later.empty()) return;
+    for (const auto& [address, space] : now_.spaces)
+        for (const Fork& fork : space.forks)
+            for (const auto& [from, copy] : fork.copies)
+                if (copy == memory) return;
+    word(memory, offset) = {value};
 }
 
 // --- accesses of programs
 
 // The newest store of this CPU that is still in its buffer and goes to that word.
-const ProgramMemory::Store* ProgramMemory::newest_own(const Space* space, u32 page, u32 offset,
-                                                      const std::vector<Binding>& where) const {
+const ProgramMemory::Store* ProgramMemory::newest_own(const Space& space, u32 page, u32 offset,
+                                                      const std::vector<u32>& where) const {
     const Store* newest = nullptr;
     sim::machine().here().buffer.each([&](const sim::PendingStore& pending) {
         if (pending.note == 0) return;
         const Store& store = now_.stores[pending.note - 1];
-        if (store.offset != offset) return;
-        const bool same_memory = std::any_of(
-            where.begin(), where.end(), [&](const Binding& binding) { return contains(store.memory, binding.memory); });
-        if (same_memory || (space != nullptr && store.space == space->index && store.page == page)) newest = &store;
+        const bool same_memory =
+            std::any_of(where.begin(), where.end(), [&](const u32 memory) { return contains(store.memory, memory); });
+        if (store.offset == offset && (same_memory || (store.space == space.index && store.page == page)))
+            newest = &store;
     });
     return newest;
 }
 
 // What a load may give.
-ProgramMemory::Values ProgramMemory::expected(const Space* space, u32 page, u32 offset,
-                                              const std::vector<Binding>& where) {
+ProgramMemory::Values ProgramMemory::expected(const Space& space, u32 page, u32 offset, const std::vector<u32>& where) {
     Values values;
     const Store* const own = newest_own(space, page, offset, where);
     if (own != nullptr) add(values, own->value);
     if (own == nullptr || where.size() > 1 || own->memory.size() > 1)
-        for (const Binding& binding : where)
-            for (const u32 one : word(binding.memory, offset))
+        for (const u32 memory : where)
+            for (const u32 one : word(memory, offset))
                 add(values, one);
     return values;
+}
+
+// A load has taken place just now.
+void ProgramMemory::judge_load(const Space& space, u32 page, u32 offset, const std::vector<u32>& where, u32 value) {
+    for (const u32 memory : where)
+        sim::touch(sim::place::word_of_program(memory, offset), false);
+    const Values allowed = expected(space, page, offset, where);
+    if (!contains(allowed, value))
+        not_allowed(sim::text("loads {:x} from {:08x}; the memory of the program has {} there", value,
+                              page << kPageShift | offset, listed(allowed)));
+    if (where.size() == 1 && allowed.size() > 1 && newest_own(space, page, offset, where) == nullptr)
+        seen_value(where[0], offset, value);
 }
 
 void ProgramMemory::loaded(VirtAddr va, u32 value) {
     Space& space = running();
     sim::touch(sim::place::program(space.index), false);
-    std::vector<Binding> where;
-    for (const Binding& binding : bindings(space, page_of(va)))
-        if (binding.allows(FaultAccess::read)) where.push_back(binding);
+    const std::vector<u32> where = reach(space, page_of(va), FaultAccess::read);
     if (where.empty())
         not_allowed(sim::text("loads {:x} from {:08x}, where nothing is mapped for reading", value, va.value()));
-    const Values allowed = expected(&space, page_of(va), va.page_offset(), where);
-    if (!contains(allowed, value))
-        not_allowed(sim::text("loads {:x} from {:08x}; the memory of the program has {} there", value, va.value(),
-                              listed(allowed)));
-    // If the value came from memory, of one possible page, and no other store is in progress, the word is known now.
-    if (where.size() != 1 || allowed.size() == 1) return;
-    if (newest_own(&space, page_of(va), va.page_offset(), where) != nullptr) return;
-    for (const auto& [address, other] : now_.spaces) {
-        for (const Access& access : other.accesses)
-            if (access.writes) return;
-        if (!other.forks.empty()) return;
-    }
-    word(where[0].memory, va.page_offset()) = {value};
+    judge_load(space, page_of(va), va.page_offset(), where, value);
 }
 
 u32 ProgramMemory::stored(VirtAddr va, u32 value) {
     Space& space = running();
     sim::touch(sim::place::program(space.index), false);
-    Store store{space.index, page_of(va), va.page_offset(), value, {}};
-    for (const Binding& binding : bindings(space, page_of(va)))
-        if (binding.allows(FaultAccess::write)) add(store.memory, binding.memory);
+    Store store{space.index, page_of(va), va.page_offset(), value, reach(space, page_of(va), FaultAccess::write)};
     if (store.memory.empty())
         not_allowed(sim::text("stores {:x} to {:08x}, where nothing is mapped for writing", value, va.value()));
     now_.stores.push_back(std::move(store));
@@ -281,25 +296,27 @@ u32 ProgramMemory::stored(VirtAddr va, u32 value) {
 void ProgramMemory::drained(u32 note) {
     ProgramMemory& model = *the_model;
     const Store store = model.now_.stores[note - 1];
-    if (store.space != kNoSpace) sim::touch(sim::place::program(store.space), false);
-    for (const u32 memory : store.memory)
+    sim::touch(sim::place::program(store.space), false);
+    for (const u32 memory : store.memory) {
+        sim::touch(sim::place::word_of_program(memory, store.offset), true);
         model.put_value(memory, store.offset, store.value, store.memory.size() == 1);
+    }
 }
 
 u32 ProgramMemory::begin(Space& space, u32 page, u32 offset, FaultAccess kind, bool by_kernel,
                          std::optional<u32> writes) {
     const u32 number = now_.numbers++;
-    space.accesses.push_back({number, page, offset, kind, by_kernel, writes, {}, {}});
-    const std::vector<Binding> where = bindings(space, page);
-    for (const Binding& binding : where)
-        see(space, space.accesses.back(), binding);
+    space.accesses.push_back({number, page, offset, kind, by_kernel, writes});
+    Access& access = space.accesses.back();
+    for (const Binding& binding : bindings(space, page))
+        see(access, binding);
     if (by_kernel) {
         // Not what see() has found: the store buffer of this CPU comes first.
-        Values& values = space.accesses.back().values;
-        values.clear(); // of a write: those that others store meanwhile
-        if (!writes) values = expected(&space, page, offset, where);
-        for (const Binding& binding : where)
-            add_writes_in_progress(binding.memory, offset, values);
+        access.values.clear(); // of a write: those that others store meanwhile
+        if (!writes) access.values = expected(space, page, offset, access.memory);
+        for (const u32 memory : access.memory)
+            add_writes_in_progress(memory, offset, access.values);
+        access.disturbed = false;
     }
     return number;
 }
@@ -310,6 +327,7 @@ ProgramMemory::Access& ProgramMemory::access_of(Space& space, u32 number) {
 }
 
 u32 ProgramMemory::begin_access(VirtAddr va, FaultAccess access) {
+    sim::touch(sim::place::program(running().index), false);
     return begin(running(), page_of(va), va.page_offset(), access, false, {});
 }
 
@@ -340,6 +358,9 @@ void ProgramMemory::end(Space& space, u32 number, bool done, std::optional<u32> 
         if (std::all_of(access.seen.begin(), access.seen.end(), allows))
             not_allowed(sim::text("cannot {} {:08x} for a program, which could all the time", name_of(access.kind),
                                   va.value()));
+        if (access.writes)
+            for (const u32 memory : access.memory)
+                take_back(memory, access.offset, *access.writes);
         return;
     }
     if (std::none_of(access.seen.begin(), access.seen.end(), allows))
@@ -347,12 +368,27 @@ void ProgramMemory::end(Space& space, u32 number, bool done, std::optional<u32> 
     if (read && !contains(access.values, *read))
         not_allowed(sim::text("reads {:x} for a program at {:08x}; its memory had {} there", *read, va.value(),
                               listed(access.values)));
-    if (!access.writes || access.seen.size() != 1) return;
+    if (access.memory.size() != 1) return;
+    const u32 memory = access.memory[0];
+    if (read && !access.disturbed) seen_value(memory, access.offset, *read);
+    if (!access.writes) return;
     // The values of others that the word had before the call are gone; those that came during it may have come later.
-    Values& values = word(access.seen[0].memory, access.offset);
+    Values& values = word(memory, access.offset);
     values = access.values;
     add(values, *access.writes);
-    add_writes_in_progress(access.seen[0].memory, access.offset, values);
+    add_writes_in_progress(memory, access.offset, values);
+}
+
+// A write in progress was refused: its value is in no word.
+void ProgramMemory::take_back(u32 memory, u32 offset, u32 value) {
+    std::erase(word(memory, offset), value);
+    for (auto& [address, space] : now_.spaces) {
+        for (Access& access : space.accesses)
+            if (access.offset == offset && contains(access.memory, memory)) std::erase(access.values, value);
+        for (const Fork& fork : space.forks)
+            if (const auto it = fork.copies.find(memory); it != fork.copies.end())
+                std::erase(word(it->second, offset), value);
+    }
 }
 
 template <typename F>
@@ -399,7 +435,7 @@ bool ProgramMemory::copy_out(VirtAddr va, u32 value) {
 }
 
 ProgramMemory::Pin ProgramMemory::pin(AddressSpace& space, VirtAddr va) {
-    Pin pin;
+    Pin pin{nullptr, &space, page_of(va), {}};
     const u64 place = sim::place::program(space_of(space).index);
     sim::touch(place, true);
     const u32 number = begin(space_of(space), page_of(va), va.page_offset(), FaultAccess::write, false, {});
@@ -416,13 +452,9 @@ ProgramMemory::Pin ProgramMemory::pin(AddressSpace& space, VirtAddr va) {
 u32 ProgramMemory::load(const Pin& pin, u32 offset) {
     const LocalMap map{pin.page};
     const u32 value = hal::load<u32>(map.addr() + offset);
-    std::vector<Binding> where;
-    for (const u32 memory : pin.memory)
-        where.push_back({memory, Prot::read});
-    const Values allowed = expected(nullptr, 0, offset, where);
-    if (!contains(allowed, value))
-        not_allowed(sim::text("loads {:x} from a pinned page, offset {:x}; the memory of the program has {} there",
-                              value, offset, listed(allowed)));
+    const Space& space = space_of(*pin.space);
+    sim::touch(sim::place::program(space.index), false);
+    judge_load(space, kPinned, offset, pin.memory, value);
     return value;
 }
 
@@ -430,7 +462,9 @@ void ProgramMemory::store(const Pin& pin, u32 offset, u32 value) {
     const LocalMap map{pin.page};
     sim::schedule_point(sim::Point::memory);
     u8* const to = sim::machine().access(map.addr() + offset, sizeof value, sim::Access::write);
-    now_.stores.push_back({kNoSpace, 0, offset, value, pin.memory});
+    const u32 space = space_of(*pin.space).index;
+    sim::touch(sim::place::program(space), false);
+    now_.stores.push_back({space, kPinned, offset, value, pin.memory});
     sim::machine().store(to, &value, sizeof value, static_cast<u32>(now_.stores.size()));
 }
 

@@ -7,16 +7,15 @@
 //     a load       gives the newest store of its own CPU to that word that is still in the buffer, else the word's
 //                  value
 //     map, unmap, protect
-//                  take effect at one moment for each page, between call and return; afterwards no access finds the
-//                  state before
+//                  between call and return an access may find the state before or after, for each page; afterwards no
+//                  access finds the state before
 //     fork         each word of the child has a value that the parent's word had between call and return
 //     read, write  an access of the kernel for a program (by address, or to a pinned page) takes place at one moment
 //                  between call and return
 //     a fault      kills only if, at some moment of the access, the page was not mapped or lacked the right
 //
-// An outcome that none of these rules allows ends the schedule as a failure. Calls that overlap in time are tried in
-// every order; where the model does not know which of two states holds, it allows both. So a correct kernel never
-// fails.
+// An outcome that none of these rules allows ends the schedule as a failure. Where the model does not know which of two
+// states holds, it allows both, so that a correct kernel never fails.
 #pragma once
 
 #include "arch/base/not_copyable.hpp"
@@ -60,6 +59,8 @@ class ProgramMemory : NotCopyable<ProgramMemory> {
     // A page that is pinned for writing, and accessed by the kernel through local maps.
     struct Pin {
         Page* page = nullptr; // null: it could not be pinned
+        const AddressSpace* space = nullptr;
+        u32 number = 0; // of the page in the space
         std::vector<u32> memory{};
     };
     Pin pin(AddressSpace& space, VirtAddr va);
@@ -110,6 +111,8 @@ class ProgramMemory : NotCopyable<ProgramMemory> {
         FaultAccess kind;
         bool by_kernel;
         std::optional<u32> writes{}; // by the kernel: this value
+        std::vector<u32> memory{};   // by the kernel: what it may reach
+        bool disturbed = false;      // another store may have come meanwhile
         std::vector<Binding> seen{}; // what the page was bound to meanwhile
         Values values{};             // what the word was meanwhile
     };
@@ -126,16 +129,17 @@ class ProgramMemory : NotCopyable<ProgramMemory> {
         std::vector<Fork> forks{};
     };
     struct Store {
-        u32 space; // its index, or kNoSpace: by the kernel, to a pinned page
+        u32 space; // its index
         u32 page, offset, value;
         std::vector<u32> memory; // it goes to one of these
     };
-    static constexpr u32 kNoSpace = ~0u;
+    static constexpr u32 kPinned = 0; // the page of a store by the kernel to a pinned page
     struct All {
         std::vector<Memory> memory{Memory{}}; // [0] is not used
         std::map<const AddressSpace*, Space> spaces{};
         std::vector<Store> stores{};
-        u32 numbers = 0;
+        u32 numbers = 0; // of accesses and forks
+        u32 made = 0;    // spaces
     };
 
     static void drained(u32 note);
@@ -145,13 +149,17 @@ class ProgramMemory : NotCopyable<ProgramMemory> {
     std::vector<State>& states(Space& space, u32 page);
     std::vector<Binding> bindings(Space& space, u32 page);
     void settle(Space& space, u32 page);
-    void see(Space& space, Access& access, Binding binding);
+    void see(Access& access, Binding binding);
+    std::vector<u32> reach(Space& space, u32 page, FaultAccess kind);
     void see(Fork& fork, u32 page, Binding binding);
     Values& word(u32 memory, u32 offset);
     void add_writes_in_progress(u32 memory, u32 offset, Values& values) const;
     void put_value(u32 memory, u32 offset, u32 value, bool certain);
-    const Store* newest_own(const Space* space, u32 page, u32 offset, const std::vector<Binding>& where) const;
-    Values expected(const Space* space, u32 page, u32 offset, const std::vector<Binding>& where);
+    const Store* newest_own(const Space& space, u32 page, u32 offset, const std::vector<u32>& where) const;
+    Values expected(const Space& space, u32 page, u32 offset, const std::vector<u32>& where);
+    void judge_load(const Space& space, u32 page, u32 offset, const std::vector<u32>& where, u32 value);
+    void seen_value(u32 memory, u32 offset, u32 value);
+    void take_back(u32 memory, u32 offset, u32 value);
     template <typename F> Status change(AddressSpace& space, Change change, F&& call);
     Access& access_of(Space& space, u32 number);
     u32 begin(Space& space, u32 page, u32 offset, FaultAccess kind, bool by_kernel, std::optional<u32> writes);
