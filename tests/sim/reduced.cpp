@@ -56,8 +56,8 @@ void Reduced::start() {
     started_ = true;
 }
 
-// True if the step switches away from a CPU that could continue, at once or when its store buffer is empty. The steps of
-// one CPU (its program, its interrupts, its store buffer) are no switch. A step of another CPU's store buffer is one;
+// True if the step switches away from a CPU that could continue, at once or when its store buffer is empty. The steps
+// of one CPU (program, interrupts, store buffer) are no switch. A step of another CPU's store buffer is one;
 // then either CPU may go on (contexts: Atig, Bouajjani and Parlato, CAV 2011).
 bool Reduced::preempts(const Frame& frame, u32 next) const {
     if (frame.before == kNobody || same_cpu(next, frame.before) || same_cpu(next, frame.last)) return false;
