@@ -51,8 +51,9 @@ protected:
         jz      .too_late
         mov     ebp, eax
 
-        ; The control bits of the boot CPU, except global pages: those are enabled after paging (2.5, "PGE"). EFER is
-        ; written whole before paging is turned on, so before an entry with NX is used.
+        ; The control bits of the boot CPU, except those of features that this CPU may lack; global pages are enabled
+        ; after paging in any case (2.5, "PGE"). EFER is written whole before paging is turned on, so before an entry with
+        ; NX is used.
         mov     eax, [ebx + at(wanted_cr4)]
         mov     cr4, eax
         mov     eax, [ebx + at(wanted_root)]

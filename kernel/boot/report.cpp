@@ -39,6 +39,8 @@ void report_cpu() {
     log(LogLevel::info, "cpu", "paging: {}, lowmem in {} pages, {}, {}",
         config::kPae ? "PAE, 64-bit entries" : "two levels, 32-bit entries", used.large_pages ? "large" : "4 KiB",
         used.global ? "global kernel pages" : "no global pages", used.no_execute ? "NX" : "no NX");
+    log(LogLevel::info, "cpu", "between kernel and programs: {}, {}, {}", cpu.smep ? "SMEP" : "no SMEP",
+        cpu.smap ? "SMAP" : "no SMAP", cpu.umip ? "UMIP" : "no UMIP");
 }
 
 void report_address_map() {

@@ -27,7 +27,7 @@ void put_entry(VirtAddr table, u32 index, Pte entry) {
 // `root` has room for four entries, aligned to 32 bytes; `directory` is one page. Both are empty and in lowmem. The
 // directory is also the page that the table maps: its last word is the mark.
 bool is_found(Page* table, Page* directory, VirtAddr root) {
-    const PteFlags used = pte::present | pte::write | pte::user;
+    const PteFlags used = pte::present | pte::write; // not of a program: SMAP would close it to this probe
     const VirtAddr directory_at = direct_addr(page_to_pfn(directory));
     hal::store<u32>(directory_at + (kPageSize - 4), kMark);
     put_entry(directory_at, 0, Pte{page_to_pfn(table), used});

@@ -5,6 +5,7 @@
 #include "arch/i386/cpu/image.hpp"
 #include "arch/i386/irq/timer.hpp"
 #include "arch/i386/irq/traps.hpp"
+#include "arch/i386/isa/control.hpp"
 #include "kernel/boot/table_probe.hpp"
 #include "kernel/files/bytes_file.hpp"
 #include "kernel/programs/process.hpp"
@@ -43,6 +44,9 @@ const char* debug_slots() {
     return local_slots();
 }
 const char* no_execute() { return hal::cpu_features().no_execute ? nullptr : "a 64g kernel and a CPU with NX"; }
+
+const char* smap() { return read_cr4() & cr4_bit::smap ? nullptr : "a CPU with SMAP"; }
+const char* smep() { return read_cr4() & cr4_bit::smep ? nullptr : "a CPU with SMEP"; }
 
 Page* take_page() {
     Page* page = alloc_page(Gfp::high);
@@ -194,12 +198,23 @@ void leak_to_user() {
     in_program([](void*) { static_cast<void>(kmap_local_page(take_page())); });
 }
 
+// The first page of the program's text, which a user copy has made present.
+VirtAddr text_of_program() {
+    char byte;
+    if (copy_from_user(&byte, UserAddr{kCodeAt}, 1) != 0) panic("crash: the program has no text");
+    return VirtAddr{kCodeAt};
+}
+void read_user() {
+    in_program([](void*) { static_cast<void>(hal::load<u32>(text_of_program())); });
+}
+void exec_user() {
+    in_program([](void*) { reinterpret_cast<void (*)()>(text_of_program().value())(); });
+}
+
 // Maps an entry of the program's own page table and does not unmap it.
 void pte_unmap_missing() {
     in_program([](void*) {
-        const VirtAddr va{kCodeAt};
-        char byte;
-        static_cast<void>(copy_from_user(&byte, UserAddr{va.value()}, 1)); // this creates the page table
+        const VirtAddr va = text_of_program(); // its page table exists from now on
         const Walk walk = page_walk(active_space()->root(), va);
         static_cast<void>(pte_offset_map(walk.directory, va));
     });
@@ -238,6 +253,8 @@ constexpr Misuse kMisuses[] = {
     {"write-rodata", write_rodata, nothing},
     {"exec-data", exec_data, no_execute},
     {"null-deref", null_deref, nothing},
+    {"read-user", read_user, smap},
+    {"exec-user", exec_user, smep},
 };
 
 } // namespace

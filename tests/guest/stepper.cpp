@@ -16,7 +16,7 @@ struct Step {
     void* argument;
     u32 count;
     ThreadId thread;
-    bool interrupts_on;
+    u32 eflags;
 };
 constinit Step step{};
 
@@ -27,18 +27,19 @@ void on_debug_exception(TrapFrame& frame) {
         return;
     }
     ++step.count;
-    step.interrupts_on = (frame.eflags & eflags::interrupt) != 0;
+    step.eflags = frame.eflags;
     step.between(step.argument);
 }
 
 } // namespace
 
-bool step_may_wake() { return step.interrupts_on; }
+bool step_may_wake() { return (step.eflags & eflags::interrupt) != 0; }
+u32 step_eflags() { return step.eflags; }
 void step_on() { write_eflags(read_eflags() | eflags::trap); }
 
 [[gnu::noinline]] u32 step_through(void (*body)(void*), void* body_argument, void (*between)(void*),
                                    void* between_argument) {
-    step = {between, between_argument, 0, hal::current_thread(), false};
+    step = {between, between_argument, 0, hal::current_thread(), 0};
     const TrapHandler before = trap_set_handler(kDebugVector, on_debug_exception);
     write_eflags(read_eflags() | eflags::trap);
     body(body_argument);

@@ -16,6 +16,9 @@ namespace loft::guest {
 // the scheduler or of mm, and `between` must call no function that takes one.
 bool step_may_wake();
 
+// For `between`: EFLAGS of the stepped code.
+u32 step_eflags();
+
 // For `body`, after a call that may have slept: a thread that was switched to without an exception is no longer
 // stepped.
 void step_on();

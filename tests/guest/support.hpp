@@ -5,7 +5,9 @@
 #include "arch/base/not_copyable.hpp"
 #include "arch/i386/cpu/probe.hpp"
 #include "kernel/proof/selftest.hpp"
+#include "kernel/threads/scheduler.hpp"
 #include "mm/frames/page_alloc.hpp"
+#include "mm/spaces/address_space.hpp"
 #include "mm/tables/tlb_batch.hpp"
 #include "mm/windows/highmem.hpp"
 #include "mm/windows/kmap_local.hpp"
@@ -167,6 +169,26 @@ class FlushCounter {
 
   private:
     TlbStats start_;
+};
+
+// -------------------------------------------------------------------------------------------- memory of programs
+
+// An address space that the test makes, for the current thread.
+class BorrowedSpace : NotCopyable<BorrowedSpace> {
+  public:
+    BorrowedSpace() : space_{AddressSpace::create()} {
+        if (space_ != nullptr) use_space(space_);
+    }
+    ~BorrowedSpace() {
+        use_space(nullptr);
+        if (space_ != nullptr) space_->put();
+    }
+    AddressSpace* operator->() const { return space_; }
+    AddressSpace& operator*() const { return *space_; }
+    explicit operator bool() const { return space_ != nullptr; }
+
+  private:
+    AddressSpace* space_;
 };
 
 // -------------------------------------------------------------------------------------------------- time

@@ -50,6 +50,14 @@ int main(int argc, char** argv) {
         // An IRET to ring 0.
         asm volatile("pushf\n\tpushl $0x08\n\tpushl $0xc0100000\n\tiret");
     }
+    // UMIP: where the kernel's tables are.
+    u8 table[8];
+    u32 word = 0;
+    if (is(how, "sgdt")) asm volatile("sgdt %0" : "=m"(table));
+    if (is(how, "sidt")) asm volatile("sidt %0" : "=m"(table));
+    if (is(how, "sldt")) asm volatile("sldt %0" : "+r"(word));
+    if (is(how, "str")) asm volatile("str %0" : "+r"(word));
+    if (is(how, "smsw")) asm volatile("smsw %0" : "+r"(word));
     if (is(how, "overflow")) asm volatile("int $4");
     if (is(how, "nested")) {
         // IRET with NT set, the end of a nested task: ring 3 may set the flag, but there is no such task.

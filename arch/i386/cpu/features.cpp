@@ -4,6 +4,7 @@
 #include "arch/base/config.hpp"
 #include "arch/i386/cpu/fpu.hpp"
 #include "arch/i386/cpu/probe.hpp"
+#include "arch/i386/cpu/smap.hpp"
 #include "arch/i386/isa/control.hpp"
 #include "arch/i386/isa/cpuid.hpp"
 
@@ -22,6 +23,7 @@ constinit bool identified = false;
 constexpr u32 kMostPhysBits = config::kPae ? 36 : 32; // the most that this kernel can use
 constinit hal::CpuFeatures enabled{
     .large_pages = true, .global = false, .no_execute = false, .phys_bits = kMostPhysBits};
+constinit u32 enabled_cr4 = 0; // of kOptionalCr4
 
 void put_register(char* to, u32 four_characters) { __builtin_memcpy(to, &four_characters, 4); }
 
@@ -76,8 +78,20 @@ CpuIdentity read_identity() {
     id.pge = basic.edx & cpuid_edx::pge;
     const bool extended = extended_max >= cpuid_leaf::extended_features && extended_max < kNoExtendedMax;
     id.nx = extended && (cpuid(cpuid_leaf::extended_features).edx & cpuid_edx::nx);
+    if (cpuid(cpuid_leaf::vendor).eax >= cpuid_leaf::structured_features) {
+        const CpuidResult structured = cpuid(cpuid_leaf::structured_features);
+        id.smep = structured.ebx & cpuid_7::ebx_smep;
+        id.smap = structured.ebx & cpuid_7::ebx_smap;
+        id.umip = structured.ecx & cpuid_7::ecx_umip;
+    }
     read_phys_bits(id, extended_max);
     return id;
+}
+
+// The bits of kOptionalCr4 that this CPU has.
+u32 optional_cr4(const CpuIdentity& cpu) {
+    return (cpu.pge ? cr4_bit::pge : 0) | (cpu.smep ? cr4_bit::smep : 0) | (cpu.smap ? cr4_bit::smap : 0) |
+           (cpu.umip ? cr4_bit::umip : 0);
 }
 
 // PAT defines the memory types of PWT and PCD; loft's entries assume the reset value. A change requires empty caches
@@ -103,7 +117,7 @@ void forget_what_ran_before() {
 
 void switch_on() {
     forget_what_ran_before();
-    if (enabled.global) write_cr4(read_cr4() | cr4_bit::pge);
+    write_cr4(read_cr4() | enabled_cr4);
     fpu_init_cpu();
 }
 
@@ -124,13 +138,15 @@ void enable_features(bool nopse) {
                .global = cpu.pge,
                .no_execute = config::kPae && cpu.nx,
                .phys_bits = cpu.phys_bits < kMostPhysBits ? cpu.phys_bits : kMostPhysBits};
+    enabled_cr4 = optional_cr4(cpu);
+    if (cpu.smap) smap_write_instructions(); // a write to CR4 follows: it serializes
     switch_on();
 }
 
 bool enable_features_like_boot_cpu() {
     const CpuIdentity here = read_identity();
-    if ((enabled.no_execute && !here.nx) || (enabled.global && !here.pge) || here.phys_bits < enabled.phys_bits ||
-        !fpu_suits(here.features))
+    if ((enabled.no_execute && !here.nx) || (enabled_cr4 & ~optional_cr4(here)) != 0 ||
+        here.phys_bits < enabled.phys_bits || !fpu_suits(here.features))
         return false;
     switch_on();
     return true;

@@ -74,7 +74,7 @@ void copy_trampoline(PhysAddr page) {
     trampoline_data = reinterpret_cast<TrampolineData*>(to + trampoline_data_offset);
     trampoline_data->ticket.store(0);
     trampoline_data->cr0 = read_cr0();
-    trampoline_data->cr4 = read_cr4() & ~cr4_bit::pge;
+    trampoline_data->cr4 = read_cr4() & ~kOptionalCr4; // ap_entry sets them, if the CPU has them
     trampoline_data->root = static_cast<u32>(trampoline_root().value());
     u64 efer = 0;
     trampoline_data->has_efer = probe_read_msr(msr::efer, efer);

@@ -3,7 +3,8 @@
 ;
 ; The CPU has pushed EFLAGS, CS, EIP, for some exceptions an error code, and before them SS and ESP if it came from ring
 ; 3 (SDM vol. 3, 6.12.1). Every gate is an interrupt gate: IF and TF are clear from the first instruction on, so a
-; handler is neither interrupted nor single-stepped.
+; handler is neither interrupted nor single-stepped. DF and AC are as the interrupted code had them: C++ needs DF clear,
+; and with SMAP a set AC opens user memory. The common code clears both; IRET restores them.
 ;
 ; A program chooses its segment registers, and another of its threads may remove a descriptor while it is in the kernel:
 ; then the instruction that loads the register on the way back faults. Each of these instructions has an entry in the
@@ -25,6 +26,13 @@ extern  trap_dispatch
 %macro MAY_FAULT 2                          ; after a fault at %1, continue at %2
         [section .extable.probes progbits alloc noexec nowrite align=4]
         dd      %1, %2
+        __?SECT?__
+%endmacro
+; CLAC where there is SMAP, otherwise a nop (isa/smap.hpp).
+%macro CLOSE_USER_MEMORY 0
+%%place:db      0x8d, 0x76, 0x00
+        [section .smap progbits alloc noexec nowrite align=4]
+        dd      %%place, 0xca010f
         __?SECT?__
 %endmacro
 ; The canonical frame address (CFA) is the address of the interrupted EIP.
@@ -118,7 +126,8 @@ common_entry:
         EIP_AT  52
         push    gs
         EIP_AT  56
-        cld
+        cld                                 ; the interrupted code has any flags: those of a program, or of a user copy
+        CLOSE_USER_MEMORY
         mov     eax, KERNEL_DATA
         mov     ds, eax
         mov     es, eax

@@ -87,6 +87,8 @@ bool is_copy_fault(TrapFrame& frame) {
     if (address.value() >= kDirectMapBase) return false;
     const Fixup* fixup = find_user_copy_fixup(frame.eip);
     if (fixup == nullptr) return false;
+    // A copy that has not opened user memory: its fault would be resolved, and come again, for ever.
+    if ((read_cr4() & cr4_bit::smap) != 0 && (frame.eflags & eflags::alignment_check) == 0) return false;
     if (frame.eflags & eflags::interrupt) enable_interrupts();
     if (resolve_user_fault(address, fault_access(frame.error)) != FaultResult::resolved) frame.eip = fixup->to;
     disable_interrupts();

@@ -9,10 +9,12 @@ namespace cr0_bit {
 inline constexpr u32 mp = 1u << 1, em = 1u << 2, ts = 1u << 3, wp = 1u << 16, pg = 1u << 31;
 }
 namespace cr4_bit {
-inline constexpr u32 pse = 1u << 4, pae = 1u << 5, pge = 1u << 7, osfxsr = 1u << 9, osxmmexcpt = 1u << 10;
+inline constexpr u32 pse = 1u << 4, pae = 1u << 5, pge = 1u << 7, osfxsr = 1u << 9, osxmmexcpt = 1u << 10,
+                     umip = 1u << 11, smep = 1u << 20, smap = 1u << 21;
 }
 namespace eflags {
-inline constexpr u32 carry = 1u << 0, trap = 1u << 8, interrupt = 1u << 9;
+inline constexpr u32 carry = 1u << 0, trap = 1u << 8, interrupt = 1u << 9, direction = 1u << 10, resume = 1u << 16,
+                     alignment_check = 1u << 18; // in ring 0: user pages are open (smap.hpp)
 }
 namespace msr {
 inline constexpr u32 apic_base = 0x1b, sysenter_cs = 0x174, debug_control = 0x1d9, pat = 0x277, efer = 0xc000'0080;
@@ -55,6 +57,13 @@ inline void reset_breakpoints() {
     asm volatile("mov %0, %%dr7\n\t"
                  "mov %1, %%dr6" ::"r"(kDr7Nothing),
                  "r"(kDr6Nothing));
+}
+// Breakpoint 0: a debug exception before each execution of the instruction at `address` on this CPU, in any ring. Its
+// handler sets eflags::resume in the frame, or the exception comes again (SDM vol. 3, 17.3.1.1).
+inline void set_breakpoint(u32 address) {
+    asm volatile("mov %0, %%dr0\n\t"
+                 "mov %1, %%dr7" ::"r"(address),
+                 "r"(kDr7Nothing | 1u << 1));
 }
 inline u16 read_ldtr() {
     u16 v;

@@ -16,7 +16,7 @@ inline CpuidResult cpuid(u32 leaf, u32 subleaf = 0) {
 }
 
 namespace cpuid_leaf {
-inline constexpr u32 vendor = 0, features = 1, tsc_ratio = 0x15, frequencies = 0x16;
+inline constexpr u32 vendor = 0, features = 1, structured_features = 7, tsc_ratio = 0x15, frequencies = 0x16;
 inline constexpr u32 hypervisor = 0x4000'0000,
                      hypervisor_clocks = 0x4000'0010; // not in the SDM: VMware's, and Linux's KVM
 inline constexpr u32 extended_max = 0x8000'0000, extended_features = 0x8000'0001, brand = 0x8000'0002,
@@ -33,6 +33,10 @@ inline constexpr u32 nx = 1u << 20; // of leaf 8000'0001
 
 namespace cpuid_ecx { // of leaf 1
 inline constexpr u32 hypervisor = 1u << 31;
+}
+
+namespace cpuid_7 { // leaf 7, subleaf 0
+inline constexpr u32 ebx_smep = 1u << 7, ebx_smap = 1u << 20, ecx_umip = 1u << 2;
 }
 
 } // namespace loft
