@@ -418,6 +418,62 @@ SELFTEST(stepping, pte_reads_do_not_tear) {
     CHECK_EQ(torn, 0u);
 }
 
+namespace {
+
+struct PteChange {
+    const char* operation;
+    PteHalves before, after;
+    void (*change)(hal::PteCell* cell);
+};
+
+// Frames and flags that differ in both halves. An entry that pte_set fills has a low half of 0, and any high half.
+constexpr u32 high_half(u32 bits) { return config::kPae ? bits : 0; }
+constexpr PteHalves kMapped{0x0123'4063, high_half(0x8000'0005)}, kOther{0x0fed'c027, high_half(0x0000'000a)},
+    kNothing{0, 0}, kLeftOver{0, kMapped.high};
+constexpr PteChange kPteChanges[] = {
+    {"pte_set", kNothing, kOther, [](hal::PteCell* cell) { hal::pte_set(cell, Pte::from(kOther)); }},
+    {"pte_set", kLeftOver, kOther, [](hal::PteCell* cell) { hal::pte_set(cell, Pte::from(kOther)); }},
+    {"pte_set of halves", kNothing, kOther, [](hal::PteCell* cell) { hal::pte_set(cell, kOther); }},
+    {"pte_set of halves", kLeftOver, kOther, [](hal::PteCell* cell) { hal::pte_set(cell, kOther); }},
+    {"pte_clear", kMapped, kNothing, [](hal::PteCell* cell) { hal::pte_clear(cell); }},
+    {"pte_clear_low", kMapped, kLeftOver, [](hal::PteCell* cell) { hal::pte_clear_low(cell); }},
+    {"pte_take", kMapped, kNothing, [](hal::PteCell* cell) { static_cast<void>(hal::pte_take(cell)); }},
+    {"pte_take_low", kMapped, kLeftOver, [](hal::PteCell* cell) { static_cast<void>(hal::pte_take_low(cell)); }},
+    {"pte_exchange", kMapped, kOther,
+     [](hal::PteCell* cell) { static_cast<void>(hal::pte_exchange(cell, Pte::from(kOther))); }},
+    {"pte_exchange", kNothing, kOther,
+     [](hal::PteCell* cell) { static_cast<void>(hal::pte_exchange(cell, Pte::from(kOther))); }},
+    {"pte_exchange", kMapped, kNothing, [](hal::PteCell* cell) { static_cast<void>(hal::pte_exchange(cell, Pte{})); }},
+    {"pte_read", kMapped, kMapped, [](hal::PteCell* cell) { static_cast<void>(hal::pte_read(cell)); }},
+};
+
+} // namespace
+
+// A page walker that looks at any moment finds the old entry, none, or the new one: never halves of two entries.
+SELFTEST(stepping, a_changing_entry_is_never_a_mix) {
+    alignas(8) static volatile u32 memory[2];
+    auto* cell = reinterpret_cast<hal::PteCell*>(const_cast<u32*>(memory));
+    const auto holds = [](PteHalves entry) {
+        return memory[0] == entry.low && (!config::kPae || memory[1] == entry.high);
+    };
+    for (const PteChange& one : kPteChanges) {
+        memory[0] = one.before.low;
+        memory[1] = one.before.high;
+        u32 mixed = 0, changed = 0;
+        const u32 steps = step_through([&] { one.change(cell); },
+                                       [&] {
+                                           mixed += (memory[0] & 1) != 0 && !holds(one.before) && !holds(one.after);
+                                           changed += !holds(one.before);
+                                       });
+        bool right = CHECK_EQ(mixed, 0u);
+        right &= CHECK(holds(one.after));
+        right &= CHECK_GT(steps, 2u);
+        // The change itself was stepped: interrupts came before and after it.
+        right &= CHECK_EQ(changed > 0 && changed < steps, !holds(one.before));
+        if (!right) selftest::note("this was {}", one.operation);
+    }
+}
+
 // The CPU may set A at any moment. pte_take and pte_exchange return an entry with A set, or the entry was not present
 // any more when A would have been set.
 SELFTEST(stepping, accessed_bit_is_never_lost) {
