@@ -1,7 +1,12 @@
 # Builds kernels: the selected one, the default one, and all that are named as goals.
 
+# scripts/mutants links kernels that this would refuse, by INSPECT=true: there the self-tests have to notice.
+INSPECT := scripts/check-instructions
+
 define kernel-rules
 objects-$(1) := $$(KERNEL_SOURCES:%=$(BUILD)/$(1)/%.o)
+# Not linked: the operations of the HAL, for scripts/check-instructions.
+inspected-$(1) := $(BUILD)/$(1)/tests/instructions/hal.cpp.o
 
 $(BUILD)/$(1)/flags: FORCE
 	@mkdir -p $$(@D)
@@ -29,7 +34,8 @@ $(BUILD)/$(1)/%.asm.o: %.asm $(BUILD)/$(1)/flags | setup
 
 # Linked twice: the first kernel, with an empty symbol table, yields the addresses of the functions; the second one has the
 # table, and gen-symbols verifies that the addresses are the same.
-$(BUILD)/$(1)/loft.elf: $$(objects-$(1)) $(BUILD)/$(1)/link-flags linker.ld scripts/gen-symbols.py scripts/check-kernel
+$(BUILD)/$(1)/loft.elf: $$(objects-$(1)) $$(inspected-$(1)) $(BUILD)/$(1)/link-flags linker.ld scripts/gen-symbols.py \
+    scripts/check-kernel scripts/check-instructions
 	@echo '  LINK   $(1)  loft.elf'
 	$$(Q)scripts/gen-symbols.py --empty >$$(@D)/symbols1.asm
 	$$(Q)$$(NASM) -f elf32 -o $$(@D)/symbols1.o $$(@D)/symbols1.asm
@@ -39,6 +45,7 @@ $(BUILD)/$(1)/loft.elf: $$(objects-$(1)) $(BUILD)/$(1)/link-flags linker.ld scri
 	$$(Q)$$(GCC) $$(LINK_FLAGS) -Wl,-Map=$$(@D)/loft.map -o $$(@D)/pass2.elf $$(objects-$(1)) $$(@D)/symbols2.o -lgcc
 	$$(Q)scripts/gen-symbols.py --same $$(@D)/pass1.elf $$(@D)/pass2.elf
 	$$(Q)scripts/check-kernel $$(@D)/pass2.elf
+	$$(Q)$$(INSPECT) $(1) $$(@D)/pass2.elf $$(inspected-$(1))
 	$$(Q)rm $$(@D)/pass1.elf
 	$$(Q)mv $$(@D)/pass2.elf $$@
 
@@ -46,7 +53,7 @@ $(BUILD)/$(1)/loft.iso: $(BUILD)/$(1)/loft.elf $(BUILD)/user/programs $(BUILD)/i
 	@echo '  ISO    $$@'
 	$$(Q)scripts/make-iso $$(MODULES) --append $$(call quoted,$$(APPEND)) $$< $$@
 
--include $$(wildcard $$(objects-$(1):.o=.d))
+-include $$(wildcard $$(objects-$(1):.o=.d) $$(inspected-$(1):.o=.d))
 endef
 
 GOAL_NAMES := $(sort $(foreach goal,$(patsubst $(BUILD)/%,%,$(filter $(BUILD)/%,$(MAKECMDGOALS))),$(firstword $(subst /, ,$(goal)))))
