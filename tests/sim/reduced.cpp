@@ -11,37 +11,6 @@ void Reduced::join(Clock& into, const Clock& from) {
         into[i] = std::max(into[i], from[i]);
 }
 
-void Reduced::Places::clear() {
-    ++generation_;
-    used_ = 0;
-}
-
-Reduced::Place& Reduced::Places::at(u64 key) {
-    if (2 * ++used_ > table_.size()) grow();
-    Entry& entry = find(key);
-    if (entry.generation != generation_) {
-        entry = Entry{key, generation_, {}};
-    } else {
-        --used_;
-    }
-    return entry.place;
-}
-
-Reduced::Places::Entry& Reduced::Places::find(u64 key) {
-    u64 i = (key * 0x9e37'79b9'7f4a'7c15) >> 32;
-    for (;; ++i) {
-        Entry& entry = table_[i & (table_.size() - 1)];
-        if (entry.generation != generation_ || entry.key == key) return entry;
-    }
-}
-
-void Reduced::Places::grow() {
-    std::vector<Entry> old(table_.empty() ? 512 : 2 * table_.size());
-    old.swap(table_);
-    for (const Entry& entry : old)
-        if (entry.generation == generation_) find(entry.key) = entry;
-}
-
 void Reduced::start() {
     depth_ = 0;
     clocks_.clear();

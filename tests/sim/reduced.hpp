@@ -13,6 +13,7 @@
 // translation used) has another answer than the usual one.
 #pragma once
 
+#include "tests/sim/place_map.hpp"
 #include "tests/sim/strategy.hpp"
 
 #include <array>
@@ -57,26 +58,6 @@ class Reduced final : public Strategy {
         std::array<u32, kMaxAgents> reader{};
     };
 
-    // The accesses to each place in one schedule; clearing them for the next schedule costs nothing.
-    class Places {
-      public:
-        void clear();
-        Place& at(u64 key);
-
-      private:
-        struct Entry {
-            u64 key = 0;
-            u64 generation = 0;
-            Place place;
-        };
-        Entry& find(u64 key);
-        void grow();
-
-        std::vector<Entry> table_;
-        u64 generation_ = 1;
-        std::size_t used_ = 0;
-    };
-
     void start();
     bool bounded() const { return bound_ != ~0u; }
     u32 unusual_answers() const; // in the current schedule
@@ -103,8 +84,8 @@ class Reduced final : public Strategy {
     std::array<std::vector<u32>, kMaxExploredCpus> stores_; // the steps whose stores are in the buffer
     std::array<u32, kMaxExploredCpus> oldest_{};
     std::array<u32, kMaxExploredCpus> last_of_cpu_{}, delivery_{}; // steps; the first counted from 1
-    Places places_;
-    std::vector<Sleeper> inherited_; // the agents that still sleep after the last step
+    PlaceMap<Place> places_;                                       // the accesses to each place
+    std::vector<Sleeper> inherited_;                               // the agents that still sleep after the last step
     Default default_;
 };
 
