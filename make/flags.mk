@@ -38,7 +38,10 @@ kernel-cxx = $(if $(call has,clang,$(1)),$(CLANG) $(CLANG_FLAGS),$(GCC) $(GCC_FL
 host-defines = $(call defines,$(1)-smp-preempt$(if $(call has,off,$(1)),,-highpte))
 # The sanitized builds also count lines, so coverage needs no separate build.
 host-mode    = -O1 $(if $(call has,asan,$(1)),-fno-omit-frame-pointer -fsanitize=address$(,)undefined \
-    -fno-sanitize-recover=all --coverage)
+    -fno-sanitize-recover=all --coverage) $(if $(call has,races,$(1)),-DLOFT_RACES)
+# -races: the machine sees every access to memory of what it runs (tests/sim/races.hpp). The compiler's calls are answered by
+# tests/sim/instrumented.cpp; the library that usually has these functions is not linked.
+host-seen    = $(if $(call has,races,$(1)),-fsanitize=thread)
 host-cxx     = $(if $(call has,clang,$(1)),$(CLANG) -Wthread-safety,$(HOST_CXX)) $(HOST_FLAGS) $(call host-mode,$(1)) $(call host-defines,$(1))
 ,           := ,
 

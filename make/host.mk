@@ -4,27 +4,34 @@
 # FAST_COMPILE: an exception inside a CHECK ends its test case; the tests compile in two thirds of the time.
 TEST_FLAGS := -O0 -DCATCH_CONFIG_FAST_COMPILE
 
+# The sources of a configuration. -races has only the explorer's tests: the others run one CPU at a time.
+host-sources = $(filter-out $(if $(call has,races,$(1)),$(filter-out tests/host/explorer/%,$(filter %_test.cpp,$(HOST_SOURCES)))), \
+    $(HOST_SOURCES))
+# For a file: the precompiled header, or the calls by which the machine sees it; the header is compiled without them.
+host-file    = $(if $(and $(call has,races,$(1)),$(filter-out tests/sim/%,$(2))),$(call host-seen,$(1)),$(if \
+    $(call has,clang,$(1)),,-include $(BUILD)/host-$(1)/library.hpp))
+
 define host-rules
-objects-host-$(1) := $$(HOST_SOURCES:%=$(BUILD)/host-$(1)/%.o)
+objects-host-$(1) := $$(patsubst %,$(BUILD)/host-$(1)/%.o,$$(call host-sources,$(1)))
 
 $(BUILD)/host-$(1)/flags: FORCE
 	@mkdir -p $$(@D)
-	@echo '$$(call host-cxx,$(1)) $(TEST_FLAGS)' | scripts/update-file $$@
+	@echo '$$(call host-cxx,$(1)) $$(call host-seen,$(1)) $(TEST_FLAGS)' | scripts/update-file $$@
 
 $(BUILD)/host-$(1)/link-flags: FORCE
 	@mkdir -p $$(@D)
-	@echo '$$(HOST_SOURCES)' | scripts/update-file $$@
+	@echo '$$(call host-sources,$(1))' | scripts/update-file $$@
 
 $(BUILD)/host-$(1)/catch.hpp.gch: $(BUILD)/host-$(1)/flags | setup
 	@mkdir -p $$(@D)
 	@echo '  PCH    host-$(1)  catch.hpp'
 	@echo '#include <catch2/catch.hpp>' >$$(@:.gch=)
-	$$(Q)$$(call host-cxx,$(1)) $(TEST_FLAGS) -x c++-header $$(@:.gch=) -o $$@
+	$$(Q)$$(call host-cxx,$(1)) $$(call host-seen,$(1)) $(TEST_FLAGS) -x c++-header $$(@:.gch=) -o $$@
 
 $(BUILD)/host-$(1)/tests/host/%.cpp.o: tests/host/%.cpp $(BUILD)/host-$(1)/flags $(BUILD)/host-$(1)/catch.hpp.gch
 	@mkdir -p $$(@D)
 	@echo '  CXX    host-$(1)  $$<'
-	$$(Q)$$(call host-cxx,$(1)) $(TEST_FLAGS) -include $(BUILD)/host-$(1)/catch.hpp -MMD -MP -MF $$(@:.o=.d) -c $$< -o $$@
+	$$(Q)$$(call host-cxx,$(1)) $$(call host-seen,$(1)) $(TEST_FLAGS) -include $(BUILD)/host-$(1)/catch.hpp -MMD -MP -MF $$(@:.o=.d) -c $$< -o $$@
 
 $(BUILD)/host-$(1)/library.hpp.gch: $(BUILD)/host-$(1)/flags | setup
 	@echo '  PCH    host-$(1)  library.hpp'
@@ -34,8 +41,7 @@ $(BUILD)/host-$(1)/library.hpp.gch: $(BUILD)/host-$(1)/flags | setup
 $(BUILD)/host-$(1)/%.cpp.o: %.cpp $(BUILD)/host-$(1)/flags $$(if $$(call has,clang,$(1)),,$(BUILD)/host-$(1)/library.hpp.gch) | setup
 	@mkdir -p $$(@D)
 	@echo '  CXX    host-$(1)  $$<'
-	$$(Q)$$(call host-cxx,$(1)) $$(if $$(call has,clang,$(1)),,-include $(BUILD)/host-$(1)/library.hpp) \
-	    -MMD -MP -MF $$(@:.o=.d) -c $$< -o $$@
+	$$(Q)$$(call host-cxx,$(1)) $$(call host-file,$(1),$$<) -MMD -MP -MF $$(@:.o=.d) -c $$< -o $$@
 
 $(BUILD)/host-$(1)/host-tests: $$(objects-host-$(1)) $(BUILD)/host-$(1)/link-flags
 	@echo '  LINK   host-$(1)  host-tests'
@@ -46,10 +52,10 @@ endef
 
 HOSTS      := $(sort $(patsubst host-%,%,$(filter host-%,$(GOAL_NAMES))))
 ALL_HOSTS  := $(foreach memory,off 4g 64g,$(foreach debug,- -debug,$(foreach asan,- -asan,$(foreach \
-    clang,- -clang,$(memory)$(debug:-=)$(asan:-=)$(clang:-=)))))
+    clang,- -clang,$(memory)$(debug:-=)$(asan:-=)$(clang:-=))) $(memory)$(debug:-=)-races))
 ifneq ($(filter-out $(ALL_HOSTS),$(HOSTS)),)
 $(error $(BUILD)/host-$(firstword $(filter-out $(ALL_HOSTS),$(HOSTS))): host tests are called \
-    host-<off|4g|64g>[-debug][-asan][-clang], in this order)
+    host-<off|4g|64g>[-debug][-asan][-clang], in this order, or host-<off|4g|64g>[-debug]-races)
 endif
 
 $(foreach name,$(HOSTS),$(eval $(call host-rules,$(name))))

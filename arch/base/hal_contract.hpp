@@ -11,6 +11,7 @@
 //                 lowmem_ptr<T>(va) lowmem_addr   an object in the direct map <-> its address. A PteCell may lie in
 //                                                 any mapping: a page table in high memory is seen through one
 //                 note_frame_free/used            hints for the simulated machine; nothing on the real one
+//                 note_object_free/used           the same for an object of a cache
 //                 out_of_memory                   true: this allocation fails on purpose; never on the real machine
 // hal/user.hpp    user_copy_in user_copy_out      as copy_in and copy_out; one side is memory of the current program.
 //                 user_copy_to_map, _from_map     A fault there calls resolve_user_fault; if it is not resolved, the

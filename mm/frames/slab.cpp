@@ -48,6 +48,7 @@ ObjectCache::Slab* ObjectCache::grow() {
         auto* object = reinterpret_cast<void**>(memory + first() + i * stride());
         *object = slab->free_list;
         slab->free_list = object;
+        hal::note_object_free(object, size_);
     }
     SlabLinks::link_after(&partial_, slab);
     ++stats_.slabs;
@@ -69,6 +70,7 @@ void* ObjectCache::alloc() {
     if (slab == nullptr) return nullptr;
 
     void* object = slab->free_list;
+    hal::note_object_used(object, size_);
     slab->free_list = *static_cast<void**>(object);
     const u32 index = (hal::lowmem_addr(object).page_offset() - first()) / stride();
     slab->used[index / 32] |= 1u << index % 32;
@@ -92,6 +94,7 @@ void ObjectCache::free(void* object) {
     slab->used[index / 32] &= ~(1u << index % 32);
     *static_cast<void**>(object) = slab->free_list;
     slab->free_list = object;
+    hal::note_object_free(object, size_);
     --stats_.objects;
     const bool was_full = slab->in_use-- == capacity();
     if (was_full) SlabLinks::link_after(&partial_, slab);

@@ -97,14 +97,14 @@ bool Machine::fill(RawCell* cell) {
 
 u32 Machine::cell_half(const void* cell, u32 half) {
     RawCell* place = cell_address(cell, Access::read);
-    touch(place, false);
+    touch_word(place, kCellSize, false);
     if (half == 0 && !here().buffer.covers(place, kCellSize)) fill(place);
     return static_cast<u32>(u64{seen(here(), place)} >> (32 * half));
 }
 
 RawPte Machine::cell_read(const void* cell) {
     RawCell* place = cell_address(cell, Access::read);
-    touch(place, false);
+    touch_word(place, kCellSize, false);
     if (!here().buffer.covers(place, kCellSize)) fill(place);
     return seen(here(), place);
 }
@@ -112,6 +112,7 @@ RawPte Machine::cell_read(const void* cell) {
 void Machine::cell_store_half(void* cell, u32 half, u32 value, Where where) {
     RawCell* place = cell_address(cell, Access::write);
     if (!detail::exploring) return change_half(place, half, value, where);
+    touch_plain(reinterpret_cast<u8*>(place) + 4 * half, 4, races::Kind::cell_write);
     here().buffer.push({PendingStore::Kind::entry, 4, reinterpret_cast<u8*>(place) + 4 * half, value, where});
     explore_stored();
 }
@@ -124,7 +125,7 @@ void Machine::change_half(RawCell* place, u32 half, u32 value, Where where) {
 
 RawPte Machine::cell_exchange(void* cell, RawPte value, Where where) {
     RawCell* place = cell_address(cell, Access::write);
-    touch(place, true);
+    touch_word(place, kCellSize, true);
     fill(place);
     const RawPte before = *place;
     *place = value;
@@ -134,7 +135,7 @@ RawPte Machine::cell_exchange(void* cell, RawPte value, Where where) {
 
 u32 Machine::cell_exchange_low(void* cell, u32 value, Where where) {
     RawCell* place = cell_address(cell, Access::write);
-    touch(place, true);
+    touch_word(place, kCellSize, true);
     fill(place);
     const RawPte before = *place;
     *place = with_half(before, 0, value);

@@ -15,18 +15,6 @@ namespace {
 
 constexpr const char* kSeed = "seed:";
 
-std::string place_name(u64 place) {
-    if (place >= place::kHardware) {
-        constexpr const char* kNames[] = {"",          "tlb",    "tlb changes of", "interrupt line",
-                                          "run queue", "permit", "program",        "word of a program"};
-        return text("{} {}", kNames[place >> 8 & 7], place & 0xff);
-    }
-    const std::string name = static_name(place);
-    if (!name.empty()) return name;
-    if (place - kRamBase < kRamLimit) return text("physical {:x}", place - kRamBase);
-    return text("host {:x}", place);
-}
-
 std::string describe(u32 index, const Event& event) {
     std::string line = text("{} {}", index, agent_name(event.agent));
     if (role_of(event.agent) == Role::program && event.thread != 0) line += text(" thread {}", event.thread);
@@ -91,6 +79,19 @@ class Exploration {
 };
 
 } // namespace
+
+std::string place_name(u64 place) {
+    if (place >= place::kHardware) {
+        constexpr const char* kNames[] = {"",       "tlb",     "tlb changes of", "interrupt line", "run queue",
+                                          "permit", "program", "interrupt flag", "thread",         "word of memory"};
+        const u64 what = place >> 8 & 15;
+        return text("{} {}", kNames[what], what == 9 ? (place >> 32 & 0xff'ffff) - 1 : place & 0xff);
+    }
+    const std::string name = static_name(place);
+    if (!name.empty()) return name;
+    if (place - kRamBase < kRamLimit) return text("physical {:x}", place - kRamBase);
+    return text("host {:x}", place);
+}
 
 Report explore(const Case& c, const Plan& plan) {
     Exploration exploration{c};

@@ -50,6 +50,8 @@ struct Case {
     u32 preemptions = 0;        // timer interrupts, at any step of a thread while another thread is ready
     bool roaming = false;       // a thread that is preempted or woken may continue on any CPU
     bool percpu_points = false; // operations on per-CPU variables are steps, too: for races within one CPU
+    // Accesses to plain memory are steps, too: in a configuration that sees them (races.hpp).
+    bool plain_points = false;
     u32 longest = 20'000;
 };
 
@@ -86,8 +88,12 @@ Report explore(const Case& c, const Plan& plan);
 // In a thread or a check of an exploration: the schedule fails if `so` is false.
 void expect(bool so, const char* what);
 
+// The name of a place (schedule.hpp), for messages.
+std::string place_name(u64 place);
+
 // Called by the machine.
 void explore_stored();
+void explore_plain(u64 place, bool write); // the step accesses plain memory
 void explore_interrupts(bool on);
 void explore_send(CpuId to);
 u32 explore_choice(u32 possibilities);

@@ -26,6 +26,8 @@ class Fiber : NotCopyable<Fiber> {
     // Called inside the fiber: returns to the caller of resume().
     void leave();
 
+    const u8* stack() const { return stack_.get(); } // kStack bytes
+
   private:
     static void enter();
 

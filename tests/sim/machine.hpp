@@ -261,19 +261,23 @@ template <typename F> decltype(auto) on_cpu(CpuId id, F&& what) {
 }
 
 // Physical memory, without page tables: for tests.
-template <typename T> T peek(PhysAddr at) {
+template <typename T> LOFT_UNSEEN T peek(PhysAddr at) {
     T value;
     std::memcpy(&value, ram_at(at.value()), sizeof value);
     return value;
 }
-template <typename T> void poke(PhysAddr at, T value) { std::memcpy(ram_at(at.value()), &value, sizeof value); }
+template <typename T> LOFT_UNSEEN void poke(PhysAddr at, T value) {
+    std::memcpy(ram_at(at.value()), &value, sizeof value);
+}
 
 // Fetches an instruction at `va`; throws if the fetch faults.
 inline void exec(VirtAddr va) { machine().access(va, 1, Access::execute); }
 // Accesses in ring 3.
-template <typename T> T user_read(VirtAddr va) {
+template <typename T> LOFT_UNSEEN T user_read(VirtAddr va) {
     T value;
-    std::memcpy(&value, machine().access(va, sizeof value, Access::user_read), sizeof value);
+    const u8* const from = machine().access(va, sizeof value, Access::user_read);
+    std::memcpy(&value, from, sizeof value);
+    if (detail::exploring) forward_own(from, &value, sizeof value);
     return value;
 }
 template <typename T> void user_write(VirtAddr va, T value) {

@@ -28,6 +28,7 @@ enum class Point : u8 {
     relax,
     thread, // park, unpark, a switch
     assist, // a page walk that sets A or D of an entry that this CPU has just stored
+    plain,  // an access to plain memory, if these are steps (races.hpp)
 };
 // True for operations that wait until this CPU's store buffer is empty: locked and serialising instructions (SDM vol.
 // 3, 11.10).
@@ -76,8 +77,11 @@ constexpr u64 permit(u32 thread) { return kHardware | 0x500 | thread; }
 constexpr u64 program(u32 number) { return kHardware | 0x600 | (number & 0xff); }
 // A word of it: also when two CPUs reach it by different frames, each order of a store and a load is tried.
 constexpr u64 word_of_program(u32 memory, u32 offset) {
-    return kHardware | u64{memory + 1} << 32 | 0x700 | offset << 12;
+    return kHardware | u64{memory + 1} << 32 | 0x900 | offset << 12;
 }
+// Only for what orders agents (races.hpp): the interrupt flag of a CPU, and a thread that is not running.
+constexpr u64 interrupt_flag(u32 cpu) { return kHardware | 0x700 | cpu; }
+constexpr u64 thread(u32 thread) { return kHardware | 0x800 | thread; }
 } // namespace place
 
 void set_schedule_hook(Hook hook); // an empty one removes it

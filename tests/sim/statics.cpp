@@ -4,12 +4,15 @@
 #include "tests/sim/errors.hpp"
 
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <cxxabi.h>
 #include <elf.h>
 #include <fstream>
 #include <iterator>
+#include <memory>
+#include <unistd.h>
 
 extern "C" {
 loft::u32 loft_sim_anchor = 1; // its address minus its value in the symbol table: the load offset of the program
@@ -24,16 +27,22 @@ bool of_the_kernel(const char* name) {
     return starts(name, "_ZN4loft") && !starts(name, "_ZN4loft3sim") && !starts(name, "_ZN4loft4test");
 }
 
-std::string demangled(const char* name) {
-    int status = 0;
-    char* text = abi::__cxa_demangle(name, nullptr, nullptr, &status);
-    std::string result = text != nullptr ? text : name;
-    std::free(text);
+std::string without_noise(std::string result) {
     for (const char* noise : {"loft::", "(anonymous namespace)::"})
         for (std::size_t at; (at = result.find(noise)) != std::string::npos;)
             result.erase(at, std::strlen(noise));
     return result;
 }
+
+std::string demangled(const char* name) {
+    int status = 0;
+    char* text = abi::__cxa_demangle(name, nullptr, nullptr, &status);
+    const std::string result = text != nullptr ? text : name;
+    std::free(text);
+    return without_noise(result);
+}
+
+u64 moved; // the load offset of the program
 
 std::vector<StaticObject> read_symbols() {
     std::ifstream file{"/proc/self/exe", std::ios::binary};
@@ -45,7 +54,6 @@ std::vector<StaticObject> read_symbols() {
     std::memcpy(sections.data(), at(header.e_shoff), sections.size() * sizeof(Elf64_Shdr));
 
     std::vector<StaticObject> found;
-    u64 moved = 0;
     for (const Elf64_Shdr& table : sections) {
         if (table.sh_type != SHT_SYMTAB) continue;
         std::vector<Elf64_Sym> symbols(table.sh_size / sizeof(Elf64_Sym));
@@ -83,6 +91,25 @@ std::string static_name(u64 address) {
     --next;
     if (at >= next->at + next->size) return {};
     return at == next->at ? next->name : next->name + " + " + std::to_string(at - next->at);
+}
+
+std::string code_name(const void* after) {
+    kernel_statics(); // finds the load offset
+    char program[512], here[512];
+    const ssize_t length = readlink("/proc/self/exe", program, sizeof program);
+    if (length <= 0 || getcwd(here, sizeof here) == nullptr) return "?";
+    const u64 at = reinterpret_cast<std::uintptr_t>(after) - 1 - moved;
+    const std::string command =
+        text("addr2line -Cfe '{}' {:x}", std::string_view{program, static_cast<u32>(length)}, at);
+    const std::unique_ptr<std::FILE, int (*)(std::FILE*)> answer{popen(command.c_str(), "r"), pclose};
+    std::string lines[2];
+    for (std::string& line : lines)
+        for (int c = 0; answer && (c = std::fgetc(answer.get())) > '\n';)
+            line += static_cast<char>(c);
+    const std::string root = std::string{here} + "/";
+    if (lines[1].starts_with(root)) lines[1].erase(0, root.size());
+    lines[1].erase(std::min(lines[1].find(" (discriminator"), lines[1].size()));
+    return lines[1] + " (" + without_noise(lines[0]) + ")";
 }
 
 } // namespace loft::sim

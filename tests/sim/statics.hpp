@@ -21,4 +21,7 @@ const std::vector<StaticObject>& kernel_statics();
 // "pool + 8": for messages; empty if no static object of the kernel is at `address`.
 std::string static_name(u64 address);
 
+// "mm/frames/slab.cpp:70 (ObjectCache::alloc())": for messages, by addr2line. `after` is the address behind a call.
+std::string code_name(const void* after);
+
 } // namespace loft::sim

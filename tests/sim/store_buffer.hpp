@@ -5,6 +5,7 @@
 // until the buffer is empty. Outside an exploration a store writes memory at once.
 #pragma once
 
+#include "tests/sim/races.hpp"
 #include "tests/sim/schedule.hpp"
 #include "tests/sim/translation.hpp"
 
@@ -39,6 +40,7 @@ class StoreBuffer {
         first_ = 0;
     }
     const PendingStore& first() const { return stores_[first_]; }
+    const PendingStore& last() const { return stores_.back(); }
     // Calls visit(store) for each store, the oldest first.
     template <typename F> void each(F&& visit) const {
         for (std::size_t i = first_; i < stores_.size(); ++i)
@@ -74,18 +76,19 @@ class StoreBuffer {
 void store_later(void* at, u64 value, u32 size);
 void forward_own(const void* at, void* value, u32 size);
 
-template <typename T> T read_variable(const T& variable) {
-    touch(&variable, false);
+template <typename T> [[gnu::always_inline]] inline T read_variable(const T& variable) {
+    touch_word(&variable, sizeof variable, false);
     T value = variable;
     if (detail::exploring) [[unlikely]]
         forward_own(&variable, &value, sizeof value);
     return value;
 }
-template <typename T> void write_variable(T& variable, T value) {
+template <typename T> [[gnu::always_inline]] inline void write_variable(T& variable, T value) {
     if (!detail::exploring) [[likely]] {
         variable = value;
         return;
     }
+    touch_plain(&variable, sizeof variable, races::Kind::cell_write);
     u64 raw = 0;
     std::memcpy(&raw, &value, sizeof value);
     store_later(&variable, raw, sizeof value);

@@ -30,6 +30,7 @@ template <typename F> u32 copy(u32 bytes, VirtAddr a, VirtAddr b, F&& one) {
 } // namespace
 
 u32 user_copy_in(void* to, VirtAddr from, u32 bytes) {
+    sim::touch_plain(to, bytes, sim::races::Kind::write);
     return copy(bytes, from, from, [&](u32 at, u32 n) {
         const u8* source = reach(from + at, sim::Access::read);
         if (source != nullptr) std::memcpy(static_cast<u8*>(to) + at, source, n);
@@ -38,6 +39,7 @@ u32 user_copy_in(void* to, VirtAddr from, u32 bytes) {
 }
 
 u32 user_copy_out(VirtAddr to, const void* from, u32 bytes) {
+    sim::touch_plain(from, bytes, sim::races::Kind::read);
     return copy(bytes, to, to, [&](u32 at, u32 n) {
         u8* target = reach(to + at, sim::Access::write);
         if (target != nullptr) sim::machine().write(target, static_cast<const u8*>(from) + at, n);

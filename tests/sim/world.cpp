@@ -1,6 +1,7 @@
 // Running one schedule. Contract: world.hpp.
 #include "tests/sim/world.hpp"
 
+#include "tests/sim/races.hpp"
 #include <hal/cpu.hpp>
 #include <hal/thread.hpp>
 
@@ -62,7 +63,7 @@ void World::begin() {
         core.program = core.interrupt = Context{};
         core.thread = kNobody;
         core.queue.clear();
-        core.in_handler = core.requested = core.halted = core.interrupted = false;
+        core.in_handler = core.in_timer = core.requested = core.halted = core.interrupted = false;
         core.idle.start(&idle_body_);
         core.fiber = &core.idle;
     }
@@ -77,6 +78,32 @@ void World::begin() {
         } else {
             core.queue.push_back(i);
         }
+    }
+    if constexpr (races::kOn) {
+        std::vector<races::Stack> stacks;
+        for (const auto& thread : threads_)
+            stacks.push_back({thread->fiber.stack(), Fiber::kStack});
+        for (const Core& core : cores_)
+            stacks.push_back({core.idle.stack(), Fiber::kStack});
+        races::begin(stacks, case_.plain_points);
+    }
+}
+
+// --- who runs, and what orders the programs and the interrupts, for races.hpp
+
+void World::tell_who_runs() {
+    if constexpr (races::kOn) {
+        const Core& core = here();
+        const Role role = core.in_handler || core.in_timer ? Role::interrupt : Role::program;
+        races::run(agent(machine().current().value(), role), core.thread + 1, {core.fiber->stack(), Fiber::kStack});
+    }
+}
+
+// A program turns the interrupts of its CPU off, or on. So it excludes the handlers: the flag is a lock of the CPU.
+void World::order_program(bool off) {
+    if constexpr (races::kOn) {
+        const u64 flag = place::interrupt_flag(machine().current().value());
+        off ? races::acquire(flag) : races::release(flag);
     }
 }
 
@@ -184,6 +211,7 @@ void World::step(u32 who) {
 
     if (role_of(who) == Role::buffer) {
         e.point = Point::store;
+        if constexpr (races::kOn) races::drained(cpu);
         machine().drain(CpuId{cpu});
         return;
     }
@@ -208,8 +236,10 @@ void World::step(u32 who) {
             e.block = core.irqs_off_since;
     }
     on_fiber_ = true;
+    tell_who_runs();
     core.fiber->resume();
     on_fiber_ = false;
+    if constexpr (races::kOn) races::run(kNobody, 0, {});
 }
 
 // --- called by fibers
@@ -239,10 +269,16 @@ void World::deliver() {
     core.in_handler = true;
     core.interrupt = Context{};
     machine().here().interrupts = false;
-    touched(place::interrupt_line(machine().current().value()), true);
+    const u32 cpu = machine().current().value();
+    touched(place::interrupt_line(cpu), true);
+    tell_who_runs();
+    if constexpr (races::kOn) races::acquire(place::interrupt_line(cpu));
+    order_program(true); // interrupts are off
     case_.kernel->interrupt([] { remote_answer(); });
+    order_program(false);
     machine().here().interrupts = true;
     core.in_handler = false;
+    tell_who_runs();
     if (core.halted && !core.interrupted) {
         core.interrupted = true;
         event().woke |= only(agent(machine().current().value(), Role::program));
@@ -261,15 +297,23 @@ void World::maybe_preempt() {
     if (!fires) return;
     const u32 left = std::exchange(preemptions_left_, 0) - 1; // no nested preemption
     point(Point::assist);                                     // an interrupt drains the store buffer
-    interrupts_off();
+    machine().here().interrupts = false;
+    core.irqs_off_since = steps_;
+    core.in_timer = true;
+    tell_who_runs();
+    order_program(true);
     case_.kernel->interrupt([] {});
+    order_program(false);
+    core.in_timer = false;
+    tell_who_runs();
     const bool now = case_.kernel->may_preempt();
     preemptions_left_ = left;
+    order_program(true);
     if (now)
         leave_cpu(true);
     else
         case_.kernel->ask_to_reschedule();
-    machine().here().interrupts = true;
+    interrupts_on();
     // The thread continues, maybe on another CPU; its operation has not taken effect yet.
     point(next);
 }
@@ -295,7 +339,11 @@ void World::touched(u64 place, bool write) {
     }
 }
 
-void World::stored() { ++event().stored; }
+void World::stored() {
+    ++event().stored;
+    if constexpr (races::kOn)
+        if (on_fiber_) races::buffered();
+}
 
 u32 World::choice(u32 possibilities) {
     const u32 answer = strategy_->choose(possibilities);
@@ -304,14 +352,19 @@ u32 World::choice(u32 possibilities) {
 }
 
 void World::interrupts(bool on) {
-    if (!on && on_fiber_) here().irqs_off_since = steps_;
+    if (!on_fiber_) return;
+    if (!on) here().irqs_off_since = steps_;
+    order_program(!on);
 }
 
 void World::send(u32 cpu) {
     if (!on_fiber_) return;
     Core& core = cores_[cpu];
     touched(place::interrupt_line(cpu), true);
-    if (!core.requested) core.sender = steps_; // a second request before the delivery adds nothing
+    if (!core.requested) { // a second request before the delivery adds nothing
+        core.sender = steps_;
+        if constexpr (races::kOn) races::release(place::interrupt_line(cpu));
+    }
     core.requested = true;
 }
 
@@ -331,7 +384,7 @@ void World::arrive() {
         deliver();
         running().leave();
     }
-    machine().here().interrupts = true;
+    interrupts_on();
 }
 
 void World::thread_main(u32 thread) {
@@ -357,7 +410,7 @@ void World::idle_loop() {
         touched(place::run_queue(machine().current().value()), true);
         if (somebody_waits(here())) {
             switch_to_next();
-            machine().here().interrupts = true;
+            interrupts_on();
             continue;
         }
         case_.kernel->enter_idle();
@@ -365,7 +418,7 @@ void World::idle_loop() {
         core.halted = true;
         core.interrupted = false;
         core.program.next = Point::irq;
-        machine().here().interrupts = true;
+        interrupts_on();
         for (;;) {
             core.idle.leave();
             if (!deliver_) break;
@@ -377,13 +430,19 @@ void World::idle_loop() {
         touched(place::run_queue(machine().current().value()), true);
         interrupts_off();
         case_.kernel->interrupt([] {});
-        machine().here().interrupts = true;
+        interrupts_on();
     }
 }
 
 void World::interrupts_off() {
     machine().here().interrupts = false;
     here().irqs_off_since = steps_;
+    order_program(true);
+}
+
+void World::interrupts_on() {
+    order_program(false);
+    machine().here().interrupts = true;
 }
 
 void World::park() {
@@ -393,12 +452,13 @@ void World::park() {
     Thread& t = *threads_[me];
     if (t.permit) {
         t.permit = false;
+        if constexpr (races::kOn) races::acquire(place::permit(me));
         return;
     }
     t.parked = true;
     interrupts_off();
     leave_cpu(false);
-    machine().here().interrupts = true;
+    interrupts_on();
 }
 
 void World::unpark(u32 thread) {
@@ -407,9 +467,11 @@ void World::unpark(u32 thread) {
     Thread& t = *threads_[thread];
     if (!t.parked) {
         t.permit = true;
+        if constexpr (races::kOn) races::release(place::permit(thread));
         return;
     }
     t.parked = false;
+    if constexpr (races::kOn) races::release(place::thread(thread));
     make_ready(thread, case_.threads[thread].cpu);
 }
 
@@ -418,7 +480,7 @@ void World::yield() {
     if (here().queue.empty()) return;
     interrupts_off();
     leave_cpu(true);
-    machine().here().interrupts = true;
+    interrupts_on();
 }
 
 void World::make_ready(u32 thread, u32 home) {
@@ -454,11 +516,16 @@ void World::switch_to_next() {
         break;
     }
     core.thread = next;
+    if constexpr (races::kOn)
+        if (next != kNobody) races::acquire(place::thread(next));
     if (next != kNobody) case_.kernel->switch_in(next);
     Fiber& other = next != kNobody ? threads_[next]->fiber : core.idle;
     core.program = Context{};
     // From here on the thread's stack is not in use: another CPU may run the thread.
-    if (me != kNobody) threads_[me]->leaving = false;
+    if (me != kNobody) {
+        threads_[me]->leaving = false;
+        if constexpr (races::kOn) races::release(place::thread(me));
+    }
     if (&other == &mine) return;
     core.fiber = &other;
     mine.leave();
@@ -472,6 +539,7 @@ void explore_touch(u64 place, bool write) { the_world->touched(place, write); }
 } // namespace detail
 
 void explore_stored() { the_world->stored(); }
+void explore_plain(u64 place, bool write) { the_world->plain(place, write); }
 void explore_interrupts(bool on) { the_world->interrupts(on); }
 void explore_send(CpuId to) { the_world->send(to.value()); }
 u32 explore_choice(u32 possibilities) { return the_world->choice(possibilities); }

@@ -29,6 +29,7 @@ class World {
     void point(Point point);
     void touched(u64 place, bool write);
     void stored(); // a store was put into the store buffer
+    void plain(u64 place, bool write) { event().footprint.add(place, write); }
     u32 choice(u32 possibilities);
     void interrupts(bool on);
     void send(u32 cpu);
@@ -66,6 +67,7 @@ class World {
         u32 thread = kNobody;
         std::deque<u32> queue; // the threads that are ready
         bool in_handler = false;
+        bool in_timer = false;  // the handler of the timer, which runs as a part of the thread's step
         bool requested = false; // a call interrupt is pending
         bool halted = false;
         bool interrupted = false; // since it halted
@@ -91,6 +93,9 @@ class World {
     void idle_loop();
     void arrive();
     void interrupts_off();
+    void interrupts_on();
+    void order_program(bool off);
+    void tell_who_runs();
     void thread_main(u32 thread);
     void deliver();
     void maybe_preempt();

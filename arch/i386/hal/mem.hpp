@@ -42,6 +42,8 @@ inline VirtAddr lowmem_addr(const void* object) { return VirtAddr{reinterpret_ca
 // For the simulated machine: the frame was freed to, or allocated from, the allocator.
 inline void note_frame_free(Pfn, u32 /*order*/) {}
 inline void note_frame_used(Pfn, u32 /*order*/) {}
+inline void note_object_free(const void* /*object*/, u32 /*bytes*/) {}
+inline void note_object_used(const void* /*object*/, u32 /*bytes*/) {}
 
 // For the simulated machine: true if this allocation should fail although there is memory.
 inline constexpr bool out_of_memory() { return false; }

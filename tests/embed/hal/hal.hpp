@@ -60,6 +60,8 @@ inline VirtAddr lowmem_addr(const void* object) {
 }
 inline void note_frame_free(Pfn, u32 /*order*/) {}
 inline void note_frame_used(Pfn, u32 /*order*/) {}
+inline void note_object_free(const void* /*object*/, u32 /*bytes*/) {}
+inline void note_object_used(const void* /*object*/, u32 /*bytes*/) {}
 inline bool out_of_memory() { return false; }
 
 // --- Memory of programs. What faults asks mm; the result is the number of bytes that are not copied.

@@ -67,12 +67,15 @@ void use(VirtAddr va, Page* page);
 // The same, without the write.
 void look(VirtAddr va, Page* page);
 
-inline constexpr bool kSlow = // under a sanitizer: a fraction of the schedules
+// Where accesses to memory are checked, a fraction of the schedules runs.
 #if defined(__SANITIZE_ADDRESS__)
-    true;
+inline constexpr u64 kFraction = 20;
+#elif defined(LOFT_RACES)
+inline constexpr u64 kFraction = 3;
 #else
-    false;
+inline constexpr u64 kFraction = 1;
 #endif
+inline constexpr bool kSlow = kFraction != 1;
 // The number of schedules that this build runs if `wanted` are wanted.
 u64 schedules(u64 wanted);
 

@@ -74,9 +74,7 @@ void run_in(AddressSpace* space) {
 u32 user_load(VirtAddr va) {
     u32 value = 0;
     with_faults(va, FaultAccess::read, [&] {
-        const u8* const from = sim::machine().access(va, 4, sim::Access::user_read);
-        std::memcpy(&value, from, sizeof value);
-        if (sim::detail::exploring) sim::forward_own(from, &value, sizeof value);
+        value = sim::user_read<u32>(va);
         if (ProgramMemory* const model = ProgramMemory::current()) model->loaded(va, value);
     });
     return value;

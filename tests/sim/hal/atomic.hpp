@@ -15,45 +15,45 @@ requires(sizeof(T) <= 4) class Atomic : NotCopyable<Atomic<T>> {
     constexpr Atomic() = default;
     explicit constexpr Atomic(T value) : value_{value} {}
 
-    T load() const {
+    LOFT_UNSEEN T load() const {
         sim::schedule_point(sim::Point::load);
         return sim::read_variable(value_);
     }
-    void store(T value) {
+    LOFT_UNSEEN void store(T value) {
         sim::schedule_point(sim::Point::store);
         sim::write_variable(value_, value);
     }
-    T exchange(T value) {
+    LOFT_UNSEEN T exchange(T value) {
         return change([value](T) { return value; });
     }
-    bool compare_exchange(T& expected, T next) {
+    LOFT_UNSEEN bool compare_exchange(T& expected, T next) {
         sim::schedule_point(sim::Point::atomic);
         const bool same = value_ == expected;
-        sim::touch(&value_, same);
+        sim::touch_word(&value_, sizeof value_, same);
         if (same)
             value_ = next;
         else
             expected = value_;
         return same;
     }
-    T fetch_add(T n) {
+    LOFT_UNSEEN T fetch_add(T n) {
         return change([n](T v) { return static_cast<T>(v + n); });
     }
-    bool increment_is_positive() { return static_cast<int>(fetch_add(1) + 1) > 0; }
-    T fetch_sub(T n) {
+    LOFT_UNSEEN bool increment_is_positive() { return static_cast<int>(fetch_add(1) + 1) > 0; }
+    LOFT_UNSEEN T fetch_sub(T n) {
         return change([n](T v) { return static_cast<T>(v - n); });
     }
-    T fetch_or(T n) {
+    LOFT_UNSEEN T fetch_or(T n) {
         return change([n](T v) { return static_cast<T>(v | n); });
     }
-    T fetch_and(T n) {
+    LOFT_UNSEEN T fetch_and(T n) {
         return change([n](T v) { return static_cast<T>(v & n); });
     }
 
   private:
-    template <typename F> T change(F&& next) {
+    template <typename F> [[gnu::always_inline]] T change(F&& next) {
         sim::schedule_point(sim::Point::atomic);
-        sim::touch(&value_, true);
+        sim::touch_word(&value_, sizeof value_, true);
         const T old = value_;
         value_ = next(old);
         return old;
@@ -66,18 +66,18 @@ class Counter : NotCopyable<Counter> {
   public:
     constexpr Counter() = default;
 
-    u64 load() const {
+    LOFT_UNSEEN u64 load() const {
         sim::schedule_point(sim::Point::load);
         return sim::read_variable(value_);
     }
-    u64 increment() {
+    LOFT_UNSEEN u64 increment() {
         sim::schedule_point(sim::Point::atomic);
-        sim::touch(&value_, true);
+        sim::touch_word(&value_, sizeof value_, true);
         return ++value_;
     }
-    void raise_to(u64 value) {
+    LOFT_UNSEEN void raise_to(u64 value) {
         sim::schedule_point(sim::Point::atomic);
-        sim::touch(&value_, true);
+        sim::touch_word(&value_, sizeof value_, true);
         value_ = value_ < value ? value : value_;
     }
 

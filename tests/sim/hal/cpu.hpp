@@ -71,28 +71,36 @@ template <typename T> class PerCpu {
   public:
     constexpr PerCpu() = default;
 
-    template <auto M> auto load() const {
+    template <auto M> LOFT_UNSEEN auto load() const {
         // A pointer of the host stands for one of i386, which has 4 bytes.
         static_assert(sizeof(value_[0].*M) == 4 || std::is_pointer_v<std::remove_reference_t<decltype(value_[0].*M)>>);
         sim::schedule_point(sim::Point::percpu);
-        return value_[cpu()].*M;
+        const T& mine = value_[cpu()];
+        touch_field<M>(mine, sim::races::Kind::cpu_read);
+        return mine.*M;
     }
-    template <auto M, typename V> void store(V value) {
+    template <auto M, typename V> LOFT_UNSEEN void store(V value) {
         using F = std::remove_reference_t<decltype(value_[0].*M)>;
         static_assert(sizeof(F) == 4 || std::is_pointer_v<F>);
         sim::schedule_point(sim::Point::percpu);
-        value_[cpu()].*M = static_cast<F>(value);
+        T& mine = value_[cpu()];
+        touch_field<M>(mine, sim::races::Kind::cpu_write);
+        mine.*M = static_cast<F>(value);
     }
-    template <auto M> void add(u32 n) {
+    template <auto M> LOFT_UNSEEN void add(u32 n) {
         static_assert(sizeof(value_[0].*M) == 4);
         sim::schedule_point(sim::Point::percpu);
-        value_[cpu()].*M += n;
+        T& mine = value_[cpu()];
+        touch_field<M>(mine, sim::races::Kind::cpu_write);
+        mine.*M += n;
     }
-    template <auto M> u32 exchange_add(u32 n) {
+    template <auto M> LOFT_UNSEEN u32 exchange_add(u32 n) {
         static_assert(sizeof(value_[0].*M) == 4);
         sim::schedule_point(sim::Point::percpu);
-        const u32 old = value_[cpu()].*M;
-        value_[cpu()].*M = old + n;
+        T& mine = value_[cpu()];
+        touch_field<M>(mine, sim::races::Kind::cpu_write);
+        const u32 old = mine.*M;
+        mine.*M = old + n;
         return old;
     }
 
@@ -110,6 +118,9 @@ template <typename T> class PerCpu {
   private:
     // Called after the schedule point: the CPU on which the instruction executes.
     static u32 cpu() { return sim::machine().current().value(); }
+    template <auto M> [[gnu::always_inline]] static void touch_field(const T& mine, sim::races::Kind kind) {
+        sim::touch_plain(&(mine.*M), sizeof(mine.*M), kind);
+    }
 
     T value_[config::kMaxCpus]{};
 };

@@ -8,7 +8,7 @@
 
 namespace loft::hal {
 
-template <typename T> inline T load(VirtAddr va) {
+template <typename T> LOFT_UNSEEN inline T load(VirtAddr va) {
     static_assert(sizeof(T) == 1 || sizeof(T) == 2 || sizeof(T) == 4);
     sim::schedule_point(sim::Point::memory);
     T value;
@@ -18,7 +18,7 @@ template <typename T> inline T load(VirtAddr va) {
         sim::forward_own(from, &value, sizeof(T));
     return value;
 }
-template <typename T> inline void store(VirtAddr va, T value) {
+template <typename T> LOFT_UNSEEN inline void store(VirtAddr va, T value) {
     static_assert(sizeof(T) == 1 || sizeof(T) == 2 || sizeof(T) == 4);
     sim::schedule_point(sim::Point::memory);
     u8* const to = sim::machine().access(va, sizeof(T), sim::Access::write);
@@ -56,12 +56,14 @@ inline void copy_words(VirtAddr to, VirtAddr from, u32 bytes) {
         m.write(m.access(to + at, 1, sim::Access::write), source, n);
     });
 }
-inline void copy_in(void* object, VirtAddr from, u32 bytes) {
+LOFT_UNSEEN inline void copy_in(void* object, VirtAddr from, u32 bytes) {
+    sim::touch_plain(object, bytes, sim::races::Kind::write);
     detail::in_pieces(bytes, from, from, [&](u32 at, u32 n) {
         std::memcpy(static_cast<u8*>(object) + at, sim::machine().access(from + at, 1, sim::Access::read), n);
     });
 }
-inline void copy_out(VirtAddr to, const void* object, u32 bytes) {
+LOFT_UNSEEN inline void copy_out(VirtAddr to, const void* object, u32 bytes) {
+    sim::touch_plain(object, bytes, sim::races::Kind::read);
     detail::in_pieces(bytes, to, to, [&](u32 at, u32 n) {
         sim::machine().write(sim::machine().access(to + at, 1, sim::Access::write), static_cast<const u8*>(object) + at,
                              n);
@@ -103,8 +105,21 @@ inline VirtAddr lowmem_addr(const void* object) {
 }
 
 // These frames are free: each access to them from now on is an error.
-inline void note_frame_free(Pfn first, u32 order) { sim::machine().frame_free(first.value(), order); }
-inline void note_frame_used(Pfn first, u32 order) { sim::machine().frame_used(first.value(), order); }
+LOFT_UNSEEN inline void note_frame_free(Pfn first, u32 order) {
+    sim::touch_frames(first.value(), order, sim::races::Kind::frees);
+    sim::machine().frame_free(first.value(), order);
+}
+LOFT_UNSEEN inline void note_frame_used(Pfn first, u32 order) {
+    sim::machine().frame_used(first.value(), order);
+    sim::touch_frames(first.value(), order, sim::races::Kind::allocates);
+}
+// The same for an object of a cache. Only a configuration that finds races looks at the accesses.
+LOFT_UNSEEN inline void note_object_free(const void* object, u32 bytes) {
+    sim::touch_object(object, bytes, sim::races::Kind::frees);
+}
+LOFT_UNSEEN inline void note_object_used(const void* object, u32 bytes) {
+    sim::touch_object(object, bytes, sim::races::Kind::allocates);
+}
 
 // A test may want an allocation to fail: sim::Machine::fail_allocation.
 inline bool out_of_memory() { return sim::machine().allocation_fails(); }

@@ -14,15 +14,15 @@ requires(sizeof(T) <= 4 || std::is_pointer_v<T>) class Plain : NotCopyable<Plain
     constexpr Plain() = default;
     explicit constexpr Plain(T value) : value_{value} {}
 
-    T load() const {
+    LOFT_UNSEEN T load() const {
         sim::schedule_point(sim::Point::load);
         return sim::read_variable(value_);
     }
-    void store(T value) {
+    LOFT_UNSEEN void store(T value) {
         sim::schedule_point(sim::Point::store);
         sim::write_variable(value_, value);
     }
-    void add(T n) { store(load() + n); }
+    LOFT_UNSEEN void add(T n) { store(load() + n); }
 
   private:
     T value_{};
