@@ -53,6 +53,12 @@ std::vector<StaticObject> read_symbols() {
     std::vector<Elf64_Shdr> sections(header.e_shnum);
     std::memcpy(sections.data(), at(header.e_shoff), sections.size() * sizeof(Elf64_Shdr));
 
+    // Objects that never change: read-only sections, and those that are read-only after the program's relocation.
+    const char* const section_names = at(sections[header.e_shstrndx].sh_offset);
+    const auto can_change = [&](u32 section) {
+        return section < sections.size() && (sections[section].sh_flags & SHF_WRITE) != 0 &&
+               !starts(section_names + sections[section].sh_name, ".data.rel.ro");
+    };
     std::vector<StaticObject> found;
     for (const Elf64_Shdr& table : sections) {
         if (table.sh_type != SHT_SYMTAB) continue;
@@ -63,8 +69,8 @@ std::vector<StaticObject> read_symbols() {
             const char* const name = names + s.st_name;
             if (std::strcmp(name, "loft_sim_anchor") == 0)
                 moved = reinterpret_cast<std::uintptr_t>(&loft_sim_anchor) - s.st_value;
-            if (ELF64_ST_TYPE(s.st_info) != STT_OBJECT || s.st_size == 0 || s.st_shndx >= sections.size() ||
-                (sections[s.st_shndx].sh_flags & SHF_WRITE) == 0 || !of_the_kernel(name))
+            if (ELF64_ST_TYPE(s.st_info) != STT_OBJECT || s.st_size == 0 || !can_change(s.st_shndx) ||
+                !of_the_kernel(name))
                 continue;
             found.push_back({reinterpret_cast<u8*>(s.st_value), s.st_size, demangled(name)});
         }
