@@ -50,6 +50,8 @@ tidy: setup
 # For scripts that compile a file with make's flags.
 print-compiler-%:
 	@echo '$(call kernel-cxx,$*)'
+print-host-compiler-%:
+	@echo '$(call host-cxx,$*)'
 
 clean:
 	scripts/build-folder --remove $(BUILD)

@@ -11,6 +11,7 @@ ACCEL   ?= tcg
 QEMU    ?=
 ICOUNT  ?=
 BENCH   ?= boot,paths
+SHARD   ?=
 BUILD   ?= $(or $(LOFT_BUILD),build)
 
 # Quotes a text for the shell.

@@ -11,7 +11,7 @@ make test-cpus      a boot on each processor that QEMU knows
 make test-alone     each self-test in a separate boot, with all programs, eight, one and none
 make test-matrix    all 20 kernels, by g++ and by clang, booted and checked
 make test-flushes   suppress one flush of mm at a time: a host test has to fail each time
-make test-mutants   apply one defect to mm or the kernel at a time: the tests have to detect it (hours)
+make test-mutants   apply one defect to mm or the kernel at a time: the tests have to detect it (hours; SHARD=2/5: a part)
 make bench          the cost of each path of high memory, in instructions: a table, and $(BUILD)/bench.json
 make bench-linux    the same on Debian's i386 kernel, side by side; and the start of both with much memory
 make linux-answers  record again the answers of Debian's i386 kernel to system calls, for the self-tests

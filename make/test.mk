@@ -26,6 +26,7 @@ test-flushes: setup
 	$(Q)scripts/flush-mutants
 
 test-mutants: setup
-	$(Q)scripts/mutants host
-	$(Q)scripts/mutants explorer
-	$(Q)scripts/mutants guest
+	$(Q)scripts/mutants host $(if $(SHARD),--shard $(SHARD))
+	$(Q)scripts/mutants explorer $(if $(SHARD),--shard $(SHARD))
+	$(Q)scripts/mutants guest $(if $(SHARD),--shard $(SHARD))
+	$(Q)scripts/mutants generated $(if $(SHARD),--shard $(SHARD))

@@ -15,6 +15,11 @@ PLAIN = ('64g', '4g', 'off', '64g-debug-clang')
 SANITIZED = ('64g-asan', '64g-debug-asan')
 LONG = ('64g-debug-asan',)  # takes minutes to compile: in `make test-host` only; `make test` has the plain and the sanitized variant separately
 TIMEOUT = 300
+# Files of mm with tests under another file's tag.
+TAGS = {'space_map': 'address_space', 'space_fault': 'address_space', 'space_fork': 'address_space', 'tlb_batch': 'tlb',
+        'interrupt_context': 'context', 'flush_clock': 'tlb', 'memory_object': 'object', 'page_index': 'object',
+        'area': 'address_space', 'user_tables': 'address_space', 'user_pages': 'address_space', 'page_walk': 'walk',
+        'free_checks': 'debug'}
 
 ALL_PASSED = re.compile(r'^All tests passed \(\d+ assertions? in (\d+) test cases?\)$', re.MULTILINE)
 SUMMARY = re.compile(r'^test cases: +(\d+) \|(.*)$', re.MULTILINE)

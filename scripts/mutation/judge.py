@@ -1,0 +1,210 @@
+"""Runs generated mutants and records what became of each.
+
+A mutant of mm runs with the host tests: first those with the tag of its unit, then all, then the explorer. One of the HAL or of
+kernel/threads runs in a kernel with all self-tests. A failed test, a crash, a panic or a hang kills it. A mutant that does not
+compile is stillborn: it counts as nothing.
+
+The results are lines of a file, the last one of a mutant counts; a result holds as long as the text of the function does.
+"""
+import dataclasses
+import json
+import os
+import re
+import subprocess
+import time
+
+from runner import host, make
+
+from . import copies, switched, tree
+from .machines import Guest, Host
+
+RESULTS = 'mutants-generated.jsonl'
+# The explorer's tests that are closest to a room.
+EXPLORER = {'ground': '[explorer-remote],[explorer-credits],[explorer-mutex]', 'tables': '[explorer-remote],[explorer-space]',
+            'windows': '[explorer-pkmap],[explorer-local],[explorer-vmap]', 'spaces': '[explorer-space]',
+            'frames': '[explorer-many],[explorer-vmap]'}
+ERROR = re.compile(r'^(\S+?):(\d+):\d+: (?:fatal )?error: ', re.MULTILINE)
+PLACE = re.compile(r'^(?:In file included from )?(\S+?):(\d+)(?::\d+)?[:,]', re.MULTILINE)
+
+
+@dataclasses.dataclass
+class Verdict:
+    word: str  # killed, survived or stillborn
+    by: str = ''
+    seconds: float = 0.0
+
+
+class Results:
+    """What is known of each mutant."""
+
+    def __init__(self, path):
+        self.path, self.known = path, {}
+        if os.path.exists(path):
+            with open(path, encoding='utf-8') as lines:
+                for line in lines:
+                    entry = json.loads(line)
+                    self.known[entry['name']] = (entry['mark'], Verdict(entry['verdict'], entry['by'], entry['seconds']))
+
+    def of(self, mutant):
+        mark, verdict = self.known.get(mutant.name, ('', None))
+        return verdict if mark == mutant.mark else None
+
+    def add(self, mutant, verdict):
+        self.known[mutant.name] = (mutant.mark, verdict)
+        with open(self.path, 'a', encoding='utf-8') as file:
+            file.write(json.dumps({'name': mutant.name, 'mark': mutant.mark, 'verdict': verdict.word, 'by': verdict.by,
+                                   'seconds': round(verdict.seconds, 1)}) + '\n')
+
+
+class OnHost:
+    rooms = ('mm',)
+    compiler = 'print-host-compiler-64g'
+
+    def __init__(self):
+        self.machine = Host('64g')
+
+    @staticmethod
+    def stages(mutant):
+        """(tests to run, seconds of processor time after which they hang)"""
+        room, stem = mutant.file.split('/')[1], os.path.basename(mutant.file).split('.')[0]
+        yield [f'[{host.TAGS.get(stem, stem)}]', '--abort'], 40
+        yield ['~[explorer]', '--abort'], 100
+        if room in EXPLORER:
+            yield [EXPLORER[room], '--abort'], 200
+        yield ['[explorer]', '--abort'], 300
+
+
+class OnGuest:
+    rooms = ('arch/i386/hal', 'kernel/threads')
+    compiler = 'print-compiler-64g-highpte-smp-preempt'
+
+    def __init__(self):
+        self.machine = Guest('64g-highpte-smp-preempt 1G smp=4')
+
+    @staticmethod
+    def stages(_mutant):
+        yield [], 120
+
+
+SIDES = (OnHost, OnGuest)
+
+
+def side_of(mutant):
+    return next(side for side in SIDES if mutant.file.startswith(side.rooms))
+
+
+def run(side, work, mutant):
+    start = time.monotonic()
+    for tests, limit in side.stages(mutant):
+        outcome, text = side.machine.run(work, tests, limit)
+        if outcome.failed or outcome.how:
+            copies.write_log(work, 'killed', text)
+            by = '; '.join(outcome.failed[:2]) + (f' ({outcome.how})' if outcome.how else '')
+            return Verdict('killed', by.strip(), time.monotonic() - start)
+    return Verdict('survived', '', time.monotonic() - start)
+
+
+class Together:
+    """All mutants of one side in one program (switched.py)."""
+
+    def __init__(self, side, mutants, results, jobs):
+        self.side, self.jobs, self.results = side, jobs, results
+        self.work = os.path.realpath(os.path.join(make.BUILD, f'mutants-{side.__class__.__name__[2:].lower()}'))
+        self.mutants = [mutant for mutant in mutants if side_of(mutant) is side.__class__]
+        self.numbers = {mutant.name: number for number, mutant in enumerate(self.mutants, 1)}
+        self.program = os.path.join(self.work, side.machine.goal)
+
+    def build(self):
+        left_out = {self.numbers[mutant.name] for mutant in self.mutants
+                    if (known := self.results.of(mutant)) and known.word == 'stillborn'}
+        for parts in switched.parts_of(self.mutants).values():
+            self.stillborn(switched.crossing(parts) - left_out, left_out)
+        sources = None
+        while sources is None or sources:
+            texts = switched.files_with(self.mutants, tree.read, left_out)
+            copies.copy_tree(self.work, (), texts)
+            sources = self.compile(sources or sorted(path for path in texts if path.endswith('.cpp')), left_out)
+        good, output = copies.build(self.work, self.side.machine.goal, self.jobs, 'WARNINGS=-w')
+        if not good:
+            raise SystemExit(f'{self.side.machine.goal} does not build with all mutants:\n{output[-3000:]}')
+        switched.select(self.program, 0)
+        outcome, text = self.side.machine.run(self.work, ['~[explorer]'], 200)
+        if not outcome.passed:
+            raise SystemExit(f'the tests do not pass without a selected mutant: {outcome.failed} {outcome.how}\n{text[-2000:]}')
+
+    def stillborn(self, numbers, left_out):
+        for number in numbers:
+            self.results.add(self.mutants[number - 1], Verdict('stillborn'))
+        left_out |= numbers
+
+    def compile(self, sources, left_out):
+        """Parses the sources, and marks the mutants that are wrong. Returns the sources that had errors."""
+        command = subprocess.run(make.command('-s', self.side.compiler, build='build'), cwd=self.work, env=make.environment(),
+                                 capture_output=True, text=True, check=True).stdout.split()
+        again = []
+        for path in sources:
+            done = subprocess.run([*command, '-w', '-fmax-errors=0', '-fsyntax-only', path], cwd=self.work, check=False,
+                                  capture_output=True, text=True)
+            if done.returncode == 0:
+                continue
+            again.append(path)
+            wrong = self.wrong(done.stderr) - left_out
+            if not wrong:
+                raise SystemExit(f'{path} does not compile, and no mutant is the reason:\n{done.stderr[:3000]}')
+            self.stillborn(wrong, left_out)
+        return again
+
+    def wrong(self, text):
+        """The mutants on lines with errors; if an error has none, those on the lines that it refers to; else the one before."""
+        found = set()
+        pieces = re.split(r'(?=^\S+?:\d+:\d+: (?:fatal )?error: )', text, flags=re.MULTILINE)
+        for before, piece in zip(pieces, pieces[1:]):
+            path, line = ERROR.match(piece).groups()
+            exact = self.number_at(path, int(line))
+            if exact is None:
+                # The head of the error is the end of the piece before it.
+                others = PLACE.findall(before.rsplit('\n\n', 1)[-1][-1500:]) + PLACE.findall(piece)
+                exact = next((number for place, at in others if (number := self.number_at(place, int(at))) is not None), None)
+            if exact is None:
+                exact = next((number for at in range(int(line) - 1, 0, -1)
+                              if (number := self.number_at(path, at)) is not None), None)
+            if exact is not None:
+                found.add(exact)
+        return found
+
+    def number_at(self, path, line):
+        full = os.path.join(self.work, path)
+        if not os.path.isfile(full):
+            return None
+        with open(full, encoding='latin-1') as file:
+            lines = file.read().split('\n')
+        match = switched.MARK.match(lines[line - 1]) if line <= len(lines) else None
+        return int(match[1]) if match else None
+
+    def judge(self, mutant):
+        switched.select(self.program, self.numbers[mutant.name])
+        try:
+            return run(self.side, self.work, mutant)
+        finally:
+            switched.select(self.program, 0)
+
+
+class Alone:
+    """One mutant at a time, compiled into the program by itself."""
+
+    def __init__(self, side, jobs):
+        self.side, self.jobs = side, jobs
+        self.work = os.path.realpath(os.path.join(make.BUILD, 'mutants'))
+
+    def build(self):
+        copies.copy_tree(self.work, [self.side.machine.objects])
+        good, output = copies.build(self.work, self.side.machine.goal, self.jobs)
+        if not good:
+            raise SystemExit(f'{self.side.machine.goal} does not build without a mutant:\n{output[-3000:]}')
+
+    def judge(self, mutant):
+        text = switched.plain(mutant, tree.read(mutant.file)).encode('latin-1').decode()
+        with copies.Broken(self.work, {mutant.file: text}, self.side.machine.objects):
+            # Unused variables are no reason to be stillborn.
+            good, _ = copies.build(self.work, self.side.machine.goal, self.jobs)
+            return run(self.side, self.work, mutant) if good else Verdict('stillborn')

@@ -1,0 +1,269 @@
+"""The kinds of generated mutants: what each changes in the syntax tree of a function.
+
+A change is a list of edits of the text. An edit replaces a part by `text`; its style says what the part is, because all mutants
+of a file are also compiled together, each behind a switch (switched.py):
+    expression  an expression, and the text is one of the same type
+    statement   a statement with its semicolon, and the text is statements
+    guard       the declaration of a guard; the text is empty
+"""
+import collections
+import re
+
+from . import calls, tree
+from .tree import span
+
+Edit = collections.namedtuple('Edit', 'begin end text style')
+# kind: (class, what is changed). At least one test has to notice every mutant of the classes before `logic`; of logic, a sample.
+KINDS = {
+    'flush-drop': ('flush', 'a flush, a debt or an entry of a batch is left out'),
+    'guard-drop': ('lock', 'a guard is left out'),
+    'lock-drop': ('lock', 'a call that locks, unlocks, disables, enables, sleeps or wakes is left out'),
+    'atomic-split': ('lock', 'an atomic step becomes a load and a store'),
+    'ref-drop': ('reference', 'a reference, a page or a credit is not taken or not given back'),
+    'ref-double': ('reference', 'it is taken or given back twice'),
+    'barrier-drop': ('order', 'a barrier is left out'),
+    'order-relax': ('order', 'a memory order becomes relaxed'),
+    'order-swap': ('order', 'two adjacent statements with memory operations change places'),
+    'drop': ('logic', 'another statement is left out'),
+    'swap': ('logic', 'two adjacent statements of which one changes what the other uses change places'),
+    'negate': ('logic', 'a condition is negated'),
+    'operand': ('logic', 'an operand of && or || is left out, or one becomes the other'),
+    'bound': ('logic', 'a comparison includes its bound, or no longer does, or the bound is one less'),
+    'number': ('logic', 'a number is one more or one less'),
+    'arithmetic': ('logic', 'an operator becomes another one'),
+    'return': ('logic', 'another value is returned'),
+    'arguments': ('logic', 'two adjacent arguments of the same type change places'),
+}
+CLASSES = tuple(dict.fromkeys(kind[0] for kind in KINDS.values()))
+
+BOUNDS = {'<': '<=', '<=': '<', '>': '>=', '>=': '>'}
+OTHER = {'+': '-', '-': '+', '*': '+', '/': '*', '%': '/', '&': '|', '|': '&', '^': '&', '<<': '>>', '>>': '<<', '==': '!=', '!=': '==',
+         '+=': '-=', '-=': '+=', '|=': '&=', '&=': '|=', '<<=': '>>=', '>>=': '<<='}
+LOOPS = {'FOR_STMT', 'WHILE_STMT', 'CXX_FOR_RANGE_STMT'}
+BINARY = {'BINARY_OPERATOR', 'COMPOUND_ASSIGNMENT_OPERATOR'}
+INTEGERS = {'UINT', 'INT', 'ULONG', 'ULONGLONG', 'USHORT', 'UCHAR', 'LONGLONG'}
+BARRIER = re.compile(r'(hal::)?(detail::)?compiler_barrier\(\)|asm volatile\("" ::: "memory"\)')
+MACRO = re.compile(r'LOFT_[A-Z_]+\b')
+# Neither what they say nor whether they say it is tested.
+TALK = {'log', 'panic', 'pr_info', 'pr_warn', 'log_info', 'log_warning'}
+
+
+class Finder:
+    """The changes of one function: (kind, edits), in the order of the tree."""
+
+    def __init__(self, function):
+        self.source = function.source
+        self.found = []
+        for child in function.cursor.get_children():
+            if child.kind.name not in ('PARM_DECL', 'TEMPLATE_TYPE_PARAMETER', 'TEMPLATE_NON_TYPE_PARAMETER'):
+                self.visit(child)
+
+    def text(self, cursor):
+        return self.source[slice(*span(cursor))]
+
+    def add(self, kind, *edits):
+        change = (kind, list(edits))
+        if change not in self.found and any(self.source[edit.begin:edit.end] != edit.text for edit in edits):
+            self.found.append(change)
+
+    def expression(self, kind, cursor, text):
+        self.add(kind, Edit(*span(cursor), text, 'expression'))
+
+    # ---------------------------------------------------------------------------------------------------- the walk
+
+    def visit(self, cursor):
+        begin, end = span(cursor)
+        if begin == end or MACRO.match(self.source, begin):
+            return
+        kind = cursor.kind.name
+        handler = getattr(self, f'on_{kind.lower()}', None)
+        if kind in LOOPS:
+            handler = self.on_loop
+        elif kind in BINARY:
+            handler = self.on_binary
+        children = handler(cursor) if handler else None
+        for child in cursor.get_children() if children is None else children:
+            self.visit(child)
+
+    def on_compound_stmt(self, cursor):
+        self.statements(list(cursor.get_children()))
+
+    def on_case_stmt(self, cursor):
+        *_, body = cursor.get_children()
+        self.statements([body])
+        return [body]
+
+    on_default_stmt = on_case_stmt
+
+    def on_if_stmt(self, cursor):
+        children = list(cursor.get_children())
+        constexpr = re.match(r'if\s+constexpr\s*\(', self.text(cursor))
+        declared = [child for child in children if child.kind.name in ('DECL_STMT', 'VAR_DECL')]
+        rest = children[len(declared):]
+        condition, *branches = rest
+        if not constexpr:
+            if not any(child.kind.name == 'VAR_DECL' for child in declared):
+                self.condition(condition)
+            self.bodies(branches)
+            return children
+        value = tree.constant(self.text(condition))
+        if value is not None:
+            branches = branches[:1] if value else branches[1:]
+        self.bodies(branches)
+        return branches
+
+    def on_loop(self, cursor):
+        children = list(cursor.get_children())
+        self.bodies(children[-1:])
+        for child in children[:-1]:
+            if cursor.kind.name != 'CXX_FOR_RANGE_STMT' and child.type.spelling == 'bool' and child.kind.is_expression():
+                self.condition(child)
+        return None
+
+    def on_do_stmt(self, cursor):
+        self.condition(list(cursor.get_children())[-1])
+
+    def on_conditional_operator(self, cursor):
+        self.condition(next(iter(cursor.get_children())))
+
+    # ------------------------------------------------------------------------------------------------- statements
+
+    def bodies(self, branches):
+        for branch in branches:
+            if branch.kind.name not in ('COMPOUND_STMT', 'IF_STMT'):
+                self.statements([branch])
+
+    def statement_span(self, cursor):
+        """With the semicolon; None if the text after it is something else."""
+        begin, end = span(cursor)
+        match = re.compile(r'\s*;').match(self.source, end)
+        return (begin, match.end()) if match and not MACRO.match(self.source, begin) else None
+
+    def statements(self, cursors):
+        before = None
+        for cursor in cursors:
+            place = self.statement_span(cursor)
+            kind, text = cursor.kind.name, self.text(cursor)
+            if kind == 'DECL_STMT':
+                self.declaration(cursor, text)
+            if place is None or kind in ('DECL_STMT', 'DO_STMT', 'NULL_STMT') or (kind == 'RETURN_STMT' and text != 'return'):
+                before = None
+                continue
+            if BARRIER.fullmatch(text):
+                self.add('barrier-drop', Edit(*place, ';', 'statement'))
+                continue  # the statements on both sides of a barrier count as adjacent
+            if text.startswith('asm'):
+                self.assembly(place, text)
+                before = None
+                continue
+            which = calls.kind_of(cursor, text)
+            if which not in TALK:
+                self.add(f'{which}-drop' if which else 'drop', Edit(*place, ';', 'statement'))
+            if which == 'ref':
+                self.add('ref-double', Edit(*place, f'{text}; {text};', 'statement'))
+            if kind in ('BREAK_STMT', 'CONTINUE_STMT', 'RETURN_STMT'):
+                before = None
+                continue
+            if before:
+                self.neighbours(before, (place, text))
+            before = (place, text)
+
+    def neighbours(self, first, second):
+        (place, one), (after, two) = first, second
+        if all(calls.ORDERED.search(text) and not calls.UNORDERED.search(text) for text in (one, two)):
+            kind = 'order-swap'
+        elif calls.depends(one, two):
+            kind = 'swap'
+        else:
+            return
+        self.add(kind, Edit(*place, f'{two}; {one};', 'statement'), Edit(*after, ';', 'statement'))
+
+    def declaration(self, cursor, text):
+        if re.match(r'(const\s+)?(\w+::)*\w*Guard\s+\w+\{.*\};?$', text, re.DOTALL):
+            self.add('guard-drop', Edit(*span(cursor), '', 'guard'))
+
+    def assembly(self, place, text):
+        if 'lock ' in text:
+            self.add('atomic-split', Edit(*place, text.replace('lock ', '', 1) + ';', 'statement'))
+        if '"cli"' in text or '"sti"' in text:
+            self.add('lock-drop', Edit(*place, ';', 'statement'))
+        elif 'invlpg' in text:
+            self.add('flush-drop', Edit(*place, ';', 'statement'))
+
+    # ------------------------------------------------------------------------------------------------ expressions
+
+    def condition(self, cursor):
+        if not MACRO.match(self.source, span(cursor)[0]):
+            self.expression('negate', cursor, f'!({self.text(cursor)})')
+
+    def on_binary(self, cursor):
+        left, right = cursor.get_children()
+        self.operator(cursor, left, right, self.source[span(left)[1]:span(right)[0]].strip())
+
+    def operator(self, cursor, left, right, sign):
+        one, two = self.text(left), self.text(right)
+        if re.search(r'[<>=]$', one) or re.fullmatch(r'[<>=]+', two):
+            return  # a comparison by operator<=>: part of the tree has no text of its own
+        if sign in ('&&', '||'):
+            self.expression('operand', cursor, f'{one} {"||" if sign == "&&" else "&&"} {two}')
+            for kept, lost in ((one, two), (two, one)):
+                if not tree.CONSTANT.fullmatch(lost):
+                    self.expression('operand', cursor, kept)
+        elif sign in BOUNDS:
+            self.expression('bound', cursor, f'{one} {BOUNDS[sign]} {two}')
+            if right.type.get_canonical().kind.name in INTEGERS and not re.fullmatch(r'\d+u?', two):
+                self.expression('bound', cursor, f'{one} {sign} ({two}) - 1')
+        elif sign in OTHER:
+            self.expression('arithmetic', cursor, f'{one} {OTHER[sign]} {two}')
+
+    def on_unary_operator(self, cursor):
+        text = self.text(cursor)
+        if match := re.match(r'\+\+|--', text) or re.search(r'(\+\+|--)$', text):
+            other = '--' if match.group() == '++' else '++'
+            self.expression('arithmetic', cursor, text[:match.start()] + other + text[match.end():])
+        elif text.startswith('~'):
+            self.expression('arithmetic', cursor, text[1:])
+
+    def on_integer_literal(self, cursor):
+        text = self.text(cursor)
+        if re.match(r'[0-9]', text):
+            self.expression('number', cursor, f'({text} + 1)')
+            if text.rstrip('u') != '0':
+                self.expression('number', cursor, f'({text} - 1)')
+
+    def on_decl_ref_expr(self, cursor):
+        if re.fullmatch(r'std::memory_order_(acquire|release|acq_rel|seq_cst)', self.text(cursor)):
+            self.expression('order-relax', cursor, 'std::memory_order_relaxed')
+
+    def on_return_stmt(self, cursor):
+        for child in cursor.get_children():
+            text, value = self.text(child), child.type.get_canonical()
+            if text.startswith('{') or MACRO.match(text):
+                continue
+            if value.spelling.removeprefix('const ') == 'bool':
+                self.expression('return', child, f'!({text})')
+            elif value.kind.name == 'POINTER' and text != 'nullptr':
+                self.expression('return', child, 'nullptr')
+            elif value.kind.name in INTEGERS:
+                self.expression('return', child, f'({text}) + 1')
+            elif value.kind.name == 'RECORD':
+                self.expression('return', child, f'std::remove_cvref_t<decltype({text})>{{}}')
+
+    def on_call_expr(self, cursor):
+        text, children = self.text(cursor), list(cursor.get_children())
+        if cursor.spelling.startswith('operator') and len(children) == 3 and '(' not in self.text(children[1]):
+            self.operator(cursor, children[0], children[2], self.text(children[1]))
+            return children[0], children[2]
+        for kind, change in calls.changes(self, cursor, text):
+            self.expression(kind, cursor, change)
+        name = calls.callee(text)
+        if name in TALK:
+            return ()
+        given = [child for child in cursor.get_arguments() if child is not None]
+        inside = [child for child in given if span(cursor)[0] < span(child)[0] and span(child)[1] < span(cursor)[1]]
+        for one, two in zip(inside, inside[1:]):
+            if calls.same_type(one, two) and span(one)[1] < span(two)[0] and name and self.text(one) != self.text(two):
+                begin, (b1, e1), (b2, e2) = span(cursor)[0], span(one), span(two)
+                self.expression('arguments', cursor, text[:b1 - begin] + self.text(two) + text[e1 - begin:b2 - begin] + self.text(one) +
+                                text[e2 - begin:])
+        return None
