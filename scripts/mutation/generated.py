@@ -39,6 +39,7 @@ def arguments(words):
     parser.add_argument('--shard', default='1/1', metavar='I/N', help='the I-th of N parts')
     parser.add_argument('--seconds', type=float, default=math.inf, help='start no mutant after this time')
     parser.add_argument('--again', action='store_true', help='run also what has a result')
+    parser.add_argument('--quick', action='store_true', help='without the explorer; a mutant that survives stays open')
     parser.add_argument('--alone', action='store_true', help='compile each mutant by itself, which is slower for many, and '
                         'faster for a few in one source')
     parser.add_argument('--equivalent', action='store_true', help='run those that are listed as equivalent, too')
@@ -90,7 +91,7 @@ def table(mutants, results, equivalent):
             row['generated'] += 1
             if mutant.name in equivalent:
                 row['equivalent'] += 1
-            elif verdict:
+            elif verdict and verdict.word != 'open':
                 row[verdict.word] += 1
                 row['run'] += verdict.word != 'stillborn'
         for head in heads:
@@ -124,7 +125,7 @@ def main(words):
             run(side(), mutants, picked, results, equivalent, chosen)
     lines, good = table(picked, results, equivalent)
     print('\n'.join(lines))
-    missing = sum(results.of(mutant) is None and mutant.name not in equivalent for mutant in picked)
+    missing = sum(has_to_run(results.of(mutant), False) and mutant.name not in equivalent for mutant in picked)
     survived = sum(bool(verdict := results.of(mutant)) and verdict.word == 'survived' and mutant.name not in equivalent
                    for mutant in picked)
     killed = sum(bool(verdict := results.of(mutant)) and verdict.word == 'killed' for mutant in picked)
@@ -132,9 +133,13 @@ def main(words):
     return 0 if good and not missing else 1
 
 
+def has_to_run(verdict, quick):
+    return verdict is None or (verdict.word == 'open' and not quick)
+
+
 def run(side, mutants, picked, results, equivalent, chosen):
     wanted = [mutant for mutant in picked if judge.side_of(mutant) is side.__class__ and
-              (chosen.equivalent or mutant.name not in equivalent) and (chosen.again or results.of(mutant) is None)]
+              (chosen.equivalent or mutant.name not in equivalent) and (chosen.again or has_to_run(results.of(mutant), chosen.quick))]
     end = time.monotonic() + chosen.seconds
     if not wanted:
         return
@@ -145,7 +150,7 @@ def run(side, mutants, picked, results, equivalent, chosen):
             break
         if not chosen.alone and (known := results.of(mutant)) and known.word == 'stillborn':
             continue
-        verdict = way.judge(mutant)
+        verdict = way.judge(mutant, chosen.quick)
         results.add(mutant, verdict)
         print(f'{verdict.word:9} {mutant.name:52} {mutant.shown if verdict.word == "survived" else verdict.by}  '
               f'[{verdict.seconds:.0f} s]', flush=True)

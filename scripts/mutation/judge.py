@@ -1,12 +1,13 @@
 """Runs generated mutants and records what became of each.
 
-A mutant of mm runs with the host tests: first those with the tag of its unit, then all, then the explorer. One of the HAL or of
+A mutant that leaves out a lock is killed by clang's lock checks if these notice it: the builds by clang fail. Else it runs. A mutant of mm runs with the host tests: first those with the tag of its unit, then all, then the explorer. One of the HAL or of
 kernel/threads runs in a kernel with all self-tests. A failed test, a crash, a panic or a hang kills it. A mutant that does not
 compile is stillborn: it counts as nothing.
 
 The results are lines of a file, the last one of a mutant counts; a result holds as long as the text of the function does.
 """
 import dataclasses
+import hashlib
 import json
 import os
 import re
@@ -29,7 +30,7 @@ PLACE = re.compile(r'^(?:In file included from )?(\S+?):(\d+)(?::\d+)?[:,]', re.
 
 @dataclasses.dataclass
 class Verdict:
-    word: str  # killed, survived or stillborn
+    word: str  # killed, survived, stillborn, or open: not all tests have run
     by: str = ''
     seconds: float = 0.0
 
@@ -93,9 +94,14 @@ def side_of(mutant):
     return next(side for side in SIDES if mutant.file.startswith(side.rooms))
 
 
-def run(side, work, mutant):
+def run(side, work, mutant, quick=False):
     start = time.monotonic()
+    if mutant.kind in ('guard-drop', 'lock-drop'):
+        if warning := tree.lock_warning(mutant.file, switched.plain(mutant, tree.read(mutant.file))):
+            return Verdict('killed', f'clang: {warning}', time.monotonic() - start)
     for tests, limit in side.stages(mutant):
+        if quick and tests and tests[0].startswith('[explorer'):
+            return Verdict('open', '', time.monotonic() - start)
         outcome, text = side.machine.run(work, tests, limit)
         if outcome.failed or outcome.how:
             copies.write_log(work, 'killed', text)
@@ -110,12 +116,12 @@ class Together:
     def __init__(self, side, mutants, results, jobs):
         self.side, self.jobs, self.results = side, jobs, results
         self.work = os.path.realpath(os.path.join(make.BUILD, f'mutants-{side.__class__.__name__[2:].lower()}'))
-        self.mutants = [mutant for mutant in mutants if side_of(mutant) is side.__class__]
-        self.numbers = {mutant.name: number for number, mutant in enumerate(self.mutants, 1)}
+        self.mutants = switched.numbers_of(mutant for mutant in mutants if side_of(mutant) is side.__class__)
+        self.numbers = {mutant.name: number for number, mutant in self.mutants.items()}
         self.program = os.path.join(self.work, side.machine.goal)
 
     def build(self):
-        left_out = {self.numbers[mutant.name] for mutant in self.mutants
+        left_out = {number for number, mutant in self.mutants.items()
                     if (known := self.results.of(mutant)) and known.word == 'stillborn'}
         for parts in switched.parts_of(self.mutants).values():
             self.stillborn(switched.crossing(parts) - left_out, left_out)
@@ -123,18 +129,32 @@ class Together:
         while sources is None or sources:
             texts = switched.files_with(self.mutants, tree.read, left_out)
             copies.copy_tree(self.work, (), texts)
+            digest = hashlib.sha256(repr(sorted(texts.items())).encode()).hexdigest()
+            if sources is None and self.last_digest() == digest:
+                break
             sources = self.compile(sources or sorted(path for path in texts if path.endswith('.cpp')), left_out)
         good, output = copies.build(self.work, self.side.machine.goal, self.jobs, 'WARNINGS=-w')
         if not good:
             raise SystemExit(f'{self.side.machine.goal} does not build with all mutants:\n{output[-3000:]}')
         switched.select(self.program, 0)
+        if self.last_digest() == digest:
+            return
         outcome, text = self.side.machine.run(self.work, ['~[explorer]'], 200)
         if not outcome.passed:
             raise SystemExit(f'the tests do not pass without a selected mutant: {outcome.failed} {outcome.how}\n{text[-2000:]}')
+        copies.write_log(self.work, 'passed', digest)
+
+    def last_digest(self):
+        """Of the sources whose program has compiled and passed."""
+        try:
+            with open(os.path.join(self.work, 'build/passed.log'), encoding='utf-8') as file:
+                return file.read()
+        except FileNotFoundError:
+            return ''
 
     def stillborn(self, numbers, left_out):
         for number in numbers:
-            self.results.add(self.mutants[number - 1], Verdict('stillborn'))
+            self.results.add(self.mutants[number], Verdict('stillborn'))
         left_out |= numbers
 
     def compile(self, sources, left_out):
@@ -148,10 +168,10 @@ class Together:
             if done.returncode == 0:
                 continue
             again.append(path)
-            wrong = self.wrong(done.stderr) - left_out
+            wrong = self.wrong(done.stderr)
             if not wrong:
                 raise SystemExit(f'{path} does not compile, and no mutant is the reason:\n{done.stderr[:3000]}')
-            self.stillborn(wrong, left_out)
+            self.stillborn(wrong - left_out, left_out) # one of a header may be known from an earlier source
         return again
 
     def wrong(self, text):
@@ -181,10 +201,10 @@ class Together:
         match = switched.MARK.match(lines[line - 1]) if line <= len(lines) else None
         return int(match[1]) if match else None
 
-    def judge(self, mutant):
+    def judge(self, mutant, quick):
         switched.select(self.program, self.numbers[mutant.name])
         try:
-            return run(self.side, self.work, mutant)
+            return run(self.side, self.work, mutant, quick)
         finally:
             switched.select(self.program, 0)
 
@@ -202,9 +222,9 @@ class Alone:
         if not good:
             raise SystemExit(f'{self.side.machine.goal} does not build without a mutant:\n{output[-3000:]}')
 
-    def judge(self, mutant):
+    def judge(self, mutant, quick):
         text = switched.plain(mutant, tree.read(mutant.file)).encode('latin-1').decode()
         with copies.Broken(self.work, {mutant.file: text}, self.side.machine.objects):
             # Unused variables are no reason to be stillborn.
             good, _ = copies.build(self.work, self.side.machine.goal, self.jobs)
-            return run(self.side, self.work, mutant) if good else Verdict('stillborn')
+            return run(self.side, self.work, mutant, quick) if good else Verdict('stillborn')

@@ -53,6 +53,8 @@ class Finder:
 
     def __init__(self, function):
         self.source = function.source
+        # A changed value is no object to refer to.
+        self.returns_value = function.cursor.result_type.kind.name != 'LVALUEREFERENCE'
         self.found = []
         for child in function.cursor.get_children():
             if child.kind.name not in ('PARM_DECL', 'TEMPLATE_TYPE_PARAMETER', 'TEMPLATE_NON_TYPE_PARAMETER'):
@@ -73,7 +75,7 @@ class Finder:
 
     def visit(self, cursor):
         begin, end = span(cursor)
-        if begin == end or MACRO.match(self.source, begin):
+        if begin == end or cursor.kind.name == 'STATIC_ASSERT' or MACRO.match(self.source, begin):
             return
         kind = cursor.kind.name
         handler = getattr(self, f'on_{kind.lower()}', None)
@@ -238,7 +240,7 @@ class Finder:
     def on_return_stmt(self, cursor):
         for child in cursor.get_children():
             text, value = self.text(child), child.type.get_canonical()
-            if text.startswith('{') or MACRO.match(text):
+            if text.startswith('{') or MACRO.match(text) or not self.returns_value:
                 continue
             if value.spelling.removeprefix('const ') == 'bool':
                 self.expression('return', child, f'!({text})')

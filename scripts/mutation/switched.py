@@ -2,6 +2,7 @@
 the selected mutant. The number is in the program's file, so that selecting another mutant needs no compiler.
 """
 import collections
+import hashlib
 import re
 
 HEADER = '''// Generated: the selected mutant of this program.
@@ -67,7 +68,7 @@ def wrapped(parts, original, plain):
 def render(source, parts, begin=0, end=None):
     end = len(source) if end is None else end
     places = collections.defaultdict(list)
-    for part in parts:
+    for part in sorted(parts, key=lambda part: part.number):
         places[part.begin, part.end].append(part)
     out, at = [], begin
     for (first, last), same in sorted(places.items(), key=lambda item: (item[0][0], -item[0][1])):
@@ -92,19 +93,30 @@ def crossing(parts):
     return bad
 
 
-def parts_of(mutants):
-    """{file: parts}; the number of a mutant is its place in the list, from 1."""
+def numbers_of(mutants):
+    """{number: mutant}, from 1. A number depends on the mutant's name, so that changes elsewhere do not change it."""
+    numbers = {}
+    for mutant in sorted(mutants, key=lambda mutant: mutant.name):
+        number = int(hashlib.sha256(mutant.name.encode()).hexdigest()[:7], 16) + 1
+        while number in numbers:
+            number += 1
+        numbers[number] = mutant
+    return numbers
+
+
+def parts_of(numbers):
+    """{file: parts} of {number: mutant}"""
     files = collections.defaultdict(list)
-    for number, mutant in enumerate(mutants, 1):
+    for number, mutant in numbers.items():
         for edit in mutant.edits:
             files[mutant.file].append(Part(*edit, number, mutant.at_compile_time))
     return files
 
 
-def files_with(mutants, read, left_out=()):
+def files_with(numbers, read, left_out=()):
     """{file: text with all mutants but those whose numbers are left out}, and the helper files."""
     texts = {}
-    for path, parts in parts_of(mutants).items():
+    for path, parts in parts_of(numbers).items():
         parts = [part for part in parts if part.number not in left_out]
         texts[path] = '#include "arch/base/mutant.hpp"\n' + render(read(path), parts)
     return {**texts, **FILES}

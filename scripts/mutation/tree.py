@@ -4,11 +4,13 @@ Every source is parsed with the command by which clang compiles the default kern
 precompiled for the sources. Offsets count bytes; a text is decoded so that its characters are bytes.
 """
 import dataclasses
+import functools
 import glob
 import os
 import re
 import subprocess
 import sys
+import tempfile
 
 from runner import make
 
@@ -69,6 +71,7 @@ def read(path):
         return file.read()
 
 
+@functools.cache
 def flags():
     make.ready()
     subprocess.run(make.command('-s', f'{make.BUILD}/include'), check=True, env=make.environment(), stdout=subprocess.DEVNULL)
@@ -91,17 +94,23 @@ def units(rooms=ROOMS):
     sources = sorted(path for room in rooms for path in glob.glob(f'{room}/**/*.cpp', recursive=True))
     include = lambda path: f'#include <{path.removeprefix("arch/i386/")}>\n' if path.startswith('arch/') else f'#include "{path}"\n'
     text = '#pragma once\n' + ''.join(map(include, headers))
-    precompiled = f'{make.BUILD}/mutation.pch'
-    unit = index.parse('mutation.hpp', ['-x', 'c++-header', *flags()], [('mutation.hpp', text)])
+    options = flags()
+    unit = index.parse('mutation.hpp', ['-x', 'c++-header', *options], [('mutation.hpp', text)])
     complain(unit, 'the headers')
-    if os.path.exists(precompiled):
-        os.remove(precompiled)
-    unit.save(precompiled)
-    yield unit, set(headers)
-    for path in sources:
-        unit = index.parse(path, ['-include-pch', precompiled, *flags()])
-        complain(unit, path)
-        yield unit, {path}
+    with tempfile.TemporaryDirectory() as folder:
+        precompiled = f'{folder}/headers.pch'
+        unit.save(precompiled)
+        yield unit, set(headers)
+        for path in sources:
+            unit = index.parse(path, ['-include-pch', precompiled, *options])
+            complain(unit, path)
+            yield unit, {path}
+
+
+def lock_warning(path, text):
+    """What clang's lock checks say of a file with this text; '' if nothing. Every build by clang would fail."""
+    unit = cindex().Index.create().parse('one.cpp', flags(), [('one.cpp', f'#include "{path}"\n'), (path, text)])
+    return next((problem.spelling for problem in unit.diagnostics if problem.option.startswith('-Wthread-safety')), '')
 
 
 def functions(rooms=ROOMS):

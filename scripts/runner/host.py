@@ -33,6 +33,10 @@ BROKEN = ('remote-no-wait', 'remote-no-interrupt', 'remote-waits-deaf', 'tlb-idl
           'credits-waiter-read-after-granted')
 
 
+# The generated mutants that run each time: some of each class, whose tests take less than a second.
+GENERATED = ('TBD',)
+
+
 def program(config):
     return f'{BUILD}/host-{config}/host-tests'
 
@@ -122,6 +126,21 @@ def run_explorer_mutants():
     return result
 
 
+def run_generated_mutants():
+    """Compiles a few of the generated mutants, one at a time: host tests have to fail."""
+    result = Result(log=f'{LOGS}/generated-mutants.log')
+    only = [word for name in GENERATED for word in ('--only', name)]
+    status = run_program(['scripts/mutants', 'generated', '--alone', '--again', '--jobs', '1', *only], result.log, TIMEOUT)
+    text = read_log(result.log)
+    if sums := re.search(r'^(\d+) killed, (\d+) not$', text, re.MULTILINE):
+        result.passed, result.failed = int(sums.group(1)), int(sums.group(2))
+        result.problems += re.findall(r'^(?:survived|stillborn) +(.*)', text, re.MULTILINE)
+        result.check(result.passed + result.failed == len(GENERATED), f'the number of mutants is not {len(GENERATED)}')
+    else:
+        result.fail(f'scripts/mutants ended with status {status} without a result')
+    return result
+
+
 def run_coverage():
     """Uses the counters of the sanitized programs, also those with DEBUG=1 if they have run."""
     result = Result(log=f'{LOGS}/coverage.txt')
@@ -159,6 +178,7 @@ def explorer_tests():
     found = [Test(f'explorer/{config}', lambda config=config: run_explorer(config), (program(config),), 100)
              for config in EXPLORED]
     found.append(Test('explorer/mutants', run_explorer_mutants, (program('64g'), program('64g-races')), 280))
+    found.append(Test('mutants/generated', run_generated_mutants, (program('64g'), f'{BUILD}/include'), 60))
     return found
 
 

@@ -81,8 +81,8 @@ def tests():
     found = [Test('static/layers', lambda: run_script('layers', 'scripts/check-layers')),
              Test('static/format', lambda: run_script('format', 'scripts/check-format')),
              Test('static/docs', lambda: run_script('docs', 'scripts/check-docs')),
-             Test('static/self', lambda: run_script('self', 'scripts/test-runner')),
-             Test('static/mutants', lambda: run_script('mutants', 'scripts/mutants', 'check')),
+             Test('static/self', lambda: run_script('self', 'scripts/test-runner'), (f'{BUILD}/include',)),
+             Test('static/mutants', lambda: run_script('mutants', 'scripts/mutants', 'check'), (f'{BUILD}/include',)),
              Test('tidy/kernel', lambda: run_script('tidy', 'scripts/check-tidy', limit=600), (f'{BUILD}/include',), 60)]
     for path in sorted(glob.glob('tests/compile/*.cpp')):
         stem = os.path.basename(path).removesuffix('.cpp')
