@@ -51,7 +51,7 @@ def is_batch_add(cursor, name):
 
 
 def kind_of(cursor, text):
-    """'flush', 'lock' or 'ref' if the statement is such a call; a name of operators.TALK; else ''."""
+    """'flush', 'lock' or 'ref' if the statement is such a call; else ''."""
     text = re.sub(r'^\(void\)\s*', '', text)
     if not calls_itself(text):
         return ''
@@ -62,7 +62,7 @@ def kind_of(cursor, text):
         return 'lock'
     if name in REFERENCE or (name in COUNTED and text.endswith('()')):
         return 'ref'
-    return name if name in ('log', 'panic') else ''
+    return ''
 
 
 def arguments(finder, cursor):
