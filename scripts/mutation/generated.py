@@ -94,6 +94,8 @@ def table(mutants, results, equivalent):
             elif verdict and verdict.word != 'open':
                 row[verdict.word] += 1
                 row['run'] += verdict.word != 'stillborn'
+        if not row['generated']:
+            continue
         for head in heads:
             sums[group][head] += row[head]
         lines.append(f'{kind:14}' + ''.join(f'{row[head]:11}' for head in heads))
@@ -151,6 +153,8 @@ def run(side, mutants, picked, results, equivalent, chosen):
         if not chosen.alone and (known := results.of(mutant)) and known.word == 'stillborn':
             continue
         verdict = way.judge(mutant, chosen.quick)
-        results.add(mutant, verdict)
+        # By itself a mutant is compiled with all warnings, which the program of all mutants ignores.
+        if not (chosen.alone and verdict.word == 'stillborn'):
+            results.add(mutant, verdict)
         print(f'{verdict.word:9} {mutant.name:52} {mutant.shown if verdict.word == "survived" else verdict.by}  '
               f'[{verdict.seconds:.0f} s]', flush=True)

@@ -68,8 +68,8 @@ class OnHost:
     def stages(mutant):
         """(tests to run, seconds of processor time after which they hang)"""
         room, stem = mutant.file.split('/')[1], os.path.basename(mutant.file).split('.')[0]
-        yield [f'[{host.TAGS.get(stem, stem)}]', '--abort'], 40
-        yield ['~[explorer]', '--abort'], 100
+        yield [f'[{host.TAGS.get(stem, stem)}]', '--abort'], 20
+        yield ['~[explorer]', '--abort'], 60
         if room in EXPLORER:
             yield [EXPLORER[room], '--abort'], 200
         yield ['[explorer]', '--abort'], 300
@@ -110,6 +110,10 @@ def run(side, work, mutant, quick=False):
     return Verdict('survived', '', time.monotonic() - start)
 
 
+def checksum(data):
+    return hashlib.sha256(data).hexdigest()
+
+
 class Together:
     """All mutants of one side in one program (switched.py)."""
 
@@ -129,28 +133,30 @@ class Together:
         while sources is None or sources:
             texts = switched.files_with(self.mutants, tree.read, left_out)
             copies.copy_tree(self.work, (), texts)
-            digest = hashlib.sha256(repr(sorted(texts.items())).encode()).hexdigest()
-            if sources is None and self.last_digest() == digest:
+            sums = [checksum(repr(sorted(texts.items())).encode())]
+            if sources is None and self.last_sums()[:1] == sums:
                 break
             sources = self.compile(sources or sorted(path for path in texts if path.endswith('.cpp')), left_out)
         good, output = copies.build(self.work, self.side.machine.goal, self.jobs, 'WARNINGS=-w')
         if not good:
             raise SystemExit(f'{self.side.machine.goal} does not build with all mutants:\n{output[-3000:]}')
         switched.select(self.program, 0)
-        if self.last_digest() == digest:
+        with open(self.program, 'rb') as file:
+            sums.append(checksum(file.read()))
+        if self.last_sums() == sums:
             return
         outcome, text = self.side.machine.run(self.work, ['~[explorer]'], 200)
         if not outcome.passed:
             raise SystemExit(f'the tests do not pass without a selected mutant: {outcome.failed} {outcome.how}\n{text[-2000:]}')
-        copies.write_log(self.work, 'passed', digest)
+        copies.write_log(self.work, 'passed', ' '.join(sums))
 
-    def last_digest(self):
-        """Of the sources whose program has compiled and passed."""
+    def last_sums(self):
+        """Checksums of the sources with all mutants, and of their program, which has passed without a selected one."""
         try:
             with open(os.path.join(self.work, 'build/passed.log'), encoding='utf-8') as file:
-                return file.read()
+                return file.read().split()
         except FileNotFoundError:
-            return ''
+            return []
 
     def stillborn(self, numbers, left_out):
         for number in numbers:
@@ -225,6 +231,5 @@ class Alone:
     def judge(self, mutant, quick):
         text = switched.plain(mutant, tree.read(mutant.file)).encode('latin-1').decode()
         with copies.Broken(self.work, {mutant.file: text}, self.side.machine.objects):
-            # Unused variables are no reason to be stillborn.
             good, _ = copies.build(self.work, self.side.machine.goal, self.jobs)
             return run(self.side, self.work, mutant, quick) if good else Verdict('stillborn')

@@ -33,8 +33,10 @@ BROKEN = ('remote-no-wait', 'remote-no-interrupt', 'remote-waits-deaf', 'tlb-idl
           'credits-waiter-read-after-granted')
 
 
-# The generated mutants that run each time: some of each class, whose tests take less than a second.
-GENERATED = ('TBD',)
+# The generated mutants that run each time: some of each class, quickly compiled and killed.
+GENERATED = ('take_block:guard-drop:1', 'ObjectCache::give_back:ref-drop:1', 'ObjectCache::give_back:ref-double:1',
+             'TlbBatch::execute:flush-drop:3', 'SpaceRoot::use:order-swap:1', 'Buddy::give:drop:1', 'Buddy::give:bound:2',
+             'Buddy::give:arithmetic:9')
 
 
 def program(config):
