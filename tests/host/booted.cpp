@@ -34,8 +34,9 @@ Booted::Booted(const Setup& setup) : machine{setup.machine}, info{machine.make_b
 }
 
 Books books() {
-    page_alloc_verify();
     Books now;
+    sim::machine().online().for_each([&](CpuId cpu) { now.irqs_off += !sim::machine().cpu(cpu).interrupts; });
+    page_alloc_verify();
     for (u32 i = 0; i < kZones; ++i)
         now.free[i] = zone_info(static_cast<ZoneId>(i)).free;
     sim::machine().online().for_each([&](CpuId cpu) {
@@ -48,7 +49,8 @@ Books books() {
 
 std::ostream& operator<<(std::ostream& out, const Books& b) {
     return out << "free: DMA " << b.free[0] << ", Normal " << b.free[1] << ", HighMem " << b.free[2] << "; local maps "
-               << b.held_maps << "; atomic counts " << b.atomic_counts;
+               << b.held_maps << "; atomic counts " << b.atomic_counts << "; interrupts off on " << b.irqs_off
+               << " CPUs";
 }
 
 Page* new_page(Gfp gfp) {

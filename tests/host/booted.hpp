@@ -50,12 +50,13 @@ struct LOFT_GUARD Held {
 };
 } // namespace unchecked
 
-// Free frames, the CPUs' counts and their local maps: equal before and after an operation that releases all that it
-// took. Also checks the allocator's free lists.
+// Free frames, the CPUs' counts, interrupt flags and local maps: equal before and after an operation that releases all
+// that it took. Also checks the allocator's free lists.
 struct Books {
     u32 free[kZones]{};
     u32 held_maps = 0;
     u32 atomic_counts = 0; // preemption, page faults and interrupt nesting of all CPUs
+    u32 irqs_off = 0;      // CPUs with interrupts off
     bool operator==(const Books&) const = default;
 };
 Books books();
