@@ -288,6 +288,12 @@ TEST_CASE("page_alloc: a CPU's lists are touched with interrupts off only", "[pa
     Page* block = alloc_pages(Gfp::kernel, 1);
     free_pages(block, 1);
     free_page(page);
+    auto pages = new_pages(2 * detail::CachedFrames::kCapacity, Gfp::kernel);
+    free_all(pages); // the list is full: the slow path
+    auto rest = take_all(Gfp::kernel);
+    CHECK(alloc_page(Gfp::kernel) == nullptr);
+    CHECK(alloc_pages(Gfp::kernel, 1) == nullptr);
+    free_all(rest);
     drain_local_pages();
     sim::set_schedule_hook({});
     CHECK(touched >= 4);

@@ -327,6 +327,22 @@ TEST_CASE("space: where a word is", "[address_space][shared]") {
     (*child)->put();
 }
 
+TEST_CASE("space: where a word is, with one reference to its object", "[address_space][shared]") {
+    Program p;
+    map_pages(*p, kBase, 1, kReadWrite, MapKind::shared);
+    user_store(VirtAddr{kBase}, 1);
+    const auto place = p->place_of(VirtAddr{kBase});
+    REQUIRE(place);
+    REQUIRE(p->unmap(VirtAddr{kBase}, kPageSize));
+    const auto free = [] {
+        const Books now = books();
+        return now.free[0] + now.free[1] + now.free[2];
+    };
+    const u32 before = free();
+    place->object->put(); // the last one: the page goes with it
+    CHECK(free() > before);
+}
+
 TEST_CASE("space: holes are found again, the highest that is large enough first", "[address_space][map]") {
     Program p;
     const u32 top = layout::kUserEnd;
