@@ -152,7 +152,8 @@ def run(side, mutants, picked, results, equivalent, chosen):
             break
         if not chosen.alone and (known := results.of(mutant)) and known.word == 'stillborn':
             continue
-        verdict = way.judge(mutant, chosen.quick)
+        known = results.of(mutant)
+        verdict = way.judge(mutant, chosen.quick, not chosen.again and known is not None and known.word == 'open')
         # By itself a mutant is compiled with all warnings, which the program of all mutants ignores.
         if not (chosen.alone and verdict.word == 'stillborn'):
             results.add(mutant, verdict)

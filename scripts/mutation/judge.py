@@ -94,14 +94,18 @@ def side_of(mutant):
     return next(side for side in SIDES if mutant.file.startswith(side.rooms))
 
 
-def run(side, work, mutant, quick=False):
+def run(side, work, mutant, quick, was_open):
+    """With `quick`, all stages but the explorer; a mutant that was open after these needs only the explorer."""
     start = time.monotonic()
     if mutant.kind in ('guard-drop', 'lock-drop'):
         if warning := tree.lock_warning(mutant.file, switched.plain(mutant, tree.read(mutant.file))):
             return Verdict('killed', f'clang: {warning}', time.monotonic() - start)
     for tests, limit in side.stages(mutant):
-        if quick and tests and tests[0].startswith('[explorer'):
+        explorer = bool(tests) and tests[0].startswith('[explorer')
+        if explorer and quick:
             return Verdict('open', '', time.monotonic() - start)
+        if was_open and not quick and not explorer:
+            continue
         outcome, text = side.machine.run(work, tests, limit)
         if outcome.failed or outcome.how:
             copies.write_log(work, 'killed', text)
@@ -207,10 +211,10 @@ class Together:
         match = switched.MARK.match(lines[line - 1]) if line <= len(lines) else None
         return int(match[1]) if match else None
 
-    def judge(self, mutant, quick):
+    def judge(self, mutant, quick, was_open):
         switched.select(self.program, self.numbers[mutant.name])
         try:
-            return run(self.side, self.work, mutant, quick)
+            return run(self.side, self.work, mutant, quick, was_open)
         finally:
             switched.select(self.program, 0)
 
@@ -228,8 +232,8 @@ class Alone:
         if not good:
             raise SystemExit(f'{self.side.machine.goal} does not build without a mutant:\n{output[-3000:]}')
 
-    def judge(self, mutant, quick):
+    def judge(self, mutant, quick, was_open):
         text = switched.plain(mutant, tree.read(mutant.file)).encode('latin-1').decode()
         with copies.Broken(self.work, {mutant.file: text}, self.side.machine.objects):
             good, _ = copies.build(self.work, self.side.machine.goal, self.jobs)
-            return run(self.side, self.work, mutant, quick) if good else Verdict('stillborn')
+            return run(self.side, self.work, mutant, quick, was_open) if good else Verdict('stillborn')
