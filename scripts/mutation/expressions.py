@@ -7,8 +7,8 @@ from .tree import span
 
 Edit = collections.namedtuple('Edit', 'begin end text style')
 BOUNDS = {'<': '<=', '<=': '<', '>': '>=', '>=': '>'}
-OTHER = {'+': '-', '-': '+', '*': '+', '/': '*', '%': '/', '&': '|', '|': '&', '^': '&', '<<': '>>', '>>': '<<', '==': '!=', '!=': '==',
-         '+=': '-=', '-=': '+=', '|=': '&=', '&=': '|=', '<<=': '>>=', '>>=': '<<='}
+OTHER = {'+': '-', '-': '+', '*': '+', '/': '*', '%': '/', '&': '|', '|': '&', '^': '&', '<<': '>>', '>>': '<<',
+         '==': '!=', '!=': '==', '+=': '-=', '-=': '+=', '|=': '&=', '&=': '|=', '<<=': '>>=', '>>=': '<<='}
 INTEGERS = {'UINT', 'INT', 'ULONG', 'ULONGLONG', 'USHORT', 'UCHAR', 'LONGLONG'}
 MACRO = re.compile(r'LOFT_[A-Z_]+\b')
 TALK = {'log', 'panic'} # their arguments are texts for people
@@ -102,6 +102,6 @@ class Expressions:
         for one, two in zip(inside, inside[1:]):
             if calls.same_type(one, two) and span(one)[1] < span(two)[0] and name and self.text(one) != self.text(two):
                 begin, (b1, e1), (b2, e2) = span(cursor)[0], span(one), span(two)
-                self.expression('arguments', cursor, text[:b1 - begin] + self.text(two) + text[e1 - begin:b2 - begin] + self.text(one) +
-                                text[e2 - begin:])
+                between = text[e1 - begin:b2 - begin]
+                self.expression('arguments', cursor, text[:b1 - begin] + self.text(two) + between + self.text(one) + text[e2 - begin:])
         return None

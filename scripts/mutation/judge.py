@@ -1,6 +1,7 @@
 """Runs generated mutants and records what became of each.
 
-A mutant that leaves out a lock is killed by clang's lock checks if these notice it: the builds by clang fail. Else it runs. A mutant of mm runs with the host tests: first those with the tag of its unit, then all, then the explorer. One of the HAL or of
+A mutant that leaves out a lock is killed by clang's lock checks if these notice it: the builds by clang fail. Else it runs.
+A mutant of mm runs with the host tests: first those with the tag of its unit, then all, then the explorer. One of the HAL or of
 kernel/threads runs in a kernel with all self-tests. A failed test, a crash, a panic or a hang kills it. A mutant that does not
 compile is stillborn: it counts as nothing.
 
