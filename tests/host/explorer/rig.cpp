@@ -150,7 +150,7 @@ sim::Report Scene::explore(sim::Plan plan) {
     return report;
 }
 
-u64 schedules(u64 wanted) { return kSlow ? wanted / kFraction + 1 : wanted; }
+u64 schedules(u64 wanted) { return kSlow ? wanted / 20 + 1 : wanted; }
 
 void look(VirtAddr va, Page* page) {
     sim::expect(hal::load<u32>(va) == signature_of(page), "a mapping shows its own page");

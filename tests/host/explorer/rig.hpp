@@ -67,15 +67,12 @@ void use(VirtAddr va, Page* page);
 // The same, without the write.
 void look(VirtAddr va, Page* page);
 
-// Where accesses to memory are checked, a fraction of the schedules runs.
-#if defined(__SANITIZE_ADDRESS__)
-inline constexpr u64 kFraction = 20;
-#elif defined(LOFT_RACES)
-inline constexpr u64 kFraction = 3;
+inline constexpr bool kSlow = // where each access to memory is checked: a fraction of the schedules
+#if defined(__SANITIZE_ADDRESS__) || defined(LOFT_RACES)
+    true;
 #else
-inline constexpr u64 kFraction = 1;
+    false;
 #endif
-inline constexpr bool kSlow = kFraction != 1;
 // The number of schedules that this build runs if `wanted` are wanted.
 u64 schedules(u64 wanted);
 
