@@ -127,7 +127,9 @@ TEST_CASE("explorer: a slot that one of two CPUs took in vain is used again", "[
         for (u32 i = 1; i < 5; ++i) // uses every slot
             map_use_unmap(s.pages[i]);
     });
+    s.explore(sim::reduced(schedules(20'000)));
     s.explore(sim::reduced(schedules(20'000), 2));
+    s.explore(sim::random(schedules(10'000)));
 }
 
 TEST_CASE("explorer: a thread sleeps with a number while the pool goes round", "[.explorer][explorer-pkmap]") {
