@@ -97,6 +97,7 @@ class Machine {
         memory_.adopt(*space_, page(0), kPages, kReadWrite);
         memory_.adopt(*child_, page(0), kPages, kReadWrite);
         scene_.loose_books = true;
+        scene_.explored.longest = 200'000; // DEBUG walks all of a table at each fork
         scene_.explored.reset = [this, before = scene_.explored.reset] {
             before();
             memory_.restart();
