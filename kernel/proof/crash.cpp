@@ -112,10 +112,10 @@ void map_in_tick(TrapFrame&) { static_cast<void>(kmap(page_for_interrupt)); }
 
 void kmap_in_irq() {
     page_for_interrupt = take_page();
-    const u64 start = ticks();
+    const u32 start = ticks();
     const TickHandler before = timer_set_tick_handler(map_in_tick);
     const u64 deadline = now_us() + 1'000'000;
-    while (ticks() < start + 2 && now_us() < deadline)
+    while (ticks() - start < 2 && now_us() < deadline)
         hal::cpu_relax();
     timer_set_tick_handler(before);
 }

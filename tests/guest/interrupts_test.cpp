@@ -44,7 +44,8 @@ u32 quick_or_full(u32 quick) { return selftest::full() ? quick * 20 : quick; }
 
 SELFTEST(interrupts, clock_ticks) {
     CHECK_GT(tsc_khz(), 1000u);
-    const u64 start = now_us(), first = ticks();
+    const u64 start = now_us();
+    const u32 first = ticks();
     u64 previous = start;
     u32 backwards = 0;
     CHECK(during_ticks(5, [&] {

@@ -105,7 +105,7 @@ struct Rig {
 };
 
 template <typename F> void go_round(const Rig& rig, u32 wraps, bool touch, F&& after_each) {
-    for (const u32 until = pkmap_stats().wraps + wraps; pkmap_stats().wraps < until;)
+    for (const u32 first = pkmap_stats().wraps; pkmap_stats().wraps - first < wraps;)
         for (Page* page : rig.pages) {
             {
                 const KMap map{page};
@@ -377,7 +377,7 @@ SELFTEST(kmap_scale, two_at_once_never_deadlock) {
     for (Thread* one : thread)
         if (CHECK(one != nullptr)) thread_join(one);
     CHECK_EQ(wrong.load(), 0u);
-    CHECK_GT(pkmap_stats().waits, waits);
+    CHECK_GT(pkmap_stats().waits - waits, 0u);
     CHECK_EQ(pkmap_stats().thirds, thirds);
     CHECK_EQ(pkmap_use().used, 0u);
 }

@@ -360,7 +360,7 @@ SELFTEST(stepping_switch, kmap_that_waits) {
     selftest::note("{} instructions: {} switches, {} migrations, {} waits", outcome.steps, outcome.switches,
                    outcome.migrations, pkmap_stats().waits - waits);
     CHECK(outcome.complete);
-    CHECK_GT(pkmap_stats().waits, waits);
+    CHECK_GT(pkmap_stats().waits - waits, 0u);
     CHECK_EQ(outcome.unbound, 0u);
     CHECK_EQ(outcome.errors, 0u);
 }

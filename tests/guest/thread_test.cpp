@@ -400,7 +400,7 @@ SELFTEST(thread, a_spinning_thread_is_preempted) {
     }
     sleep_ms(30);
     CHECK_GT(turns.load(), seen);
-    CHECK_GE(scheduler_stats(hal::this_cpu()).preemptions, preemptions + 3);
+    CHECK_GE(scheduler_stats(hal::this_cpu()).preemptions - preemptions, 3u);
     // No switch while preemption is off; a switch as soon as it is on again.
     {
         const PreemptGuard atomic;

@@ -1006,7 +1006,7 @@ struct SmallPool {
     }
     // Passes new pages until the hand has made `times` more rounds.
     void go_round(u32 times, const std::function<void(GlobalAddr, Page*)>& each = {}) const {
-        for (const u32 end = pkmap_stats().wraps + times; pkmap_stats().wraps < end;) {
+        for (const u32 before = pkmap_stats().wraps; pkmap_stats().wraps - before < times;) {
             Page* page = stamped(1)[0];
             const GlobalAddr addr = kmap(page);
             REQUIRE(shows(addr, page));
@@ -1131,7 +1131,7 @@ TEST_CASE("pkmap: a half that owes nothing costs nothing, also after it has owed
     pool.kernel.machine.set_fills(sim::Fills::never);
     pool.go_round(2); // reads every page
     const auto unread = [] {
-        for (const u32 end = pkmap_stats().wraps + 2; pkmap_stats().wraps < end;) {
+        for (const u32 before = pkmap_stats().wraps; pkmap_stats().wraps - before < 2;) {
             Page* page = stamped(1)[0];
             (void)kmap(page);
             kunmap(page);
