@@ -61,7 +61,7 @@
 //                                                 off. Any context but NMI
 //                 remote_answer                   up-call, defined by mm; interrupts are off or the caller
 //                                                 is in cpu_relax; nests
-// hal/thread.hpp  current_thread                  the running thread; 0 before there are threads
+// hal/thread.hpp  current_thread                  the running thread, never ~0; 0 before there are threads
 //                 park                            sleep until the thread has a permit, and take it; returns at
 //                                                 once if it has one; may return without one
 //                 unpark(thread)                  give the permit; a thread keeps at most one. Any context

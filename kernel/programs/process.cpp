@@ -39,6 +39,10 @@ struct Reaper {
 };
 constinit Reaper reaper;
 
+// No program can bring the count of a page to its limit, where the page is never freed again: a process maps a page of
+// its file at most once for each segment and any other page once, and each of its threads pins at most one page.
+static_assert((ElfPlan::kMaxSegments + 1) * kMaxThreads + 2 < Page::kMaxRefs);
+
 constexpr u32 kStackBytes = 8 * MiB; // limit of its growth
 // The page above the stack is a guard: an access beyond the stack's end faults, also in a user copy.
 constexpr VirtAddr kStackTop{layout::kUserEnd - kPageSize};

@@ -22,6 +22,10 @@ struct Nmis {
 LOFT_PERCPU hal::PerCpu<Nmis> nmis;
 constinit bool stops_the_kernel = false;
 
+// True if the count has doubled since the last report. As a distance: twice a count may have more than 32 bits.
+constexpr bool is_due(u32 count, u32 reported) { return count != reported && count - reported >= reported; }
+static_assert(is_due(1, 0) && !is_due(1, 1) && !is_due(3, 2) && is_due(4, 2) && !is_due(0x8000'0001, 0x8000'0000));
+
 void on_nmi(TrapFrame& frame) {
     const char* reason = nmi_reason();
     if (stops_the_kernel) panic_in_nmi(frame, reason);
@@ -42,7 +46,7 @@ void nmi_report() {
     Nmis& mine = nmis.mine();
     const CpuId cpu = hal::this_cpu();
     const u32 count = nmi_count(cpu);
-    if (count < 2 * mine.reported || count == mine.reported) return;
+    if (!is_due(count, mine.reported)) return;
     mine.reported = count;
     BufferSink<80> where;
     print_code_address(where, mine.eip);

@@ -17,8 +17,12 @@ namespace {
 Cache<Thread> thread_cache{"thread", Gfp::kernel};
 
 // A ThreadId is an index into the table and, above it, the number of uses of that place: a later thread has another id.
+// After 2^21 uses of the place an old id names a thread again: a wake-up by it is then spurious, and nothing else uses
+// the id of a thread that has ended. Bit 31 stays clear, because a mutex stores id + 1.
 constexpr u32 kIndexBits = 10, kIndexMask = (1u << kIndexBits) - 1;
 static_assert(kMaxThreads == kIndexMask);
+constexpr u32 id_of(u32 place, u32 use) { return (place | use << kIndexBits) & ~(1u << 31); }
+static_assert(id_of(kMaxThreads, ~0u) + 1 != 0);
 
 struct Table {
     SpinLock lock{LockRank::threads};
@@ -81,7 +85,7 @@ Thread* take_descriptor(std::string_view name) {
     thread->ended.store(0);
     thread->joiner.store(0);
     thread->switches = thread->migrations = 0;
-    thread->id.store(place | ++table.uses[place] << kIndexBits);
+    thread->id.store(id_of(place, ++table.uses[place]));
     table.thread[place].store(thread);
     return thread;
 }

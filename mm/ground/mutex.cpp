@@ -6,7 +6,7 @@
 namespace loft {
 namespace {
 
-u32 me() { return hal::current_thread().value() + 1; }
+u32 me() { return hal::current_thread().value() + 1; } // not 0: hal/thread.hpp
 
 } // namespace
 

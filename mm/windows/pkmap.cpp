@@ -44,6 +44,7 @@ struct Pool {
 
     hal::Atomic<u32> waits;
     hal::Atomic<u32> thirds;
+    hal::Atomic<u32> third_made; // 1: a thread has made a third mapping. Not a count, which may wrap
 };
 Pool pool;
 // If this bit of an entry is set, a TLB may hold its translation: A, or P on a machine where A is not trusted.
@@ -194,7 +195,7 @@ u32 search(const Page* page) LOFT_REQUIRES(pool.lock) {
     pool.stop.store(0);
     u32 slot = pool.hand.load();
     u32 found = 0;
-    for (u32 tries = (pool.thirds.load() == 0 ? 200 : 2) * pool.end; tries != 0 && found == 0; --tries) {
+    for (u32 tries = (pool.third_made.load() == 0 ? 200 : 2) * pool.end; tries != 0 && found == 0; --tries) {
         if (slot >= half(pool.inside).end) slot = turn();
         if (take_free(slot, page)) found = slot;
         ++slot;
@@ -241,7 +242,8 @@ u32 search(const Page* page) LOFT_REQUIRES(pool.lock) {
 }
 
 [[gnu::cold, gnu::noinline]] void report_third(u32 held) {
-    if (pool.thirds.fetch_add(1) == 0)
+    pool.thirds.fetch_add(1);
+    if (pool.third_made.exchange(1) == 0)
         log(LogLevel::warn, "kmap",
             "a thread that holds {} mappings makes another one: slots are reserved for two only", held);
 }
@@ -444,6 +446,7 @@ void pkmap_init() LOFT_UNCHECKED { // boot
     pool.stats = PkmapStats{};
     pool.waits.store(0);
     pool.thirds.store(0);
+    pool.third_made.store(0);
 }
 
 } // namespace loft

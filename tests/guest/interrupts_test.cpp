@@ -59,6 +59,14 @@ SELFTEST(interrupts, clock_ticks) {
     CHECK_GT(now_us() - start, 5'000u);
 }
 
+// The longest wait has as many checks as fit a word.
+SELFTEST(interrupts, waits_have_a_longest_time) {
+    constexpr u32 kMost = ~0u / 500; // ms
+    CHECK(!hal::deadline(kMost).expired());
+    CHECK(
+        selftest::contains(selftest::catch_panic([] { static_cast<void>(hal::deadline(kMost + 1)); }), "kLooksPerMs"));
+}
+
 SELFTEST(interrupts, tick_runs_in_interrupt_context) {
     static u32 ran, wrong;
     ran = wrong = 0;

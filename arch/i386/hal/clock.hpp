@@ -26,6 +26,7 @@ class Deadline {
 };
 
 // Any context. Before timer_init has measured the TSC, a wait may be longer than asked for, never shorter.
+// At most two hours: the number of checks has 32 bits.
 Deadline deadline(u32 milliseconds); // arch/i386/irq/timer.cpp
 
 } // namespace loft::hal

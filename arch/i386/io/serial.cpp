@@ -29,7 +29,7 @@ constinit u32 fifo_bytes = 1;
 constinit u32 room = 0;         // bytes that may be written before the status must be checked again
 constinit bool stalled = false; // the time limit has expired
 constinit bool line_begins = true;
-constinit u32 lost = 0; // bytes lost since the stall
+constinit u32 lost = 0; // bytes lost since the stall; stays at its limit
 
 bool has(u8 bit) { return (in8(kStatus) & bit) != 0; }
 
@@ -45,11 +45,13 @@ bool wait_for(u8 bit) {
     return true;
 }
 
+void count_lost() { lost += lost != ~u32{0}; }
+
 void send(char c) {
     if (room == 0) {
         if (!wait_for(kSendEmpty)) {
             stalled = true;
-            ++lost;
+            count_lost();
             return;
         }
         room = fifo_bytes;
@@ -100,7 +102,7 @@ void put(char c) {
     }
     line_begins = c == '\n';
     if (stalled)
-        ++lost;
+        count_lost();
     else
         send(c);
 }

@@ -20,7 +20,7 @@ constexpr u16 kCrtcIndex = 0x3d4, kCrtcData = 0x3d5;
 constexpr u8 kStart = 0x0c, kCursor = 0x0e; // high byte; the low byte is in the next register
 
 constinit u16 rows[kRows][kColumns]{}; // line n of the output is in rows[n % kRows]
-constinit u32 line = 0, column = 0;    // position of the next character
+constinit u32 line = 0, column = 0;    // position of the next character; line stays below 2 * kRows
 constinit u32 first_row = 0;           // the buffer row at the top of the screen
 constinit bool ready = false;
 
@@ -38,7 +38,7 @@ void show(u32 shown_line, u32 row) {
 
 void new_line() {
     column = 0;
-    ++line;
+    if (++line == 2 * kRows) line = kRows;
     for (u16& c : rows[line % kRows])
         c = kBlank;
     if (line < kRows) return;

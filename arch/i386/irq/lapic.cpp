@@ -53,7 +53,8 @@ constexpr u32 kVectors = 256;
 constexpr u32 kStraysShown = 4;
 
 constinit VirtAddr registers{};
-constinit hal::Atomic<u32> errors{}, strays{};
+constinit hal::Atomic<u32> errors{};
+constinit hal::Atomic<u32> strays{}; // stays near kStraysShown: if it wrapped, it would show strays again
 
 volatile u32& reg(Register r) { return *reinterpret_cast<volatile u32*>(registers.value() + static_cast<u32>(r)); }
 
@@ -167,7 +168,7 @@ bool lapic_send(u32 lapic_id, IpiKind kind, u8 vector) {
 bool lapic_end_stray(u32 vector) {
     if (!lapic_ready() || !(in_service(vector / 32) >> vector % 32 & 1)) return false;
     lapic_eoi();
-    if (strays.fetch_add(1) < kStraysShown)
+    if (strays.load() < kStraysShown && strays.fetch_add(1) < kStraysShown)
         log(LogLevel::notice, "irq",
             "interrupt {:02x} has no handler and is dropped: its device was enabled by earlier software", vector);
     return true;

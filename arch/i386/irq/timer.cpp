@@ -226,6 +226,7 @@ TickPause::~TickPause() {
 u32 tsc_khz() { return khz; }
 
 hal::Deadline hal::deadline(u32 milliseconds) {
+    LOFT_ASSERT(milliseconds <= ~u32{0} / kLooksPerMs);
     return Deadline{read_tsc() + u64{milliseconds} * (khz != 0 ? khz : kFastestKhz), milliseconds * kLooksPerMs};
 }
 
