@@ -19,7 +19,7 @@ USER_FLAGS   := -std=c++20 -ffreestanding -fno-exceptions -fno-rtti -fno-stack-p
 USER_LINK    := -nostdlib -static -no-pie -T tests/user/program.ld -Wl,-z,noexecstack -Wl,--build-id=none
 # Programs with the C library: ordinary static binaries.
 LIBC_FLAGS   := -O2 -static -no-pie -s $(WARNINGS)
-HOST_FLAGS   := -std=c++20 -g1 $(WARNINGS) -I. -Itests/sim
+HOST_FLAGS   := -std=c++20 -g1 $(WARNINGS) -I. -Itests/sim -DLOFT_SIMULATED
 
 # Parsing a name: $(call has,word,name), and the macros for arch/base/config.hpp.
 has     = $(filter $(1),$(subst -, ,$(2)))

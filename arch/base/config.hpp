@@ -1,7 +1,7 @@
 // The configuration of this kernel as constants, for `if constexpr`.
 //
-// The Makefile passes the five axes of the build (HIGHMEM, HIGHPTE, SMP, PREEMPT, DEBUG) as LOFT_* macros. Only this
-// file reads them.
+// The Makefile passes the five axes of the build (HIGHMEM, HIGHPTE, SMP, PREEMPT, DEBUG) as LOFT_* macros, and
+// LOFT_SIMULATED to the simulated machine. Only this file reads them.
 #pragma once
 
 #include <cstdint>
@@ -23,6 +23,13 @@ inline constexpr bool kHighPte = LOFT_HIGHPTE != 0;
 inline constexpr bool kSmp = LOFT_SMP != 0;
 inline constexpr bool kPreempt = LOFT_PREEMPT != 0;
 inline constexpr bool kDebug = LOFT_DEBUG != 0;
+
+// Counters start shortly before their wrap (near_wrap.hpp): in DEBUG kernels, host tests and explorations.
+#ifdef LOFT_SIMULATED
+inline constexpr bool kNearWrap = true;
+#else
+inline constexpr bool kNearWrap = kDebug;
+#endif
 
 static_assert(kHighMem || !kHighPte, "HIGHPTE=1 puts page tables into high memory: it needs HIGHMEM=4g or 64g");
 

@@ -2,13 +2,14 @@
 // time.
 #include "kernel/boot/random.hpp"
 
+#include "arch/base/near_wrap.hpp"
 #include "arch/i386/isa/control.hpp"
 
 #include <hal/hal.hpp>
 
 namespace loft {
 namespace {
-constinit hal::Atomic<u32> requests;
+constinit hal::Atomic<u32> requests{near_wrap<u32>()};
 } // namespace
 
 void fill_random(std::span<u8> bytes) {

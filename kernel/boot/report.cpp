@@ -7,6 +7,7 @@
 #include "kernel/report/nmi.hpp"
 #include "kernel/threads/scheduler.hpp"
 #include "mm/frames/page_alloc.hpp"
+#include "mm/ground/counters.hpp"
 #include "mm/ground/layout.hpp"
 #include "mm/ground/remote.hpp"
 #include "mm/init.hpp"
@@ -73,10 +74,11 @@ void report_counters() {
         log(LogLevel::info, "mm", "zone {}: {} frames present, {} managed, {} free, {} in reserve",
             zone_name(static_cast<ZoneId>(i)), zone.present, zone.managed, zone.free, zone.reserve);
     }
-    const AllocStats alloc = alloc_stats();
+    const u32 cpus = hal::online_cpus().count();
+    const AllocStats alloc = since_start(alloc_stats(), cpus);
     log(LogLevel::info, "mm", "pages: {} refills, {} drains, {} fallbacks, {} failures", alloc.refills, alloc.drains,
         alloc.fallbacks, alloc.failures);
-    const PkmapStats pool = pkmap_stats();
+    const PkmapStats pool = since_start(pkmap_stats());
     const PkmapUse use = pkmap_use();
     log(LogLevel::info, "mm",
         "pkmap: {} slots free, {} idle, {} used; {} maps, {} wraps, {} flushes, {} reclaimed ({} "
@@ -84,8 +86,8 @@ void report_counters() {
         use.free, use.idle, use.used, pool.maps, pool.wraps, pool.flushes, pool.reclaimed, pool.unused, pool.waits);
     const VmapStats vmap = vmap_stats();
     log(LogLevel::info, "mm", "vmap: {} areas, {} pages, {} lazy pages, {} flushes, {} rounds", vmap.areas, vmap.pages,
-        vmap.lazy_pages, vmap.flushes, vmap.rounds);
-    const TlbStats tlb = tlb_stats_sum();
+        vmap.lazy_pages, since_start(vmap.flushes), since_start(vmap.rounds));
+    const TlbStats tlb = since_start(tlb_stats_sum(), cpus);
     log(LogLevel::info, "mm",
         "tlb: {} invlpg, {} CR3 loads, {} full flushes, {} batches, {} rounds, {} remote requests; not "
         "asked: {} idle, "
@@ -93,13 +95,14 @@ void report_counters() {
         tlb.invlpg, tlb.non_global, tlb.full, tlb.requests, tlb.rounds, tlb.remote, tlb.skipped_idle,
         tlb.skipped_clean);
     const MigrateGuard here;
-    log(LogLevel::info, "mm", "kmap_local: {} misses, depth {}", local_maps.load<&LocalMaps::misses>(), local_depth());
+    log(LogLevel::info, "mm", "kmap_local: {} misses, depth {}", since_start(local_maps.load<&LocalMaps::misses>()),
+        local_depth());
 }
 
 void report_cpus() {
     hal::online_cpus().for_each([](CpuId cpu) {
-        const SchedulerStats s = scheduler_stats(cpu);
-        const RemoteStats& r = remote_stats.of(cpu);
+        const SchedulerStats s = since_start(scheduler_stats(cpu));
+        const RemoteStats r = since_start(remote_stats.of(cpu));
         log(LogLevel::info, "cpu",
             "CPU {}: {} ticks, {} switches ({} preemptions), {} pulled, {} wakes, {} kicks sent, {} "
             "received, {} idles; "
@@ -115,7 +118,7 @@ void report_threads() {
         [](const Thread& thread, void*) {
             log(LogLevel::info, "thread", "{:5} {:-12} {:-7} CPU {:2}, {} switches, {} migrations",
                 thread.id.load() & kMaxThreads, thread.name_view(), thread_state_name(thread.state), thread.cpu,
-                thread.switches, thread.migrations);
+                since_start(thread.switches), since_start(thread.migrations));
         },
         nullptr);
 }

@@ -1,6 +1,7 @@
 // Processes. Contract: process.hpp.
 #include "kernel/programs/process.hpp"
 
+#include "arch/base/near_wrap.hpp"
 #include "arch/base/panic.hpp"
 #include "arch/i386/cpu/features.hpp"
 #include "kernel/programs/futex.hpp"
@@ -26,8 +27,8 @@ Cache<SignalActions> actions_cache{"signal_actions", Gfp::user_low};
 
 constinit Process* newest LOFT_GUARDED_BY(family) = nullptr; // of all processes
 
-// Shared by processes and threads. A DEBUG kernel starts near the end, so that the counter wraps soon.
-constinit IdPool ids{config::kDebug ? IdPool::kEnd - 200 : 0};
+// Shared by processes and threads.
+constinit IdPool ids{near_wrap<u32>(200, IdPool::kEnd)};
 constinit hal::Atomic<u32> count{0}; // processes that have not been reaped
 constinit WaitQueue count_changed;
 

@@ -83,7 +83,7 @@ void print_args(std::string_view text, std::span<const fmt::Arg> args) {
 
 void log_args(LogLevel level, std::string_view room, std::string_view text, std::span<const fmt::Arg> args) {
     if (static_cast<u32>(level) >= shown_below) return;
-    const u64 now = now_us();
+    const u64 now = now_us() - kFirstUs;
     const u32 seconds = static_cast<u32>(now / 1'000'000), rest = static_cast<u32>(now % 1'000'000);
 
     ConsoleLine line;

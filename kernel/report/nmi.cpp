@@ -2,6 +2,7 @@
 #include "kernel/report/nmi.hpp"
 
 #include "arch/base/format.hpp"
+#include "arch/base/near_wrap.hpp"
 #include "arch/base/panic.hpp"
 #include "arch/i386/io/power.hpp"
 #include "arch/i386/irq/traps.hpp"
@@ -14,10 +15,10 @@ namespace loft {
 namespace {
 
 struct Nmis {
-    u32 count = 0;
+    u32 count = near_wrap<u32>();
     u32 eip = 0; // of the last one
     const char* reason = "";
-    u32 reported = 0; // the count at the last report
+    u32 reported = 0; // nmi_count at the last report
 };
 LOFT_PERCPU hal::PerCpu<Nmis> nmis;
 constinit bool stops_the_kernel = false;
@@ -40,7 +41,7 @@ void set_nmi_panics(bool wanted) { stops_the_kernel = wanted; }
 
 void nmi_init() { trap_set_handler(vector::nmi, on_nmi); }
 
-u32 nmi_count(CpuId cpu) { return const_cast<const volatile Nmis&>(nmis.of(cpu)).count; }
+u32 nmi_count(CpuId cpu) { return since_start(const_cast<const volatile Nmis&>(nmis.of(cpu)).count); }
 
 void nmi_report() {
     Nmis& mine = nmis.mine();

@@ -75,7 +75,7 @@ void say_headline(std::string_view kind, std::string_view text, std::span<const 
 void say_context(const Registers& registers) {
     const Context& now = context.mine();
     const u32 depth = now.irq_depth() > registers.own_depth ? now.irq_depth() - registers.own_depth : 0;
-    const u64 us = now_us();
+    const u64 us = now_us() - kFirstUs;
     say("  CPU {}, {} {} (interrupt depth {}), preempt count {}, interrupts {}, {}.{:06} s after start",
         hal::this_cpu(), depth != 0 ? "in an interrupt of thread" : "in thread", running_thread_name(), depth,
         now.preempt_depth(), registers.flags & eflags::interrupt ? "on" : "off", us / 1'000'000, us % 1'000'000);

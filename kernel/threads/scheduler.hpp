@@ -14,6 +14,7 @@
 // hal::park and hal::unpark (hal/thread.hpp) are defined here.
 #pragma once
 
+#include "arch/base/near_wrap.hpp"
 #include "arch/base/not_copyable.hpp"
 #include "arch/base/types.hpp"
 #include "kernel/threads/thread.hpp"
@@ -55,14 +56,14 @@ void interrupt_thread(const Thread& thread);
 
 // --- Event counters of a CPU.
 struct SchedulerStats {
-    u32 ticks = 0;
-    u32 switches = 0;
-    u32 preemptions = 0; // switches that the thread did not ask for
-    u32 pulled = 0;      // threads taken from other CPUs
-    u32 wakes = 0;       // threads that this CPU made ready
-    u32 kicks = 0;       // reschedule interrupts sent
-    u32 kicked = 0;      // reschedule interrupts received
-    u32 idles = 0;       // times that the CPU halted
+    u32 ticks = near_wrap<u32>();
+    u32 switches = near_wrap<u32>();
+    u32 preemptions = near_wrap<u32>(); // switches that the thread did not ask for
+    u32 pulled = near_wrap<u32>();      // threads taken from other CPUs
+    u32 wakes = near_wrap<u32>();       // threads that this CPU made ready
+    u32 kicks = near_wrap<u32>();       // reschedule interrupts sent
+    u32 kicked = near_wrap<u32>();      // reschedule interrupts received
+    u32 idles = near_wrap<u32>();       // times that the CPU halted
 };
 SchedulerStats scheduler_stats(CpuId cpu);
 SchedulerStats scheduler_stats_sum(); // of all online CPUs

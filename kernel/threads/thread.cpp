@@ -1,6 +1,7 @@
 // Thread descriptors and stacks. Contract: thread.hpp.
 #include "kernel/threads/thread.hpp"
 
+#include "arch/base/near_wrap.hpp"
 #include "arch/base/panic.hpp"
 #include "arch/i386/cpu/image.hpp"
 #include "kernel/report/stopped_cpus.hpp"
@@ -23,15 +24,16 @@ constexpr u32 kIndexBits = 10, kIndexMask = (1u << kIndexBits) - 1;
 static_assert(kMaxThreads == kIndexMask);
 constexpr u32 id_of(u32 place, u32 use) { return (place | use << kIndexBits) & ~(1u << 31); }
 static_assert(id_of(kMaxThreads, ~0u) + 1 != 0);
+constexpr u32 kFirstUse = near_wrap<u32>(2); // few places are used often
 
 struct Table {
     SpinLock lock{LockRank::threads};
     // Written under the lock, read without it: a descriptor is never freed. Place 0 is not used.
     hal::Plain<Thread*> thread[kMaxThreads + 1];
-    u32 uses[kMaxThreads + 1] LOFT_GUARDED_BY(lock){};
+    u32 uses[kMaxThreads + 1] LOFT_GUARDED_BY(lock){}; // beyond kFirstUse
 };
 Table table;
-hal::Atomic<u32> leaks;
+constinit hal::Atomic<u32> leaks{near_wrap<u32>()};
 
 struct DoubleFaultStack {
     u32 begin = 0;
@@ -84,8 +86,8 @@ Thread* take_descriptor(std::string_view name) {
     thread->user = nullptr;
     thread->ended.store(0);
     thread->joiner.store(0);
-    thread->switches = thread->migrations = 0;
-    thread->id.store(id_of(place, ++table.uses[place]));
+    thread->switches = thread->migrations = near_wrap<u32>();
+    thread->id.store(id_of(place, kFirstUse + ++table.uses[place]));
     table.thread[place].store(thread);
     return thread;
 }

@@ -69,7 +69,7 @@ struct Thread {
     hal::Atomic<u32> ended;
     hal::Atomic<u32> joiner; // ThreadId of the joining thread
 
-    // --- Counters.
+    // --- Counters, from near_wrap<u32>() on.
     u32 switches = 0;
     u32 migrations = 0;
 

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "arch/base/error.hpp"
+#include "arch/base/near_wrap.hpp"
 #include "mm/frames/page.hpp"
 
 namespace loft {
@@ -53,10 +54,10 @@ struct ZoneInfo {
 ZoneInfo zone_info(ZoneId zone); // any context but NMI: it takes the lock of the zone
 
 struct AllocStats {
-    u32 refills = 0; // a CPU's list was empty
-    u32 drains = 0;  // a CPU's list was full
-    u32 fallbacks = 0;
-    u32 failures = 0;
+    u32 refills = near_wrap<u32>(); // a CPU's list was empty
+    u32 drains = near_wrap<u32>();  // a CPU's list was full
+    u32 fallbacks = near_wrap<u32>();
+    u32 failures = near_wrap<u32>();
 };
 AllocStats alloc_stats();
 

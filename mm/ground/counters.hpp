@@ -1,7 +1,7 @@
 // Per-CPU counters: counting is one instruction, without contention between CPUs.
 #pragma once
 
-#include "arch/base/types.hpp"
+#include "arch/base/near_wrap.hpp"
 #include <hal/hal.hpp>
 
 #include <array>
@@ -23,6 +23,16 @@ template <typename OfCpu> auto sum_of_cpus(OfCpu&& of) {
             sum[i] += one[i];
     });
     return std::bit_cast<Counters>(sum);
+}
+
+// since_start (arch/base/near_wrap.hpp) for each counter of a struct of u32 counters and nothing else, or of the sum of
+// those of `cpus` CPUs.
+template <typename Counters>
+requires(std::is_class_v<Counters>) Counters since_start(const Counters& now, u32 cpus = 1) {
+    auto words = std::bit_cast<std::array<u32, sizeof(Counters) / sizeof(u32)>>(now);
+    for (u32& word : words)
+        word = since_start(word, cpus);
+    return std::bit_cast<Counters>(words);
 }
 
 } // namespace loft

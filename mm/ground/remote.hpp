@@ -10,14 +10,15 @@
 #pragma once
 
 #include "arch/base/cpu_set.hpp"
+#include "arch/base/near_wrap.hpp"
 #include <hal/hal.hpp>
 
 namespace loft {
 
 struct RemoteStats {
-    u32 calls = 0;      // run_on with at least one other CPU
-    u32 interrupts = 0; // sent
-    u32 answers = 0;    // calls run for other CPUs
+    u32 calls = near_wrap<u32>();      // run_on with at least one other CPU
+    u32 interrupts = near_wrap<u32>(); // sent
+    u32 answers = near_wrap<u32>();    // calls run for other CPUs
 };
 extern hal::PerCpu<RemoteStats> remote_stats;
 

@@ -2,6 +2,7 @@
 // lock that its own CPU holds. With SMP=0 turning interrupts off is the lock.
 #pragma once
 
+#include "arch/base/near_wrap.hpp"
 #include "arch/base/not_copyable.hpp"
 #include "arch/base/panic.hpp"
 #include "arch/base/thread_safety.hpp"
@@ -24,8 +25,8 @@ LockStats lock_stats_sum(); // of all online CPUs
 namespace detail {
 struct HeldLocks {
     HeldLock* newest = nullptr;
-    u32 taken = 0;
-    u32 waits = 0;
+    u32 taken = near_wrap<u32>();
+    u32 waits = near_wrap<u32>();
 };
 extern hal::PerCpu<HeldLocks> held_locks;
 } // namespace detail

@@ -10,20 +10,20 @@
 // So times have 64 bits and do not wrap.
 #pragma once
 
-#include "arch/base/types.hpp"
+#include "arch/base/near_wrap.hpp"
 #include <hal/hal.hpp>
 
 namespace loft {
 
 struct TlbStats {
-    u32 invlpg = 0;
-    u32 non_global = 0;    // CR3 loads that flushed
-    u32 full = 0;          // CR4.PGE toggles
-    u32 requests = 0;      // batches flushed
-    u32 rounds = 0;        // batches that interrupted at least one CPU
-    u32 remote = 0;        // CPUs interrupted for them
-    u32 skipped_idle = 0;  // CPUs not interrupted: idle, they check the clock before they run anything
-    u32 skipped_clean = 0; // CPUs not interrupted: they have flushed since the debt
+    u32 invlpg = near_wrap<u32>();
+    u32 non_global = near_wrap<u32>();    // CR3 loads that flushed
+    u32 full = near_wrap<u32>();          // CR4.PGE toggles
+    u32 requests = near_wrap<u32>();      // batches flushed
+    u32 rounds = near_wrap<u32>();        // batches that interrupted at least one CPU
+    u32 remote = near_wrap<u32>();        // CPUs interrupted for them
+    u32 skipped_idle = near_wrap<u32>();  // CPUs not interrupted: idle, they check the clock before they run anything
+    u32 skipped_clean = near_wrap<u32>(); // CPUs not interrupted: they have flushed since the debt
 };
 // Without the invlpg of kmap_local, which counts them as its misses; tlb_stats_of (mm/windows/kmap_local.hpp) adds
 // them.

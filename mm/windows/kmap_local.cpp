@@ -221,7 +221,7 @@ void kmap_local_init_cpu(CpuId cpu) {
 
 TlbStats tlb_stats_of(CpuId cpu) {
     TlbStats stats = tlb_stats.of(cpu);
-    if constexpr (!config::kDebug) stats.invlpg += local_maps.of(cpu).misses;
+    if constexpr (!config::kDebug) stats.invlpg += since_start(local_maps.of(cpu).misses);
     return stats;
 }
 

@@ -15,6 +15,7 @@
 // panics if the slot is not empty. Lowmem pages use slots, too. Above every slot is an unmapped guard page.
 #pragma once
 
+#include "arch/base/near_wrap.hpp"
 #include "arch/base/not_copyable.hpp"
 #include "mm/frames/page.hpp"
 #include "mm/ground/context.hpp"
@@ -28,10 +29,10 @@ namespace loft {
 
 // The stack of this CPU.
 struct LocalMaps {
-    u32 top = 0;    // the first free slot
-    u32 limit = 0;  // the end of the thread's 16 slots; in an interrupt, the end of the window
-    u32 base = 0;   // the first slot
-    u32 misses = 0; // maps that wrote the entry; hits are not counted
+    u32 top = 0;                   // the first free slot
+    u32 limit = 0;                 // the end of the thread's 16 slots; in an interrupt, the end of the window
+    u32 base = 0;                  // the first slot
+    u32 misses = near_wrap<u32>(); // maps that wrote the entry; hits are not counted
 };
 extern hal::PerCpu<LocalMaps> local_maps;
 

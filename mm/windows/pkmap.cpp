@@ -208,7 +208,7 @@ u32 search(const Page* page) LOFT_REQUIRES(pool.lock) {
 [[noreturn, gnu::cold, gnu::noinline]] void all_in_use() {
     panic("kmap: all {} slots of the pool are in use; {} mappings were a thread's third or later, "
           "which nothing reserves a slot for",
-          pool.end - 1, pool.thirds.load());
+          pool.end - 1, since_start(pool.thirds.load()));
 }
 
 // The slow path: another thread gives this page a slot at the same time, or the number from the hand was not a free
@@ -444,8 +444,8 @@ void pkmap_init() LOFT_UNCHECKED { // boot
     pool.owes[0] = pool.owes[1] = false;
     pkmap_trust_accessed_bit(false);
     pool.stats = PkmapStats{};
-    pool.waits.store(0);
-    pool.thirds.store(0);
+    pool.waits.store(near_wrap<u32>());
+    pool.thirds.store(near_wrap<u32>());
     pool.third_made.store(0);
 }
 

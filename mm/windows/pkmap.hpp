@@ -63,6 +63,7 @@
 // The entries are not global: a CR3 load on a CPU pays that CPU's debt.
 #pragma once
 
+#include "arch/base/near_wrap.hpp"
 #include "mm/frames/page.hpp"
 #include "mm/ground/context.hpp"
 #include "mm/ground/credits.hpp"
@@ -83,13 +84,13 @@ template <typename Addr>
 requires(!std::is_convertible_v<Addr, Page*>) void kunmap(Addr) = delete; // kunmap takes the page
 
 struct PkmapStats {
-    u32 maps = 0;      // slots given to a page; approximate while other CPUs map
-    u32 wraps = 0;     // rounds of the hand through the pool
-    u32 reclaimed = 0; // slots that went from idle to owed
-    u32 unused = 0;    // of these, slots with a clear accessed bit
-    u32 flushes = 0;   // flushes for the debt of a half
-    u32 waits = 0;     // callers that waited for a credit
-    u32 thirds = 0;    // mappings of a thread beyond its second
+    u32 maps = near_wrap<u32>();      // slots given to a page; approximate while other CPUs map
+    u32 wraps = near_wrap<u32>();     // rounds of the hand through the pool
+    u32 reclaimed = near_wrap<u32>(); // slots that went from idle to owed
+    u32 unused = near_wrap<u32>();    // of these, slots with a clear accessed bit
+    u32 flushes = near_wrap<u32>();   // flushes for the debt of a half
+    u32 waits = near_wrap<u32>();     // callers that waited for a credit
+    u32 thirds = near_wrap<u32>();    // mappings of a thread beyond its second
 };
 PkmapStats pkmap_stats(); // any context but NMI: it takes the lock of the pool; O(slots)
 

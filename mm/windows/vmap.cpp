@@ -363,8 +363,8 @@ void vmap_init() LOFT_UNCHECKED { // boot
     state.lazy = 0;
     state.lazy_pages = 0;
     state.owed = Pfn{};
-    state.flushes = 0;
-    state.rounds = 0;
+    state.flushes = near_wrap<u32>();
+    state.rounds = near_wrap<u32>();
 }
 
 } // namespace loft

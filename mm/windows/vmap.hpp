@@ -15,6 +15,7 @@
 #pragma once
 
 #include "arch/base/error.hpp"
+#include "arch/base/near_wrap.hpp"
 #include "mm/frames/page_alloc.hpp"
 #include "mm/tables/tlb_batch.hpp"
 
@@ -48,8 +49,8 @@ struct VmapStats {
     u32 areas = 0;      // in use
     u32 pages = 0;      // in areas in use, without the guard pages
     u32 lazy_pages = 0; // unmapped, not flushed yet
-    u32 flushes = 0;
-    u32 rounds = 0;
+    u32 flushes = near_wrap<u32>();
+    u32 rounds = near_wrap<u32>();
 };
 VmapStats vmap_stats(); // any context but NMI: it takes the lock; counts the areas: O(areas)
 

@@ -1,5 +1,8 @@
-// The checks of DEBUG=1: freed frames are poisoned, a frame must not be mapped when it is freed, and a slot's entry
-// must be the one that was written.
+// What DEBUG=1 adds: freed frames are poisoned, a frame must not be mapped when it is freed, a slot's entry must be the
+// one that was written, and counters start shortly before their wrap.
+#include "arch/i386/irq/timer.hpp"
+#include "kernel/threads/lifecycle.hpp"
+#include "kernel/threads/scheduler.hpp"
 #include "mm/frames/page_alloc.hpp"
 #include "mm/tables/flush_clock.hpp"
 #include "mm/windows/fixmap.hpp"
@@ -14,6 +17,27 @@ using selftest::contains;
 const char* needs_debug() { return config::kDebug ? nullptr : "only a DEBUG=1 kernel checks this"; }
 
 } // namespace
+
+// docs/counters.md: counters wrap where tests look.
+SELFTEST(debug, counters_start_near_their_wrap) {
+    if (const char* why = needs_debug()) SKIP(why);
+    warm_up_threads(1);
+    const KeepsFreeCounts counts;
+    auto body = [] {};
+    Thread* const thread = thread_create("new", body);
+    REQUIRE(thread != nullptr);
+    while (thread->ended.load() == 0)
+        yield();
+    CHECK_GT(thread->switches, 0x8000'0000u); // a few switches are counted
+    CHECK_LT(since_start(thread->switches), 8u);
+    thread_join(thread);
+    CHECK_GE(now_us(), kFirstUs);
+    // These start so near that they have wrapped: the boot owes more than five flushes, two seconds have 200 ticks.
+    CHECK_EQ(tlb_new_debt() >> 32, 1u);
+    for (Patience patience{Patience::kSleeping}; ticks() > 0x8000'0000 && !patience.over();)
+        sleep_ms(10);
+    CHECK_LT(ticks(), 0x8000'0000u);
+}
 
 SELFTEST(debug, freed_frames_are_poisoned) {
     if (const char* why = needs_debug()) SKIP(why);

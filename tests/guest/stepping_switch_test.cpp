@@ -149,8 +149,8 @@ template <typename F> Outcome step_among_others(bool pool, F&& body) {
     auto stepped = [&] {
         const Thread* me = thread_self();
         outcome.steps = step_through([&] { body(mine); }, between);
-        outcome.switches = me->switches;
-        outcome.migrations = me->migrations;
+        outcome.switches = since_start(me->switches);
+        outcome.migrations = since_start(me->migrations);
     };
     if (complete) {
         Thread* thread = thread_create("stepped", stepped);

@@ -17,6 +17,7 @@
 #include "kernel/threads/scheduler.hpp"
 #include "kernel/threads/sync.hpp"
 #include "kernel/threads/thread.hpp"
+#include "mm/ground/counters.hpp"
 #include "mm/ground/remote.hpp"
 #include "mm/windows/kmap_local.hpp"
 #include "mm/windows/vmap.hpp"
@@ -649,13 +650,14 @@ SELFTEST(stress, soak) {
             least = std::min(least, worker[i].operations());
         const TlbStats t = tlb_stats_sum();
         const SchedulerStats s = scheduler_stats_sum();
+        const PkmapStats pool = since_start(pkmap_stats());
         selftest::note("{} s: {} operations, at least {} by each thread in each round; {} stale; {} switches, {} "
                        "preemptions; pkmap {} maps, {} wraps, {} waits; {} rounds of flushes, {} remote, {} idle, "
                        "{} clean",
                        (now_us() - start) / 1'000'000, operations, least, stress.totals.stale.load(),
-                       s.switches - before.switches, s.preemptions - before.preemptions, pkmap_stats().maps,
-                       pkmap_stats().wraps, pkmap_stats().waits, t.rounds - tlb.rounds, t.remote - tlb.remote,
-                       t.skipped_idle - tlb.skipped_idle, t.skipped_clean - tlb.skipped_clean);
+                       s.switches - before.switches, s.preemptions - before.preemptions, pool.maps, pool.wraps,
+                       pool.waits, t.rounds - tlb.rounds, t.remote - tlb.remote, t.skipped_idle - tlb.skipped_idle,
+                       t.skipped_clean - tlb.skipped_clean);
         if (stress.totals.stale.load() != 0) break;
     }
     CHECK_GT(least, 0u);

@@ -1,6 +1,7 @@
 // The local APIC. Contract: lapic.hpp.
 #include "arch/i386/irq/lapic.hpp"
 
+#include "arch/base/near_wrap.hpp"
 #include "arch/base/panic.hpp"
 #include "arch/i386/irq/traps.hpp"
 #include "arch/i386/isa/control.hpp"
@@ -53,7 +54,7 @@ constexpr u32 kVectors = 256;
 constexpr u32 kStraysShown = 4;
 
 constinit VirtAddr registers{};
-constinit hal::Atomic<u32> errors{};
+constinit hal::Atomic<u32> errors{near_wrap<u32>()};
 constinit hal::Atomic<u32> strays{}; // stays near kStraysShown: if it wrapped, it would show strays again
 
 volatile u32& reg(Register r) { return *reinterpret_cast<volatile u32*>(registers.value() + static_cast<u32>(r)); }

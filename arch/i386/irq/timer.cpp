@@ -1,6 +1,7 @@
 // Time and the tick. Contract: timer.hpp.
 #include "arch/i386/irq/timer.hpp"
 
+#include "arch/base/near_wrap.hpp"
 #include "arch/base/panic.hpp"
 #include "arch/i386/cpu/image.hpp"
 #include "arch/i386/io/pit.hpp"
@@ -39,7 +40,7 @@ constinit const char* source = "none";
 constinit std::atomic<TickHandler> tick_handler{nullptr};
 
 struct TickCount {
-    u32 ticks = 0;
+    u32 ticks = near_wrap<u32>(2 * kTicksPerSecond);
     u32 late = 0; // the handler took longer than a tick: drop the pending one
 };
 LOFT_PERCPU hal::PerCpu<TickCount> tick_count;
@@ -233,7 +234,7 @@ hal::Deadline hal::deadline(u32 milliseconds) {
 u64 now_us() {
     const u64 cycles = read_tsc() - boot_tsc;
     const u64 low = u64{static_cast<u32>(cycles)} * us_per_cycle;
-    return u64{static_cast<u32>(cycles >> 32)} * us_per_cycle + (low >> 32);
+    return kFirstUs + u64{static_cast<u32>(cycles >> 32)} * us_per_cycle + (low >> 32);
 }
 
 u32 ticks() { return ticks_of(CpuId{0}); }

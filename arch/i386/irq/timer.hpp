@@ -1,6 +1,7 @@
 // Time: the TSC is the clock; the local APIC's timer (or the PIT) ticks 100 times a second.
 #pragma once
 
+#include "arch/base/near_wrap.hpp"
 #include "arch/base/not_copyable.hpp"
 #include "arch/base/types.hpp"
 
@@ -21,13 +22,16 @@ void timer_init();
 // Frequency of the TSC in kHz; 0 before timer_init. Any context.
 u32 tsc_khz();
 
-// Microseconds since the first instructions of boot/; 0 before timer_init. Any context. Two multiplications.
+// kFirstUs, and the microseconds since the first instructions of boot/; kFirstUs before timer_init. Any context. Two
+// multiplications. In a DEBUG kernel it carries into its high half after five seconds.
+inline constexpr u64 kFirstUs = near_wrap<u64>(5'000'000, u64{1} << 32);
 u64 now_us();
 
 // Starts the tick of another CPU, on that CPU: needs lapic_init_cpu.
 void timer_start_cpu();
 
-// Timer interrupts so far: of the boot CPU (usable as a clock), or of any CPU. Any context. They wrap after 497 days.
+// Timer interrupts so far: of the boot CPU (usable as a clock), or of any CPU. Any context. They wrap after 497
+// days, in DEBUG kernels after two seconds: compare distances.
 u32 ticks();
 u32 ticks_of(CpuId cpu);
 

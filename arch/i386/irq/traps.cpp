@@ -1,6 +1,7 @@
 // The dispatcher of exceptions and interrupts. Contract: traps.hpp.
 #include "arch/i386/irq/traps.hpp"
 
+#include "arch/base/near_wrap.hpp"
 #include "arch/i386/cpu/image.hpp"
 #include "arch/i386/cpu/probe.hpp"
 #include "arch/i386/isa/control.hpp"
@@ -16,7 +17,7 @@ void no_leave(TrapFrame&, const TrapCookie&) {}
 
 constinit TrapHooks hooks{no_enter, no_leave};
 constinit TrapHandler handlers[256]{};
-constinit hal::Atomic<u32> spurious{};
+constinit hal::Atomic<u32> spurious{near_wrap<u32>()};
 
 constexpr const char* kExceptionNames[]{
     "divide error",

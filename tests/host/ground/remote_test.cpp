@@ -42,11 +42,11 @@ TEST_CASE("run_on: every CPU of the set but this one does it, once, with interru
             for (u32 cpu = 0; cpu < kCpus; ++cpu) {
                 const u32 once = cpu != me && set_of(bits).has(CpuId{cpu}) ? 1 : 0;
                 REQUIRE(seen.calls[cpu] == once);
-                REQUIRE(remote_stats.of(CpuId{cpu}).answers == once);
+                REQUIRE(since_start(remote_stats.of(CpuId{cpu}).answers) == once);
             }
             REQUIRE_FALSE(seen.interrupts_on);
-            REQUIRE(remote_stats.of(CpuId{me}).calls == (others != 0 ? 1 : 0));
-            REQUIRE(remote_stats.of(CpuId{me}).interrupts == others);
+            REQUIRE(since_start(remote_stats.of(CpuId{me}).calls) == (others != 0 ? 1 : 0));
+            REQUIRE(since_start(remote_stats.of(CpuId{me}).interrupts) == others);
         }
     }
 }
@@ -88,7 +88,7 @@ TEST_CASE("remote_answer: a CPU that nobody asks does nothing", "[remote]") {
         CHECK(hal::irqs_enabled() == on);
     }
     kernel.machine.here().interrupts = true;
-    CHECK(remote_stats.of(CpuId{0}).answers == 0);
+    CHECK(since_start(remote_stats.of(CpuId{0}).answers) == 0);
 }
 
 // CPU 0 has set its bit and has not sent the interrupt yet. CPU 1 asks the same CPU: no second interrupt is needed, and
@@ -112,9 +112,9 @@ TEST_CASE("run_on: two CPUs that ask a third one share one interrupt", "[remote]
     }
     CHECK(first.calls[2] == 1);
     CHECK(second.calls[2] == 1);
-    CHECK(remote_stats.of(CpuId{0}).interrupts == 1);
-    CHECK(remote_stats.of(CpuId{1}).interrupts == 0);
-    CHECK(remote_stats.of(CpuId{2}).answers == 2);
+    CHECK(since_start(remote_stats.of(CpuId{0}).interrupts) == 1);
+    CHECK(since_start(remote_stats.of(CpuId{1}).interrupts) == 0);
+    CHECK(since_start(remote_stats.of(CpuId{2}).answers) == 2);
 }
 
 // CPU 1 asks CPU 0 at every step of CPU 0's request to CPU 1: both wait, and both answer while they wait.
@@ -191,7 +191,7 @@ TEST_CASE("remote_init: forgets questions that were under way", "[remote]") {
     Booted kernel{small(2)};
     Seen seen;
     sim::on_cpu(CpuId{1}, [] { remote_answer(); });
-    CHECK(remote_stats.of(CpuId{1}).answers == 0);
+    CHECK(since_start(remote_stats.of(CpuId{1}).answers) == 0);
     run_on(CpuSet::only(CpuId{1}), Seen::note, &seen);
     CHECK(seen.calls[1] == 1);
     CHECK(kernel.machine.total().ipis_sent == 1);
