@@ -21,14 +21,18 @@ struct Context {
     u32 minus_kmaps = 0;
 
     static constexpr u32 kIrqShift = 16;
-    u32 preempt_depth() const { return preempt_count & ((1u << kIrqShift) - 1); }
+    static constexpr u32 kMostNested = (1u << kIrqShift) - 1; // of either half. Checked with DEBUG=1
+    u32 preempt_depth() const { return preempt_count & kMostNested; }
     u32 irq_depth() const { return preempt_count >> kIrqShift; }
     static u32 kmaps_of(u32 minus_kmaps) { return 0u - minus_kmaps; }
 };
 extern hal::PerCpu<Context> context;
 
 // Any context; no TLB operation. Pairs nest.
-inline void preempt_disable() { context.add<&Context::preempt_count>(1); }
+inline void preempt_disable() {
+    LOFT_DEBUG_ASSERT((context.load<&Context::preempt_count>() & Context::kMostNested) != Context::kMostNested);
+    context.add<&Context::preempt_count>(1);
+}
 inline void preempt_enable() {
     context.add<&Context::preempt_count>(static_cast<u32>(-1));
     if constexpr (config::kPreempt) {

@@ -13,6 +13,7 @@ InterruptCookie interrupt_enter() {
     cookie.local_top = local_maps.load<&LocalMaps::top>();
     cookie.local_limit = local_maps.load<&LocalMaps::limit>();
     cookie.preempt_count = context.load<&Context::preempt_count>();
+    LOFT_DEBUG_ASSERT(Context{cookie.preempt_count}.irq_depth() != Context::kMostNested);
     context.add<&Context::preempt_count>(1u << Context::kIrqShift);
     if constexpr (config::kHighMem)
         local_maps.store<&LocalMaps::limit>(local_maps.load<&LocalMaps::base>() +

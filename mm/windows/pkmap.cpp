@@ -194,6 +194,9 @@ u32 search(const Page* page) LOFT_REQUIRES(pool.lock) {
     // exists, so the search may take longer.
     pool.stop.store(0);
     u32 slot = pool.hand.load();
+    // A number beyond the half makes its thread search, or wait for one that gives its page a slot by a number of the
+    // half: so the hand does not come round to 0, which is no slot.
+    LOFT_DEBUG_ASSERT(slot != 0 && slot < 2 * kPkmapSlots + kMostHolders);
     u32 found = 0;
     for (u32 tries = (pool.third_made.load() == 0 ? 200 : 2) * pool.end; tries != 0 && found == 0; --tries) {
         if (slot >= half(pool.inside).end) slot = turn();

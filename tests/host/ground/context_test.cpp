@@ -39,6 +39,30 @@ TEST_CASE("context: a thread may sleep unless something forbids it", "[context]"
     CHECK(books().atomic_counts == 0);
 }
 
+TEST_CASE("context: the nesting of one half of the count does not reach the other one", "[context]") {
+    Booted kernel;
+    SECTION("preemption") {
+        for (u32 i = 0; i < Context::kMostNested; ++i)
+            preempt_disable();
+        CHECK(context.mine().preempt_depth() == Context::kMostNested);
+        CHECK_FALSE(in_interrupt());
+        if (config::kDebug) CHECK_PANIC(preempt_disable(), "kMostNested");
+        for (u32 i = 0; i < Context::kMostNested; ++i)
+            preempt_enable();
+    }
+    SECTION("interrupts") {
+        std::vector<InterruptCookie> cookies(Context::kMostNested);
+        for (InterruptCookie& cookie : cookies)
+            cookie = interrupt_enter();
+        CHECK(irq_depth() == Context::kMostNested);
+        CHECK(context.mine().preempt_depth() == 0);
+        if (config::kDebug) CHECK_PANIC(interrupt_enter(), "kMostNested");
+        for (; !cookies.empty(); cookies.pop_back())
+            interrupt_leave(cookies.back());
+    }
+    CHECK(preemptible());
+}
+
 TEST_CASE("context: guards give back what they took, nested too", "[context]") {
     Booted kernel;
     {

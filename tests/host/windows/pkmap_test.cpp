@@ -1381,6 +1381,25 @@ TEST_CASE("kmap: a thread's third mapping is reported, once, and counted", "[pkm
     CHECK(kernel.machine.log().size() == lines);
 }
 
+TEST_CASE("pkmap: a page has up to 252 users, one more is a panic and takes nothing", "[pkmap]") {
+    ONLY_WITH(kHigh);
+    Booted kernel;
+    constexpr u32 kMost = detail::slot_count::most - detail::slot_count::idle;
+    Page* const page = stamped(1)[0];
+    const GlobalAddr addr = kmap(page);
+    for (u32 i = 1; i < kMost; ++i)
+        REQUIRE(kmap(page) == addr);
+    CHECK(pkmap_count(slot_at(addr)) == detail::slot_count::most);
+    CHECK_PANIC(kmap(page), "is mapped 252 times already");
+    forgive(); // the count of the thread, whose kmap did not return
+    CHECK(pkmap_count(slot_at(addr)) == detail::slot_count::most);
+    CHECK(shows(addr, page));
+    for (u32 i = 0; i < kMost; ++i)
+        kunmap(page);
+    CHECK(pkmap_use().used == 0);
+    CHECK_PANIC(kunmap(page), "is not mapped");
+}
+
 TEST_CASE("kunmap: by a thread that has nothing mapped is a panic, and the mapping stays", "[pkmap]") {
     ONLY_WITH(kHigh);
     Booted kernel;
