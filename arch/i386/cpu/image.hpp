@@ -27,7 +27,9 @@ extern u64 boot_tsc;                     // the time-stamp counter at the kernel
 }
 
 // The address of a symbol as mm and the page walkers use it.
-inline VirtAddr image_addr(const void* symbol) { return VirtAddr{reinterpret_cast<u32>(symbol)}; }
+inline VirtAddr image_addr(const void* symbol) {
+    return VirtAddr{static_cast<u32>(reinterpret_cast<std::uintptr_t>(symbol))};
+}
 
 // The virtual address of physical 0, from boot/ on (boot/layout.inc).
 inline constexpr u32 kDirectMapBase = 0xc000'0000;

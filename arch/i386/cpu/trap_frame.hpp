@@ -17,7 +17,7 @@ struct TrapFrame {
 
     bool from_user() const { return (cs & 3) != 0; }
     // The interrupted stack pointer: within the same ring the CPU does not push it (SDM vol. 3, 6.12.1).
-    u32 esp() const { return from_user() ? user_esp : reinterpret_cast<u32>(&user_esp); }
+    u32 esp() const { return from_user() ? user_esp : static_cast<u32>(reinterpret_cast<std::uintptr_t>(&user_esp)); }
 };
 static_assert(sizeof(TrapFrame) == 19 * 4);
 
