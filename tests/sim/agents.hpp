@@ -1,8 +1,9 @@
-// The agents that take the steps of a schedule. A CPU is three agents:
+// The agents that take the steps of a schedule. A CPU is four agents:
 //
 //     p   its program: a thread, or the idle loop
-//     i   its call interrupt: the entry is the first step, then those of the handler; p takes no step meanwhile
+//     i   its interrupts: the entry of one is the first step, then those of the handler; p takes no step meanwhile
 //     b   its store buffer: a step makes the oldest store visible
+//     t   its timer, if the case has ticks: a step makes the tick pending
 #pragma once
 
 #include "arch/base/types.hpp"
@@ -11,8 +12,9 @@
 
 namespace loft::sim {
 
-enum class Role : u8 { program, interrupt, buffer };
-inline constexpr u32 kRoles = 3;
+enum class Role : u8 { program, interrupt, buffer, timer };
+inline constexpr u32 kRoles = 4;
+inline constexpr const char* kRoleLetters = "pibt";
 inline constexpr u32 kMaxExploredCpus = 5;
 inline constexpr u32 kMaxAgents = kRoles * kMaxExploredCpus;
 inline constexpr u32 kNobody = ~0u;
@@ -27,11 +29,18 @@ constexpr AgentSet only(u32 agent) { return 1u << agent; }
 
 // A CPU's program and its interrupt: only one of them takes steps at a time.
 constexpr u32 other_half(u32 a) {
-    if (role_of(a) == Role::buffer) return kNobody;
+    if (role_of(a) != Role::program && role_of(a) != Role::interrupt) return kNobody;
     return agent(cpu_of(a), role_of(a) == Role::program ? Role::interrupt : Role::program);
 }
 constexpr bool halves(u32 a, u32 b) { return other_half(a) == b; }
 
-inline std::string agent_name(u32 agent) { return "pib"[agent % kRoles] + std::to_string(cpu_of(agent)); }
+constexpr AgentSet every_timer() {
+    AgentSet set = 0;
+    for (u32 cpu = 0; cpu < kMaxExploredCpus; ++cpu)
+        set |= only(agent(cpu, Role::timer));
+    return set;
+}
+
+inline std::string agent_name(u32 agent) { return kRoleLetters[agent % kRoles] + std::to_string(cpu_of(agent)); }
 
 } // namespace loft::sim

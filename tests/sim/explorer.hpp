@@ -35,6 +35,17 @@ class Kernel {
     virtual bool may_migrate(u32 thread) = 0; // `thread` does not run
     // Called last before the CPU halts; interrupts are off.
     virtual void enter_idle() = 0;
+
+    // --- Of a kernel that has threads itself (Case::cpus).
+    // The handlers of these interrupts: called inside interrupt().
+    virtual void reschedule_asked() {}
+    virtual void tick() {}
+    // After interrupt(), interrupts off: the thread may be preempted here.
+    virtual void after_interrupt() {}
+    // True when all threads have done what the test is about. If no agent can take a step before, that is a deadlock,
+    // and threads() describes the threads.
+    virtual bool done() { return true; }
+    virtual std::string threads() { return {}; }
 };
 
 struct ExploredThread {
@@ -42,9 +53,22 @@ struct ExploredThread {
     std::function<void()> body;
 };
 
+// A CPU under a kernel that has threads itself: what it runs first, and the end of the stack for that, which
+// prepare_stack has made; 0: a stack of its own. `body` does not return.
+struct ExploredCpu {
+    u32 stack_end = 0;
+    std::function<void()> body;
+};
+
 struct Case {
     Kernel* kernel = nullptr;
     std::vector<ExploredThread> threads;
+    // Instead of `threads`, if the kernel under test has threads itself and switches stacks (stacks.hpp). CPU 0 begins
+    // with interrupts on, the others with interrupts off.
+    std::vector<ExploredCpu> cpus;
+    // Ticks of each of these CPUs at any step, at most. If there are any, some more come when no other agent can take a
+    // step: then time passes.
+    u32 ticks = 0;
     std::function<void()> reset = [] {};
     std::function<void()> check = [] {};
     u32 preemptions = 0;        // timer interrupts, at any step of a thread while another thread is ready
@@ -87,6 +111,11 @@ Report explore(const Case& c, const Plan& plan);
 
 // In a thread or a check of an exploration: the schedule fails if `so` is false.
 void expect(bool so, const char* what);
+u32 ticks_so_far(); // of all timers in this schedule; a step that asks depends on the timers
+
+// The interrupts of a CPU. Of those that are pending, the last one of these comes first.
+enum class Interrupt : u8 { tick, reschedule, call };
+inline constexpr u32 kInterrupts = 3;
 
 // The name of a place (schedule.hpp), for messages.
 std::string place_name(u64 place);
@@ -95,7 +124,7 @@ std::string place_name(u64 place);
 void explore_stored();
 void explore_plain(u64 place, bool write); // the step accesses plain memory
 void explore_interrupts(bool on);
-void explore_send(CpuId to);
+void explore_send(CpuId to, Interrupt what = Interrupt::call);
 u32 explore_choice(u32 possibilities);
 
 } // namespace loft::sim

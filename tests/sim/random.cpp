@@ -27,6 +27,11 @@ u64 Random::number() { // splitmix64
 
 u32 Random::pick(AgentSet enabled) {
     ++step_;
+    // A timer ticks at a few steps, or when nothing else can take a step.
+    if (const AgentSet others = enabled & ~every_timer(); others != enabled && others != 0) {
+        constexpr u32 kStepsPerTick = 48;
+        if (below(kStepsPerTick) != 0) enabled = others;
+    }
     u32 next = kNobody;
     if (kind_ == 0) {
         if (below(patience_) != 0) {

@@ -32,7 +32,7 @@ Replay::Replay(const std::string& text) {
         std::size_t used = 0;
         const u32 step = static_cast<u32>(std::stoul(word, &used));
         if (word.at(used) == ':') {
-            const std::size_t role = std::string{"pib"}.find(word.at(used + 1));
+            const std::size_t role = std::string{kRoleLetters}.find(word.at(used + 1));
             if (role == std::string::npos) throw BadAccess{"LOFT_SCHEDULE: what is " + word + "?"};
             agent_[step] = agent(static_cast<u32>(std::stoul(word.substr(used + 2))), static_cast<Role>(role));
             continue;

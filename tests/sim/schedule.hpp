@@ -29,6 +29,7 @@ enum class Point : u8 {
     thread, // park, unpark, a switch
     assist, // a page walk that sets A or D of an entry that this CPU has just stored
     plain,  // an access to plain memory, if these are steps (races.hpp)
+    stack,  // the kernel under test switches stacks
 };
 // True for operations that wait until this CPU's store buffer is empty: locked and serialising instructions (SDM vol.
 // 3, 11.10).
@@ -82,6 +83,10 @@ constexpr u64 word_of_program(u32 memory, u32 offset) {
 // Only for what orders agents (races.hpp): the interrupt flag of a CPU, and a thread that is not running.
 constexpr u64 interrupt_flag(u32 cpu) { return kHardware | 0x700 | cpu; }
 constexpr u64 thread(u32 thread) { return kHardware | 0x800 | thread; }
+constexpr u64 stack(u32 number) { return kHardware | 0xa00 | (number & 0xff); }
+constexpr u64 reschedule_line(u32 cpu) { return kHardware | 0xb00 | cpu; }
+constexpr u64 tick_line(u32 cpu) { return kHardware | 0xc00 | cpu; }
+inline constexpr u64 time = kHardware | 0xd00;
 } // namespace place
 
 void set_schedule_hook(Hook hook); // an empty one removes it

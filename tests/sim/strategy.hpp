@@ -36,7 +36,8 @@ class Strategy {
     virtual void finished(bool) {}
 };
 
-// The default choice: the CPU of the last step continues as long as it can; its buffer is drained only when it must be.
+// The default choice: the CPU of the last step continues as long as it can; its buffer is drained only when it must be,
+// and no timer ticks before nothing else can take a step.
 class Default {
   public:
     u32 pick(AgentSet enabled) const {
@@ -45,13 +46,13 @@ class Default {
             const u32 buffer = agent(cpu_of(last_), Role::buffer);
             if (in(enabled, buffer)) return buffer;
         }
-        for (const Role role : {Role::program, Role::interrupt, Role::buffer})
+        for (const Role role : {Role::program, Role::interrupt, Role::buffer, Role::timer})
             for (u32 cpu = 0; cpu < kMaxExploredCpus; ++cpu)
                 if (in(enabled, agent(cpu, role))) return agent(cpu, role);
         return kNobody;
     }
     void taken(u32 agent) {
-        if (role_of(agent) != Role::buffer) last_ = agent;
+        if (role_of(agent) == Role::program || role_of(agent) == Role::interrupt) last_ = agent;
     }
     u32 last() const { return last_; }
 

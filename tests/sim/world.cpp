@@ -3,8 +3,8 @@
 
 #include "tests/sim/races.hpp"
 #include <hal/cpu.hpp>
-#include <hal/thread.hpp>
 
+#include <bit>
 #include <utility>
 
 namespace loft::sim {
@@ -12,7 +12,18 @@ namespace {
 
 World* the_world; // not null while an exploration runs
 
+constexpr u32 kLateTicks = 8; // of each CPU, when nothing else can take a step
+
+// The vectors of interrupts between CPUs have a higher priority than the timer's (arch/i386/isa/vectors.hpp).
+constexpr u64 line_of(u32 cpu, Interrupt what) {
+    return what == Interrupt::call         ? place::interrupt_line(cpu)
+           : what == Interrupt::reschedule ? place::reschedule_line(cpu)
+                                           : place::tick_line(cpu);
+}
+
 } // namespace
+
+World& world() { return *the_world; }
 
 // --- the places that a waiting loop has read
 
@@ -39,6 +50,9 @@ bool World::Watch::written(u64 place) {
 
 World::World(const Case& c) : case_{c}, cores_(machine().options().cpus), idle_body_{[this] { idle_loop(); }} {
     if (cores_.size() > kMaxExploredCpus) throw BadAccess{"too many CPUs to explore"};
+    if (!c.cpus.empty() && c.cpus.size() != cores_.size()) throw BadAccess{"every CPU needs its first function"};
+    if (kernel_has_threads() && races::kOn) throw BadAccess{"no races are looked for in a kernel that has threads"};
+    if (kernel_has_threads()) stacks().save();
     for (u32 i = 0; i < c.threads.size(); ++i) {
         threads_.push_back(std::make_unique<Thread>());
         threads_.back()->main = [this, i] { thread_main(i); };
@@ -50,6 +64,7 @@ World::~World() {
     the_world = nullptr;
     detail::exploring = false;
     snapshot_.restore(); // the state before the exploration
+    if (kernel_has_threads()) stacks().restore();
 }
 
 void World::begin() {
@@ -57,15 +72,24 @@ void World::begin() {
     case_.reset();
     steps_ = 0;
     failed_ = in_a_step_ = false;
+    ticks_ = 0;
     failure_.clear();
     preemptions_left_ = case_.preemptions;
     for (Core& core : cores_) {
         core.program = core.interrupt = Context{};
         core.thread = kNobody;
         core.queue.clear();
-        core.in_handler = core.in_timer = core.requested = core.halted = core.interrupted = false;
+        core.in_handler = core.in_timer = core.halted = core.interrupted = false;
+        core.requested = 0;
+        core.ticks_left = core.late_ticks_left = 0;
         core.idle.start(&idle_body_);
         core.fiber = &core.idle;
+    }
+    if (kernel_has_threads()) {
+        stacks().restore();
+        for (u32 cpu = 0; cpu < cores_.size(); ++cpu)
+            begin_cpu(cpu);
+        return;
     }
     for (u32 i = 0; i < threads_.size(); ++i) {
         Thread& t = *threads_[i];
@@ -107,6 +131,33 @@ void World::order_program(bool off) {
     }
 }
 
+void World::begin_cpu(u32 cpu) {
+    Core& core = cores_[cpu];
+    core.ticks_left = case_.ticks;
+    core.late_ticks_left = case_.ticks != 0 ? kLateTicks : 0;
+    core.stack = &core.own;
+    if (const u32 end = case_.cpus[cpu].stack_end; end != 0) {
+        core.stack = stacks().ending_at(end);
+        if (core.stack == nullptr) throw BadAccess{text("CPU {}: prepare_stack has made no such stack", cpu)};
+    }
+    core.own.pointer = core.stack->pointer = 0;
+    core.stack->body = [this, cpu] {
+        while (deliver_) { // an interrupt before the first line
+            deliver();
+            running().leave();
+        }
+        try {
+            case_.cpus[cpu].body();
+        } catch (const std::exception& error) {
+            stop(error.what());
+        }
+        stop("the first function of a CPU has returned");
+    };
+    core.stack->fiber.start(&core.stack->body);
+    core.fiber = &core.stack->fiber;
+    machine().cpu(CpuId{cpu}).interrupts = cpu == 0;
+}
+
 // --- the agents that can take the next step
 
 bool World::somebody_waits(const Core& core) const {
@@ -120,21 +171,42 @@ bool World::ready(u32 cpu, const Context& context) const {
     return !drains(context.next) || machine().cpu(CpuId{cpu}).buffer.empty();
 }
 
+// An interrupt is pending, and can be delivered. It drains the store buffer before its first instruction.
+bool World::can_interrupt(u32 cpu) const {
+    const Cpu& state = machine().cpu(CpuId{cpu});
+    return cores_[cpu].requested != 0 && state.interrupts && state.buffer.empty();
+}
+
 AgentSet World::enabled() {
     AgentSet set = 0;
     for (u32 cpu = 0; cpu < cores_.size(); ++cpu) {
         const Core& core = cores_[cpu];
         const Cpu& state = machine().cpu(CpuId{cpu});
         if (core.in_handler) {
-            if (ready(cpu, core.interrupt)) set |= only(agent(cpu, Role::interrupt));
+            if (ready(cpu, core.interrupt) || can_interrupt(cpu)) set |= only(agent(cpu, Role::interrupt));
         } else {
             const bool sleeps = core.halted && !core.interrupted && !somebody_waits(core);
             if (!sleeps && ready(cpu, core.program)) set |= only(agent(cpu, Role::program));
-            // An interrupt drains the store buffer before its first instruction.
-            if (core.requested && state.interrupts && state.buffer.empty()) set |= only(agent(cpu, Role::interrupt));
+            if (can_interrupt(cpu)) set |= only(agent(cpu, Role::interrupt));
         }
         if (!state.buffer.empty()) set |= only(agent(cpu, Role::buffer));
     }
+    if (!kernel_has_threads()) return set;
+    // The last step of yield() is a cpu_relax, which may be that of a waiting loop or not.
+    for (u32 cpu = 0; set == 0 && cpu < cores_.size(); ++cpu)
+        if (const Context& context = cores_[cpu].program; !cores_[cpu].in_handler && context.waits && !context.returned)
+            set |= only(agent(cpu, Role::program));
+    // Also when the test is done: the reduction tries earlier what it has seen later.
+    set |= timers(&Core::ticks_left);
+    if (set == 0 && !case_.kernel->done()) set |= timers(&Core::late_ticks_left);
+    return set;
+}
+
+AgentSet World::timers(u32 Core::*left) const {
+    AgentSet set = 0;
+    for (u32 cpu = 0; cpu < cores_.size(); ++cpu)
+        if (cores_[cpu].*left != 0 && (cores_[cpu].requested & bit(Interrupt::tick)) == 0)
+            set |= only(agent(cpu, Role::timer));
     return set;
 }
 
@@ -166,12 +238,7 @@ World::End World::run(Strategy& strategy) {
         }
         detail::exploring = false;
         if (end == End::good && !failed_) {
-            for (u32 i = 0; i < threads_.size(); ++i) {
-                if (threads_[i]->ended) continue;
-                failed_ = true;
-                failure_ += text("{}thread {} {}", failure_.empty() ? "deadlock: " : ", ", i + 1,
-                                 threads_[i]->parked ? "sleeps and no thread wakes it" : "waits for ever");
-            }
+            judge_end();
             if (!failed_) case_.check();
         }
     } catch (const std::exception& error) { // from a check, or from a store that is drained
@@ -193,6 +260,39 @@ World::End World::run(Strategy& strategy) {
     return end;
 }
 
+// No agent can take a step.
+void World::judge_end() {
+    for (u32 i = 0; i < threads_.size(); ++i) {
+        if (threads_[i]->ended) continue;
+        failed_ = true;
+        failure_ += text("{}thread {} {}", failure_.empty() ? "deadlock: " : ", ", i + 1,
+                         threads_[i]->parked ? "sleeps and no thread wakes it" : "waits for ever");
+    }
+    if (kernel_has_threads() && !case_.kernel->done()) {
+        failed_ = true;
+        failure_ = "deadlock: " + case_.kernel->threads();
+    }
+}
+
+// A CPU that runs on a stack that has been freed.
+void World::check_stack(u32 cpu) {
+    const Stack* const stack = cores_[cpu].stack;
+    if (stack == nullptr || stack->end == 0 || machine().translate(VirtAddr{stack->end - 4})) return;
+    failed_ = true;
+    failure_ = text("CPU {} runs on stack {}, which is not mapped", cpu, stack->number);
+}
+
+// The next step of the interrupt's agent is the entry of one: always if none is handled, else the machine chooses where
+// the handler has turned interrupts on.
+bool World::enters_interrupt(u32 cpu) {
+    Core& core = cores_[cpu];
+    if (!core.in_handler) return true;
+    if (!machine().cpu(CpuId{cpu}).interrupts) return false;
+    for (const Interrupt what : {Interrupt::tick, Interrupt::reschedule, Interrupt::call})
+        event().footprint.add(line_of(cpu, what), false);
+    return can_interrupt(cpu) && (!ready(cpu, core.interrupt) || choice(2) != 0);
+}
+
 void World::step(u32 who) {
     if (events_.size() <= steps_) events_.resize(steps_ + 64);
     const u32 cpu = cpu_of(who);
@@ -200,7 +300,7 @@ void World::step(u32 who) {
     machine().switch_to(CpuId{cpu});
     Event& e = event();
     e.agent = who;
-    e.thread = core.thread + 1;
+    e.thread = kernel_has_threads() ? core.stack->number : core.thread + 1;
     e.footprint.clear();
     e.chosen.clear();
     e.woke = 0;
@@ -215,11 +315,22 @@ void World::step(u32 who) {
         machine().drain(CpuId{cpu});
         return;
     }
-    if (role_of(who) == Role::interrupt && !core.in_handler) {
+    if (role_of(who) == Role::timer) {
+        e.point = Point::irq;
+        --(core.ticks_left != 0 ? core.ticks_left : core.late_ticks_left);
+        ++ticks_;
+        touched(place::time, true);
+        send(cpu, Interrupt::tick);
+        return;
+    }
+    check_stack(cpu);
+    if (failed_) return;
+    if (role_of(who) == Role::interrupt && enters_interrupt(cpu)) {
         e.point = Point::irq;
         e.delivery = e.drained = true;
-        core.requested = false;
-        e.cause = core.sender;
+        core.delivered = static_cast<Interrupt>(std::bit_width(core.requested) - 1);
+        core.requested &= ~bit(core.delivered);
+        e.cause = core.sender[static_cast<u32>(core.delivered)];
         core.delivery = steps_;
         deliver_ = true;
     } else {
@@ -227,6 +338,7 @@ void World::step(u32 who) {
         e.point = context.next;
         e.drained = drains(context.next);
         if (context.waits) {
+            context.returned = !context.watch.woken();
             context.waits = false;
             context.watch.clear();
         }
@@ -259,6 +371,8 @@ void World::point(Point next) {
         running().leave();
         if (!deliver_) break;
         deliver();
+        // If it was preempted, it may be on another CPU: its operation has not taken effect yet.
+        if (kernel_has_threads() && !here().in_handler) here().program.next = next;
     }
     maybe_preempt();
 }
@@ -266,22 +380,45 @@ void World::point(Point next) {
 void World::deliver() {
     deliver_ = false;
     Core& core = here();
+    const bool nested = core.in_handler;
+    const Context outer = core.interrupt;
     core.in_handler = true;
     core.interrupt = Context{};
     machine().here().interrupts = false;
-    const u32 cpu = machine().current().value();
-    touched(place::interrupt_line(cpu), true);
+    const Interrupt what = core.delivered;
+    const u64 line = line_of(machine().current().value(), what);
+    touched(line, true);
     tell_who_runs();
-    if constexpr (races::kOn) races::acquire(place::interrupt_line(cpu));
+    if constexpr (races::kOn) races::acquire(line);
     order_program(true); // interrupts are off
-    case_.kernel->interrupt([] { remote_answer(); });
+    case_.kernel->interrupt([this, what] { handle(what); });
     order_program(false);
-    machine().here().interrupts = true;
-    core.in_handler = false;
+    core.in_handler = nested;
+    core.interrupt = outer;
     tell_who_runs();
     if (core.halted && !core.interrupted) {
         core.interrupted = true;
         event().woke |= only(agent(machine().current().value(), Role::program));
+    }
+    if (kernel_has_threads()) {
+        if (!nested && core.program.waits) { // the loop looks again
+            core.program = Context{};
+            event().woke |= only(agent(machine().current().value(), Role::program));
+        }
+        core.irqs_off_since = core.delivery;
+        case_.kernel->after_interrupt();
+    }
+    machine().here().interrupts = true;
+}
+
+void World::handle(Interrupt what) {
+    switch (what) {
+    case Interrupt::call:
+        return remote_answer();
+    case Interrupt::reschedule:
+        return case_.kernel->reschedule_asked();
+    case Interrupt::tick:
+        return case_.kernel->tick();
     }
 }
 
@@ -319,9 +456,9 @@ void World::maybe_preempt() {
 }
 
 void World::touched(u64 place, bool write) {
-    if (!on_fiber_ && role_of(event().agent) != Role::buffer) return;
-    event().footprint.add(place, write);
     const u32 me = event().agent;
+    if (!on_fiber_ && role_of(me) != Role::buffer && role_of(me) != Role::timer) return;
+    event().footprint.add(place, write);
     if (!write) {
         if (role_of(me) == Role::buffer || place >= place::kHardware) return;
         Core& core = cores_[cpu_of(me)];
@@ -357,15 +494,15 @@ void World::interrupts(bool on) {
     order_program(!on);
 }
 
-void World::send(u32 cpu) {
-    if (!on_fiber_) return;
+void World::send(u32 cpu, Interrupt what) {
+    if (!on_fiber_ && role_of(event().agent) != Role::timer) return;
     Core& core = cores_[cpu];
-    touched(place::interrupt_line(cpu), true);
-    if (!core.requested) { // a second request before the delivery adds nothing
-        core.sender = steps_;
-        if constexpr (races::kOn) races::release(place::interrupt_line(cpu));
+    touched(line_of(cpu, what), true);
+    if ((core.requested & bit(what)) == 0) { // a second request before the delivery adds nothing
+        core.sender[static_cast<u32>(what)] = steps_;
+        if constexpr (races::kOn) races::release(line_of(cpu, what));
     }
-    core.requested = true;
+    core.requested |= bit(what);
 }
 
 void World::stop(const std::string& what) {
@@ -531,6 +668,50 @@ void World::switch_to_next() {
     mine.leave();
 }
 
+// --- a kernel that has threads itself
+
+u32 World::ticks() {
+    touched(place::time, false);
+    return ticks_;
+}
+
+void World::switch_stack(u32* from, u32 to) {
+    point(Point::stack);
+    const u32 cpu = machine().current().value();
+    Core& core = here();
+    Stack& mine = *core.stack;
+    Stack* next = stacks().waiting_at(to);
+    for (Core& one : cores_)
+        if (to != 0 && one.own.pointer == to) next = &one.own;
+    if (machine().here().interrupts) throw BadAccess{text("CPU {} switches stacks with interrupts on", cpu)};
+    if (next == nullptr)
+        throw BadAccess{text("CPU {} switches to a stack that is in use, or has been left elsewhere since", cpu)};
+    if (next->end != 0 && next->end != core.kernel_stack)
+        throw BadAccess{text("CPU {} switches to stack {}, and would enter the kernel on another", cpu, next->number)};
+    touched(place::stack(mine.number), true);
+    touched(place::stack(next->number), true);
+    *from = stacks().leave(mine);
+    next->pointer = 0;
+    core.stack = next;
+    core.fiber = &next->fiber;
+    core.program = Context{};
+    mine.fiber.leave();
+}
+
+void World::halt() {
+    Core& core = here(); // an idle thread stays on its CPU
+    core.halted = true;
+    core.interrupted = false;
+    core.program.next = Point::irq;
+    machine().here().interrupts = true;
+    for (;;) {
+        running().leave();
+        if (!deliver_) break;
+        deliver();
+    }
+    core.halted = false;
+}
+
 // --- called by the machine and the HAL
 
 namespace detail {
@@ -541,27 +722,24 @@ void explore_touch(u64 place, bool write) { the_world->touched(place, write); }
 void explore_stored() { the_world->stored(); }
 void explore_plain(u64 place, bool write) { the_world->plain(place, write); }
 void explore_interrupts(bool on) { the_world->interrupts(on); }
-void explore_send(CpuId to) { the_world->send(to.value()); }
+void explore_send(CpuId to, Interrupt what) {
+    if (detail::exploring) the_world->send(to.value(), what);
+}
 u32 explore_choice(u32 possibilities) { return the_world->choice(possibilities); }
 void explore_stop(const std::string& text) {
     if (detail::exploring) the_world->stop(text);
 }
 
+u32 ticks_so_far() { return detail::exploring ? the_world->ticks() : 0; }
+
+u32 prepare_stack(u32 end, void (*entry)(void*), void* argument) {
+    return stacks().prepare(end, entry, argument).pointer;
+}
+void switch_stack(u32* from, u32 to) {
+    if (!detail::exploring) throw BadAccess{"switch_stack: there are threads in an exploration only"};
+    the_world->switch_stack(from, to);
+}
+void set_kernel_stack(u32 end) { the_world->set_kernel_stack(end); }
+void wait_for_interrupt() { the_world->halt(); }
+
 } // namespace loft::sim
-
-namespace loft::hal {
-
-ThreadId current_thread() { return ThreadId{sim::detail::exploring ? sim::the_world->current_thread() : 0}; }
-
-void park() {
-    if (!sim::detail::exploring) throw sim::BadAccess{"park: there is no other thread that could wake this one"};
-    sim::the_world->park();
-}
-void unpark(ThreadId thread) {
-    if (sim::detail::exploring) sim::the_world->unpark(thread.value() - 1);
-}
-void reschedule() {
-    if (sim::detail::exploring) sim::the_world->yield();
-}
-
-} // namespace loft::hal

@@ -7,6 +7,7 @@
 #include "tests/sim/fiber.hpp"
 #include "tests/sim/machine.hpp"
 #include "tests/sim/snapshot.hpp"
+#include "tests/sim/stacks.hpp"
 #include "tests/sim/strategy.hpp"
 
 #include <deque>
@@ -32,12 +33,17 @@ class World {
     void plain(u64 place, bool write) { event().footprint.add(place, write); }
     u32 choice(u32 possibilities);
     void interrupts(bool on);
-    void send(u32 cpu);
+    void send(u32 cpu, Interrupt what);
     void stop(const std::string& text);
     void park();
     void unpark(u32 thread);
     void yield();
     u32 current_thread() const { return on_fiber_ && here().thread != kNobody ? here().thread + 1 : 0; }
+    // Called by a kernel that has threads itself.
+    void switch_stack(u32* from, u32 to);
+    void set_kernel_stack(u32 end) { here().kernel_stack = end; }
+    void halt();
+    u32 ticks();
 
   private:
     // The places that a CPU has read recently: a waiting loop continues when another agent has written one of them.
@@ -57,7 +63,8 @@ class World {
     };
     struct Context { // p or i of a CPU
         Point next = Point::irq;
-        bool waits = false; // in cpu_relax
+        bool waits = false;    // in cpu_relax
+        bool returned = false; // a cpu_relax has ended by itself since another agent has written what it waits for
         Watch watch;
     };
     struct Core {
@@ -67,13 +74,19 @@ class World {
         u32 thread = kNobody;
         std::deque<u32> queue; // the threads that are ready
         bool in_handler = false;
-        bool in_timer = false;  // the handler of the timer, which runs as a part of the thread's step
-        bool requested = false; // a call interrupt is pending
+        bool in_timer = false; // the handler of the timer, which runs as a part of the thread's step
+        u32 requested = 0;     // the interrupts that are pending
         bool halted = false;
-        bool interrupted = false; // since it halted
-        u32 sender = 0;           // the step that requested it
-        u32 irqs_off_since = 0;   // the step that turned interrupts off
-        u32 delivery = 0;         // the first step of the handler
+        bool interrupted = false;  // since it halted
+        u32 sender[kInterrupts]{}; // the steps that requested them
+        u32 irqs_off_since = 0;    // the step that turned interrupts off
+        u32 delivery = 0;          // the first step of the handler
+        Interrupt delivered{};     // by that step
+        // If the kernel has threads itself.
+        Stack own{};            // the first stack, if the kernel did not make it
+        Stack* stack = nullptr; // the stack in use
+        u32 kernel_stack = 0;
+        u32 ticks_left = 0, late_ticks_left = 0;
     };
     struct Thread {
         Fiber fiber;
@@ -82,12 +95,20 @@ class World {
         bool leaving = false; // its old CPU still uses its stack
     };
 
+    static constexpr u32 bit(Interrupt what) { return 1u << static_cast<u32>(what); }
+
+    bool kernel_has_threads() const { return !case_.cpus.empty(); }
     Core& here() { return cores_[machine().current().value()]; }
     const Core& here() const { return cores_[machine().current().value()]; }
     Event& event() { return events_[steps_]; }
     void begin();
+    void begin_cpu(u32 cpu);
+    void judge_end();
     AgentSet enabled();
+    AgentSet timers(u32 Core::*left) const;
     bool ready(u32 cpu, const Context& context) const;
+    bool can_interrupt(u32 cpu) const;
+    bool enters_interrupt(u32 cpu);
     bool somebody_waits(const Core& core) const;
     void step(u32 agent);
     void idle_loop();
@@ -98,6 +119,8 @@ class World {
     void tell_who_runs();
     void thread_main(u32 thread);
     void deliver();
+    void handle(Interrupt what);
+    void check_stack(u32 cpu);
     void maybe_preempt();
     void make_ready(u32 thread, u32 home);
     void leave_cpu(bool stays_ready);
@@ -113,10 +136,13 @@ class World {
     u32 steps_ = 0;
     Strategy* strategy_ = nullptr;
     bool on_fiber_ = false;
+    u32 ticks_ = 0;
     bool deliver_ = false; // the fiber that is resumed takes an interrupt
     u32 preemptions_left_ = 0;
     bool failed_ = false, in_a_step_ = false;
     std::string failure_;
 };
+
+World& world(); // of the running exploration
 
 } // namespace loft::sim

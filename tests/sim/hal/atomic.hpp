@@ -2,6 +2,7 @@
 //
 // The simulation changes CPUs at schedule points only, so a plain value is atomic; the point is before the operation.
 // load and store are plain instructions on i386: in an exploration a store goes through the store buffer.
+// A host pointer stands for a 32-bit pointer.
 #pragma once
 
 #include "arch/base/not_copyable.hpp"
@@ -10,7 +11,7 @@
 namespace loft::hal {
 
 template <typename T>
-requires(sizeof(T) <= 4) class Atomic : NotCopyable<Atomic<T>> {
+requires(sizeof(T) <= 4 || std::is_pointer_v<T>) class Atomic : NotCopyable<Atomic<T>> {
   public:
     constexpr Atomic() = default;
     explicit constexpr Atomic(T value) : value_{value} {}

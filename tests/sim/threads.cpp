@@ -1,0 +1,21 @@
+// hal/thread of the simulated machine, for a kernel without threads: those of the explorer.
+#include "tests/sim/world.hpp"
+
+#include <hal/thread.hpp>
+
+namespace loft::hal {
+
+ThreadId current_thread() { return ThreadId{sim::detail::exploring ? sim::world().current_thread() : 0}; }
+
+void park() {
+    if (!sim::detail::exploring) throw sim::BadAccess{"park: there is no other thread that could wake this one"};
+    sim::world().park();
+}
+void unpark(ThreadId thread) {
+    if (sim::detail::exploring) sim::world().unpark(thread.value() - 1);
+}
+void reschedule() {
+    if (sim::detail::exploring) sim::world().yield();
+}
+
+} // namespace loft::hal
