@@ -13,6 +13,10 @@ host-file    = $(if $(and $(call has,races,$(1)),$(filter-out tests/sim/%,$(2)))
 
 define host-rules
 objects-host-$(1) := $$(patsubst %,$(BUILD)/host-$(1)/%.o,$$(call host-sources,$(1)))
+objects-threads-$(1) := $$(THREAD_SOURCES:%=$(BUILD)/host-$(1)/%.o)
+
+# The headers of arch/i386 that have instructions are found here first.
+$(foreach room,kernel/threads tests/threads tests/sim/kernel,$(BUILD)/host-$(1)/$(room)/%.o): instead := -iquote tests/sim/kernel
 
 $(BUILD)/host-$(1)/flags: FORCE
 	@mkdir -p $$(@D)
@@ -20,18 +24,13 @@ $(BUILD)/host-$(1)/flags: FORCE
 
 $(BUILD)/host-$(1)/link-flags: FORCE
 	@mkdir -p $$(@D)
-	@echo '$$(call host-sources,$(1))' | scripts/update-file $$@
+	@echo '$$(call host-sources,$(1)) $$(THREAD_SOURCES)' | scripts/update-file $$@
 
 $(BUILD)/host-$(1)/catch.hpp.gch: $(BUILD)/host-$(1)/flags | setup
 	@mkdir -p $$(@D)
 	@echo '  PCH    host-$(1)  catch.hpp'
 	@echo '#include <catch2/catch.hpp>' >$$(@:.gch=)
 	$$(Q)$$(call host-cxx,$(1)) $$(call host-seen,$(1)) $(TEST_FLAGS) -x c++-header $$(@:.gch=) -o $$@
-
-$(BUILD)/host-$(1)/tests/host/%.cpp.o: tests/host/%.cpp $(BUILD)/host-$(1)/flags $(BUILD)/host-$(1)/catch.hpp.gch
-	@mkdir -p $$(@D)
-	@echo '  CXX    host-$(1)  $$<'
-	$$(Q)$$(call host-cxx,$(1)) $$(call host-seen,$(1)) $(TEST_FLAGS) -include $(BUILD)/host-$(1)/catch.hpp -MMD -MP -MF $$(@:.o=.d) -c $$< -o $$@
 
 $(BUILD)/host-$(1)/library.hpp.gch: $(BUILD)/host-$(1)/flags | setup
 	@echo '  PCH    host-$(1)  library.hpp'
@@ -41,13 +40,25 @@ $(BUILD)/host-$(1)/library.hpp.gch: $(BUILD)/host-$(1)/flags | setup
 $(BUILD)/host-$(1)/%.cpp.o: %.cpp $(BUILD)/host-$(1)/flags $$(if $$(call has,clang,$(1)),,$(BUILD)/host-$(1)/library.hpp.gch) | setup
 	@mkdir -p $$(@D)
 	@echo '  CXX    host-$(1)  $$<'
-	$$(Q)$$(call host-cxx,$(1)) $$(call host-file,$(1),$$<) -MMD -MP -MF $$(@:.o=.d) -c $$< -o $$@
+	$$(Q)$$(call host-cxx,$(1)) $$(instead) $$(call host-file,$(1),$$<) -MMD -MP -MF $$(@:.o=.d) -c $$< -o $$@
 
 $(BUILD)/host-$(1)/host-tests: $$(objects-host-$(1)) $(BUILD)/host-$(1)/link-flags
 	@echo '  LINK   host-$(1)  host-tests'
 	$$(Q)$$(call host-cxx,$(1)) -o $$@ $$(objects-host-$(1)) -lCatch2WithMain
 
--include $$(wildcard $$(objects-host-$(1):.o=.d))
+$(BUILD)/host-$(1)/thread-tests: $$(objects-threads-$(1)) $(BUILD)/host-$(1)/link-flags
+	@echo '  LINK   host-$(1)  thread-tests'
+	$$(Q)$$(call host-cxx,$(1)) -o $$@ $$(objects-threads-$(1)) -lCatch2WithMain
+
+-include $$(wildcard $$(sort $$(objects-host-$(1):.o=.d) $$(objects-threads-$(1):.o=.d)))
+endef
+
+# The tests of a room of tests.
+define host-test-rules
+$(BUILD)/host-$(1)/tests/$(2)/%.cpp.o: tests/$(2)/%.cpp $(BUILD)/host-$(1)/flags $(BUILD)/host-$(1)/catch.hpp.gch
+	@mkdir -p $$(@D)
+	@echo '  CXX    host-$(1)  $$<'
+	$$(Q)$$(call host-cxx,$(1)) $$(call host-seen,$(1)) $(TEST_FLAGS) $$(instead) -include $(BUILD)/host-$(1)/catch.hpp -MMD -MP -MF $$(@:.o=.d) -c $$< -o $$@
 endef
 
 HOSTS      := $(sort $(patsubst host-%,%,$(filter host-%,$(GOAL_NAMES))))
@@ -58,4 +69,4 @@ $(error $(BUILD)/host-$(firstword $(filter-out $(ALL_HOSTS),$(HOSTS))): host tes
     host-<off|4g|64g>[-debug][-asan][-clang], in this order, or host-<off|4g|64g>[-debug]-races)
 endif
 
-$(foreach name,$(HOSTS),$(eval $(call host-rules,$(name))))
+$(foreach name,$(HOSTS),$(eval $(call host-rules,$(name)))$(foreach room,host threads,$(eval $(call host-test-rules,$(name),$(room)))))

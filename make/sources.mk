@@ -10,5 +10,9 @@ USER_ASM       := $(sort $(filter-out $(USER_PARTS),$(notdir $(wildcard tests/us
 USER_LIBC      := $(sort $(notdir $(wildcard tests/user/libc/*.c)))
 USER_PROGRAMS  := $(addprefix $(BUILD)/user/,$(basename $(USER_CXX) $(USER_ASM) $(USER_LIBC)))
 # Besides mm: the code that reads the tables of loader and firmware.
-HOST_SOURCES   := $(sort $(call sources-of,arch/base mm tests/sim tests/host) \
+HOST_SOURCES   := $(sort $(call sources-of,arch/base mm $(filter-out tests/sim/kernel,$(wildcard tests/sim/*)) tests/host) \
                   $(wildcard arch/i386/firmware/*.cpp) kernel/boot/in_use.cpp kernel/boot/multiboot.cpp)
+# The kernel's threads over the simulated machine: they are the threads of mm there, instead of tests/sim/threads.cpp. The date
+# needs a clock chip.
+THREAD_SOURCES := $(sort $(filter-out tests/sim/threads.cpp kernel/threads/clock.cpp,$(call sources-of,arch/base mm tests/sim \
+                  kernel/threads tests/threads)) tests/host/booted.cpp)
