@@ -76,7 +76,7 @@ def write_changed(path, text):
 
 
 def build(work, goal, jobs, *variables):
-    goals = [goal] if goal.endswith('host-tests') else [goal, Guest.PROGRAMS]
+    goals = [goal, Guest.PROGRAMS] if goal.endswith('.elf') else [goal]
     command = make.command(f'-j{jobs}', 'INSPECT=true', *variables, *goals, build='build')
     done = subprocess.run(command, cwd=work, env=make.environment(), check=False, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, encoding='utf-8', errors='replace')

@@ -15,14 +15,14 @@ class Outcome:
 
 
 class Host:
-    """A configuration's Catch2 program; a test case with one of the tags has to fail."""
+    """A Catch2 program of a configuration: host-tests, or the one that is named; a test case with one of the tags has to fail."""
     ALL_PASSED = re.compile(r'^All tests passed \(', re.MULTILINE)
     SUMMARY = re.compile(r'^test cases: +(\d+) \|(.*)$', re.MULTILINE)
     FAILED = re.compile(r'^-{70,}\n(.*?)\n-{70,}\n(\S+):\d+\n\.{70,}', re.MULTILINE | re.DOTALL)
 
     def __init__(self, where):
-        self.config = where
-        self.goal = f'build/host-{self.config}/host-tests'
+        self.config, *program = where.split()
+        self.goal = f'build/host-{self.config}/{program[0] if program else "host-tests"}'
         self.objects = os.path.dirname(self.goal)
 
     def run(self, work, tests, timeout):

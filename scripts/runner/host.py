@@ -1,4 +1,5 @@
-"""mm on the simulated machine: the Catch2 programs of each configuration, their coverage, and the flush mutants."""
+"""mm and the kernel's threads on the simulated machine: the Catch2 programs of each configuration, their coverage, and the flush
+mutants."""
 import glob
 import os
 import re
@@ -9,6 +10,8 @@ from .result import Hung, Result, Test, read_log, run_program
 # 64g-races: accesses to plain memory take part (tests/sim/races.hpp).
 EXPLORED = ('64g', '64g-debug-clang', '4g', '64g-races')
 LEAST_SCHEDULES = {'64g': 100_000, '64g-races': 100_000}
+THREADS = ('64g',)  # kernel/threads does not depend on the memory model
+LEAST_THREAD_SCHEDULES = 200_000
 # DEBUG=1 clears and flushes eagerly: a different algorithm, so all tests run with both. clang builds one configuration: it checks
 # the locks of mm, of the simulated machine and of the tests.
 PLAIN = ('64g', '4g', 'off', '64g-debug-clang')
@@ -30,7 +33,7 @@ BROKEN = ('remote-no-wait', 'remote-no-interrupt', 'remote-waits-deaf', 'tlb-idl
           'tlb-frees-before-the-flush', 'pkmap-flush-after-the-reuse', 'pkmap-nobody-helps', 'pkmap-lost-slot-owes-nothing',
           'credits-woken-before-granted', 'credits-one-per-mapping', 'local-restored-without-flush',
           'space-unmap-does-not-flush', 'root-set-left-before-the-load', 'frames-pin-outside-the-mutex', 'slab-without-its-lock',
-          'credits-waiter-read-after-granted')
+          'credits-waiter-read-after-granted', 'threads-park-by-a-store', 'threads-unpark-without-the-lock', 'threads-no-kick')
 
 
 # The generated mutants that run each time: some of each class, quickly compiled and killed.
@@ -39,8 +42,8 @@ GENERATED = ('take_block:guard-drop:1', 'ObjectCache::give_back:ref-drop:1', 'Ob
              'Buddy::give:arithmetic:9')
 
 
-def program(config):
-    return f'{BUILD}/host-{config}/host-tests'
+def program(config, name='host-tests'):
+    return f'{BUILD}/host-{config}/{name}'
 
 
 def count_cases(text):
@@ -71,10 +74,10 @@ def new_flushes(config):
     return path
 
 
-def run_catch(config, log, timeout, *selection, env=None):
+def run_catch(config, log, timeout, *selection, env=None, name='host-tests'):
     """One run of a configuration's program: its result and its output."""
     result = Result(log=f'{LOGS}/{log}.log')
-    status = run_program([program(config), *selection], result.log, timeout,
+    status = run_program([program(config, name), *selection], result.log, timeout,
                          {'ASAN_OPTIONS': 'detect_stack_use_after_return=0', 'UBSAN_OPTIONS': 'print_stacktrace=1', **(env or {})})
     text = read_log(result.log)
     cases = count_cases(text)
@@ -101,15 +104,24 @@ def run_cases(config):
     return result
 
 
-def run_explorer(config):
-    """Explores all or many schedules of small cases; checks that their number has not shrunk."""
-    result, text = run_catch(config, f'explorer-{config}', 2 * TIMEOUT, '[explorer]')
+def check_schedules(result, text, least):
+    """Checks that the number of schedules has not shrunk."""
     sums = re.search(r'^explorer: (\d+) schedules explored in all$', text, re.MULTILINE)
     schedules = int(sums.group(1)) if sums else 0
-    least = LEAST_SCHEDULES.get(config, 1)
     if result.check(schedules >= least, f'{schedules} schedules explored, not {least}'):
         result.notes.append(f'{schedules} schedules explored')
     return result
+
+
+def run_explorer(config):
+    """Explores all or many schedules of small cases."""
+    return check_schedules(*run_catch(config, f'explorer-{config}', 2 * TIMEOUT, '[explorer]'), LEAST_SCHEDULES.get(config, 1))
+
+
+def run_threads(config):
+    """The same, with the kernel's threads."""
+    return check_schedules(*run_catch(config, f'threads-{config}', TIMEOUT, '[threads]', name='thread-tests'),
+                           LEAST_THREAD_SCHEDULES)
 
 
 def run_explorer_mutants():
@@ -179,7 +191,10 @@ def tests():
 def explorer_tests():
     found = [Test(f'explorer/{config}', lambda config=config: run_explorer(config), (program(config),), 100)
              for config in EXPLORED]
-    found.append(Test('explorer/mutants', run_explorer_mutants, (program('64g'), program('64g-races')), 280))
+    found += [Test(f'explorer/threads-{config}', lambda config=config: run_threads(config), (program(config, 'thread-tests'),), 60)
+              for config in THREADS]
+    found.append(Test('explorer/mutants', run_explorer_mutants,
+                      (program('64g'), program('64g-races'), program('64g', 'thread-tests')), 280))
     found.append(Test('mutants/generated', run_generated_mutants, (program('64g'), f'{BUILD}/include'), 60))
     return found
 
