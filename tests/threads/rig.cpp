@@ -1,6 +1,7 @@
 // The kernel's threads under the explorer. Contract: rig.hpp.
 #include "tests/threads/rig.hpp"
 
+#include "arch/base/near_wrap.hpp"
 #include "arch/i386/isa/control.hpp"
 #include "arch/i386/isa/selectors.hpp"
 #include "mm/tables/tlb_batch.hpp"
@@ -138,7 +139,7 @@ sim::Report Scene::attempt(const sim::Plan& plan) {
                         "every thread has ended, and has left its stack");
         kernel.machine.online().for_each(
             [](CpuId cpu) { sim::expect(ready_threads(cpu) == 0, "no thread waits in a queue at the end"); });
-        sim::expect(thread_leaks() == 0, "no thread leaves anything behind");
+        sim::expect(since_start(thread_leaks()) == 0, "no thread leaves anything behind");
         check();
     };
     const sim::Report report = sim::explore(explored, plan);
