@@ -2,7 +2,7 @@
 #pragma once
 
 #include "arch/base/panic.hpp"
-#include "mm/spaces/memory_object.hpp"
+#include "mm/cache/memory_object.hpp"
 
 #include <span>
 

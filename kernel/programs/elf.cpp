@@ -1,8 +1,8 @@
 // Loading ELF files. Contract: elf.hpp.
 #include "kernel/programs/elf.hpp"
 
+#include "mm/cache/memory_object.hpp"
 #include "mm/spaces/address_space.hpp"
-#include "mm/spaces/memory_object.hpp"
 #include "mm/spaces/user_copy.hpp"
 
 #include <algorithm>

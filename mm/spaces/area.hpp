@@ -7,7 +7,7 @@
 #include "arch/base/error.hpp"
 #include "arch/base/not_copyable.hpp"
 #include "arch/base/thread_safety.hpp"
-#include "mm/spaces/memory_object.hpp"
+#include "mm/cache/memory_object.hpp"
 
 #include <boost/intrusive/set.hpp>
 

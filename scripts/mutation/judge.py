@@ -23,7 +23,8 @@ from .machines import Guest, Host
 RESULTS = 'mutants-generated.jsonl'
 # The explorer's tests that are closest to a room.
 EXPLORER = {'ground': '[explorer-remote],[explorer-credits],[explorer-mutex]', 'tables': '[explorer-remote],[explorer-space]',
-            'windows': '[explorer-pkmap],[explorer-local],[explorer-vmap]', 'spaces': '[explorer-space]',
+            'windows': '[explorer-pkmap],[explorer-local],[explorer-vmap]', 'cache': '[explorer-space]',
+            'spaces': '[explorer-space]',
             'frames': '[explorer-many],[explorer-vmap]'}
 ERROR = re.compile(r'^(\S+?):(\d+):\d+: (?:fatal )?error: ', re.MULTILINE)
 PLACE = re.compile(r'^(?:In file included from )?(\S+?):(\d+)(?::\d+)?[:,]', re.MULTILINE)

@@ -1,7 +1,7 @@
 // What CPUs share: pages that one of them pins, references, the caches of objects, the zones.
+#include "mm/cache/memory_object.hpp"
 #include "mm/frames/page_alloc.hpp"
 #include "mm/frames/slab.hpp"
-#include "mm/spaces/memory_object.hpp"
 #include "mm/spaces/user_copy.hpp"
 #include "tests/host/explorer/rig.hpp"
 #include "tests/host/spaces/program.hpp"

@@ -1,5 +1,5 @@
 // Memory objects: the contents of areas that map one, the page that a store changes, and the calls of stored_to().
-#include "mm/spaces/memory_object.hpp"
+#include "mm/cache/memory_object.hpp"
 #include "mm/spaces/user_copy.hpp"
 #include "tests/host/spaces/program.hpp"
 

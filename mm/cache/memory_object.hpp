@@ -16,9 +16,9 @@
 
 #include "arch/base/error.hpp"
 #include "arch/base/not_copyable.hpp"
+#include "mm/cache/page_index.hpp"
 #include "mm/frames/slab.hpp"
 #include "mm/ground/mutex.hpp"
-#include "mm/spaces/page_index.hpp"
 
 namespace loft {
 

@@ -1,5 +1,5 @@
 // Memory objects. Contract: memory_object.hpp.
-#include "mm/spaces/memory_object.hpp"
+#include "mm/cache/memory_object.hpp"
 
 #include "mm/ground/context.hpp"
 #include "mm/windows/highmem.hpp"

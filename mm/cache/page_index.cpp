@@ -1,5 +1,5 @@
 // The index of pages. Contract: page_index.hpp.
-#include "mm/spaces/page_index.hpp"
+#include "mm/cache/page_index.hpp"
 
 #include "mm/windows/highmem.hpp"
 
