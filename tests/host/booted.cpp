@@ -83,6 +83,13 @@ void stamp(Page* page) {
     sim::poke(at + kLastWord, ~stamp_of(page));
 }
 
+std::vector<Page*> stamped(u32 count, Gfp gfp) {
+    std::vector<Page*> pages = new_pages(count, gfp);
+    for (Page* page : pages)
+        stamp(page);
+    return pages;
+}
+
 bool shows(VirtAddr va, Page* page) {
     return hal::load<u32>(va.page()) == stamp_of(page) && hal::load<u32>(va.page() + kLastWord) == ~stamp_of(page);
 }

@@ -18,6 +18,8 @@
 
 namespace loft::test {
 
+inline constexpr bool kHigh = config::kHighMem, kDebug = config::kDebug;
+
 struct Setup {
     sim::Options machine{};
     u64 highmem = BootInfo::kAllHighMem;
@@ -69,6 +71,8 @@ void free_all(std::vector<Page*>& pages);
 
 // Writes a word that is unique to the frame at both ends of the frame, without using page tables.
 void stamp(Page* page);
+// New pages with their stamps: from all of the machine's RAM, high ones if there are any.
+std::vector<Page*> stamped(u32 count, Gfp gfp = Gfp::high);
 // True if this CPU, through its TLB, sees that frame at `va`.
 bool shows(VirtAddr va, Page* page);
 

@@ -12,7 +12,6 @@ using namespace loft::test;
 
 namespace {
 
-constexpr bool kHigh = config::kHighMem;
 constexpr u32 kUsable = FirmwareRange::kUsable;
 // The limit of reachable memory, in frames.
 constexpr u64 kReach = config::kPae ? u64{1} << 24 : kHigh ? u64{1} << 20 : layout::kMaxLowmem >> kPageShift;

@@ -12,7 +12,6 @@ using namespace loft::test;
 
 namespace {
 
-constexpr u32 kBase = 0x1000'0000;
 constexpr VirtAddr at(u32 page, u32 offset = 0) { return VirtAddr{kBase + page * kPageSize + offset}; }
 
 // A file: word i of its contents is i + 1. Valid as long as its variable.

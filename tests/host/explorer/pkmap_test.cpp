@@ -12,8 +12,6 @@ using namespace loft::test;
 
 namespace {
 
-constexpr bool kHigh = config::kHighMem;
-
 void map_use_unmap(Page* page) {
     use(kmap(page), page);
     kunmap(page);

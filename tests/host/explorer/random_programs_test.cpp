@@ -15,8 +15,7 @@ using namespace loft::test;
 
 namespace {
 
-constexpr u32 kBase = 0x1000'0000, kPages = 3, kCpus = 3, kMostThreads = 4;
-constexpr VirtAddr page(u32 i) { return VirtAddr{kBase + i * kPageSize}; }
+constexpr u32 kPages = 3, kCpus = 3, kMostThreads = 4;
 
 struct Op {
     enum class What : u8 {

@@ -26,8 +26,6 @@ namespace {
 
 using loft::litmus::Node, loft::litmus::nodes;
 
-constexpr u32 kBase = 0x1000'0000;
-
 } // namespace
 
 TEST_CASE("explorer: a page is read by a pin while it is unmapped", "[.explorer][explorer-shared]") {

@@ -12,9 +12,6 @@ using namespace loft::test;
 
 namespace {
 
-constexpr u32 kBase = 0x1000'0000;
-constexpr VirtAddr page(u32 i) { return VirtAddr{kBase + i * kPageSize}; }
-
 // A space with a few pages, and threads that run in it. When a thread sleeps, its CPU keeps the root lazily.
 struct World {
     explicit World(u32 cpus, u32 pages = 2) : s{cpus, 2, 0} {

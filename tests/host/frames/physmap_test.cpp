@@ -19,12 +19,12 @@ std::vector<std::pair<u32, u32>> ranges_of(const PhysMap& map) {
 using Ranges = std::vector<std::pair<u32, u32>>;
 
 // A map, and its memory: exactly as much as the entries may need.
-struct OwnMap : PhysMap {
+struct BuiltMap : PhysMap {
     std::vector<FrameRange> room;
 };
 
-OwnMap build(const std::vector<FirmwareRange>& firmware, u32 max_pfn = kAllPfns) {
-    OwnMap map;
+BuiltMap build(const std::vector<FirmwareRange>& firmware, u32 max_pfn = kAllPfns) {
+    BuiltMap map;
     map.room.resize(firmware.size());
     std::vector<MapBorder> borders(2 * firmware.size());
     physmap_build(map, firmware, max_pfn, {map.room, borders});
@@ -34,10 +34,10 @@ OwnMap build(const std::vector<FirmwareRange>& firmware, u32 max_pfn = kAllPfns)
 } // namespace
 
 TEST_CASE("physmap: entries are sorted, and neighbours become one range", "[physmap]") {
-    const OwnMap map = build({{0x30'0000, 0x10'0000, kUsable},
-                              {0x10'0000, 0x10'0000, kUsable},
-                              {0x20'0000, 0x10'0000, kUsable},
-                              {0x80'0000, 0x10'0000, kUsable}});
+    const BuiltMap map = build({{0x30'0000, 0x10'0000, kUsable},
+                                {0x10'0000, 0x10'0000, kUsable},
+                                {0x20'0000, 0x10'0000, kUsable},
+                                {0x80'0000, 0x10'0000, kUsable}});
     CHECK(ranges_of(map) == Ranges{{0x100, 0x400}, {0x800, 0x900}});
     CHECK(map.frames() == 0x400);
     CHECK(map.end() == Pfn{0x900u});
@@ -45,52 +45,52 @@ TEST_CASE("physmap: entries are sorted, and neighbours become one range", "[phys
 }
 
 TEST_CASE("physmap: an empty map has no frames and no end", "[physmap]") {
-    const OwnMap map = build({});
+    const BuiltMap map = build({});
     CHECK(map.count == 0);
     CHECK(map.frames() == 0);
     CHECK(map.end() == Pfn{});
 }
 
 TEST_CASE("physmap: entries of length zero are counted and mean nothing, whatever their type", "[physmap]") {
-    const OwnMap map = build({{0x20'0000, 0, kUsable}, {0x10'0000, 0x20'0000, kUsable}, {0x18'0000, 0, kReserved}});
+    const BuiltMap map = build({{0x20'0000, 0, kUsable}, {0x10'0000, 0x20'0000, kUsable}, {0x18'0000, 0, kReserved}});
     CHECK(ranges_of(map) == Ranges{{0x100, 0x300}});
     CHECK(map.empty_entries == 2);
     CHECK(map.reserved_entries == 0);
 }
 
 TEST_CASE("physmap: a reserved entry wins over a usable one, and the loss is counted", "[physmap]") {
-    const OwnMap map = build({{0x10'0000, 0x10'0000, kUsable}, {0x14'0000, 0x2'0000, 4}});
+    const BuiltMap map = build({{0x10'0000, 0x10'0000, kUsable}, {0x14'0000, 0x2'0000, 4}});
     CHECK(ranges_of(map) == Ranges{{0x100, 0x140}, {0x160, 0x200}});
     CHECK(map.overlapping_bytes == 0x2'0000);
     CHECK(map.reserved_entries == 1);
 }
 
 TEST_CASE("physmap: memory that is said to be usable twice is taken once", "[physmap]") {
-    const OwnMap map = build({{0x10'0000, 0x8'0000, kUsable}, {0x14'0000, 0x8'0000, kUsable}});
+    const BuiltMap map = build({{0x10'0000, 0x8'0000, kUsable}, {0x14'0000, 0x8'0000, kUsable}});
     CHECK(ranges_of(map) == Ranges{{0x100, 0x1c0}});
     CHECK(map.overlapping_bytes == 0x4'0000);
 }
 
 TEST_CASE("physmap: only whole pages are taken, and two entries that meet inside a page do not lose it", "[physmap]") {
     SECTION("begin and end are trimmed") {
-        const OwnMap map = build({{0x10'0001, 0x3000, kUsable}});
+        const BuiltMap map = build({{0x10'0001, 0x3000, kUsable}});
         CHECK(ranges_of(map) == Ranges{{0x101, 0x103}});
         CHECK(map.partial_bytes == 0x1000);
     }
     SECTION("less than a page") {
-        const OwnMap map = build({{0x10'0800, 0x7ff, kUsable}, {0x20'0800, 0x1000, kUsable}});
+        const BuiltMap map = build({{0x10'0800, 0x7ff, kUsable}, {0x20'0800, 0x1000, kUsable}});
         CHECK(map.count == 0);
         CHECK(map.partial_bytes == 0x17ff);
     }
     SECTION("two halves") {
-        const OwnMap map = build({{0x10'0000, 0x800, kUsable}, {0x10'0800, 0x1800, kUsable}});
+        const BuiltMap map = build({{0x10'0000, 0x800, kUsable}, {0x10'0800, 0x1800, kUsable}});
         CHECK(ranges_of(map) == Ranges{{0x100, 0x102}});
         CHECK(map.partial_bytes == 0);
     }
 }
 
 TEST_CASE("physmap: an entry that wraps around 2^64 is cut there", "[physmap]") {
-    const OwnMap map =
+    const BuiltMap map =
         build({{0x10'0000, 0x1000, kUsable}, {~u64{0} - 0x1fff, 0x1'0000, kUsable}, {~u64{0}, 2, kReserved}});
     CHECK(map.wrapping_entries == 2);
     CHECK(ranges_of(map) == Ranges{{0x100, 0x101}});
@@ -98,14 +98,14 @@ TEST_CASE("physmap: an entry that wraps around 2^64 is cut there", "[physmap]") 
 }
 
 TEST_CASE("physmap: an entry may end exactly at 2^64", "[physmap]") {
-    const OwnMap map = build({{0, 0x1000, kUsable}, {~u64{0} - 0xfff, 0x1000, kUsable}});
+    const BuiltMap map = build({{0, 0x1000, kUsable}, {~u64{0} - 0xfff, 0x1000, kUsable}});
     CHECK(map.wrapping_entries == 0);
     CHECK(map.unreachable_frames == 1);
     CHECK(ranges_of(map) == Ranges{{0, 1}});
 }
 
 TEST_CASE("physmap: a usable byte at the very end of the address space is no page", "[physmap]") {
-    const OwnMap map = build({{0x10'0000, 0x1000, kUsable}, {~u64{0}, 1, kUsable}, {~u64{0}, 2, kUsable}});
+    const BuiltMap map = build({{0x10'0000, 0x1000, kUsable}, {~u64{0}, 1, kUsable}, {~u64{0}, 2, kUsable}});
     CHECK(ranges_of(map) == Ranges{{0x100, 0x101}});
     CHECK(map.unreachable_frames == 0);
     CHECK(map.partial_bytes == 1);
@@ -113,17 +113,17 @@ TEST_CASE("physmap: a usable byte at the very end of the address space is no pag
 
 TEST_CASE("physmap: frames beyond the reach are counted, not taken", "[physmap]") {
     SECTION("an entry that crosses the limit") {
-        const OwnMap map = build({{0x10'0000, 0x10'0000, kUsable}}, 0x180);
+        const BuiltMap map = build({{0x10'0000, 0x10'0000, kUsable}}, 0x180);
         CHECK(ranges_of(map) == Ranges{{0x100, 0x180}});
         CHECK(map.unreachable_frames == 0x80);
     }
     SECTION("one that begins at it") {
-        const OwnMap map = build({{0x18'0000, 0x10'0000, kUsable}}, 0x180);
+        const BuiltMap map = build({{0x18'0000, 0x10'0000, kUsable}}, 0x180);
         CHECK(map.count == 0);
         CHECK(map.unreachable_frames == 0x100);
     }
     SECTION("QEMU's pc with 64 GiB: the last GiB lies behind 36 bits") {
-        const OwnMap map = build({{0, 3 * GiB, kUsable}, {4 * GiB, 61 * GiB, kUsable}});
+        const BuiltMap map = build({{0, 3 * GiB, kUsable}, {4 * GiB, 61 * GiB, kUsable}});
         CHECK(map.frames() == 63u << 18);
         CHECK(map.end() == Pfn{kAllPfns});
         CHECK(map.unreachable_frames == 1u << 18);
@@ -135,7 +135,7 @@ TEST_CASE("physmap: as many pieces as there are entries, and all of them are kep
     for (u32 i = 0; i < 3000; ++i)
         firmware.push_back({u64{0x10'0000} + i * 0x2000, 0x1000, kUsable});
     firmware.push_back({4 * GiB, GiB, kUsable});
-    const OwnMap map = build(firmware);
+    const BuiltMap map = build(firmware);
     CHECK(map.count == 3001);
     CHECK(map.frames() == (1u << 18) + 3000);
     CHECK(map.end() == Pfn{5u << 18});
@@ -147,7 +147,7 @@ TEST_CASE("physmap: each hole in one entry makes one piece more", "[physmap]") {
     std::vector<FirmwareRange> firmware{{0, GiB, kUsable}};
     for (u32 i = 1; i <= 2000; ++i)
         firmware.push_back({u64{i} * 0x2000, 0x1000, kReserved});
-    const OwnMap map = build(firmware);
+    const BuiltMap map = build(firmware);
     CHECK(map.count == 2001);
     CHECK(map.frames() == (1u << 18) - 2000);
 }
@@ -206,7 +206,7 @@ TEST_CASE("physmap: random maps equal a count of every unit of memory", "[physma
                 frames.push_back(pfn);
         }
 
-        const OwnMap map = build(firmware, limit);
+        const BuiltMap map = build(firmware, limit);
         std::vector<u32> found;
         for (const FrameRange& range : map.usable())
             for (u32 pfn = range.begin.value(); pfn < range.end.value(); ++pfn)

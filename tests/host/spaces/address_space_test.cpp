@@ -10,7 +10,7 @@ using namespace loft::test;
 
 namespace {
 
-constexpr u32 kBase = 0x1000'0000, kTable = paging::kLargeSize;
+constexpr u32 kTable = paging::kLargeSize;
 
 std::optional<Mapped> mapped(AddressSpace& space, u32 va) { return oracle_walk(space.root().value(), va); }
 u32 tables_of(AddressSpace& space) {

@@ -44,6 +44,7 @@ class Owned {
 
 inline constexpr Prot kRead = Prot::read, kReadWrite = Prot::read | Prot::write, kAll = kReadWrite | Prot::exec;
 
+inline constexpr u32 kBase = 0x1000'0000; // where most tests map pages
 // `pages` pages of private memory at `at`, or at a free address (0).
 VirtAddr map_pages(AddressSpace& space, u32 at, u32 pages, Prot prot = kReadWrite, MapKind kind = MapKind::anonymous);
 

@@ -20,6 +20,7 @@
 
 #include "arch/base/not_copyable.hpp"
 #include "mm/spaces/address_space.hpp"
+#include "tests/host/spaces/program.hpp"
 
 #include <array>
 #include <deque>
@@ -28,6 +29,9 @@
 #include <vector>
 
 namespace loft::test {
+
+// The pages of a space from kBase on.
+constexpr VirtAddr page(u32 i) { return VirtAddr{kBase + i * kPageSize}; }
 
 class ProgramMemory : NotCopyable<ProgramMemory> {
   public:

@@ -10,7 +10,6 @@ using namespace loft::test;
 
 namespace {
 
-constexpr u32 kBase = 0x1000'0000;
 constexpr u32 kPages = 6;
 
 // A space with areas of all kinds: pages on two tables, a read-only part, shared memory, a stack, a heap.

@@ -19,7 +19,7 @@ namespace {
 
 constexpr u32 kCpus = 3, kMostSpaces = 4;
 // The pages of the test: around the border between two page tables, and a few far away.
-constexpr u32 kWindow = 0x1000'0000 + paging::kLargeSize - 12 * kPageSize, kPages = 24;
+constexpr u32 kWindow = 0x1000'0000 + paging::kLargeSize - 12 * kPageSize, kWindowPages = 24;
 
 struct ModelPage {
     Prot prot = Prot::none;
@@ -95,8 +95,8 @@ class Life {
         u32 bytes() const { return pages * kPageSize; }
     };
     Part part() {
-        const u32 first = below(random_, kPages);
-        return {first, 1 + below(random_, std::min(6u, kPages - first))};
+        const u32 first = below(random_, kWindowPages);
+        return {first, 1 + below(random_, std::min(6u, kWindowPages - first))};
     }
     Prot some_prot() {
         constexpr Prot kProts[] = {Prot::none, kRead, kReadWrite, kReadWrite, kReadWrite, kAll};
@@ -157,7 +157,7 @@ class Life {
     }
 
     void access(Member& m) {
-        const u32 i = below(random_, kPages);
+        const u32 i = below(random_, kWindowPages);
         const VirtAddr va{kWindow + i * kPageSize + 4 * below(random_, 2)};
         const bool write = below(random_, 2) != 0;
         const u32 value = static_cast<u32>(random_());
@@ -178,7 +178,7 @@ class Life {
         }
     }
     void copy(Member& m) {
-        const u32 i = below(random_, kPages);
+        const u32 i = below(random_, kWindowPages);
         const u32 value = static_cast<u32>(random_());
         const auto page = m.model.find(i);
         const bool there = page != m.model.end() && page->second.kind != MapKind::guard;
@@ -201,7 +201,7 @@ class Life {
         const auto look = [&](u32 va, const Mapped& page) {
             ++present;
             REQUIRE(page.user);
-            REQUIRE((va >= kWindow && va < kWindow + kPages * kPageSize));
+            REQUIRE((va >= kWindow && va < kWindow + kWindowPages * kPageSize));
             const auto it = m.model.find((va - kWindow) / kPageSize);
             REQUIRE(it != m.model.end());
             const ModelPage& model = it->second;

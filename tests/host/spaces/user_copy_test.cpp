@@ -11,12 +11,11 @@ using namespace loft::test;
 
 namespace {
 
-constexpr u32 kBase = 0x1000'0000;
 constexpr CpuId k1{1};
 
 // A program with four pages at kBase, a hole, and a read-only page at kBase + 5 pages.
-struct Program {
-    Program() {
+struct PagesAndHole {
+    PagesAndHole() {
         warm_up();
         before = books();
         space.emplace();
@@ -24,7 +23,7 @@ struct Program {
         map_pages(**space, kBase, 4);
         map_pages(**space, kBase + 5 * kPageSize, 1, kRead);
     }
-    ~Program() noexcept(false) {
+    ~PagesAndHole() noexcept(false) {
         space->end();
         CHECK(books() == before);
     }
@@ -47,7 +46,7 @@ constexpr UserAddr user(u32 at) { return UserAddr{at}; }
 } // namespace
 
 TEST_CASE("user copy: there and back, over pages, at any alignment", "[user_copy]") {
-    Program p;
+    PagesAndHole p;
     for (const u32 offset : {0u, 1u, 3u, kPageSize - 2, kPageSize})
         for (const u32 bytes : {0u, 1u, 2u, 5u, 100u, kPageSize, 2 * kPageSize + 7}) {
             const std::vector<u8> out = pattern(bytes);
@@ -63,7 +62,7 @@ TEST_CASE("user copy: there and back, over pages, at any alignment", "[user_copy
 }
 
 TEST_CASE("user copy: what has not been touched yet is zeros", "[user_copy]") {
-    Program p;
+    PagesAndHole p;
     std::vector<u8> in(4 * kPageSize, 1);
     CHECK(copy_from_user(in.data(), user(kBase), 4 * kPageSize) == 0);
     CHECK(std::count(in.begin(), in.end(), 0) == 4 * kPageSize);
@@ -71,7 +70,7 @@ TEST_CASE("user copy: what has not been touched yet is zeros", "[user_copy]") {
 }
 
 TEST_CASE("user copy: ends where the memory ends, and says how much is missing", "[user_copy]") {
-    Program p;
+    PagesAndHole p;
     std::vector<u8> data = pattern(3 * kPageSize);
     CHECK(copy_to_user(user(kBase + 3 * kPageSize), data.data(), 2 * kPageSize) == kPageSize);
     CHECK(copy_from_user(data.data(), user(kBase + 3 * kPageSize + 100), kPageSize) == 100);
@@ -87,7 +86,7 @@ TEST_CASE("user copy: ends where the memory ends, and says how much is missing",
 }
 
 TEST_CASE("user copy: the kernel's addresses, and ranges that reach them or wrap, are not touched", "[user_copy]") {
-    Program p;
+    PagesAndHole p;
     map_pages(*p, layout::kUserEnd - kPageSize, 1);
     Page* page = new_page();
     u32 word = 0x1234;
@@ -123,7 +122,7 @@ TEST_CASE("user copy: the kernel's addresses, and ranges that reach them or wrap
 }
 
 TEST_CASE("user copy: a kernel thread has no program, whatever root is loaded", "[user_copy]") {
-    Program p;
+    PagesAndHole p;
     user_store(VirtAddr{kBase}, 7);
     run_in(nullptr);
     u32 word = 0;
@@ -136,7 +135,7 @@ TEST_CASE("user copy: a kernel thread has no program, whatever root is loaded", 
 }
 
 TEST_CASE("user copy: the kernel obeys a program's write protection", "[user_copy][fork]") {
-    Program p;
+    PagesAndHole p;
     user_store(VirtAddr{kBase}, 1);
     Owned child = fork_of(*p);
     const u32 value = 2;
@@ -148,7 +147,7 @@ TEST_CASE("user copy: the kernel obeys a program's write protection", "[user_cop
 }
 
 TEST_CASE("user copy: only where one may sleep; the inatomic forms anywhere", "[user_copy]") {
-    Program p;
+    PagesAndHole p;
     user_store(VirtAddr{kBase}, 5);
     u32 word = 0;
     Page* page = new_page();
@@ -180,7 +179,7 @@ TEST_CASE("user copy: only where one may sleep; the inatomic forms anywhere", "[
 }
 
 TEST_CASE("user copy: single values", "[user_copy]") {
-    Program p;
+    PagesAndHole p;
     CHECK(put_user<u32>(user(kBase + 2), 0xdead'beef));
     CHECK(*get_user<u32>(user(kBase + 2)) == 0xdead'beef);
     CHECK(*get_user<u16>(user(kBase + 2)) == 0xbeef);
@@ -193,7 +192,7 @@ TEST_CASE("user copy: single values", "[user_copy]") {
 }
 
 TEST_CASE("user copy: strings", "[user_copy]") {
-    Program p;
+    PagesAndHole p;
     char text[3 * kPageSize];
     const auto put = [&](u32 at, const std::string& what) {
         REQUIRE(copy_to_user(user(at), what.data(), static_cast<u32>(what.size() + 1)) == 0);
@@ -222,7 +221,7 @@ TEST_CASE("user copy: strings", "[user_copy]") {
 }
 
 TEST_CASE("user copy: fault-in makes the pages be there", "[user_copy]") {
-    Program p;
+    PagesAndHole p;
     CHECK(fault_in_readable(user(kBase + 5), 2 * kPageSize) == 0);
     CHECK(p->stats().resident == 3);
     CHECK(fault_in_writeable(user(kBase), 4 * kPageSize) == 0);
@@ -234,7 +233,7 @@ TEST_CASE("user copy: fault-in makes the pages be there", "[user_copy]") {
 }
 
 TEST_CASE("user copy: between a page and a program", "[user_copy]") {
-    Program p;
+    PagesAndHole p;
     for (const Gfp gfp : {Gfp::high, Gfp::kernel}) {
         Page* page = new_page(gfp);
         const std::vector<u8> data = pattern(kPageSize);
@@ -291,7 +290,7 @@ struct Hostile {
 } // namespace
 
 TEST_CASE("user copy: comes to an end though its pages go away at every step", "[user_copy][race]") {
-    Program p;
+    PagesAndHole p;
     run_in(p.space->get());
     sim::on_cpu(k1, [&] { run_in(p.space->get()); });
     const std::vector<u8> data = pattern(3 * kPageSize);
@@ -319,7 +318,7 @@ TEST_CASE("user copy: comes to an end though its pages go away at every step", "
 }
 
 TEST_CASE("user copy: what is copied is what was there, pinned or not", "[user_copy][race]") {
-    Program p;
+    PagesAndHole p;
     constexpr u32 kPages = 3;
     const std::vector<u8> data = pattern(kPages * kPageSize);
     // Unmaps once, at each step in turn: the copy is complete, or it ends at the page that is not mapped.
@@ -348,7 +347,7 @@ TEST_CASE("user copy: what is copied is what was there, pinned or not", "[user_c
 }
 
 TEST_CASE("get_user_pages: frames stay what they are when the program maps something else", "[user_copy][pin]") {
-    Program p;
+    PagesAndHole p;
     user_store(VirtAddr{kBase}, 1);
     Page* pages[2];
     REQUIRE(*get_user_pages(*p, user(kBase + 12), 2, true, pages) == 2);
@@ -367,7 +366,7 @@ TEST_CASE("get_user_pages: frames stay what they are when the program maps somet
 }
 
 TEST_CASE("get_user_pages: as many as there are, and why not the first", "[user_copy][pin]") {
-    Program p;
+    PagesAndHole p;
     Page* pages[8];
     CHECK(*get_user_pages(*p, user(kBase + 2 * kPageSize + 5), 8, false, pages) == 2);
     put_page(pages[0]);
@@ -384,7 +383,7 @@ TEST_CASE("get_user_pages: as many as there are, and why not the first", "[user_
 }
 
 TEST_CASE("get_user_pages: pinning to write makes the copy first", "[user_copy][pin][fork]") {
-    Program p;
+    PagesAndHole p;
     user_store(VirtAddr{kBase}, 1);
     Owned child = fork_of(*p);
     Page* page = nullptr;
@@ -400,7 +399,7 @@ TEST_CASE("get_user_pages: pinning to write makes the copy first", "[user_copy][
 }
 
 TEST_CASE("another space's memory is read and written by its frames", "[user_copy][pin]") {
-    Program p;
+    PagesAndHole p;
     user_store(VirtAddr{kBase + kPageSize - 4}, 0x0403'0201);
     Owned child = fork_of(*p);
     run_in(nullptr);
@@ -418,7 +417,7 @@ TEST_CASE("another space's memory is read and written by its frames", "[user_cop
 }
 
 TEST_CASE("user copy: the up-call resolves what the context allows", "[user_copy]") {
-    Program p;
+    PagesAndHole p;
     u32 word = 1;
     // With page faults on, the machine makes the up-call, and the access continues.
     CHECK(hal::user_copy_in(&word, VirtAddr{kBase}, 4) == 0);

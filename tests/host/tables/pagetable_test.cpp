@@ -15,12 +15,12 @@ namespace {
 
 u64 root() { return kernel_root().value(); }
 
-struct Cpu {
+struct Processor {
     const char* name;
     sim::Features features;
 };
 // All features; then without large pages (`nopse`), PGE, NX, and without all three.
-const Cpu kCpus[] = {
+const Processor kProcessors[] = {
     {"all features", {true, true, config::kPae}}, {"nopse", {false, true, config::kPae}},
     {"no PGE", {true, false, config::kPae}},      {"no NX", {true, true, false}},
     {"nothing", {false, false, false}},
@@ -77,7 +77,7 @@ void check_every_page(const Booted& kernel) {
 
 TEST_CASE("pagetable: the direct map is complete, nothing else is mapped, nothing is writable and executable",
           "[pagetable]") {
-    for (const Cpu& cpu : kCpus) {
+    for (const Processor& cpu : kProcessors) {
         for (const u64 ram : {u64{20 * MiB}, u64{100 * MiB} + 3 * kPageSize, u64{895 * MiB}, 2 * GiB}) {
             INFO(cpu.name << ", " << ram / kPageSize << " frames");
             Booted kernel{machine(ram, cpu.features)};
@@ -147,7 +147,7 @@ TEST_CASE("pagetable: every table of the upper part exists from boot on, and ker
 }
 
 TEST_CASE("pagetable: boot counts the frames of its tables", "[pagetable]") {
-    for (const Cpu& cpu : {kCpus[0], kCpus[1]}) {
+    for (const Processor& cpu : {kProcessors[0], kProcessors[1]}) {
         Booted kernel{machine(300 * MiB, cpu.features)};
         CHECK(oracle_tables(root()).size() == pagetable_frames());
     }
@@ -185,7 +185,7 @@ TEST_CASE("pagetable: text cannot be written, rodata and data cannot be executed
 }
 
 TEST_CASE("pagetable: the walker agrees with the oracle at every address", "[pagetable][walk]") {
-    for (const Cpu& cpu : kCpus) {
+    for (const Processor& cpu : kProcessors) {
         INFO(cpu.name);
         Booted kernel{machine(100 * MiB, cpu.features)};
         // Also mappings in the upper part, with every kind of attributes.
@@ -312,7 +312,7 @@ TEST_CASE("pagetable: what fixmap mapped before the kernel's tables existed is s
 }
 
 TEST_CASE("pagetable: attributes have only what the processor has", "[pagetable]") {
-    for (const Cpu& cpu : kCpus) {
+    for (const Processor& cpu : kProcessors) {
         INFO(cpu.name);
         Booted kernel{machine(64 * MiB, cpu.features)};
         for (const PteFlags flags : {kernel_prot.text, kernel_prot.rodata, kernel_prot.data, kernel_prot.device})

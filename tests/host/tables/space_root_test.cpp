@@ -12,7 +12,6 @@ using namespace loft::test;
 
 namespace {
 
-constexpr u32 kBase = 0x1000'0000;
 constexpr u32 kFar = 0x2000'0000;
 constexpr CpuId k0{0}, k1{1}, k2{2};
 

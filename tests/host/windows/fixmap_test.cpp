@@ -9,13 +9,6 @@ using layout::Fix;
 
 namespace {
 
-// Frames from all of the machine's RAM, high ones if there are any.
-std::vector<Page*> stamped(u32 count) {
-    std::vector<Page*> pages = new_pages(count);
-    for (Page* page : pages)
-        stamp(page);
-    return pages;
-}
 u32 frames_mapped() {
     u32 count = 0;
     for (u32 i = 0; i < static_cast<u32>(Fix::count); ++i)

@@ -9,8 +9,6 @@ using namespace loft::test;
 
 namespace {
 
-constexpr bool kDebug = config::kDebug;
-
 u32 word(Page* page, u32 index) { return sim::peek<u32>(page_to_pfn(page).phys() + index * 4); }
 void set_word(Page* page, u32 index, u32 value) { sim::poke(page_to_pfn(page).phys() + index * 4, value); }
 constexpr u32 kWords = kPageSize / 4;

@@ -11,8 +11,6 @@ using namespace loft::test;
 
 namespace {
 
-[[maybe_unused]] constexpr bool kHigh = config::kHighMem, kDebug = config::kDebug;
-
 // The frame's bytes, read without page tables.
 u8* bytes_of(Page* page) { return sim::ram_at(page_to_pfn(page).phys().value()); }
 

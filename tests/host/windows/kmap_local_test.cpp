@@ -11,18 +11,10 @@ using namespace loft::test;
 
 namespace {
 
-constexpr bool kHigh = config::kHighMem, kDebug = config::kDebug;
 constexpr u32 kStride = layout::kLocalStride;
 
 VirtAddr slot_of(u32 index, CpuId cpu = CpuId{0}) { return layout::local_first_slot(cpu) + index * kStride; }
 u32 misses(CpuId cpu = CpuId{0}) { return local_maps.of(cpu).misses; }
-
-std::vector<Page*> stamped(u32 count, Gfp gfp = Gfp::high) {
-    std::vector<Page*> pages = new_pages(count, gfp);
-    for (Page* page : pages)
-        stamp(page);
-    return pages;
-}
 
 // Maps the page, checks it, unmaps it.
 void touch(Page* page) {

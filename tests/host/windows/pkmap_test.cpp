@@ -18,16 +18,8 @@ using namespace loft::test;
 
 namespace {
 
-constexpr bool kHigh = config::kHighMem, kDebug = config::kDebug;
 constexpr u32 kSlots = layout::kPkmapSlots - 1; // slot 0 is never used
 constexpr u32 kFree = 0, kIdle = 1, kOwed = kPkmapOwed;
-
-std::vector<Page*> stamped(u32 count, Gfp gfp = Gfp::high) {
-    std::vector<Page*> pages = new_pages(count, gfp);
-    for (Page* page : pages)
-        stamp(page);
-    return pages;
-}
 
 u32 slot_at(GlobalAddr addr) { return (addr.value() - layout::kPkmapBase) >> kPageShift; }
 u32 count_of(GlobalAddr addr) { return pkmap_count(slot_at(addr)); }

@@ -13,8 +13,6 @@ using namespace loft::test;
 
 namespace {
 
-constexpr bool kDebug = config::kDebug;
-
 // A small vmap range, so that a round ends soon.
 Setup narrow(u32 cpus = 2) {
     Setup setup = small(cpus);
@@ -23,12 +21,6 @@ Setup narrow(u32 cpus = 2) {
 }
 constexpr u32 kAreaPages = layout::kMinVmap / kPageSize;
 
-std::vector<Page*> stamped(u32 count) {
-    std::vector<Page*> pages = new_pages(count);
-    for (Page* page : pages)
-        stamp(page);
-    return pages;
-}
 VirtAddr map_all(const std::vector<Page*>& pages, VmapProt prot = VmapProt::rw) {
     const Result<VirtAddr> addr = vmap(pages.data(), static_cast<u32>(pages.size()), prot);
     REQUIRE(addr);
