@@ -4,19 +4,28 @@
 # FAST_COMPILE: an exception inside a CHECK ends its test case; the tests compile in two thirds of the time.
 TEST_FLAGS := -O0 -DCATCH_CONFIG_FAST_COMPILE
 
-# The sources of a configuration. -races has only the explorer's tests: the others run one CPU at a time.
-host-sources = $(filter-out $(if $(call has,races,$(1)),$(filter-out tests/host/explorer/%,$(filter %_test.cpp,$(HOST_SOURCES)))), \
-    $(HOST_SOURCES))
+# The sources of a configuration. -races has only the explorer's tests: the others run one CPU at a time. Without high memory, and
+# under the sanitizers, the explorer does not run.
+host-sources = $(filter-out $(if $(call has,races,$(1)),$(filter-out tests/host/explorer/%,$(filter %_test.cpp,$(HOST_SOURCES)))) \
+    $(if $(call has,off asan,$(1)),tests/host/explorer/%),$(HOST_SOURCES))
+# The rooms of tests. By g++ the files of a room are one unit, less than half of the work: all of them need the same headers,
+# and the same functions of these. By clang each file is compiled by itself: there, one that misses an include, or a name, does not compile.
+TEST_ROOMS := $(sort $(patsubst %/,%,$(filter tests/host/%/ tests/threads/,$(dir $(HOST_SOURCES) $(THREAD_SOURCES)))))
+in-rooms    = $(filter $(TEST_ROOMS:=/%),$(1))
+host-units  = $(if $(call has,clang,$(1)),$(2),$(filter-out $(call in-rooms,$(2)),$(2)) $(foreach \
+    room,$(TEST_ROOMS),$(if $(filter $(room)/%,$(2)),$(room).unit)))
 # For a file: the precompiled header, or the calls by which the machine sees it; the header is compiled without them.
 host-file    = $(if $(and $(call has,races,$(1)),$(filter-out tests/sim/%,$(2))),$(call host-seen,$(1)),$(if \
     $(call has,clang,$(1)),,-include $(BUILD)/host-$(1)/library.hpp))
+# The compiler of tests.
+host-test-cxx = $(call host-cxx,$(1)) $(call host-seen,$(1)) $(TEST_FLAGS) $(instead) -include $(BUILD)/host-$(1)/catch.hpp -MMD -MP -MF $(@:.o=.d) -c
 
 define host-rules
-objects-host-$(1) := $$(patsubst %,$(BUILD)/host-$(1)/%.o,$$(call host-sources,$(1)))
-objects-threads-$(1) := $$(THREAD_SOURCES:%=$(BUILD)/host-$(1)/%.o)
+objects-host-$(1) := $$(patsubst %,$(BUILD)/host-$(1)/%.o,$$(call host-units,$(1),$$(call host-sources,$(1))))
+objects-threads-$(1) := $$(patsubst %,$(BUILD)/host-$(1)/%.o,$$(call host-units,$(1),$$(THREAD_SOURCES)))
 
 # The headers of arch/i386 that have instructions are found here first.
-$(foreach room,kernel/threads tests/threads tests/sim/kernel,$(BUILD)/host-$(1)/$(room)/%.o): instead := -iquote tests/sim/kernel
+$(foreach room,kernel/threads tests/threads tests/sim/kernel,$(BUILD)/host-$(1)/$(room)/%.o $(BUILD)/host-$(1)/$(room).unit.o): instead := -iquote tests/sim/kernel
 
 $(BUILD)/host-$(1)/flags: FORCE
 	@mkdir -p $$(@D)
@@ -53,12 +62,23 @@ $(BUILD)/host-$(1)/thread-tests: $$(objects-threads-$(1)) $(BUILD)/host-$(1)/lin
 -include $$(wildcard $$(sort $$(objects-host-$(1):.o=.d) $$(objects-threads-$(1):.o=.d)))
 endef
 
-# The tests of a room of tests.
+# The tests of mm, or of the threads.
 define host-test-rules
-$(BUILD)/host-$(1)/tests/$(2)/%.cpp.o: tests/$(2)/%.cpp $(BUILD)/host-$(1)/flags $(BUILD)/host-$(1)/catch.hpp.gch
+$(BUILD)/host-$(1)/tests/$(2)%.o: tests/$(2)% $(BUILD)/host-$(1)/flags $(BUILD)/host-$(1)/catch.hpp.gch
 	@mkdir -p $$(@D)
 	@echo '  CXX    host-$(1)  $$<'
-	$$(Q)$$(call host-cxx,$(1)) $$(call host-seen,$(1)) $(TEST_FLAGS) $$(instead) -include $(BUILD)/host-$(1)/catch.hpp -MMD -MP -MF $$(@:.o=.d) -c $$< -o $$@
+	$$(Q)$$(call host-test-cxx,$(1)) -o $$@ $$<
+endef
+
+# A unit has the sources of its room that are in this configuration.
+define host-unit-rules
+$(BUILD)/host-$(1)/$(2).cpp: FORCE
+	@mkdir -p $$(@D)
+	@printf '#include "%s"\n' $$(filter $(2)/%,$$(call host-sources,$(1)) $$(THREAD_SOURCES)) | scripts/update-file $$@
+
+$(BUILD)/host-$(1)/$(2).unit.o: $(BUILD)/host-$(1)/$(2).cpp $(BUILD)/host-$(1)/flags $(BUILD)/host-$(1)/catch.hpp.gch
+	@echo '  CXX    host-$(1)  $(2)/*.cpp'
+	$$(Q)$$(call host-test-cxx,$(1)) -o $$@ $$<
 endef
 
 HOSTS      := $(sort $(patsubst host-%,%,$(filter host-%,$(GOAL_NAMES))))
@@ -69,4 +89,5 @@ $(error $(BUILD)/host-$(firstword $(filter-out $(ALL_HOSTS),$(HOSTS))): host tes
     host-<off|4g|64g>[-debug][-asan][-clang], in this order, or host-<off|4g|64g>[-debug]-races)
 endif
 
-$(foreach name,$(HOSTS),$(eval $(call host-rules,$(name)))$(foreach room,host threads,$(eval $(call host-test-rules,$(name),$(room)))))
+$(foreach name,$(HOSTS),$(eval $(call host-rules,$(name)))$(foreach kind,host/ threads/,$(eval $(call \
+    host-test-rules,$(name),$(kind))))$(foreach room,$(TEST_ROOMS),$(eval $(call host-unit-rules,$(name),$(room)))))
