@@ -10,10 +10,15 @@ $(BUILD)/embed-$(1)/flags: FORCE
 	@mkdir -p $$(@D)
 	@echo '$$(EMBED_CXX) $$(call host-defines,$(1)) $$(EMBED_SOURCES)' | scripts/update-file $$@
 
-$(BUILD)/embed-$(1)/%.cpp.o: %.cpp $(BUILD)/embed-$(1)/flags | setup
+$(BUILD)/embed-$(1)/library.hpp.gch: $(BUILD)/embed-$(1)/flags | setup
+	@echo '  PCH    embed-$(1)  library.hpp'
+	$$(Q)$$(call library,arch/base mm) >$$(@:.gch=)
+	$$(Q)$$(EMBED_CXX) $$(call host-defines,$(1)) -x c++-header $$(@:.gch=) -o $$@
+
+$(BUILD)/embed-$(1)/%.cpp.o: %.cpp $(BUILD)/embed-$(1)/flags $(BUILD)/embed-$(1)/library.hpp.gch | setup
 	@mkdir -p $$(@D)
 	@echo '  CXX    embed-$(1)  $$<'
-	$$(Q)$$(EMBED_CXX) $$(call host-defines,$(1)) -MMD -MP -MF $$(@:.o=.d) -c $$< -o $$@
+	$$(Q)$$(EMBED_CXX) $$(call host-defines,$(1)) -include $(BUILD)/embed-$(1)/library.hpp -MMD -MP -MF $$(@:.o=.d) -c $$< -o $$@
 
 $(BUILD)/embed-$(1)/embed: $$(objects-embed-$(1))
 	@echo '  LINK   embed-$(1)  embed'
