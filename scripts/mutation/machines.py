@@ -42,7 +42,7 @@ class Host:
 
     @staticmethod
     def select(tests):
-        return [','.join(tests)]
+        return [','.join(tests), '--abort']
 
 
 class Guest:
