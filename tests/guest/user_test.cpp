@@ -1115,8 +1115,19 @@ SELFTEST(user, out_of_memory_ends_the_program) {
     if (const char* why = too_long_to_take_everything()) SKIP(why);
     const NothingIsLeft nothing;
     const KeepsFreeCounts counts;
+    // Except in a full run the kernel takes the memory first, but for a part of each zone: that is faster.
+    FrameChain high, normal;
+    const auto take_most = [](FrameChain& chain, ZoneId zone, Gfp gfp) {
+        constexpr u32 kRest = 64 * MiB / kPageSize;
+        if (const u32 frames = free_frames(zone); frames > kRest)
+            chain.take(gfp, kMaxOrder, (frames - kRest) >> kMaxOrder);
+    };
+    if (!selftest::full()) {
+        take_most(high, ZoneId::high, Gfp::high);
+        take_most(normal, ZoneId::normal, Gfp::kernel);
+    }
     BufferSink<8> size;
-    format(size, "{}", free + 64);
+    format(size, "{}", total_free_mib() + 64);
     const std::string_view arguments[]{size.view()};
     const Started greedy = process_start({.name = "zero", .arguments = arguments});
     REQUIRE(greedy.process != nullptr);
