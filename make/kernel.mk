@@ -3,8 +3,8 @@
 # scripts/mutants links kernels that this would refuse, by INSPECT=true: there the self-tests have to notice.
 INSPECT := scripts/check-instructions
 
-# gdb knows the lines of the self-tests, and not their variables: they compile in three quarters of the time. (Their optimisation has to
-# be that of the precompiled header.)
+# gdb knows the lines of the self-tests, and not their variables: they compile in three quarters of the time. Their optimisation has
+# to be that of the precompiled header.
 GUEST_TEST_FLAGS := -g1
 
 define kernel-rules
