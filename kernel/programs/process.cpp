@@ -110,7 +110,9 @@ void link_thread(UserThread& thread) {
 
 void begin_program(void* argument) {
     auto& me = *static_cast<UserThread*>(argument);
-    me.thread.store(thread_self());
+    // Two locked instructions (here and in end_process): either this thread sees `dying`, or the other one sees
+    // `thread`.
+    me.thread.exchange(thread_self());
     use_space(me.process->space);
     {
         const IrqGuard same_cpu;
@@ -145,7 +147,7 @@ void wake_threads(const Process& process) LOFT_REQUIRES(family) {
 void end_process(Process& process, WaitStatus status) LOFT_REQUIRES(family) {
     if (process.dying.load() != 0) return;
     process.status = status;
-    process.dying.store(1);
+    process.dying.exchange(1);
     wake_threads(process);
 }
 
