@@ -4,8 +4,8 @@
 #     build/<highmem>[-highpte]-<up|smp>[-preempt][-debug][-clang]/loft.elf
 # The name determines all of a kernel's options, so one make can build any set of kernels. The host tests (mm on the
 # simulated machine) are built the same way: build/host-<highmem>[-debug][-asan][-clang]/host-tests, or
-# build/host-<highmem>[-debug]-races/host-tests. Beside host-tests is thread-tests: kernel/threads on that machine. With
-# BUILD=folder make writes there instead, and nothing among the sources.
+# build/host-<highmem>[-debug]-races/host-tests. Beside host-tests is thread-tests: threads and programs on that machine.
+# With BUILD=folder make writes there instead, and nothing among the sources.
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:

@@ -25,7 +25,8 @@ objects-host-$(1) := $$(patsubst %,$(BUILD)/host-$(1)/%.o,$$(call host-units,$(1
 objects-threads-$(1) := $$(patsubst %,$(BUILD)/host-$(1)/%.o,$$(call host-units,$(1),$$(THREAD_SOURCES)))
 
 # The headers of arch/i386 that have instructions are found here first.
-$(foreach room,kernel/threads tests/threads tests/sim/kernel,$(BUILD)/host-$(1)/$(room)/%.o $(BUILD)/host-$(1)/$(room).unit.o): instead := -iquote tests/sim/kernel
+$(patsubst %,$(BUILD)/host-$(1)/%.o,$(filter arch/i386/% kernel/% tests/threads/% tests/sim/kernel/%,$(THREAD_SOURCES))) \
+    $(BUILD)/host-$(1)/tests/threads.unit.o: instead := -iquote tests/sim/kernel
 
 $(BUILD)/host-$(1)/flags: FORCE
 	@mkdir -p $$(@D)

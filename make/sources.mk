@@ -12,7 +12,8 @@ USER_PROGRAMS  := $(addprefix $(BUILD)/user/,$(basename $(USER_CXX) $(USER_ASM) 
 # Besides mm: the code that reads the tables of loader and firmware.
 HOST_SOURCES   := $(sort $(call sources-of,arch/base mm $(filter-out tests/sim/kernel,$(wildcard tests/sim/*)) tests/host) \
                   $(wildcard arch/i386/firmware/*.cpp) kernel/boot/in_use.cpp kernel/boot/multiboot.cpp)
-# The kernel's threads over the simulated machine: they are the threads of mm there, instead of tests/sim/threads.cpp. The date
-# needs a clock chip.
-THREAD_SOURCES := $(sort $(filter-out tests/sim/threads.cpp kernel/threads/clock.cpp,$(call sources-of,arch/base mm tests/sim \
-                  kernel/threads tests/threads)) tests/host/booted.cpp)
+# The kernel's threads and programs over the simulated machine: they are the threads of mm there, instead of tests/sim/threads.cpp.
+# The date needs a clock chip; there are no boot modules.
+THREAD_SOURCES := $(sort $(filter-out tests/sim/threads.cpp kernel/threads/clock.cpp kernel/programs/programs.cpp,$(call \
+                  sources-of,arch/base mm tests/sim kernel/threads kernel/files kernel/programs tests/threads)) tests/host/booted.cpp \
+                  $(addprefix arch/i386/,cpu/tls.cpp irq/traps.cpp irq/user_mode.cpp) kernel/boot/random.cpp kernel/report/nmi.cpp)

@@ -1,9 +1,10 @@
-// The agents that take the steps of a schedule. A CPU is four agents:
+// The agents that take the steps of a schedule. A CPU is five agents:
 //
 //     p   its program: a thread, or the idle loop
 //     i   its interrupts: the entry of one is the first step, then those of the handler; p takes no step meanwhile
 //     b   its store buffer: a step makes the oldest store visible
 //     t   its timer, if the case has ticks: a step makes the tick pending
+//     n   its NMIs, if the case has any: a step is an NMI with its handler
 #pragma once
 
 #include "arch/base/types.hpp"
@@ -12,9 +13,9 @@
 
 namespace loft::sim {
 
-enum class Role : u8 { program, interrupt, buffer, timer };
-inline constexpr u32 kRoles = 4;
-inline constexpr const char* kRoleLetters = "pibt";
+enum class Role : u8 { program, interrupt, buffer, timer, nmi };
+inline constexpr u32 kRoles = 5;
+inline constexpr const char* kRoleLetters = "pibtn";
 inline constexpr u32 kMaxExploredCpus = 5;
 inline constexpr u32 kMaxAgents = kRoles * kMaxExploredCpus;
 inline constexpr u32 kNobody = ~0u;
@@ -34,10 +35,12 @@ constexpr u32 other_half(u32 a) {
 }
 constexpr bool halves(u32 a, u32 b) { return other_half(a) == b; }
 
-constexpr AgentSet every_timer() {
+// What comes at any time and changes no more than that it has come: a timer, an NMI.
+constexpr bool from_outside(u32 agent) { return role_of(agent) == Role::timer || role_of(agent) == Role::nmi; }
+constexpr AgentSet all_from_outside() {
     AgentSet set = 0;
-    for (u32 cpu = 0; cpu < kMaxExploredCpus; ++cpu)
-        set |= only(agent(cpu, Role::timer));
+    for (u32 a = 0; a < kMaxAgents; ++a)
+        if (from_outside(a)) set |= only(a);
     return set;
 }
 

@@ -95,7 +95,8 @@ std::string place_name(u64 place) {
                                           "stack",
                                           "reschedule line",
                                           "tick line",
-                                          "time"};
+                                          "time",
+                                          "nmi line"};
         const u64 what = place >> 8 & 15;
         return text("{} {}", kNames[what], what == 9 ? (place >> 32 & 0xff'ffff) - 1 : place & 0xff);
     }

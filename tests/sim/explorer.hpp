@@ -16,6 +16,7 @@
 
 #include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace loft::sim {
@@ -24,7 +25,8 @@ namespace loft::sim {
 class Kernel {
   public:
     virtual ~Kernel() = default;
-    // An interrupt: its entry, `handler`, its exit. Interrupts are off.
+    // An interrupt: its entry, `handler`, its exit. Interrupts are off. A kernel that has threads itself may switch
+    // them on the way out; it need not return.
     virtual void interrupt(const std::function<void()>& handler) = 0;
     // A thread is switched out of the CPU, or in; interrupts are off.
     virtual void switch_out(u32 thread) = 0;
@@ -40,8 +42,9 @@ class Kernel {
     // The handlers of these interrupts: called inside interrupt().
     virtual void reschedule_asked() {}
     virtual void tick() {}
-    // After interrupt(), interrupts off: the thread may be preempted here.
-    virtual void after_interrupt() {}
+    // An NMI: its entry, its handler, its exit, in one step. It changes only the static objects of this name.
+    virtual void nmi() {}
+    virtual std::string_view changed_by_nmi() { return {}; }
     // True when all threads have done what the test is about. If no agent can take a step before, that is a deadlock,
     // and threads() describes the threads.
     virtual bool done() { return true; }
@@ -69,6 +72,10 @@ struct Case {
     // Ticks of each of these CPUs at any step, at most. If there are any, some more come when no other agent can take a
     // step: then time passes.
     u32 ticks = 0;
+    // NMIs of each of `nmi_cpus`, between any two steps of its program and its interrupts.
+    u32 nmis = 0;
+    u32 nmi_cpus = ~0u;
+    bool handlers_nest = false; // a kernel that has threads itself may turn interrupts on in a handler
     std::function<void()> reset = [] {};
     std::function<void()> check = [] {};
     u32 preemptions = 0;        // timer interrupts, at any step of a thread while another thread is ready
@@ -76,6 +83,9 @@ struct Case {
     bool percpu_points = false; // operations on per-CPU variables are steps, too: for races within one CPU
     // Accesses to plain memory are steps, too: in a configuration that sees them (races.hpp).
     bool plain_points = false;
+    // Loads of page-table entries are steps. If not, they are part of the step before, and the reduction does not see
+    // that they depend on stores to them: for cases in which a lock orders them.
+    bool table_points = true;
     u32 longest = 20'000;
 };
 

@@ -79,6 +79,7 @@ struct Space {
 struct Cpu {
     bool online = false;
     bool interrupts = false;
+    u32 cr2 = 0;            // in thread-tests
     u64 root = 0;           // CR3
     Space* space = nullptr; // with PAE: as latched when CR3 was loaded (SDM 4.4.1)
     MaySet stale;

@@ -8,14 +8,17 @@ namespace loft::sim {
 Random::Random(u64 seed, u32 usual_steps) : state_{seed * 2 + 1} {
     kind_ = static_cast<u32>(seed % 3);
     patience_ = 2u << below(5);
+    const auto draw = [&](u32 a) { priority_[a] = (1u << 24) + below(1u << 20); };
     for (u32 a = 0; a < kMaxAgents; ++a) {
-        priority_[a] = (1u << 24) + below(1u << 20);
+        if (role_of(a) != Role::nmi) draw(a);
         if (kind_ == 2 && role_of(a) == Role::buffer) priority_[a] = a;
     }
     for (u32& drop : drops_)
         drop = below(usual_steps);
     for (u32& timer : timers_)
         timer = below(usual_steps << below(4));
+    for (u32 cpu = 0; cpu < kMaxExploredCpus; ++cpu)
+        draw(agent(cpu, Role::nmi));
 }
 
 u64 Random::number() { // splitmix64
@@ -27,8 +30,8 @@ u64 Random::number() { // splitmix64
 
 u32 Random::pick(AgentSet enabled) {
     ++step_;
-    // A timer ticks at a few steps, or when nothing else can take a step.
-    if (const AgentSet others = enabled & ~every_timer(); others != enabled && others != 0) {
+    // Timers and NMIs come at a few steps, or when nothing else can take a step.
+    if (const AgentSet others = enabled & ~all_from_outside(); others != enabled && others != 0) {
         constexpr u32 kStepsPerTick = 48;
         if (below(kStepsPerTick) != 0) enabled = others;
     }

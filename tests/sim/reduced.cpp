@@ -29,7 +29,7 @@ void Reduced::start() {
 // of one CPU (program, interrupts, store buffer) are no switch. A step of another CPU's store buffer is one;
 // then either CPU may go on (contexts: Atig, Bouajjani and Parlato, CAV 2011).
 bool Reduced::preempts(const Frame& frame, u32 next) const {
-    if (role_of(next) == Role::timer) return false;
+    if (from_outside(next)) return false;
     if (frame.before == kNobody || same_cpu(next, frame.before) || same_cpu(next, frame.last)) return false;
     return in(frame.enabled, frame.before) || in(frame.enabled, agent(cpu_of(frame.before), Role::buffer));
 }
@@ -47,7 +47,7 @@ u32 Reduced::pick(AgentSet enabled) {
     frame.before = default_.last();
     if (depth_ != 0) {
         const Frame& previous = frames_[depth_ - 1];
-        frame.last = role_of(previous.agent) == Role::timer ? previous.last : previous.agent;
+        frame.last = from_outside(previous.agent) ? previous.last : previous.agent;
     }
     AgentSet asleep = 0;
     if (depth_ != 0) {
@@ -77,8 +77,8 @@ u32 Reduced::choose(u32 possibilities) {
 // interrupt depend on each other not only through memory.
 bool Reduced::dependent(const Sleeper& sleeper, const Event& event) {
     if (sleeper.agent == event.agent) return true;
-    const bool timer = role_of(sleeper.agent) == Role::timer || role_of(event.agent) == Role::timer;
-    if (same_cpu(sleeper.agent, event.agent) && !timer) {
+    const bool outside = from_outside(sleeper.agent) || from_outside(event.agent);
+    if (same_cpu(sleeper.agent, event.agent) && !outside) {
         const bool buffer = role_of(sleeper.agent) == Role::buffer || role_of(event.agent) == Role::buffer;
         if (!buffer) return true;
         // A CPU's loads and its own store buffer: the value is the same from the buffer and from memory.

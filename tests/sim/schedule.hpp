@@ -87,6 +87,7 @@ constexpr u64 stack(u32 number) { return kHardware | 0xa00 | (number & 0xff); }
 constexpr u64 reschedule_line(u32 cpu) { return kHardware | 0xb00 | cpu; }
 constexpr u64 tick_line(u32 cpu) { return kHardware | 0xc00 | cpu; }
 inline constexpr u64 time = kHardware | 0xd00;
+constexpr u64 nmi_line(u32 cpu) { return kHardware | 0xe00 | cpu; }
 } // namespace place
 
 void set_schedule_hook(Hook hook); // an empty one removes it

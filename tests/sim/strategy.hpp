@@ -37,7 +37,7 @@ class Strategy {
 };
 
 // The default choice: the CPU of the last step continues as long as it can; its buffer is drained only when it must be,
-// and no timer ticks before nothing else can take a step.
+// and no timer ticks, and no NMI comes, before nothing else can take a step.
 class Default {
   public:
     u32 pick(AgentSet enabled) const {
@@ -46,7 +46,7 @@ class Default {
             const u32 buffer = agent(cpu_of(last_), Role::buffer);
             if (in(enabled, buffer)) return buffer;
         }
-        for (const Role role : {Role::program, Role::interrupt, Role::buffer, Role::timer})
+        for (const Role role : {Role::program, Role::interrupt, Role::buffer, Role::timer, Role::nmi})
             for (u32 cpu = 0; cpu < kMaxExploredCpus; ++cpu)
                 if (in(enabled, agent(cpu, role))) return agent(cpu, role);
         return kNobody;

@@ -5,6 +5,7 @@
 #include <hal/cpu.hpp>
 
 #include <bit>
+#include <cstring>
 #include <utility>
 
 namespace loft::sim {
@@ -79,9 +80,9 @@ void World::begin() {
         core.program = core.interrupt = Context{};
         core.thread = kNobody;
         core.queue.clear();
-        core.in_handler = core.in_timer = core.halted = core.interrupted = false;
+        core.in_handler = core.in_timer = core.halted = core.interrupted = core.hlt_follows = false;
         core.requested = 0;
-        core.ticks_left = core.late_ticks_left = 0;
+        core.ticks_left = core.late_ticks_left = core.nmis_left = 0;
         core.idle.start(&idle_body_);
         core.fiber = &core.idle;
     }
@@ -135,6 +136,7 @@ void World::begin_cpu(u32 cpu) {
     Core& core = cores_[cpu];
     core.ticks_left = case_.ticks;
     core.late_ticks_left = case_.ticks != 0 ? kLateTicks : 0;
+    core.nmis_left = (case_.nmi_cpus >> cpu & 1) != 0 ? case_.nmis : 0;
     core.stack = &core.own;
     if (const u32 end = case_.cpus[cpu].stack_end; end != 0) {
         core.stack = stacks().ending_at(end);
@@ -198,6 +200,8 @@ AgentSet World::enabled() {
             set |= only(agent(cpu, Role::program));
     // Also when the test is done: the reduction tries earlier what it has seen later.
     set |= timers(&Core::ticks_left);
+    for (u32 cpu = 0; cpu < cores_.size(); ++cpu) // the entry drains the store buffer
+        if (cores_[cpu].nmis_left != 0 && machine().cpu(CpuId{cpu}).buffer.empty()) set |= only(agent(cpu, Role::nmi));
     if (set == 0 && !case_.kernel->done()) set |= timers(&Core::late_ticks_left);
     return set;
 }
@@ -323,6 +327,8 @@ void World::step(u32 who) {
         send(cpu, Interrupt::tick);
         return;
     }
+    if (role_of(who) == Role::nmi) return nmi(cpu);
+    if (case_.nmis != 0) e.footprint.add(place::nmi_line(cpu), false); // one can come before this step, or after it
     check_stack(cpu);
     if (failed_) return;
     if (role_of(who) == Role::interrupt && enters_interrupt(cpu)) {
@@ -348,10 +354,47 @@ void World::step(u32 who) {
             e.block = core.irqs_off_since;
     }
     on_fiber_ = true;
+    unseen_ = false;
     tell_who_runs();
     core.fiber->resume();
     on_fiber_ = false;
     if constexpr (races::kOn) races::run(kNobody, 0, {});
+}
+
+// An NMI with its handler, at once: it runs beside the code that it interrupts, waits for nobody, and leaves everything
+// as it was.
+void World::nmi(u32 cpu) {
+    Core& core = cores_[cpu];
+    Cpu& state = machine().cpu(CpuId{cpu});
+    event().point = Point::irq;
+    // Its entry needs an empty store buffer, but it need not follow the stores: it could have come before them.
+    --core.nmis_left;
+    touched(place::nmi_line(cpu), true);
+    std::vector<u8> before;
+    for (const StaticObject& object : kernel_statics())
+        before.insert(before.end(), object.at, object.at + object.size);
+    const bool interrupts = std::exchange(state.interrupts, false);
+    const u32 cr2 = state.cr2;
+    case_.kernel->nmi();
+    if (state.interrupts) throw BadAccess{"an NMI has turned interrupts on"};
+    state.interrupts = interrupts;
+    if (state.cr2 != cr2) throw BadAccess{"an NMI has changed CR2"};
+    if (!state.buffer.empty()) machine().drain(CpuId{cpu}); // its IRET serialises
+    const u8* was = before.data();
+    for (const StaticObject& object : kernel_statics()) {
+        if (std::memcmp(was, object.at, object.size) != 0 && object.name != case_.kernel->changed_by_nmi())
+            throw BadAccess{text("an NMI has changed {}", object.name)};
+        was += object.size;
+    }
+    if (!core.halted || core.interrupted || core.in_handler) return;
+    // It ends the hlt, or came before the hlt: then a pending interrupt does, too, because the NMI has ended the shadow
+    // of the sti (SDM vol. 2, "STI").
+    if (core.requested != 0 && choice(2) != 0) {
+        core.hlt_follows = true;
+        return;
+    }
+    core.interrupted = true;
+    event().woke |= only(agent(cpu, Role::program));
 }
 
 // --- called by fibers
@@ -359,6 +402,8 @@ void World::step(u32 who) {
 void World::point(Point next) {
     if (!on_fiber_) return; // called by reset or check
     if (next == Point::percpu && !case_.percpu_points) return;
+    unseen_ = next == Point::pte_load && !case_.table_points;
+    if (unseen_) return;
     // An operation that does not change the interrupt flag is no step.
     if (next == Point::irq && !machine().here().interrupts) return;
     {
@@ -390,24 +435,29 @@ void World::deliver() {
     touched(line, true);
     tell_who_runs();
     if constexpr (races::kOn) races::acquire(line);
-    order_program(true); // interrupts are off
-    case_.kernel->interrupt([this, what] { handle(what); });
-    order_program(false);
-    core.in_handler = nested;
-    core.interrupt = outer;
-    tell_who_runs();
-    if (core.halted && !core.interrupted) {
-        core.interrupted = true;
-        event().woke |= only(agent(machine().current().value(), Role::program));
-    }
-    if (kernel_has_threads()) {
+    order_program(true);    // interrupts are off
+    const auto over = [&] { // the handler has ended
+        core.in_handler = nested;
+        core.interrupt = outer;
+        tell_who_runs();
+        if (core.halted && !core.interrupted) {
+            core.interrupted = true; // also if the hlt follows: the CPU may switch to a thread before
+            event().woke |= only(agent(machine().current().value(), Role::program));
+        }
+        if (!kernel_has_threads()) return;
         if (!nested && core.program.waits) { // the loop looks again
             core.program = Context{};
             event().woke |= only(agent(machine().current().value(), Role::program));
         }
         core.irqs_off_since = core.delivery;
-        case_.kernel->after_interrupt();
-    }
+    };
+    case_.kernel->interrupt([&] {
+        handle(what);
+        if (kernel_has_threads()) over(); // what follows may switch threads, and is of the program
+    });
+    order_program(false);
+    if (!kernel_has_threads()) over();
+    if (core.halted && std::exchange(core.hlt_follows, false)) core.interrupted = false; // an idle thread stays here
     machine().here().interrupts = true;
 }
 
@@ -457,10 +507,11 @@ void World::maybe_preempt() {
 
 void World::touched(u64 place, bool write) {
     const u32 me = event().agent;
-    if (!on_fiber_ && role_of(me) != Role::buffer && role_of(me) != Role::timer) return;
+    if (!on_fiber_ && role_of(me) != Role::buffer && !from_outside(me)) return;
+    if (unseen_ && on_fiber_ && !write) return;
     event().footprint.add(place, write);
     if (!write) {
-        if (role_of(me) == Role::buffer || place >= place::kHardware) return;
+        if (!on_fiber_ || place >= place::kHardware) return;
         Core& core = cores_[cpu_of(me)];
         (core.in_handler ? core.interrupt : core.program).watch.read(place);
         return;
@@ -490,6 +541,8 @@ u32 World::choice(u32 possibilities) {
 
 void World::interrupts(bool on) {
     if (!on_fiber_) return;
+    if (on && here().in_handler && kernel_has_threads() && !case_.handlers_nest)
+        throw BadAccess{"the handler of an interrupt turns interrupts on"};
     if (!on) here().irqs_off_since = steps_;
     order_program(!on);
 }
@@ -676,6 +729,7 @@ u32 World::ticks() {
 }
 
 void World::switch_stack(u32* from, u32 to) {
+    if (!on_fiber_) throw BadAccess{"an NMI switches stacks"};
     point(Point::stack);
     const u32 cpu = machine().current().value();
     Core& core = here();

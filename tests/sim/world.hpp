@@ -78,6 +78,7 @@ class World {
         u32 requested = 0;     // the interrupts that are pending
         bool halted = false;
         bool interrupted = false;  // since it halted
+        bool hlt_follows = false;  // an NMI came before the hlt, and the interrupt that comes now does, too
         u32 sender[kInterrupts]{}; // the steps that requested them
         u32 irqs_off_since = 0;    // the step that turned interrupts off
         u32 delivery = 0;          // the first step of the handler
@@ -86,7 +87,7 @@ class World {
         Stack own{};            // the first stack, if the kernel did not make it
         Stack* stack = nullptr; // the stack in use
         u32 kernel_stack = 0;
-        u32 ticks_left = 0, late_ticks_left = 0;
+        u32 ticks_left = 0, late_ticks_left = 0, nmis_left = 0;
     };
     struct Thread {
         Fiber fiber;
@@ -111,6 +112,7 @@ class World {
     bool enters_interrupt(u32 cpu);
     bool somebody_waits(const Core& core) const;
     void step(u32 agent);
+    void nmi(u32 cpu);
     void idle_loop();
     void arrive();
     void interrupts_off();
@@ -137,6 +139,7 @@ class World {
     Strategy* strategy_ = nullptr;
     bool on_fiber_ = false;
     u32 ticks_ = 0;
+    bool unseen_ = false;  // what the fiber accesses now is no step, and in no footprint
     bool deliver_ = false; // the fiber that is resumed takes an interrupt
     u32 preemptions_left_ = 0;
     bool failed_ = false, in_a_step_ = false;

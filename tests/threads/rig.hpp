@@ -1,15 +1,17 @@
-// The kernel's threads under the explorer: mm booted on a small machine, the scheduler above it, and threads that exist
-// when a schedule begins.
+// The kernel's threads and programs under the explorer: mm booted on a small machine, scheduler, files and processes
+// above it, and threads and programs that exist when a schedule begins.
 #pragma once
 
 #include "arch/i386/irq/ipi.hpp"
 #include "arch/i386/irq/timer.hpp"
+#include "kernel/files/bytes_file.hpp"
 #include "kernel/threads/lifecycle.hpp"
 #include "kernel/threads/scheduler.hpp"
 #include "kernel/threads/sleep.hpp"
 #include "kernel/threads/sync.hpp"
 #include "tests/host/booted.hpp"
 #include "tests/sim/explorer.hpp"
+#include "tests/threads/ring3.hpp"
 
 #include <deque>
 #include <optional>
@@ -23,20 +25,21 @@ inline constexpr CpuSet cpus_of(std::initializer_list<u32> numbers) {
     return CpuSet::from_bits(bits);
 }
 
-// What kernel/programs does around the handler of an interrupt (faults.cpp).
+// An interrupt enters the kernel by trap_dispatch, as all traps do.
 class ThreadKernel final : public sim::Kernel {
   public:
     void interrupt(const std::function<void()>& handler) override;
     void reschedule_asked() override { reschedule_interrupt(); }
     void tick() override;
-    void after_interrupt() override;
+    void nmi() override;
+    std::string_view changed_by_nmi() override { return "nmis"; } // kernel/report/nmi.cpp
     bool done() override { return done_ == bodies; }
     std::string threads() override;
 
     void forget() { done_ = 0; }
     void one_is_done() { ++done_; }
     u32 bodies = 0;                             // the functions of threads that have to end
-    std::function<void()> in_interrupt = [] {}; // runs in every interrupt
+    std::function<void()> in_interrupt = [] {}; // runs in every interrupt, before its handler
 
     // For kernels without threads.
     void switch_out(u32) override {}
@@ -50,7 +53,9 @@ class ThreadKernel final : public sim::Kernel {
     u32 done_ = 0;
 };
 
-// Each schedule begins with thread "main" on CPU 0, the first steps of the other CPUs, and the threads of thread().
+// Each schedule begins with thread "main" on CPU 0, the first steps of the other CPUs, the threads of thread(), and
+// those of the programs, which are about to enter ring 3. When all that main does is done, it waits until each process
+// is reaped.
 struct Scene {
     explicit Scene(u32 cpus);
     ~Scene();
@@ -59,6 +64,25 @@ struct Scene {
     Thread* thread(u32 cpu, std::function<void()> body, CpuSet where);
     Thread* thread(u32 cpu, std::function<void()> body) { return thread(cpu, std::move(body), kEveryCpu); }
     void main(std::function<void()> body) { main_ = std::move(body); }
+
+    // A function that programs can begin with; returns its number. Ring 3 ends when it returns, with exit(0).
+    u32 function(ProgramFunction body);
+    // A process started by the kernel, whose first thread is ready on CPU 0, and may run on `where`; further threads.
+    // The process may be gone when an exploration has ended: the next one begins with it again.
+    Process* program(u32 function, CpuSet where = kEveryCpu);
+    void sibling(Process& process, u32 function, CpuSet where = kEveryCpu);
+    // Before an exploration: a word of the program's page, and a page that all programs share at kSharedPage.
+    void set_word(Process& process, u32 address, u32 value);
+    void share_page(std::initializer_list<Process*> processes);
+    static constexpr u32 kSharedPage = 0x2000'0000;
+    // What `make` allocates belongs to programs, and is freed when they are reaped.
+    void of_programs(const std::function<void()>& make);
+    Thread* thread_of_program(Process& process); // its newest one
+    // By main: waits for one of the programs, which is reaped.
+    void reap(u32 program);
+    WaitStatus status(u32 program) const {
+        return statuses_.at(program).value();
+    } // for check: in the order of program()
 
     // Explores, prints the number of schedules, and fails the test if one of them fails. LOFT_EXPLORE: as for the
     // other explorations (tests/sim/README.md).
@@ -81,8 +105,17 @@ struct Scene {
 
   private:
     std::function<void()> main_ = [] {};
+    void reap_all();
+
     std::deque<std::function<void()>> bodies_; // at fixed addresses
     std::vector<Thread*> threads_;
+    std::deque<ProgramFunction> functions_;
+    std::function<const ProgramFunction&(u32)> find_ = [this](u32 number) -> const ProgramFunction& {
+        return functions_.at(number);
+    };
+    std::vector<Process*> programs_;
+    std::vector<std::optional<WaitStatus>> statuses_;
+    u32 frames_of_programs_ = 0;
 };
 
 // The calling thread is on a CPU where it may run.

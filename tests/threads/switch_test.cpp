@@ -37,8 +37,13 @@ TEST_CASE("threads: an idle CPU that is about to halt gets the thread that is wo
             expect_allowed();
         },
         cpus_of({1}));
-    s.explore(sim::reduced(schedules(10'000)));
-    s.explore(sim::random(schedules(8'000)));
+    SECTION("and no NMI") {}
+    SECTION("and an NMI, maybe between its sti and its hlt") {
+        s.explored.nmis = 1;
+        s.explored.nmi_cpus = 1u << 1;
+    }
+    s.explore(sim::reduced(schedules(5'000)));
+    s.explore(sim::random(schedules(4'000)));
 }
 
 TEST_CASE("threads: a CPU that starts finds the threads that were made ready for it before",
@@ -189,6 +194,11 @@ TEST_CASE("threads: a CPU that was idle runs a thread with no old translation", 
     const u32 skipped = tlb_stats_sum().skipped_idle;
     bool ever = false;
     s.check = [&] { ever |= tlb_stats_sum().skipped_idle != skipped; };
+    SECTION("an interrupt ends its hlt") {}
+    SECTION("an interrupt ends its hlt, or an NMI") {
+        s.explored.nmis = 1;
+        s.explored.nmi_cpus = 1u << 1;
+    }
     s.explore(sim::reduced(schedules(8'000), 2));
     s.explore(sim::random(schedules(4'000)));
     CHECK(ever);
@@ -225,6 +235,7 @@ TEST_CASE("threads: interrupts that come in a handler, and threads that are swit
         }
     });
     s.explored.ticks = 3;
+    s.explored.handlers_nest = true;
     s.explore(sim::reduced(schedules(2'000), 1));
     s.explore(sim::random(schedules(5'000)));
     CHECK(deepest >= 2);
