@@ -1,0 +1,140 @@
+// Birth and death of processes and their threads: fork(2), wait(2), exit_group(2), set_tid_address(2).
+#include "tests/threads/rig.hpp"
+
+using namespace loft;
+using namespace loft::test;
+
+namespace {
+
+constexpr u32 kStatus = user_word(1), kTid = user_word(3);
+constexpr u32 kAny = ~0u;
+constexpr int kNoChild = failed(Errno::child);
+
+} // namespace
+
+TEST_CASE("threads: a parent waits for its child", "[.threads][threads-process]") {
+    Scene s{2};
+    int child = 0, waited = 0, again = 0;
+    u32 status = 0;
+    const u32 begins = s.function([](Ring3& me) { me.call(nr::exit, 7); });
+    const u32 parent = s.function([&](Ring3& me) {
+        child = me.fork(begins);
+        waited = me.call(nr::waitpid, kAny, kStatus);
+        status = me.load(kStatus);
+        again = me.call(nr::waitpid, kAny, kStatus);
+    });
+    s.program(parent, cpus_of({0}));
+    s.check = [&] {
+        sim::expect(child > 0 && waited == child, "it gets the child's id");
+        sim::expect(status == WaitStatus::exited(7).value(), "it gets the child's status");
+        sim::expect(again == kNoChild, "it gets the child once");
+    };
+    s.explore(sim::reduced(schedules(1'000), 1, 0));
+    s.explore(sim::random(schedules(1'500)));
+}
+
+TEST_CASE("threads: two threads wait for one child", "[.threads][threads-process]") {
+    Scene s{2};
+    int child = 0, waited[2]{};
+    const u32 begins = s.function([](Ring3& me) { me.call(nr::exit, 0); });
+    const u32 parent = s.function([&](Ring3& me) {
+        child = me.fork(begins);
+        waited[0] = me.call(nr::waitpid, kAny, 0);
+    });
+    const u32 other = s.function([&](Ring3& me) { waited[1] = me.call(nr::waitpid, kAny, 0); });
+    Process* const p = s.program(parent, cpus_of({0}));
+    s.sibling(*p, other, cpus_of({1}));
+    s.check = [&] {
+        sim::expect(waited[0] == child || waited[1] == child, "one gets the child");
+        sim::expect(waited[0] == kNoChild || waited[1] == kNoChild, "the other one has none");
+    };
+    s.explore(sim::reduced(schedules(500), 1, 0));
+    s.explore(sim::random(schedules(2'000)));
+}
+
+TEST_CASE("threads: a parent that does not wait, and ends before its child or after it",
+          "[.threads][threads-process]") {
+    Scene s{2};
+    int self = 0, parents = -1;
+    const u32 begins = s.function([&](Ring3& me) { parents = me.call(nr::getppid); });
+    const u32 parent = s.function([&](Ring3& me) {
+        self = me.call(nr::getpid);
+        me.fork(begins);
+    });
+    s.program(parent, cpus_of({0}));
+    s.check = [&] { sim::expect(parents == self || parents == 0, "its parent, or none"); };
+    s.explore(sim::reduced(schedules(500), 1, 0));
+    s.explore(sim::random(schedules(2'000)));
+}
+
+TEST_CASE("threads: a thread forks while another one ends the process", "[.threads][threads-process]") {
+    Scene s{2};
+    const u32 begins = s.function([](Ring3& me) { me.call(nr::exit, 1); });
+    const u32 forks = s.function([&](Ring3& me) {
+        me.fork(begins);
+        me.call(nr::waitpid, kAny, 0);
+        me.call(nr::exit, 2);
+    });
+    const u32 ends = s.function([](Ring3& me) { me.call(nr::exit_group, 5); });
+    Process* const p = s.program(forks, cpus_of({0}));
+    s.sibling(*p, ends, cpus_of({1}));
+    s.check = [&] { sim::expect(s.status(0) == WaitStatus::exited(5), "the status of exit_group"); };
+    s.explore(sim::reduced(schedules(500), 1, 0));
+    s.explore(sim::random(schedules(2'000)));
+}
+
+TEST_CASE("threads: the last of two threads ends the process", "[.threads][threads-process]") {
+    Scene s{2};
+    const auto exits = [&](u32 code) { return s.function([code](Ring3& me) { me.call(nr::exit, code); }); };
+    Process* const p = s.program(exits(1), cpus_of({0}));
+    s.sibling(*p, exits(2), cpus_of({1}));
+    s.check = [&] {
+        sim::expect(s.status(0) == WaitStatus::exited(1) || s.status(0) == WaitStatus::exited(2), "the status of one");
+    };
+    s.explore(sim::reduced(schedules(2'000), 1, 0));
+    s.explore(sim::random(schedules(2'000)));
+}
+
+TEST_CASE("threads: a thread waits for the end of another one by its id", "[.threads][threads-process]") {
+    // As pthread_join does: the kernel clears the word, and wakes who waits there (clone(2), CLONE_CHILD_CLEARTID).
+    constexpr u32 kWait = 0;
+    Scene s{2};
+    const u32 begins = s.function([](Ring3&) {});
+    const u32 joins = s.function([&](Ring3& me) {
+        sim::expect(me.clone_thread(begins, kTid) > 0, "there is memory for a thread");
+        while (me.load(kTid) != 0)
+            me.call(nr::futex, kTid, kWait, 1);
+    });
+    Process* const p = s.program(joins, cpus_of({0}));
+    s.set_word(*p, kTid, 1);
+    s.check = [&] { sim::expect(s.status(0) == WaitStatus::exited(0), "it ends well"); };
+    s.explore(sim::reduced(schedules(1'000), 1, 0));
+    s.explore(sim::random(schedules(2'000)));
+}
+
+TEST_CASE("threads: a process is killed, whatever it waits for", "[.threads][threads-process]") {
+    Scene s{2};
+    const u32 begins = s.function([](Ring3&) {});
+    u32 first = 0;
+    SECTION("a child") {
+        first = s.function([&](Ring3& me) {
+            me.fork(begins);
+            me.call(nr::waitpid, kAny, 0);
+            me.call(nr::exit, 1);
+        });
+    }
+    SECTION("a change of a word") {
+        first = s.function([&](Ring3& me) {
+            me.call(nr::futex, kStatus, 0, 0);
+            sim::expect(false, "nobody wakes it");
+        });
+    }
+    Process* const p = s.program(first, cpus_of({1}));
+    s.main([&] { process_kill(*p, WaitStatus::killed(Signal::kill)); });
+    s.check = [&] {
+        sim::expect(s.status(0) == WaitStatus::killed(Signal::kill) || s.status(0) == WaitStatus::exited(1),
+                    "it is killed, or has ended before");
+    };
+    s.explore(sim::reduced(schedules(500), 1, 0));
+    s.explore(sim::random(schedules(1'500)));
+}
