@@ -10,8 +10,8 @@ from .result import Hung, Result, Test, read_log, run_program
 # 64g-races: accesses to plain memory take part (tests/sim/races.hpp).
 EXPLORED = ('64g', '64g-debug-clang', '4g', '64g-races')
 LEAST_SCHEDULES = {'64g': 100_000, '64g-races': 100_000}
-THREADS = ('64g',)  # kernel/threads does not depend on the memory model
-LEAST_THREAD_SCHEDULES = 200_000
+THREADS = ('64g',)  # threads and programs do not depend on the memory model
+LEAST_THREAD_SCHEDULES = 300_000
 # DEBUG=1 clears and flushes eagerly: a different algorithm, so all tests run with both. clang builds one configuration: it checks
 # the locks of mm, of the simulated machine and of the tests.
 PLAIN = ('64g', '4g', 'off', '64g-debug-clang')
@@ -33,7 +33,8 @@ BROKEN = ('remote-no-wait', 'remote-no-interrupt', 'remote-waits-deaf', 'tlb-idl
           'tlb-frees-before-the-flush', 'pkmap-flush-after-the-reuse', 'pkmap-nobody-helps', 'pkmap-lost-slot-owes-nothing',
           'credits-woken-before-granted', 'credits-one-per-mapping', 'local-restored-without-flush',
           'space-unmap-does-not-flush', 'root-set-left-before-the-load', 'frames-pin-outside-the-mutex', 'slab-without-its-lock',
-          'credits-waiter-read-after-granted', 'threads-park-by-a-store', 'threads-unpark-without-the-lock', 'threads-no-kick')
+          'credits-waiter-read-after-granted', 'threads-park-by-a-store', 'threads-unpark-without-the-lock', 'threads-no-kick',
+          'futex-looks-before-the-lock', 'process-zombie-wakes-nobody')
 
 
 # The generated mutants that run each time: some of each class, quickly compiled and killed.
@@ -119,7 +120,7 @@ def run_explorer(config):
 
 
 def run_threads(config):
-    """The same, with the kernel's threads."""
+    """The same, with the kernel's threads and programs."""
     return check_schedules(*run_catch(config, f'threads-{config}', TIMEOUT, '[threads]', name='thread-tests'),
                            LEAST_THREAD_SCHEDULES)
 
@@ -192,7 +193,7 @@ def tests():
 def explorer_tests():
     found = [Test(f'explorer/{config}', lambda config=config: run_explorer(config), (program(config),), 100)
              for config in EXPLORED]
-    found += [Test(f'explorer/threads-{config}', lambda config=config: run_threads(config), (program(config, 'thread-tests'),), 60)
+    found += [Test(f'explorer/threads-{config}', lambda config=config: run_threads(config), (program(config, 'thread-tests'),), 90)
               for config in THREADS]
     found.append(Test('explorer/mutants', run_explorer_mutants,
                       (program('64g'), program('64g-races'), program('64g', 'thread-tests')), 280))

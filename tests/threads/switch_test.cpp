@@ -199,8 +199,8 @@ TEST_CASE("threads: a CPU that was idle runs a thread with no old translation", 
         s.explored.nmis = 1;
         s.explored.nmi_cpus = 1u << 1;
     }
-    s.explore(sim::reduced(schedules(8'000), 2));
-    s.explore(sim::random(schedules(4'000)));
+    s.explore(sim::reduced(schedules(4'000), 2));
+    s.explore(sim::random(schedules(2'000)));
     CHECK(ever);
 }
 
