@@ -45,6 +45,10 @@ CR4_PSE         equ 1 << 4
 CR4_PAE         equ 1 << 5
 CR4_VALUE       equ CR4_PSE | CR4_PAE * LOFT_PAE
 
+CODE            equ 8                       ; selectors of the first GDT: as in the final one (selectors.hpp)
+NMI             equ 2                       ; its vector
+INTERRUPT_GATE  equ 0x8E00                  ; present, ring 0 (6.11)
+
 section BOOT_SECTION
 global  start
 start:
@@ -53,6 +57,20 @@ start:
         mov     esp, DR7_NOTHING            ; a breakpoint set by earlier software would be a triple fault
         mov     dr7, esp
         mov     esp, phys(__boot_stack_top)
+
+        ; An NMI cannot be turned off. Until descriptors_init loads the final tables it is ignored; without a gate it
+        ; would be a triple fault. IRET reloads CS, so CS must come from a GDT that exists. EAX and EBX are kept.
+        lgdt    [first_gdt_pointer]
+        jmp     CODE:.own_gdt
+.own_gdt:
+        mov     ecx, ignore_nmi
+        movzx   edx, cx
+        or      edx, CODE << 16
+        mov     [phys(first_idt) + NMI * 8], edx
+        mov     cx, INTERRUPT_GATE
+        mov     [phys(first_idt) + NMI * 8 + 4], ecx
+        lidt    [first_idt_pointer]
+
         push    dword 0                     ; no single step, no nested task, no alignment checks, IOPL 0
         popfd
         mov     ebp, eax                    ; the magic number; EBX keeps the address of the information
@@ -86,6 +104,21 @@ start:
         mov     cr0, eax                    ; paging is on; this code continues in the identity map
         mov     eax, start_high
         jmp     eax
+
+; Also with paging on: it lies in the identity map, as do the tables.
+ignore_nmi:
+        iretd
+
+align 8
+first_gdt:
+        dq      0
+        dq      0x00CF9B000000FFFF          ; flat code, accessed: the CPU does not write it (3.4.5)
+first_gdt_pointer:
+        dw      first_gdt_pointer - first_gdt - 1
+        dd      first_gdt
+first_idt_pointer:
+        dw      (NMI + 1) * 8 - 1           ; any other exception is a triple fault
+        dd      phys(first_idt)
 
 ; Returns with ZF set if this CPU has no CPUID, or no leaf 1.
 has_cpuid:
@@ -190,3 +223,4 @@ start_high:
 section .bss align=8
 global  boot_tsc
 boot_tsc:       resq 1
+first_idt:      resq NMI + 1                ; the loader has cleared it

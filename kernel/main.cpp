@@ -26,6 +26,7 @@
 #include "kernel/proof/selftest.hpp"
 #include "kernel/report/exit.hpp"
 #include "kernel/report/log.hpp"
+#include "kernel/report/nmi.hpp"
 #include "kernel/threads/clock.hpp"
 #include "kernel/threads/scheduler.hpp"
 #include "mm/frames/page.hpp"
@@ -133,7 +134,8 @@ void start_lapic() {
 
 // boot/ jumps here: in the higher half, on the boot stack and the boot page tables, interrupts off.
 extern "C" [[noreturn]] void kernel_main(u32 magic, u32 info) {
-    descriptors_init();                            // before this, an exception is a triple fault
+    nmi_init();                                    // the handler: an NMI may come as soon as there is an IDT
+    descriptors_init();                            // before this, an NMI is ignored, an exception a triple fault
     console_init();                                // from here on errors can be printed
     faults_init();                                 // exception reports; interrupt-context accounting
     pagetable_early(boot_fixmap_table);            // boot slots of fixmap, to read memory below 4 GiB

@@ -210,7 +210,6 @@ void leave_context(TrapFrame& frame, const TrapCookie& cookie) {
 void faults_init() {
     trap_set_hooks({enter_context, leave_context});
     trap_set_handler(vector::page_fault, page_fault);
-    nmi_init();
 }
 
 void program_trap(TrapFrame& frame) {

@@ -14,7 +14,7 @@ namespace loft {
 // Whether the command line says `nmi=panic`. Once, when it is known.
 void set_nmi_panics(bool wanted);
 
-// Installs the handler. Boot CPU, once.
+// Installs the handler. Boot CPU, once, before descriptors_init: an NMI without a handler would be a panic.
 void nmi_init();
 
 // NMIs of `cpu` so far. Any context.

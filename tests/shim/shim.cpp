@@ -130,6 +130,7 @@ struct Forged {
     multiboot_module_t module[kMaxModules]{}; // the shim's own, and those that came with loft
     u32 modules = 1;
     char module_command[1024] = "forged.module of-the-shim";
+    bool nmi_storm = false;
     Loaded loft{};
     u32 shim_used_end = 0; // the end of the memory of the shim and loft.elf
 
@@ -555,6 +556,20 @@ void io_apic_left_on(Forged&) {
     }
 }
 
+// The timer raises NMIs, as fast as it can, until loft masks the I/O APIC. The first one comes when loft has begun:
+// there is no IDT in between.
+void nmi_storm(Forged& f) { f.nmi_storm = true; }
+void start_nmi_storm() {
+    constexpr u32 kInput = 2, kNmi = 4 << 8;
+    for (const u32 half : {1u, 0u}) {
+        *at<volatile u32>(0xfec00000) = 0x10 + 2 * kInput + half;
+        *at<volatile u32>(0xfec00010) = half != 0 ? 0 : kNmi; // to APIC id 0
+    }
+    out8(0x43, 0x34); // 8254: counter 0, both bytes, rate generator
+    out8(0x40, 2);    // every other clock of 1193182 a second
+    out8(0x40, 0);
+}
+
 // An I/O APIC that does not exist, one that is not the first, and then the right one.
 void io_apic_is_the_third(Forged&) {
     Madt madt = begin_madt();
@@ -628,6 +643,7 @@ constexpr Scenario kScenarios[] = {
     {"timer-beyond-io-apic", timer_beyond_io_apic},
     {"timer-shares-input", timer_shares_input},
     {"io-apic-left-on", io_apic_left_on},
+    {"nmi-storm", nmi_storm},
 };
 
 // The data that QEMU passed, with a small module of the shim.
@@ -708,6 +724,7 @@ extern "C" [[noreturn]] void shim_main(u32 magic, const multiboot_info_t* real) 
         say("shim: ");
         say(wanted);
         say("\n");
+        if (forged.nmi_storm) start_nmi_storm();
         enter_loft(forged.magic, info, forged.loft.entry);
     }
     give_up("there is no such scenario");
