@@ -163,18 +163,19 @@ constexpr u32 kConsolePatienceMs = 300;
 hal::Atomic<u32> panicking; // the CPU that panics first, + 1
 u32 panics = 0;             // of that CPU
 
-// One CPU reports. Another CPU that panics at the same time halts, and is listed with the stopped ones.
-void become_the_one() {
+// One CPU reports: the first one.
+bool became_the_one() {
     const u32 me = hal::this_cpu().value() + 1;
     u32 who = 0;
-    if (!panicking.compare_exchange(who, me) && who != me) halt_forever();
+    return panicking.compare_exchange(who, me) || who == me;
 }
 
-// The order of steps of every panic.
+// The order of steps of every panic. Another CPU that panics at the same time halts, and is listed with the stopped
+// ones.
 [[noreturn]] void end_in_panic(const Registers& registers, std::optional<VirtAddr> address, std::string_view text,
                                std::span<const fmt::Arg> args) {
     static_cast<void>(hal::irq_save());
-    become_the_one();
+    if (!became_the_one()) halt_forever();
     switch (panics++) {
     case 0:
         take_console(kConsolePatienceMs);
@@ -216,7 +217,10 @@ void panic_at_args(const TrapFrame& frame, std::optional<VirtAddr> address, std:
     end_in_panic(registers_of(frame, 1), address, text, args);
 }
 
-void panic_in_nmi(const TrapFrame& frame, std::string_view text) {
+void panic_in_nmi(TrapFrame& frame, std::string_view text) {
+    // All CPUs may get the NMI at once. The one by which the first of them stops the others does not arrive in here.
+    while (config::kSmp && !became_the_one())
+        smp_stop_if_asked(frame);
     end_in_panic(registers_of(frame, 0), std::nullopt, text, {});
 }
 

@@ -24,7 +24,7 @@ template <typename... Args>
 }
 
 // The same for contexts that cannot be caught: NMI (`frame`), and the double-fault task.
-[[noreturn]] void panic_in_nmi(const TrapFrame& frame, std::string_view text);
+[[noreturn]] void panic_in_nmi(TrapFrame& frame, std::string_view text);
 [[noreturn]] void panic_in_double_fault(const TssState& interrupted, VirtAddr address, std::string_view text);
 
 // --- Up-call, defined by kernel/proof/catch.cpp: returns if no test expects this panic. Any context.
