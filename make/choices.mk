@@ -12,6 +12,7 @@ QEMU    ?=
 ICOUNT  ?=
 BENCH   ?= boot,paths
 SHARD   ?=
+NMIS    ?= 100000
 BUILD   ?= $(or $(LOFT_BUILD),build)
 
 # Quotes a text for the shell.

@@ -11,6 +11,7 @@ needs-test-guest    := iso gdb clang
 needs-test-alone    := run
 needs-test-matrix   := run clang
 needs-test-cpus     := run
+needs-test-nmi      := run
 needs-test-flushes  := host clang
 needs-test-mutants  := check
 needs-bench         := run

@@ -22,6 +22,9 @@ test-matrix: setup
 test-cpus: setup
 	$(Q)scripts/run-tests --only 'cpus/*'
 
+test-nmi: setup
+	$(Q)scripts/run-tests --accel '$(ACCEL)' $(if $(QEMU),--qemu '$(QEMU)') --nmis '$(NMIS)' --only 'nmis/*'
+
 test-flushes: setup
 	$(Q)scripts/flush-mutants
 

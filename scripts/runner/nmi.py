@@ -1,58 +1,147 @@
-"""External NMIs, by the command `nmi` of QEMU's monitor, which interrupts every CPU in any state."""
+"""NMIs from outside, by QEMU's command inject-nmi, which interrupts every CPU in any state, at random moments.
+
+A processor keeps one NMI pending, so two that come close together are one to it: a CPU counts at most as many as were sent. What
+is required is the least number that each CPU counts. QEMU answers a command when the NMI is pending on every CPU.
+"""
+import json
 import os
+import random
+import re
 import subprocess
 import time
 
-from . import guest
+from . import guest, single
 from .progress import Watch
-from .result import Test, kill, read_log, running
+from .result import Result, Test, kill, read_log, running
 
 SUITES = 'kmap_local,kmap_scale,pkmap,physical,smp,thread,user.hello*,user.fork*,user.thread_local*,user.threads*,vmap'
-BETWEEN = 0.01  # seconds
+# Seconds between two NMIs, in the mean; the shortest and the longest are 0 and twice this.
+MEAN, LONG_MEAN = 0.002, 0.0002
+SEED = 7
+COUNTED = re.compile(r'^\[.*\] cpu: CPU (\d+): (\d+) unexpected NMIs$', re.MULTILINE)
+OWN_SUITES = {'nmi', 'nmi_stepping'}  # send NMIs themselves, which the same counters count
 
-# name: keys of tests/guest/matrix.cfg
+# name: keys of tests/guest/matrix.cfg, and the number of NMIs that each CPU has to count
 MACHINES = {
-    'nmi-button': {'mem': '1G', 'smp': '2', 'append': f'selftest={SUITES} exit',
-                   'expect': '\\] nmi: .*CPU 0: \\d+ unexpected NMIs so far\n'
-                             '\\] nmi: .*CPU 1: \\d+ unexpected NMIs so far\n'
-                             '\\] cpu: CPU 0: \\d\\d+ unexpected NMIs'},
-    'nmi-button-nopse': {'mem': '1G', 'append': f'nopse selftest={SUITES} exit',
-                         'expect': '\\] cpu: CPU 0: \\d\\d+ unexpected NMIs'},
-    'nmi-panics': {'mem': '64M', 'append': 'nmi=panic selftest=full exit', 'status': '37',
-                   'expect': '^panic: NMI: the board reports no reason'},
+    'nmi-button': ({'mem': '1G', 'smp': '4', 'append': f'selftest={SUITES} exit',
+                    'expect': ''.join(f'\\] nmi: .*CPU {cpu}: \\d+ unexpected NMIs so far\n' for cpu in range(4))}, 500),
+    'nmi-button-nopse': ({'mem': '1G', 'append': f'nopse selftest={SUITES} exit'}, 100),
+    'nmi-button-while-nmis': ({'mem': '1G', 'smp': '2', 'append': f'selftest={",".join(sorted(OWN_SUITES))} exit'}, 100),
+    'nmi-panics': ({'mem': '64M', 'append': 'nmi=panic selftest=full exit', 'status': '37',
+                    'expect': '^panic: NMI: the board reports no reason'}, 0),
+    'nmi-panics-on-all': ({'mem': '64M', 'smp': '4', 'append': 'nmi=panic selftest=full exit', 'status': '37',
+                           'expect': '^panic: NMI: the board reports no reason', 'forbid': 'did not stop'}, 0),
 }
+# All self-tests, again and again, until each CPU has counted the number that was asked for.
+LONG = ('64g-highpte-smp-preempt', '64g-highpte-smp-preempt-debug')
 
 
-def press(machine, where):
+class Monitor:
+    """QEMU's machine protocol on the standard streams of a process: a line of JSON each way."""
+
+    def __init__(self, process):
+        self.process = process
+        self.alive = True
+        self.execute('qmp_capabilities')
+
+    def execute(self, command):
+        """True if QEMU has executed it; False if QEMU has ended."""
+        try:
+            self.process.stdin.write(json.dumps({'execute': command}) + '\n')
+            self.process.stdin.flush()
+            for line in self.process.stdout:
+                if line.startswith('{') and 'return' in json.loads(line):  # no greeting, no event
+                    return True
+        except BrokenPipeError:
+            pass
+        self.alive = False
+        return False
+
+
+def press(machine, where, generator, mean=MEAN):
+    """Boots the machine, and sends NMIs from loft's first line to its end. Returns the status and the number of NMIs."""
     os.makedirs(guest.LOGS, exist_ok=True)
     open(machine.log(), 'w', encoding='utf-8').close()
     command = guest.boot_command(machine, where)
     at = command.index(machine.elf)
-    command = command[:at] + ['--serial', machine.log(), machine.elf, '--', '-monitor', 'stdio']
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT,
+    command = command[:at] + ['--serial', machine.log(), machine.elf, '--', '-qmp', 'stdio']
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                                text=True, start_new_session=True)
     running.add(process)
-    watch, hung = Watch(process.pid, machine.timeout, machine.processors()), None
+    watch, hung, sent = Watch(process.pid, machine.timeout, machine.processors()), None, 0
     try:
-        # Not before loft has loaded its IDT: firmware and loader would handle the NMI.
-        while process.poll() is None and not (hung := watch.hung()):
-            if '] timer: ' in read_log(machine.log()):
-                process.stdin.write('nmi\n')
-                process.stdin.flush()
-            time.sleep(BETWEEN)
-        status = hung or process.returncode
-    except BrokenPipeError:
-        status = process.wait(5)  # it has just ended
+        monitor = Monitor(process)
+        # Not before loft runs: firmware and loader would handle the NMI.
+        while monitor.alive and not (hung := watch.hung()) and '] loft: ' not in read_log(machine.log()):
+            time.sleep(0.01)
+            monitor.execute('query-status')
+        while not hung and monitor.execute('inject-nmi'):
+            sent += 1
+            time.sleep(generator.uniform(0, 2 * mean))
+            hung = watch.hung()
+        status = hung or process.wait(30)  # it has just ended
     finally:
         kill(process)
         running.discard(process)
-    return guest.judge(machine, status, read_log(machine.log()))
+    return status, sent
 
 
-def tests(where):
+def counted(text):
+    return {int(cpu): int(number) for cpu, number in COUNTED.findall(text)}
+
+
+def pressed(machine, where, least):
+    """One boot."""
+    status, sent = press(machine, where, random.Random(SEED))
+    text = read_log(machine.log())
+    result = guest.judge(machine, status, text)
+    if least:
+        counts = counted(text)
+        result.notes.append(f'{sent} NMIs sent, seed {SEED}; counted by CPU: {counts}')
+        for cpu in range(machine.processors()):
+            result.check(counts.get(cpu, 0) >= least, f'CPU {cpu} counted {counts.get(cpu, 0)} NMIs, expected were {least}')
+    return result
+
+
+def add(total, result):
+    total.passed += result.passed
+    total.failed += result.failed
+    total.skipped += result.skipped
+    total.problems += result.problems
+    total.log = result.log
+
+
+def storm(kernel, where, least):
+    """Boots until each CPU has counted `least` NMIs from outside; each boot has its own seed."""
+    suites = ','.join(suite for suite in single.self_tests() if suite not in OWN_SUITES)
+    total, sums, sent, boots = Result(), {cpu: 0 for cpu in range(4)}, 0, 0
+    while not total.failed and min(sums.values()) < least:
+        boots += 1
+        machine = guest.Machine(f'nmis-{kernel}', {
+            'kernel': kernel, 'mem': '1G', 'smp': '4', 'append': f'selftest={suites} seed={boots} exit', 'timeout': '600',
+            'forbid': '^panic\n^qemu-system-\\S+: warning'})
+        status, more = press(machine, where, random.Random(boots), LONG_MEAN)
+        text = read_log(machine.log())
+        add(total, guest.judge(machine, status, text))
+        counts = counted(text)
+        sent += more
+        for cpu in sums:
+            total.check(0 < counts.get(cpu, 0) <= more,
+                        f'CPU {cpu} counted {counts.get(cpu, 0)} NMIs in boot {boots}, {more} were sent')
+            sums[cpu] += counts.get(cpu, 0)
+    total.notes.append(f'{sent} NMIs sent in {boots} boots, seeds 1 to {boots}; counted by CPU: {sums}')
+    return total
+
+
+def tests(where, wanted):
+    """`wanted`: how many NMIs each CPU has to count in the long tests."""
     found = []
-    for name, keys in MACHINES.items():
-        machine = guest.Machine(name, {'timeout': '120', 'forbid': '^qemu-system-\\S+: warning', **keys})
-        found.append(Test(f'guest/{name}', lambda machine=machine: press(machine, where), machine.goals(),
-                          int(machine.timeout)))
+    for name, (keys, least) in MACHINES.items():
+        forbid = '^qemu-system-\\S+: warning\n' + keys.get('forbid', '')
+        machine = guest.Machine(name, {'timeout': '120', **keys, 'forbid': forbid})
+        found.append(Test(f'guest/{name}', lambda machine=machine, least=least: pressed(machine, where, least),
+                          machine.goals(), int(machine.timeout)))
+    for kernel in LONG:
+        found.append(Test(f'nmis/{kernel}', lambda kernel=kernel: storm(kernel, where, wanted),
+                          guest.Machine(kernel, {'kernel': kernel}).goals(), named=True))
     return found
