@@ -4,6 +4,11 @@
 // counts it; the next tick of its CPU logs it. With `nmi=panic` the handler panics at once, which shows where the CPU
 // was: a CPU that hangs with interrupts off has no ticks.
 //
+// NMIs are blocked until the next IRET, which may be that of a fault (SDM vol. 3, 6.7.1). The handler does not fault,
+// but the way back to a program may: a segment register whose descriptor the program has removed is loaded there
+// (trap_entry.asm). Then an NMI comes on top of another one. That is harmless: an NMI runs on the interrupted stack,
+// keeps nothing outside of it, and counts with one instruction.
+//
 // The NMI by which a panic stops the other CPUs does not get here (arch/i386/irq/smp.hpp).
 #pragma once
 

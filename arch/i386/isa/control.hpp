@@ -62,7 +62,8 @@ inline u32 read_eflags() {
 inline void write_eflags(u32 v) { asm volatile("push %0; popf" ::"r"(v) : "memory", "cc"); }
 
 // Enables interrupts and halts until one has been handled. None can arrive before the hlt: sti takes effect after the
-// next instruction.
+// next instruction. Unless an NMI comes there: then an interrupt may follow it, and the hlt waits for the next one, so
+// at most for a tick.
 inline void wait_for_interrupt() { asm volatile("sti; hlt" ::: "memory"); }
 // For waits inside arch; all other code uses hal::cpu_relax, which also answers other CPUs.
 inline void pause() { asm volatile("pause" ::: "memory"); }
