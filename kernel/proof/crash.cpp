@@ -3,9 +3,11 @@
 
 #include "arch/base/panic.hpp"
 #include "arch/i386/cpu/image.hpp"
+#include "arch/i386/irq/lapic.hpp"
 #include "arch/i386/irq/timer.hpp"
 #include "arch/i386/irq/traps.hpp"
 #include "arch/i386/isa/control.hpp"
+#include "kernel/boot/cmdline.hpp"
 #include "kernel/boot/table_probe.hpp"
 #include "kernel/files/bytes_file.hpp"
 #include "kernel/programs/process.hpp"
@@ -163,6 +165,32 @@ void exec_data() { reinterpret_cast<void (*)()>(code_in_data)(); }
 volatile u32 null_word = 0; // not a constant: the compiler could remove the access
 void null_deref() { static_cast<void>(hal::load<u32>(VirtAddr{u32{null_word}})); }
 
+const char* nmis_that_panic() {
+    return options().nmi_panics && hal::online_cpus().count() > 1 ? nullptr : "nmi=panic and two CPUs";
+}
+
+// No misuse, but what a button does: an NMI comes to all CPUs (but the one that sends them), here while one of them is
+// printing. The first CPU that panics waits for its line, so the others are in their NMI handlers when it stops them.
+void nmi_on_all_cpus() {
+    static constinit hal::Atomic<u32> printing{};
+    auto press = [] {
+        while (printing.load() == 0)
+            hal::cpu_relax();
+        const IrqGuard no_tick;
+        const auto send = [](CpuId cpu) { lapic_send(cpu_lapic_id(cpu), IpiKind::nmi, 0); };
+        hal::online_cpus().without(hal::this_cpu()).for_each(send);
+        for (;;)
+            hal::cpu_relax();
+    };
+    const u32 last = 31 - static_cast<u32>(std::countl_zero(hal::online_cpus().bits()));
+    static_cast<void>(thread_create("press", press, CpuSet::only(CpuId{last})));
+    static char text[2000];
+    std::memset(text, '.', sizeof text);
+    printing.store(1);
+    for (;;)
+        print("{}", std::string_view{text, sizeof text});
+}
+
 // --- Misuse in a thread that then enters ring 3, in a program that only calls exit_group(0).
 
 constexpr u32 kCodeAt = 0x1000'0000;
@@ -250,6 +278,7 @@ constexpr Misuse kMisuses[] = {
     {"thread-stack-overflow", thread_stack_overflow, nothing},
     {"leak-to-user", leak_to_user, local_slots, true},
     {"pte-unmap-missing", pte_unmap_missing, table_slots, true},
+    {"nmi-on-all-cpus", nmi_on_all_cpus, nmis_that_panic},
     {"write-rodata", write_rodata, nothing},
     {"exec-data", exec_data, no_execute},
     {"null-deref", null_deref, nothing},

@@ -21,7 +21,8 @@ struct TssState {
 static_assert(sizeof(TssState) == 104);
 
 // Calls percpu_init, then fills and loads GDT, IDT, TSS and %fs of the boot CPU. The first step of kernel_main that
-// may fault: before it any exception but an NMI, which boot/start.asm ignores, is a triple fault. Interrupts are off and stay off. Boot CPU, once.
+// may fault: before it any exception but an NMI, which boot/start.asm ignores, is a triple fault. Interrupts are off
+// and stay off. Boot CPU, once.
 void descriptors_init();
 
 // Sets the page tables of double-fault tasks: a kernel root that stays valid. Until then it is the root that was loaded
