@@ -9,15 +9,6 @@
 using namespace loft;
 using namespace loft::test;
 
-namespace {
-
-void wait_for(hal::Plain<u32>& word) {
-    while (word.load() == 0)
-        hal::park();
-}
-
-} // namespace
-
 TEST_CASE("threads: an NMI between any two steps of two threads that wake each other", "[.threads][threads-nmi]") {
     Scene s{1};
     s.main([&] { wait_for(s.word[0]); });

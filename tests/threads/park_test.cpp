@@ -4,15 +4,6 @@
 using namespace loft;
 using namespace loft::test;
 
-namespace {
-
-void wait_for(hal::Plain<u32>& word) {
-    while (word.load() == 0)
-        hal::park();
-}
-
-} // namespace
-
 TEST_CASE("threads: a permit is not lost, and shows what was written before it", "[.threads][threads-park]") {
     Scene s{2};
     s.main([&] { wait_for(s.word[0]); });

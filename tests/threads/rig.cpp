@@ -340,6 +340,11 @@ sim::Report Scene::explore(sim::Plan plan) {
     return report;
 }
 
+void wait_for(hal::Plain<u32>& word) {
+    while (word.load() == 0)
+        hal::park();
+}
+
 void expect_allowed() {
     const Thread& me = *thread_self();
     sim::expect(me.affinity.has(hal::this_cpu()), "a thread runs only where it may");

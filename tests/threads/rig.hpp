@@ -120,6 +120,8 @@ struct Scene {
 
 // The calling thread is on a CPU where it may run.
 void expect_allowed();
+// The current thread parks until the word is not 0; who stores to it unparks the thread afterwards.
+void wait_for(hal::Plain<u32>& word);
 
 // The number of schedules that this build runs if `wanted` are wanted: under a sanitizer a fraction.
 constexpr u64 schedules(u64 wanted) {
