@@ -89,7 +89,7 @@ const char* nmi_reason() {
 void panic_at_args(const TrapFrame&, std::optional<VirtAddr>, std::string_view text, std::span<const fmt::Arg> args) {
     panic_args(text, args);
 }
-void panic_in_nmi(const TrapFrame&, std::string_view text) { panic("{}", text); }
+void panic_in_nmi(TrapFrame&, std::string_view text) { panic("{}", text); }
 void panic_in_double_fault(const TssState&, VirtAddr, std::string_view text) { panic("{}", text); }
 void print_code_address(Sink&, u32) {}
 
