@@ -6,6 +6,7 @@
 #include "arch/i386/isa/control.hpp"
 #include "arch/i386/isa/selectors.hpp"
 #include "kernel/programs/faults.hpp"
+#include "kernel/report/nmi.hpp"
 #include "mm/frames/slab.hpp"
 #include "mm/spaces/user_copy.hpp"
 #include "mm/tables/tlb_batch.hpp"
@@ -167,6 +168,7 @@ Scene::Pristine::Pristine() {
 }
 
 Scene::Scene(u32 cpus) : kernel{tiny(cpus)} {
+    nmi_init();
     faults_init();
     trap_set_handler(vector::ipi_call, [](TrapFrame&) { (*entered_here())(); });
     scheduler_init();
