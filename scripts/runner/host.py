@@ -10,6 +10,7 @@ from .result import Hung, Result, Test, read_log, run_program
 # 64g-races: accesses to plain memory take part (tests/sim/races.hpp).
 EXPLORED = ('64g', '64g-debug-clang', '4g', '64g-races')
 LEAST_SCHEDULES = {'64g': 100_000, '64g-races': 100_000}
+LEAST_COMPLETE = {'64g': 0}  # explorations that have no bound, and run to their end
 THREADS = ('64g',)  # threads and programs do not depend on the memory model
 LEAST_THREAD_SCHEDULES = 300_000
 # DEBUG=1 clears and flushes eagerly: a different algorithm, so all tests run with both. clang builds one configuration: it checks
@@ -105,18 +106,38 @@ def run_cases(config):
     return result
 
 
-def check_schedules(result, text, least):
-    """Checks that the number of schedules has not shrunk."""
+EXPLORATION = re.compile(r'^(.+): (\d+) schedules, (complete|stopped|by chance)( within [^;]*)?;', re.MULTILINE)
+
+
+def write_explorations(text, path):
+    """Writes a table of the explorations in a program's output. Returns the number of each extent."""
+    counts = {}
+    with open(path, 'w', encoding='utf-8') as table:
+        for name, schedules, extent, bound in EXPLORATION.findall(text):
+            kind = extent + (' within a bound' if bound else '')
+            counts[kind] = counts.get(kind, 0) + 1
+            table.write(f'{int(schedules):9}  {extent + bound:42}  {name}\n')
+    return counts
+
+
+def check_schedules(result, text, least, least_complete=0):
+    """Checks that the numbers of schedules and of complete explorations have not shrunk. Writes the table of explorations."""
     sums = re.search(r'^explorer: (\d+) schedules explored in all$', text, re.MULTILINE)
     schedules = int(sums.group(1)) if sums else 0
+    path = result.log.removesuffix('.log') + '.explorations'
+    counts = write_explorations(text, path)
+    complete = counts.get('complete', 0)
+    result.check(complete >= least_complete, f'{complete} explorations complete, not {least_complete}: see {path}')
     if result.check(schedules >= least, f'{schedules} schedules explored, not {least}'):
-        result.notes.append(f'{schedules} schedules explored')
+        result.notes.append(f'{schedules} schedules explored; explorations: ' +
+                            ', '.join(f'{counts[kind]} {kind}' for kind in sorted(counts)) + f' ({path})')
     return result
 
 
 def run_explorer(config):
     """Explores all or many schedules of small cases."""
-    return check_schedules(*run_catch(config, f'explorer-{config}', 2 * TIMEOUT, '[explorer]'), LEAST_SCHEDULES.get(config, 1))
+    return check_schedules(*run_catch(config, f'explorer-{config}', 2 * TIMEOUT, '[explorer]'), LEAST_SCHEDULES.get(config, 1),
+                           LEAST_COMPLETE.get(config, 0))
 
 
 def run_threads(config):

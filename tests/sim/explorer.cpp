@@ -137,6 +137,29 @@ Report explore(const Case& c, const Plan& plan) {
     return exploration.report;
 }
 
+Plan as_wished(Plan plan) {
+    const char* const wish = std::getenv("LOFT_EXPLORE");
+    if (wish == nullptr) return plan;
+    const bool full = std::string_view{wish} == "full";
+    if (full && plan.kind == Plan::Kind::reduced)
+        plan.limit = ~u64{0};
+    else if (!full && plan.limit != ~u64{0})
+        plan.limit *= std::strtoull(wish, nullptr, 10);
+    return plan;
+}
+
+std::string extent(const Plan& plan, const Report& report) {
+    if (plan.kind == Plan::Kind::random) return "by chance";
+    std::string bound;
+    const auto add = [&bound](u32 most, const char* what) {
+        if (most != ~0u)
+            bound += text("{}{} {}{}", bound.empty() ? " within " : ", ", most, what, most == 1 ? "" : "s");
+    };
+    add(plan.preemptions, "preemption");
+    add(plan.answers, "answer");
+    return (report.complete ? "complete" : "stopped") + bound;
+}
+
 void expect(bool so, const char* what) {
     if (!so) throw Stop{text("not as expected: {}", what)};
 }

@@ -116,6 +116,13 @@ struct Report {
     std::string trace;     // its last steps
 };
 
+// The plan that LOFT_EXPLORE in the environment makes of this one. `full`: a reduced exploration has no limit. N:
+// the limit is so many times as high.
+Plan as_wished(Plan plan);
+// What has been run: "complete", "complete within 2 preemptions, 1 answer", "stopped within ..." (at the limit, or at a
+// failure), "by chance". scripts/runner/host.py makes a table of it.
+std::string extent(const Plan& plan, const Report& report);
+
 // With LOFT_SCHEDULE in the environment: runs that schedule alone and prints all its steps.
 Report explore(const Case& c, const Plan& plan);
 

@@ -18,7 +18,6 @@
 
 #include <array>
 #include <cstdio>
-#include <cstdlib>
 #include <new>
 
 namespace loft {
@@ -318,21 +317,11 @@ sim::Report Scene::attempt(const sim::Plan& plan) {
 }
 
 sim::Report Scene::explore(sim::Plan plan) {
-    if (const char* const wish = std::getenv("LOFT_EXPLORE")) {
-        const bool full = std::string_view{wish} == "full";
-        if (full && plan.kind == sim::Plan::Kind::reduced)
-            plan.limit = ~u64{0};
-        else if (!full && plan.limit != ~u64{0})
-            plan.limit *= std::strtoull(wish, nullptr, 10);
-    }
+    plan = sim::as_wished(plan);
     const sim::Report report = attempt(plan);
     const std::string name = Catch::getResultCapture().getCurrentTestName();
-    std::printf("%s: %llu schedules%s, %llu more given up half-way, %llu steps, up to %llu\n", name.c_str(),
-                static_cast<unsigned long long>(report.schedules),
-                plan.kind == sim::Plan::Kind::random ? " by chance"
-                : !report.complete                   ? ", not all"
-                : plan.preemptions == ~0u            ? ", all there are"
-                                                     : ", all within the bound",
+    std::printf("%s: %llu schedules, %s; %llu more given up half-way, %llu steps, up to %llu\n", name.c_str(),
+                static_cast<unsigned long long>(report.schedules), sim::extent(plan, report).c_str(),
                 static_cast<unsigned long long>(report.pruned), static_cast<unsigned long long>(report.steps),
                 static_cast<unsigned long long>(report.longest));
     INFO(report.trace);

@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <cstdlib>
 
 namespace loft::test {
 namespace {
@@ -125,22 +124,12 @@ sim::Report Scene::attempt(const sim::Plan& plan) {
 
 sim::Report Scene::explore(sim::Plan plan) {
     const auto begin = std::chrono::steady_clock::now();
-    if (const char* const wish = std::getenv("LOFT_EXPLORE")) {
-        const bool full = std::string_view{wish} == "full";
-        if (full && plan.kind == sim::Plan::Kind::reduced)
-            plan.limit = ~u64{0};
-        else if (!full && plan.limit != ~u64{0})
-            plan.limit *= std::strtoull(wish, nullptr, 10);
-    }
+    plan = sim::as_wished(plan);
     const sim::Report report = attempt(plan);
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     const std::string name = Catch::getResultCapture().getCurrentTestName();
-    std::printf("%s: %llu schedules%s, %llu more given up half-way, up to %llu steps, %.1f s (%.0f/s)\n", name.c_str(),
-                static_cast<unsigned long long>(report.schedules),
-                plan.kind == sim::Plan::Kind::random             ? " by chance"
-                : !report.complete                               ? ", not all"
-                : plan.preemptions == ~0u && plan.answers == ~0u ? ", all there are"
-                                                                 : ", all within the bound",
+    std::printf("%s: %llu schedules, %s; %llu more given up half-way, up to %llu steps, %.1f s (%.0f/s)\n",
+                name.c_str(), static_cast<unsigned long long>(report.schedules), sim::extent(plan, report).c_str(),
                 static_cast<unsigned long long>(report.pruned), static_cast<unsigned long long>(report.longest),
                 seconds, static_cast<double>(report.schedules + report.pruned) / (seconds > 0 ? seconds : 1));
     INFO(report.trace);
