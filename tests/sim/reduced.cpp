@@ -25,13 +25,21 @@ void Reduced::start() {
     started_ = true;
 }
 
-// True if the step switches away from a CPU that could continue, at once or when its store buffer is empty. The steps
-// of one CPU (program, interrupts, store buffer) are no switch. A step of another CPU's store buffer is one;
-// then either CPU may go on (contexts: Atig, Bouajjani and Parlato, CAV 2011).
-bool Reduced::preempts(const Frame& frame, u32 next) const {
-    if (from_outside(next)) return false;
-    if (frame.before == kNobody || same_cpu(next, frame.before) || same_cpu(next, frame.last)) return false;
-    return in(frame.enabled, frame.before) || in(frame.enabled, agent(cpu_of(frame.before), Role::buffer));
+// True if the CPU of the last step could continue, at once or when its store buffer is empty: its program after an
+// interrupt, too, but not a program that waits or halts, by an interrupt that is pending.
+bool Reduced::continues(const Frame& frame) {
+    if (frame.before == kNobody) return false;
+    const u32 cpu = cpu_of(frame.before);
+    if (role_of(frame.before) == Role::interrupt && in(frame.enabled, agent(cpu, Role::program))) return true;
+    return in(frame.enabled, frame.before) || in(frame.enabled, agent(cpu, Role::buffer));
+}
+
+// True if the step switches away from a CPU that could continue. The steps of one CPU (program, interrupts, store
+// buffer) are no switch. A step of another CPU's store buffer is one; then either CPU may go on (contexts: Atig,
+// Bouajjani and Parlato, CAV 2011).
+bool Reduced::preempts(const Frame& frame, u32 next) {
+    if (from_outside(next) || frame.before == kNobody) return false;
+    return !same_cpu(next, frame.before) && !same_cpu(next, frame.last) && continues(frame);
 }
 
 u32 Reduced::pick(AgentSet enabled) {
@@ -150,10 +158,10 @@ void Reduced::done(u32 index, const Event& event) {
     const bool replayed = depth_ + 1 < frames_.size(); // this step has been analysed in an earlier schedule
     if (!replayed) {
         for (const u32 earlier : racing_)
-            race(earlier, index, clock);
+            race(earlier, index);
         if (beside != kNobody) {
             clocks_.back() = apart;
-            race(beside, index, apart);
+            race(beside, index);
             clocks_.back() = after;
         }
     }
@@ -171,26 +179,24 @@ void Reduced::done(u32 index, const Event& event) {
         if (!dependent(sleeper, event)) inherited_.push_back(sleeper);
 }
 
-// The steps `earlier` and `later` could have come in the reverse order; `clock` has the steps that must precede the
-// later one apart from its conflicts.
-void Reduced::race(u32 earlier, u32 later, const Clock& clock) {
-    u32 index = earlier;
-    const u32 who = agents_[later];
+// The steps `earlier` and `later` could have come in the reverse order.
+void Reduced::race(u32 earlier, u32 later) {
     if (!bounded()) {
-        try_one_of_the_first(index, later);
+        try_one_of_the_first(earlier, later);
         return;
     }
-    try_at(index, who, clock);
-    // A preemption there may exceed the bound. It adds none where its CPU was switched to, nor behind a step of another
-    // CPU's store buffer.
-    const u32 cpu = cpu_of(agents_[index]);
-    for (; index > 0; --index) {
-        const u32 before = agents_[index - 1];
-        if (cpu_of(before) == cpu) continue;
-        if (role_of(before) != Role::buffer) break;
-        try_at(index, who, clock);
+    // Which agent leads to the later step by the fewest preemptions is not known: all are tried, without sleep sets.
+    // A preemption at the earlier step may exceed the bound. It adds none where the CPU was switched to, nor where
+    // the CPU could not continue and took an interrupt: so the agents are tried there, too (Coons, Musuvathi and
+    // McKinley). A step of another CPU's store buffer, or of a timer, does not end the CPU's turn.
+    const u32 cpu = cpu_of(agents_[earlier]);
+    for (u32 i = earlier;; --i) {
+        const u32 before = i == 0 ? kNobody : agents_[i - 1];
+        const bool switched = before == kNobody || cpu_of(before) != cpu;
+        if (i == earlier || switched || !continues(frames_[i])) frames_[i].to_try |= frames_[i].enabled;
+        if (before == kNobody || (switched && role_of(before) != Role::buffer && !from_outside(before)))
+            return;
     }
-    try_at(index, who, clock);
 }
 
 // The sequence that could run instead of the step `index`: all later steps that do not depend on it, up to `later`. A
@@ -216,21 +222,6 @@ void Reduced::try_one_of_the_first(u32 index, u32 later) {
         frame.to_try |= frame.enabled;
     else if ((begins & frame.to_try) == 0)
         frame.to_try |= only(static_cast<u32>(std::countr_zero(begins)));
-}
-
-// The same by the older rule, which needs no sleep sets.
-void Reduced::try_at(u32 index, u32 who, const Clock& clock) {
-    Frame& frame = frames_[index];
-    if (in(frame.enabled, who)) {
-        frame.to_try |= only(who);
-        return;
-    }
-    // Agents with a step after `index` that must precede the later step.
-    AgentSet leads = 0;
-    for (u32 a = 0; a < kMaxAgents; ++a)
-        if (in(frame.enabled, a) && clock[a] > index) leads |= only(a);
-    // Without a bound one of them would do; but that one may be beyond it.
-    frame.to_try |= leads == 0 ? frame.enabled : leads;
 }
 
 u32 Reduced::unusual_answers() const {

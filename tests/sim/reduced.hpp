@@ -6,8 +6,8 @@
 // all branches after an agent's step have been run, the agent sleeps at that place: sibling branches do not try it
 // again until a step that conflicts with its step wakes it.
 //
-// With a bound on preemptions an agent must also be tried at the place where its CPU was last switched to, and sleep
-// sets are not used (Coons, Musuvathi and McKinley, OOPSLA 2013).
+// With a bound on preemptions all agents are tried at the earlier step, and at the places before it where a switch away
+// from its CPU is no preemption. Sleep sets are not used (Coons, Musuvathi and McKinley, OOPSLA 2013).
 //
 // A bound on answers limits how often in a schedule a choice of the machine (was A set meanwhile, is the old
 // translation used) has another answer than the usual one.
@@ -61,12 +61,12 @@ class Reduced final : public Strategy {
     void start();
     bool bounded() const { return bound_ != ~0u; }
     u32 unusual_answers() const; // in the current schedule
-    bool preempts(const Frame& frame, u32 next) const;
+    static bool continues(const Frame& frame);
+    static bool preempts(const Frame& frame, u32 next);
     static bool same_cpu(u32 a, u32 b) { return cpu_of(a) == cpu_of(b); }
     static bool dependent(const Sleeper& sleeper, const Event& event);
-    void race(u32 earlier, u32 later, const Clock& clock);
+    void race(u32 earlier, u32 later);
     void try_one_of_the_first(u32 index, u32 later);
-    void try_at(u32 index, u32 agent, const Clock& clock);
 
     const u32 bound_;       // preemptions
     const u32 answers_;     // answers other than the first

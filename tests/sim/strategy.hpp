@@ -43,6 +43,8 @@ class Default {
     u32 pick(AgentSet enabled) const {
         if (last_ != kNobody) {
             if (in(enabled, last_)) return last_;
+            const u32 program = agent(cpu_of(last_), Role::program); // after its interrupt
+            if (role_of(last_) == Role::interrupt && in(enabled, program)) return program;
             const u32 buffer = agent(cpu_of(last_), Role::buffer);
             if (in(enabled, buffer)) return buffer;
         }
