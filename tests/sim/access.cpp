@@ -116,8 +116,9 @@ bool Machine::check_stale(Cpu& cpu, VirtAddr va, const Walk& now, Access kind) {
     return same;
 }
 
-// In an exploration a program may access a page while another CPU unmaps it. Until that CPU's flush arrives here, this
-// CPU may use the old translation or the tables: a choice of the schedule. Null: the tables.
+// In an exploration a program may access a page while another CPU unmaps it; the kernel does so only if it is wrong.
+// Until that CPU's flush arrives here, this CPU may use the old translation or the tables: a choice of the schedule.
+// Null: the tables.
 u8* Machine::by_old_translation(Cpu& cpu, VirtAddr va, const Walk& now, Access kind) {
     std::vector<Residual> old = cpu.stale.of(va.value() >> kPageShift, features());
     std::erase_if(old, [&](const Residual& r) { return now.present && r.translation == now.translation; });
@@ -150,7 +151,7 @@ u8* Machine::access(VirtAddr va, u32 size, Access kind) {
     touch(place::tlb_used(current_), false);
     bool cached = false;
     if (!cpu.stale.empty()) [[unlikely]] {
-        if (detail::exploring && va.value() < kUserEnd) {
+        if (detail::exploring && (va.value() < kUserEnd || kernel_chooses_)) {
             if (u8* old = by_old_translation(cpu, va, now, kind)) return old;
         } else {
             cached = check_stale(cpu, va, now, kind);

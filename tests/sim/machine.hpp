@@ -161,6 +161,9 @@ class Machine : NotCopyable<Machine> {
     void interrupt_cpu(CpuId cpu);
 
     // --- for explorations
+    // From now on an access of the kernel chooses between an old translation and the tables, as an access of a program
+    // does, instead of throwing StaleAccess. For tests in which a model judges the outcome.
+    void choose_translations() { kernel_chooses_ = true; }
     void drain(CpuId cpu); // the oldest store of its buffer becomes memory
     // Empties TLBs, store buffers, counters and log, restarts the random numbers from the seed, and gives the CPUs
     // these roots.
@@ -237,6 +240,7 @@ class Machine : NotCopyable<Machine> {
     u64 fills_asked_ = 0;
     u64 relaxed_ = 0;
     bool booted_ = false;
+    bool kernel_chooses_ = false;
     u64 boot_root_ = 0;
     u64 boot_last_table_ = 0;
     std::vector<RamRange> ram_;

@@ -188,7 +188,7 @@ void Reduced::race(u32 earlier, u32 later) {
     // Which agent leads to the later step by the fewest preemptions is not known: all are tried, without sleep sets.
     // A preemption at the earlier step may exceed the bound. It adds none where the CPU was switched to, nor where
     // the CPU could not continue and took an interrupt: so the agents are tried there, too (Coons, Musuvathi and
-    // McKinley). A step of another CPU's store buffer, or of a timer, does not end the CPU's turn.
+    // McKinley). A step of another CPU's store buffer, or from outside, does not end the CPU's turn.
     const u32 cpu = cpu_of(agents_[earlier]);
     for (u32 i = earlier;; --i) {
         const u32 before = i == 0 ? kNobody : agents_[i - 1];

@@ -5,6 +5,11 @@
 namespace loft::hal {
 namespace {
 
+// The program's words have been accessed, for a test that wants to know.
+void note(VirtAddr user, u32 bytes, const u8* data, FaultAccess access) {
+    if (sim::user_words_copied != nullptr) sim::user_words_copied(user, bytes, data, access);
+}
+
 // The bytes at a user address; null if the fault cannot be resolved. The fault is resolved after the catch block has
 // ended: a fiber must not be switched away inside one.
 u8* reach(VirtAddr va, sim::Access kind) {
@@ -33,8 +38,10 @@ u32 user_copy_in(void* to, VirtAddr from, u32 bytes) {
     sim::touch_plain(to, bytes, sim::races::Kind::write);
     return copy(bytes, from, from, [&](u32 at, u32 n) {
         const u8* source = reach(from + at, sim::Access::read);
-        if (source != nullptr) std::memcpy(static_cast<u8*>(to) + at, source, n);
-        return source != nullptr;
+        if (source == nullptr) return false;
+        note(from + at, n, source, FaultAccess::read);
+        std::memcpy(static_cast<u8*>(to) + at, source, n);
+        return true;
     });
 }
 
@@ -42,24 +49,31 @@ u32 user_copy_out(VirtAddr to, const void* from, u32 bytes) {
     sim::touch_plain(from, bytes, sim::races::Kind::read);
     return copy(bytes, to, to, [&](u32 at, u32 n) {
         u8* target = reach(to + at, sim::Access::write);
-        if (target != nullptr) sim::machine().write(target, static_cast<const u8*>(from) + at, n);
-        return target != nullptr;
+        if (target == nullptr) return false;
+        sim::machine().write(target, static_cast<const u8*>(from) + at, n);
+        note(to + at, n, static_cast<const u8*>(from) + at, FaultAccess::write);
+        return true;
     });
 }
 
 u32 user_copy_to_map(VirtAddr to, VirtAddr from, u32 bytes) {
     return copy(bytes, to, from, [&](u32 at, u32 n) {
         const u8* source = reach(from + at, sim::Access::read);
-        if (source != nullptr) sim::machine().write(sim::machine().access(to + at, 1, sim::Access::write), source, n);
-        return source != nullptr;
+        if (source == nullptr) return false;
+        note(from + at, n, source, FaultAccess::read);
+        sim::machine().write(sim::machine().access(to + at, 1, sim::Access::write), source, n);
+        return true;
     });
 }
 
 u32 user_copy_from_map(VirtAddr to, VirtAddr from, u32 bytes) {
     return copy(bytes, to, from, [&](u32 at, u32 n) {
         u8* target = reach(to + at, sim::Access::write);
-        if (target != nullptr) sim::machine().write(target, sim::machine().access(from + at, 1, sim::Access::read), n);
-        return target != nullptr;
+        if (target == nullptr) return false;
+        const u8* const source = sim::machine().access(from + at, 1, sim::Access::read);
+        sim::machine().write(target, source, n);
+        note(to + at, n, source, FaultAccess::write);
+        return true;
     });
 }
 
@@ -67,8 +81,10 @@ u32 user_clear(VirtAddr to, u32 bytes) {
     return copy(bytes, to, to, [&](u32 at, u32 n) {
         static constexpr u8 kZeros[kPageSize]{};
         u8* target = reach(to + at, sim::Access::write);
-        if (target != nullptr) sim::machine().write(target, kZeros, n);
-        return target != nullptr;
+        if (target == nullptr) return false;
+        sim::machine().write(target, kZeros, n);
+        note(to + at, n, kZeros, FaultAccess::write);
+        return true;
     });
 }
 

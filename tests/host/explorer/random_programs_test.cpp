@@ -97,12 +97,7 @@ class Machine {
         memory_.adopt(*child_, page(0), kPages, kReadWrite);
         scene_.loose_books = true;
         scene_.explored.longest = 200'000; // DEBUG walks all of a table at each fork
-        scene_.explored.reset = [this, before = scene_.explored.reset] {
-            before();
-            memory_.restart();
-        };
         scene_.explored.check = [this] {
-            memory_.check_end();
             sim::expect(static_cast<bool>(space_->unmap(page(0), kPages * kPageSize)), "all memory goes");
             child_->put();
             sim::expect(books() == empty_, "no frame is lost");
@@ -164,12 +159,18 @@ class Machine {
         case Op::What::write:
             static_cast<void>(memory_.write(*space_, word, op.value));
             return;
-        case Op::What::copy_in:
-            static_cast<void>(memory_.copy_in(word));
+        case Op::What::copy_in: {
+            std::vector<u32> words(op.pages);
+            memory_.copy_in(word, words);
             return;
-        case Op::What::copy_out:
-            static_cast<void>(memory_.copy_out(word, op.value));
+        }
+        case Op::What::copy_out: {
+            std::vector<u32> words(op.pages);
+            for (u32 i = 0; i < op.pages; ++i)
+                words[i] = op.value | i << 16;
+            memory_.copy_out(word, words);
             return;
+        }
         case Op::What::pin: {
             const auto pin = memory_.pin(*space_, at);
             if (pin.page == nullptr) return;
@@ -208,7 +209,7 @@ class Machine {
     }
 
     Scene scene_;
-    ProgramMemory memory_;
+    ProgramMemory& memory_ = scene_.memory;
     AddressSpace* space_ = nullptr;
     AddressSpace* child_ = nullptr;
     Books empty_;

@@ -10,6 +10,7 @@
 #include "mm/windows/kmap_local.hpp"
 #include "mm/windows/pkmap.hpp"
 #include "tests/host/booted.hpp"
+#include "tests/host/spaces/program_memory.hpp"
 #include "tests/sim/explorer.hpp"
 
 namespace loft::test {
@@ -55,6 +56,7 @@ struct Scene {
 
     Booted kernel;
     SmallKernel small_kernel;
+    ProgramMemory memory; // knows the pages
     std::vector<Page*> pages;
     u32 frees = 0;            // lowmem frames that a schedule frees beyond those that it allocates
     bool loose_books = false; // free frames are not compared: a schedule frees more than it allocates
@@ -62,7 +64,8 @@ struct Scene {
     sim::Case explored;
 };
 
-// Reads through the CPU's TLB and expects this frame at `va`. Writes to it, too.
+// Reads through the CPU's TLB and expects this frame at `va`. Writes to it, too. In an exploration Scene::memory judges
+// both accesses.
 void use(VirtAddr va, Page* page);
 // The same, without the write.
 void look(VirtAddr va, Page* page);

@@ -7,6 +7,8 @@
 #include "tests/host/spaces/program.hpp"
 #include "tests/host/spaces/program_memory.hpp"
 
+#include <set>
+
 using namespace loft;
 using namespace loft::test;
 
@@ -28,10 +30,6 @@ struct World {
         REQUIRE(space->protect(page(0), kPageSize, kReadWrite));
         REQUIRE(space->cpus().empty());
         memory.adopt(*space, page(0), pages, kReadWrite);
-        s.explored.reset = [this, before = s.explored.reset] {
-            before();
-            memory.restart();
-        };
     }
     // A thread of another space, which it takes from a place that is filled before it comes there.
     void program_of(u32 cpu, AddressSpace*& other, std::function<void()> body) {
@@ -44,10 +42,7 @@ struct World {
     // Explores; at the end of each schedule memory is as the model says, and then `check` runs.
     void explore(
         const sim::Plan& plan, const std::function<void()>& check = [] {}) {
-        s.explored.check = [this, check] {
-            memory.check_end();
-            check();
-        };
+        s.explored.check = check;
         s.explore(plan);
     }
     // A thread of the program, on this CPU.
@@ -59,7 +54,7 @@ struct World {
         });
     }
     Scene s;
-    ProgramMemory memory;
+    ProgramMemory& memory = s.memory;
     AddressSpace* space = nullptr;
 };
 
@@ -381,6 +376,93 @@ TEST_CASE("explorer: a copy against unmap and map", "[.explorer][explorer-space]
     w.explore(sim::random(schedules(1'500)));
 }
 
+// Words are accessed one after the other, each of them whole.
+TEST_CASE("explorer: each word of a copy counts by itself", "[.explorer][explorer-space][explorer-copies]") {
+    World w{2, 1};
+    std::set<std::pair<bool, bool>> seen; // which words were new
+    SECTION("from a program that stores") {
+        w.program(0, [&] {
+            std::vector<u32> words(2);
+            sim::expect(w.memory.copy_in(page(0), words) == 2, "the copy works");
+            seen.emplace(words[0] != 1, words[1] != 0);
+        });
+        w.program(1, [] {
+            user_store(page(0), 0x2'0002);
+            user_store(page(0) + 4, 0x3'0003);
+        });
+    }
+    SECTION("to a program that loads") {
+        w.program(0, [&] { sim::expect(w.memory.copy_out(page(0), {0x2'0002, 0x3'0003}) == 2, "the copy works"); });
+        w.program(1, [&] {
+            const u32 first = user_load(page(0)), second = user_load(page(0) + 4);
+            seen.emplace(first != 1, second != 0);
+        });
+    }
+    w.explore(sim::reduced(schedules(4'000), 2, 1));
+    w.explore(sim::random(schedules(1'000)));
+    CHECK((seen.size() == 4 || kSlow));
+}
+
+TEST_CASE("explorer: a copy of several words ends where the memory ends",
+          "[.explorer][explorer-space][explorer-copies]") {
+    World w{2, 2};
+    w.program(0, [&w] {
+        std::vector<u32> words(3);
+        w.memory.copy_in(page(1) - 4, words);
+        w.memory.copy_out(page(1) - 8, {5, 6, 7});
+    });
+    w.program(1, [&w] {
+        sim::expect(static_cast<bool>(w.memory.unmap(*w.space, page(1), 1)), "unmap works");
+        try_store(page(1) - 4, 8);
+    });
+    w.s.loose_books = true;
+    w.explore(sim::reduced(schedules(4'000), 1, 1));
+    w.explore(sim::random(schedules(1'000)));
+}
+
+// The frame stays in use, so nothing but the model can tell that the copy goes on there after the unmap.
+TEST_CASE("explorer: a copy from shared memory ends with the mapping", "[.explorer][explorer-space][explorer-copies]") {
+    World w{2, 1};
+    constexpr VirtAddr shared = page(8); // in the same table as page(0), which stays: freeing a table flushes, too
+    map_pages(*w.space, shared.value(), 1, kReadWrite, MapKind::shared);
+    run_in(w.space);
+    user_store(shared, 1);
+    run_in(nullptr);
+    const Owned child = fork_of(*w.space);
+    w.memory.adopt(*w.space, shared, 1, kReadWrite);
+    w.memory.adopt(*child, shared, 1, kReadWrite, w.space);
+    w.program(0, [&w] {
+        std::vector<u32> words(2);
+        w.memory.copy_in(shared, words);
+    });
+    w.program(1, [&] {
+        sim::expect(static_cast<bool>(w.memory.unmap(*w.space, shared, 1)), "unmap works");
+        sim::expect(w.memory.write(*child, shared + 4, 0x5'0005), "the child has the page still");
+    });
+    w.s.loose_books = true;
+    w.explore(sim::reduced(schedules(4'000), 1, 1));
+    w.explore(sim::random(schedules(1'000)));
+}
+
+TEST_CASE("explorer: a string is copied while the program changes it", "[.explorer][explorer-space][explorer-copies]") {
+    World w{2, 1};
+    run_in(w.space);
+    user_store(page(0), 0x6463'6261); // abcdef
+    user_store(page(0) + 4, 0x0000'6665);
+    run_in(nullptr);
+    w.memory.adopt(*w.space, page(0), 1, kReadWrite);
+    std::set<std::string> seen;
+    w.program(0, [&] { seen.insert(w.memory.copy_string(page(0), 8).value_or("?")); });
+    w.program(1, [] {
+        user_store(page(0), 0x0063'6261);     // abc
+        user_store(page(0) + 4, 0x6968'6766); // no end before the third word
+        user_store(page(0), 0x6463'6261);
+    });
+    w.explore(sim::reduced(schedules(4'000), 2, 1));
+    w.explore(sim::random(schedules(1'000)));
+    CHECK((seen == std::set<std::string>{"abcdef", "abc", "abcdfghi"} || kSlow));
+}
+
 // The model itself: it rejects accesses that a wrong kernel would let pass.
 TEST_CASE("explorer: the model of a program's memory rejects what x86 and the calls do not allow",
           "[.explorer][explorer-space]") {
@@ -388,7 +470,7 @@ TEST_CASE("explorer: the model of a program's memory rejects what x86 and the ca
     const auto failure_of = [&w](std::function<void()> body) {
         w.s.explored.threads.clear();
         w.program(0, std::move(body));
-        w.s.explored.check = [&w] { w.memory.check_end(); };
+        w.s.explored.check = {};
         w.s.loose_books = true;
         return w.s.attempt(sim::reduced(1)).failure;
     };
@@ -447,6 +529,24 @@ TEST_CASE("explorer: the model of a program's memory rejects what x86 and the ca
             w.memory.loaded(page(0), 5); // refused, and written nevertheless
         },
         "loads 5 from 10000000; the memory of the program has 1 there");
+    // A copy by old translations.
+    const auto copies = [](FaultAccess access) {
+        const u32 word = 9;
+        ProgramMemory::copied(page(0), sizeof word, reinterpret_cast<const u8*>(&word), access);
+    };
+    says([&] { copies(FaultAccess::read); }, "loads 9 from 10000000; the memory of the program has 1 there");
+    says(
+        [&] {
+            REQUIRE(w.memory.protect(*w.space, page(0), 1, kRead));
+            copies(FaultAccess::write);
+        },
+        "stores 9 to 10000000, where nothing is mapped for writing");
+    says(
+        [&] {
+            copies(FaultAccess::write);
+            w.memory.loaded(page(0), 1);
+        },
+        "loads 1 from 10000000; the memory of the program has 9 there");
     // A store of another kernel that the model does not know of: the frame has something else at the end.
     says(
         [&w] {

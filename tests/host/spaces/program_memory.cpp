@@ -48,10 +48,12 @@ ProgramMemory::ProgramMemory() {
     if (the_model != nullptr) throw std::logic_error{"one ProgramMemory at a time"};
     the_model = this;
     sim::noted_store_drained = &drained;
+    sim::user_words_copied = &copied;
 }
 ProgramMemory::~ProgramMemory() {
     the_model = nullptr;
     sim::noted_store_drained = nullptr;
+    sim::user_words_copied = nullptr;
 }
 ProgramMemory* ProgramMemory::current() { return sim::detail::exploring ? the_model : nullptr; }
 
@@ -84,13 +86,13 @@ ProgramMemory::Binding ProgramMemory::Change::after(u32 page, Binding before) co
 
 void ProgramMemory::adopt(AddressSpace& space, VirtAddr at, u32 pages, Prot prot, const AddressSpace* shares) {
     now_ = start_;
-    Space& model = space_of(space);
+    Space& model = space_of(&space);
     for (u32 i = 0; i < pages; ++i) {
         const VirtAddr va = at + i * kPageSize;
         const auto mapped = oracle_walk(space.root().value(), va.value());
         u32 memory = 0;
         if (shares != nullptr) {
-            memory = states(space_of(*shares), page_of(va))[0].binding.memory;
+            memory = states(space_of(shares), page_of(va))[0].binding.memory;
             now_.memory[memory].shared = true;
         } else {
             Memory fresh;
@@ -106,12 +108,22 @@ void ProgramMemory::adopt(AddressSpace& space, VirtAddr at, u32 pages, Prot prot
     start_ = now_;
 }
 
+void ProgramMemory::adopt(Page* page) {
+    now_ = start_;
+    const Pfn pfn = page_to_pfn(page);
+    contents_.emplace_back();
+    std::memcpy(contents_.back().data(), sim::ram_at(pfn.phys().value()), kPageSize);
+    const u32 memory = new_memory({contents_.back().data(), false, {}});
+    space_of(nullptr).pages[pfn.value()] = {State{{memory, Prot::read | Prot::write}, 0}};
+    start_ = now_;
+}
+
 void ProgramMemory::restart() { now_ = start_; }
 
 // --- the state
 
-ProgramMemory::Space& ProgramMemory::space_of(const AddressSpace& space) {
-    const auto [it, fresh] = now_.spaces.try_emplace(&space);
+ProgramMemory::Space& ProgramMemory::space_of(const AddressSpace* space) {
+    const auto [it, fresh] = now_.spaces.try_emplace(space);
     if (fresh) it->second.index = now_.made++;
     return it->second;
 }
@@ -119,7 +131,7 @@ ProgramMemory::Space& ProgramMemory::space_of(const AddressSpace& space) {
 ProgramMemory::Space& ProgramMemory::running() {
     const AddressSpace* const space = active_space();
     if (space == nullptr) not_allowed("accesses a program's memory, and runs none");
-    return space_of(*space);
+    return space_of(space);
 }
 
 u32 ProgramMemory::new_memory(Memory memory) {
@@ -244,8 +256,8 @@ const ProgramMemory::Store* ProgramMemory::newest_own(const Space& space, u32 pa
         const Store& store = now_.stores[pending.note - 1];
         const bool same_memory =
             std::any_of(where.begin(), where.end(), [&](const u32 memory) { return contains(store.memory, memory); });
-        if (store.offset == offset && (same_memory || (store.space == space.index && store.page == page)))
-            newest = &store;
+        const bool same_page = store.space == space.index && store.page == page && page != kPinned;
+        if (store.offset == offset && (same_memory || same_page)) newest = &store;
     });
     return newest;
 }
@@ -263,13 +275,14 @@ ProgramMemory::Values ProgramMemory::expected(const Space& space, u32 page, u32 
 }
 
 // A load has taken place just now.
-void ProgramMemory::judge_load(const Space& space, u32 page, u32 offset, const std::vector<u32>& where, u32 value) {
+void ProgramMemory::judge_load(const Space& space, u32 page, VirtAddr at, const std::vector<u32>& where, u32 value) {
+    const u32 offset = at.page_offset();
     for (const u32 memory : where)
         sim::touch(sim::place::word_of_program(memory, offset), false);
     const Values allowed = expected(space, page, offset, where);
     if (!contains(allowed, value))
-        not_allowed(sim::text("loads {:x} from {:08x}; the memory of the program has {} there", value,
-                              page << kPageShift | offset, listed(allowed)));
+        not_allowed(sim::text("loads {:x} from {:08x}; the memory of {} has {} there", value, at.value(),
+                              &space == &now_.spaces[nullptr] ? "its page" : "the program", listed(allowed)));
     if (where.size() == 1 && allowed.size() > 1 && newest_own(space, page, offset, where) == nullptr)
         seen_value(where[0], offset, value);
 }
@@ -280,7 +293,7 @@ void ProgramMemory::loaded(VirtAddr va, u32 value) {
     const std::vector<u32> where = reach(space, page_of(va), FaultAccess::read);
     if (where.empty())
         not_allowed(sim::text("loads {:x} from {:08x}, where nothing is mapped for reading", value, va.value()));
-    judge_load(space, page_of(va), va.page_offset(), where, value);
+    judge_load(space, page_of(va), va, where, value);
 }
 
 u32 ProgramMemory::stored(VirtAddr va, u32 value) {
@@ -300,6 +313,20 @@ void ProgramMemory::drained(u32 note) {
     for (const u32 memory : store.memory) {
         sim::touch(sim::place::word_of_program(memory, store.offset), true);
         model.put_value(memory, store.offset, store.value, store.memory.size() == 1);
+    }
+}
+
+void ProgramMemory::copied(VirtAddr va, u32 bytes, const u8* data, FaultAccess access) {
+    ProgramMemory* const model = current();
+    if (model == nullptr) return;
+    // A part of a word is judged at the end of the copy only.
+    for (u32 i = (0 - va.value()) % 4; i + 4 <= bytes; i += 4) {
+        u32 value;
+        std::memcpy(&value, data + i, sizeof value);
+        if (access == FaultAccess::read)
+            model->loaded(va + i, value);
+        else
+            drained(model->stored(va + i, value)); // a copy of the kernel bypasses the store buffer
     }
 }
 
@@ -348,25 +375,25 @@ void ProgramMemory::killed(u32 number) {
 
 // --- accesses of the kernel for programs
 
-// Ends an access of the kernel, which was made (and, a read, has given `read`), or refused.
-void ProgramMemory::end(Space& space, u32 number, bool done, std::optional<u32> read) {
+// Ends an access of the kernel: it was made (and, a read, has given `read`), or refused, or not tried.
+void ProgramMemory::end(Space& space, u32 number, Done done, std::optional<u32> read) {
     const Access access = access_of(space, number);
     std::erase_if(space.accesses, [&](const Access& one) { return one.number == number; });
     const auto allows = [&](const Binding& binding) { return binding.allows(access.kind); };
-    const VirtAddr va{access.page << kPageShift | access.offset};
-    if (!done) {
-        if (std::all_of(access.seen.begin(), access.seen.end(), allows))
-            not_allowed(sim::text("cannot {} {:08x} for a program, which could all the time", name_of(access.kind),
-                                  va.value()));
+    const VirtAddr va{access.page << kPageShift | access.offset}; // of a page of the kernel: in the frame
+    if (done != Done::yes) {
+        if (done == Done::no && std::all_of(access.seen.begin(), access.seen.end(), allows))
+            not_allowed(
+                sim::text("cannot {} {:08x} in a copy, and could all the time", name_of(access.kind), va.value()));
         if (access.writes)
             for (const u32 memory : access.memory)
                 take_back(memory, access.offset, *access.writes);
         return;
     }
     if (std::none_of(access.seen.begin(), access.seen.end(), allows))
-        not_allowed(sim::text("can {} {:08x} for a program, which never could", name_of(access.kind), va.value()));
+        not_allowed(sim::text("can {} {:08x} in a copy, and never could", name_of(access.kind), va.value()));
     if (read && !contains(access.values, *read))
-        not_allowed(sim::text("reads {:x} for a program at {:08x}; its memory had {} there", *read, va.value(),
+        not_allowed(sim::text("reads {:x} in a copy from {:08x}; the memory had {} there", *read, va.value(),
                               listed(access.values)));
     if (access.memory.size() != 1) return;
     const u32 memory = access.memory[0];
@@ -391,81 +418,162 @@ void ProgramMemory::take_back(u32 memory, u32 offset, u32 value) {
     }
 }
 
+// call(words) makes the access and returns the number of bytes that it did not copy; `next` says why not. Returns the
+// number of words that it did copy.
 template <typename F>
-bool ProgramMemory::kernel_access(AddressSpace& space, VirtAddr va, FaultAccess kind, std::optional<u32> writes,
-                                  F&& call) {
+u32 ProgramMemory::kernel_access(const AddressSpace* space, u32 page, u32 offset, u32 words, const u32* writes,
+                                 F&& call, const Done& next) {
+    const FaultAccess kind = writes != nullptr ? FaultAccess::write : FaultAccess::read;
     const u64 place = sim::place::program(space_of(space).index);
     sim::touch(place, true);
-    const u32 number = begin(space_of(space), page_of(va), va.page_offset(), kind, true, writes);
-    u32 value = 0;
-    const bool done = call(value);
+    std::vector<u32> numbers, values(words);
+    for (u32 i = 0; i < words; ++i) {
+        const u32 at = offset + 4 * i;
+        numbers.push_back(begin(space_of(space), page + at / kPageSize, at % kPageSize, kind, true,
+                                writes != nullptr ? std::optional{writes[i]} : std::nullopt));
+    }
+    const u32 left = call(values.data());
+    const u32 done = words - (left + 3) / 4;
     sim::touch(place, true);
-    end(space_of(space), number, done, done && !writes ? std::optional{value} : std::nullopt);
+    for (u32 i = 0; i < words; ++i)
+        end(space_of(space), numbers[i],
+            i < done    ? Done::yes
+            : i == done ? next
+                        : Done::not_tried,
+            i < done && writes == nullptr ? std::optional{values[i]} : std::nullopt);
     return done;
 }
 
 std::optional<u32> ProgramMemory::read(AddressSpace& space, VirtAddr va) {
-    std::optional<u32> result;
-    kernel_access(space, va, FaultAccess::read, {}, [&](u32& value) {
-        if (read_space(space, &value, UserAddr{va.value()}, sizeof value) != 0) return false;
-        result = value;
-        return true;
+    u32 value = 0;
+    const u32 done = kernel_access(&space, page_of(va), va.page_offset(), 1, nullptr, [&](u32* word) {
+        const u32 left = read_space(space, word, UserAddr{va.value()}, sizeof *word);
+        value = *word;
+        return left;
     });
-    return result;
+    return done == 1 ? std::optional{value} : std::nullopt;
 }
 
 bool ProgramMemory::write(AddressSpace& space, VirtAddr va, u32 value) {
-    return kernel_access(space, va, FaultAccess::write, value,
-                         [&](u32&) { return write_space(space, UserAddr{va.value()}, &value, sizeof value) == 0; });
+    return kernel_access(&space, page_of(va), va.page_offset(), 1, &value,
+                         [&](u32*) { return write_space(space, UserAddr{va.value()}, &value, sizeof value); }) == 1;
+}
+
+u32 ProgramMemory::copy_in(VirtAddr va, std::vector<u32>& words) {
+    const u32 bytes = static_cast<u32>(words.size() * sizeof(u32));
+    return kernel_access(active_space(), page_of(va), va.page_offset(), bytes / 4, nullptr, [&](u32* values) {
+        const u32 left = copy_from_user(words.data(), UserAddr{va.value()}, bytes);
+        std::memcpy(values, words.data(), bytes);
+        return left;
+    });
+}
+
+u32 ProgramMemory::copy_out(VirtAddr va, const std::vector<u32>& words) {
+    const u32 bytes = static_cast<u32>(words.size() * sizeof(u32));
+    return kernel_access(active_space(), page_of(va), va.page_offset(), bytes / 4, words.data(),
+                         [&](u32*) { return copy_to_user(UserAddr{va.value()}, words.data(), bytes); });
 }
 
 std::optional<u32> ProgramMemory::copy_in(VirtAddr va) {
-    std::optional<u32> result;
-    kernel_access(*active_space(), va, FaultAccess::read, {}, [&](u32& value) {
-        if (copy_from_user(&value, UserAddr{va.value()}, sizeof value) != 0) return false;
-        result = value;
-        return true;
-    });
-    return result;
+    std::vector<u32> word(1);
+    return copy_in(va, word) == 1 ? std::optional{word[0]} : std::nullopt;
 }
 
-bool ProgramMemory::copy_out(VirtAddr va, u32 value) {
-    return kernel_access(*active_space(), va, FaultAccess::write, value,
-                         [&](u32&) { return copy_to_user(UserAddr{va.value()}, &value, sizeof value) == 0; });
+bool ProgramMemory::copy_out(VirtAddr va, u32 value) { return copy_out(va, std::vector{value}) == 1; }
+
+std::optional<std::string> ProgramMemory::copy_string(VirtAddr va, u32 size) {
+    std::string text(size, '?');
+    Result<u32> length = Error::bad_address;
+    Done next = Done::no;
+    const auto call = [&](u32* values) -> u32 {
+        length = strncpy_from_user(text.data(), UserAddr{va.value()}, size);
+        if (!length) return size;
+        next = Done::not_tried; // nothing is promised of what follows the NUL
+        std::memcpy(values, text.data(), size);
+        return size - std::min(size, (*length + 1) / 4 * 4);
+    };
+    kernel_access(active_space(), page_of(va), va.page_offset(), size / 4, nullptr, call, next);
+    if (!length) return std::nullopt;
+    if (*length != text.find('\0') && !(*length == size && text.find('\0') == std::string::npos))
+        not_allowed(sim::text("copies a string whose length is not {}", *length));
+    return text.substr(0, *length);
 }
 
 ProgramMemory::Pin ProgramMemory::pin(AddressSpace& space, VirtAddr va) {
     Pin pin{nullptr, &space, page_of(va), {}};
-    const u64 place = sim::place::program(space_of(space).index);
+    const u64 place = sim::place::program(space_of(&space).index);
     sim::touch(place, true);
-    const u32 number = begin(space_of(space), page_of(va), va.page_offset(), FaultAccess::write, false, {});
+    const u32 number = begin(space_of(&space), page_of(va), va.page_offset(), FaultAccess::write, false, {});
     const Result<u32> pinned = get_user_pages(space, UserAddr{va.value() & kPageMask}, 1, true, &pin.page);
     sim::touch(place, true);
-    const Access access = access_of(space_of(space), number);
-    end(space_of(space), number, static_cast<bool>(pinned), {});
+    const Access access = access_of(space_of(&space), number);
+    end(space_of(&space), number, pinned ? Done::yes : Done::no, {});
     if (!pinned) return {};
     for (const Binding& binding : access.seen)
         if (binding.allows(FaultAccess::write)) add(pin.memory, binding.memory);
     return pin;
 }
 
+// --- accesses of the kernel through windows
+
+u32 ProgramMemory::load_at(Space& space, u32 page, const std::vector<u32>& where, VirtAddr at) {
+    const u32 value = hal::load<u32>(at);
+    sim::touch(sim::place::program(space.index), false);
+    judge_load(space, page, at, where, value);
+    return value;
+}
+
+void ProgramMemory::store_at(const Space& space, u32 page, const std::vector<u32>& where, VirtAddr at, u32 value) {
+    sim::schedule_point(sim::Point::memory);
+    u8* const to = sim::machine().access(at, sizeof value, sim::Access::write);
+    sim::touch(sim::place::program(space.index), false);
+    now_.stores.push_back({space.index, page, at.page_offset(), value, where});
+    sim::machine().store(to, &value, sizeof value, static_cast<u32>(now_.stores.size()));
+}
+
 u32 ProgramMemory::load(const Pin& pin, u32 offset) {
     const LocalMap map{pin.page};
-    const u32 value = hal::load<u32>(map.addr() + offset);
-    const Space& space = space_of(*pin.space);
-    sim::touch(sim::place::program(space.index), false);
-    judge_load(space, kPinned, offset, pin.memory, value);
-    return value;
+    return load_at(space_of(pin.space), kPinned, pin.memory, map.addr() + offset);
 }
 
 void ProgramMemory::store(const Pin& pin, u32 offset, u32 value) {
     const LocalMap map{pin.page};
-    sim::schedule_point(sim::Point::memory);
-    u8* const to = sim::machine().access(map.addr() + offset, sizeof value, sim::Access::write);
-    const u32 space = space_of(*pin.space).index;
-    sim::touch(sim::place::program(space), false);
-    now_.stores.push_back({space, kPinned, offset, value, pin.memory});
-    sim::machine().store(to, &value, sizeof value, static_cast<u32>(now_.stores.size()));
+    store_at(space_of(pin.space), kPinned, pin.memory, map.addr() + offset, value);
+}
+
+bool ProgramMemory::knows(const Page* page) const {
+    const auto kernel = start_.spaces.find(nullptr);
+    return kernel != start_.spaces.end() && kernel->second.pages.contains(page_to_pfn(page).value());
+}
+
+u32 ProgramMemory::load(const Page* page, VirtAddr at) {
+    const u32 number = page_to_pfn(page).value();
+    Space& kernel = space_of(nullptr);
+    return load_at(kernel, number, reach(kernel, number, FaultAccess::read), at);
+}
+
+void ProgramMemory::store(const Page* page, VirtAddr at, u32 value) {
+    const u32 number = page_to_pfn(page).value();
+    Space& kernel = space_of(nullptr);
+    store_at(kernel, number, reach(kernel, number, FaultAccess::write), at, value);
+}
+
+std::vector<u32> ProgramMemory::copy_from(Page* page, u32 offset, u32 words) {
+    std::vector<u32> result(words);
+    kernel_access(nullptr, page_to_pfn(page).value(), offset, words, nullptr, [&](u32* values) {
+        memcpy_from_page(values, page, offset, words * 4);
+        std::copy_n(values, words, result.begin());
+        return 0;
+    });
+    return result;
+}
+
+void ProgramMemory::copy_to(Page* page, u32 offset, const std::vector<u32>& words) {
+    const u32 number = static_cast<u32>(words.size());
+    kernel_access(nullptr, page_to_pfn(page).value(), offset, number, words.data(), [&](u32*) {
+        memcpy_to_page(page, offset, words.data(), number * 4);
+        return 0;
+    });
 }
 
 void ProgramMemory::unpin(const Pin& pin) { put_page(pin.page); }
@@ -473,10 +581,10 @@ void ProgramMemory::unpin(const Pin& pin) { put_page(pin.page); }
 // --- calls that change the memory of a program
 
 template <typename F> Status ProgramMemory::change(AddressSpace& space, Change wanted, F&& call) {
-    const u64 place = sim::place::program(space_of(space).index);
+    const u64 place = sim::place::program(space_of(&space).index);
     sim::touch(place, true);
     {
-        Space& model = space_of(space);
+        Space& model = space_of(&space);
         u32 used = 0;
         for (const Change& other : model.changes)
             used |= other.bit;
@@ -487,7 +595,7 @@ template <typename F> Status ProgramMemory::change(AddressSpace& space, Change w
     }
     const Status status = call();
     sim::touch(place, true);
-    Space& model = space_of(space);
+    Space& model = space_of(&space);
     std::erase_if(model.changes, [&](const Change& one) { return one.bit == wanted.bit; });
     for (u32 page = wanted.first; page < wanted.end; ++page) {
         std::vector<State> left;
@@ -523,11 +631,11 @@ Status ProgramMemory::protect(AddressSpace& space, VirtAddr at, u32 pages, Prot 
 }
 
 AddressSpace* ProgramMemory::fork(AddressSpace& space) {
-    const u64 place = sim::place::program(space_of(space).index);
+    const u64 place = sim::place::program(space_of(&space).index);
     sim::touch(place, true);
     const u32 number = now_.numbers++;
     {
-        Space& model = space_of(space);
+        Space& model = space_of(&space);
         Fork& fork = model.forks.emplace_back(Fork{number, {}, {}});
         std::vector<u32> pages;
         for (const auto& [page, list] : model.pages)
@@ -550,13 +658,13 @@ AddressSpace* ProgramMemory::fork(AddressSpace& space) {
     }
     const Result<AddressSpace*> child = space.fork();
     sim::touch(place, true);
-    Space& model = space_of(space);
+    Space& model = space_of(&space);
     const auto it =
         std::find_if(model.forks.begin(), model.forks.end(), [&](const Fork& one) { return one.number == number; });
     const Fork fork = *it;
     model.forks.erase(it);
     if (!child) return nullptr;
-    Space& copy = space_of(**child);
+    Space& copy = space_of(*child);
     for (const auto& [page, bindings] : fork.pages)
         for (const Binding& binding : bindings)
             copy.pages[page].push_back({binding, 0});
@@ -564,18 +672,40 @@ AddressSpace* ProgramMemory::fork(AddressSpace& space) {
 }
 
 void ProgramMemory::put(AddressSpace* space) {
-    sim::touch(sim::place::program(space_of(*space).index), true);
+    sim::touch(sim::place::program(space_of(space).index), true);
     now_.spaces.erase(space);
     space->put();
 }
 
 // --- the end
 
+// All words of a page of the kernel.
+void ProgramMemory::check_page(u32 number, const Memory& memory) {
+    const u8* const frame = sim::ram_at(u64{number} << kPageShift);
+    std::array<u8, kPageSize> page;
+    std::memcpy(page.data(), frame, kPageSize);
+    for (const auto& [offset, values] : memory.words) {
+        u32 value;
+        std::memcpy(&value, frame + offset, sizeof value);
+        if (!contains(values, value))
+            not_allowed(sim::text("left {:x} in frame {:x}, offset {:x}, of a page that has {} there", value, number,
+                                  offset, listed(values)));
+        std::memcpy(page.data() + offset, memory.initial + offset, sizeof value);
+    }
+    if (std::memcmp(page.data(), memory.initial, kPageSize) == 0) return;
+    const auto at = std::mismatch(page.begin(), page.end(), memory.initial).first - page.begin();
+    not_allowed(sim::text("stored to frame {:x}, offset {:x}, of a page where nobody did", number, at));
+}
+
 void ProgramMemory::check_end() const {
     for (const auto& [space, model] : now_.spaces)
         for (const auto& [page, list] : model.pages) {
             if (list.size() != 1) continue;
             const Binding binding = list[0].binding;
+            if (space == nullptr) {
+                check_page(page, now_.memory[binding.memory]);
+                continue;
+            }
             const auto mapped = oracle_walk(space->root().value(), page << kPageShift);
             if (binding.memory == 0) {
                 if (mapped) not_allowed(sim::text("left page {:x} mapped, which is unmapped", page));

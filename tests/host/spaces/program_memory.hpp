@@ -1,7 +1,8 @@
-// What programs may see: x86-TSO (SDM vol. 3, 8.2.2) over the virtual memory of each address space.
+// What programs and the kernel may see: x86-TSO (SDM vol. 3, 8.2.2) over the virtual memory of each address space, and
+// over the pages of the kernel.
 //
 // A model that knows words of memory, stores and calls, but no frame, no table and no TLB. In an exploration it judges
-// every access of a program:
+// every access of a program, and of the kernel to a page through a window (kmap, kmap_local, vmap):
 //
 //     a store      is the value of its word from the moment it leaves the store buffer
 //     a load       gives the newest store of its own CPU to that word that is still in the buffer, else the word's
@@ -10,8 +11,9 @@
 //                  between call and return an access may find the state before or after, for each page; afterwards no
 //                  access finds the state before
 //     fork         each word of the child has a value that the parent's word had between call and return
-//     read, write  an access of the kernel for a program (by address, or to a pinned page) takes place at one moment
-//                  between call and return
+//     a copy       of the kernel from or to a program: each aligned word counts by itself. It is accessed at one moment
+//                  between call and return; by a program's address, that access is judged as one of the program
+//     a window     shows one page, from the map to the unmap; a load or store there is one of that page
 //     a fault      kills only if, at some moment of the access, the page was not mapped or lacked the right
 //
 // An outcome that none of these rules allows ends the schedule as a failure. Where the model does not know which of two
@@ -44,6 +46,8 @@ class ProgramMemory : NotCopyable<ProgramMemory> {
     // These pages of the space are part of the model, with the contents that they have now. With `shares`: they are
     // shared memory, the same as that of this space at the same addresses.
     void adopt(AddressSpace& space, VirtAddr at, u32 pages, Prot prot, const AddressSpace* shares = nullptr);
+    // This page of the kernel is part of the model, with the contents that it has now.
+    void adopt(Page* page);
     // For Case::reset: the state that adopt() has described.
     void restart();
 
@@ -60,7 +64,12 @@ class ProgramMemory : NotCopyable<ProgramMemory> {
     // The same for the space of this CPU, by copy_from_user and copy_to_user.
     std::optional<u32> copy_in(VirtAddr va);
     bool copy_out(VirtAddr va, u32 value);
-    // A page that is pinned for writing, and accessed by the kernel through local maps.
+    // Aligned words, one after the other. The number of words that could be accessed.
+    u32 copy_in(VirtAddr va, std::vector<u32>& words);
+    u32 copy_out(VirtAddr va, const std::vector<u32>& words);
+    // A string, by strncpy_from_user; `size` is a multiple of 4.
+    std::optional<std::string> copy_string(VirtAddr va, u32 size);
+    // A page that is pinned for writing, and accessed by the kernel through windows.
     struct Pin {
         Page* page = nullptr; // null: it could not be pinned
         const AddressSpace* space = nullptr;
@@ -68,9 +77,18 @@ class ProgramMemory : NotCopyable<ProgramMemory> {
         std::vector<u32> memory{};
     };
     Pin pin(AddressSpace& space, VirtAddr va);
-    u32 load(const Pin& pin, u32 offset);
+    u32 load(const Pin& pin, u32 offset); // through a local map
     void store(const Pin& pin, u32 offset, u32 value);
     void unpin(const Pin& pin);
+
+    // A word of a page that has been adopted, at an address where mm says that the page is mapped.
+    bool knows(const Page* page) const;
+    u32 load(const Page* page, VirtAddr at);
+    void store(const Page* page, VirtAddr at, u32 value);
+    // Words of such a page, by memcpy_from_page and memcpy_to_page.
+    std::vector<u32> copy_from(Page* page, u32 offset, u32 words);
+    void copy_to(Page* page, u32 offset, const std::vector<u32>& words);
+    u32 new_value() { return 0x1000'0000 | ++now_.numbers; } // no store of this schedule has it yet
 
     // After a schedule: the tables and the frames have what the model has.
     void check_end() const;
@@ -81,6 +99,8 @@ class ProgramMemory : NotCopyable<ProgramMemory> {
     [[nodiscard]] u32 stored(VirtAddr va, u32 value);  // the store goes into the buffer, with this note
     void end_access(u32 access);                       // it was allowed
     void killed(u32 access);                           // its fault was not resolved
+    // A copy of the kernel by a program's address has just accessed these bytes.
+    static void copied(VirtAddr va, u32 bytes, const u8* data, FaultAccess access);
 
   private:
     using Values = std::vector<u32>; // those that a word may have; each once
@@ -137,17 +157,17 @@ class ProgramMemory : NotCopyable<ProgramMemory> {
         u32 page, offset, value;
         std::vector<u32> memory; // it goes to one of these
     };
-    static constexpr u32 kPinned = 0; // the page of a store by the kernel to a pinned page
+    static constexpr u32 kPinned = ~0u; // the page of an access by the kernel to a pinned page
     struct All {
-        std::vector<Memory> memory{Memory{}}; // [0] is not used
-        std::map<const AddressSpace*, Space> spaces{};
+        std::vector<Memory> memory{Memory{}};          // [0] is not used
+        std::map<const AddressSpace*, Space> spaces{}; // null: the kernel's pages, by frame number
         std::vector<Store> stores{};
         u32 numbers = 0; // of accesses and forks
         u32 made = 0;    // spaces
     };
 
     static void drained(u32 note);
-    Space& space_of(const AddressSpace& space);
+    Space& space_of(const AddressSpace* space);
     Space& running();
     u32 new_memory(Memory memory);
     std::vector<State>& states(Space& space, u32 page);
@@ -161,15 +181,20 @@ class ProgramMemory : NotCopyable<ProgramMemory> {
     void put_value(u32 memory, u32 offset, u32 value, bool certain);
     const Store* newest_own(const Space& space, u32 page, u32 offset, const std::vector<u32>& where) const;
     Values expected(const Space& space, u32 page, u32 offset, const std::vector<u32>& where);
-    void judge_load(const Space& space, u32 page, u32 offset, const std::vector<u32>& where, u32 value);
+    void judge_load(const Space& space, u32 page, VirtAddr at, const std::vector<u32>& where, u32 value);
+    u32 load_at(Space& space, u32 page, const std::vector<u32>& where, VirtAddr at);
+    void store_at(const Space& space, u32 page, const std::vector<u32>& where, VirtAddr at, u32 value);
     void seen_value(u32 memory, u32 offset, u32 value);
+    static void check_page(u32 number, const Memory& memory);
     void take_back(u32 memory, u32 offset, u32 value);
     template <typename F> Status change(AddressSpace& space, Change change, F&& call);
     Access& access_of(Space& space, u32 number);
     u32 begin(Space& space, u32 page, u32 offset, FaultAccess kind, bool by_kernel, std::optional<u32> writes);
-    void end(Space& space, u32 number, bool done, std::optional<u32> read);
+    enum class Done : u8 { yes, no, not_tried };
+    void end(Space& space, u32 number, Done done, std::optional<u32> read);
     template <typename F>
-    bool kernel_access(AddressSpace& space, VirtAddr va, FaultAccess kind, std::optional<u32> writes, F&& call);
+    u32 kernel_access(const AddressSpace* space, u32 page, u32 offset, u32 words, const u32* writes, F&& call,
+                      const Done& next = Done::no);
 
     All start_, now_;
     std::deque<std::array<u8, kPageSize>> contents_; // of adopted pages

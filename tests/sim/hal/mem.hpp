@@ -27,10 +27,12 @@ template <typename T> LOFT_UNSEEN inline void store(VirtAddr va, T value) {
 
 namespace detail {
 // Splits a long access into pieces inside a page, of at most half a page, so that there are schedule points in between.
+// In an exploration a short one is split into the aligned words of `a`, because other CPUs see each of them by itself.
 template <typename F> void in_pieces(u32 bytes, VirtAddr a, VirtAddr b, F&& one) {
-    constexpr u32 kPiece = kPageSize / 2;
+    constexpr u32 kPiece = kPageSize / 2, kShort = 32;
+    const u32 of_a = sim::detail::exploring && bytes <= kShort ? 4 : kPiece;
     for (u32 done = 0; done < bytes;) {
-        const u32 room = std::min(kPiece - ((a + done).value() % kPiece), kPiece - ((b + done).value() % kPiece));
+        const u32 room = std::min(of_a - ((a + done).value() % of_a), kPiece - ((b + done).value() % kPiece));
         const u32 piece = std::min(room, bytes - done);
         sim::schedule_point(sim::Point::memory);
         // Long accesses bypass the store buffer: they wait until it is empty.

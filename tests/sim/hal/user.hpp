@@ -7,6 +7,13 @@
 #include "arch/base/fault.hpp"
 #include "tests/sim/machine.hpp"
 
+namespace loft::sim {
+
+// Called when a copy has just accessed these bytes of a program, which are now `data`.
+inline void (*user_words_copied)(VirtAddr user, u32 bytes, const u8* data, FaultAccess access) = nullptr;
+
+} // namespace loft::sim
+
 namespace loft::hal {
 
 u32 user_copy_in(void* to, VirtAddr from, u32 bytes);
