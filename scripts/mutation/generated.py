@@ -66,7 +66,7 @@ def select(mutants, chosen):
         sample = {mutant.name for mutant in random.Random(chosen.seed).sample(logic, chosen.sample)}
         picked = [mutant for mutant in picked if mutant.group != 'logic' or mutant.name in sample]
     sides = list(judge.SIDES)
-    picked.sort(key=lambda mutant: (sides.index(judge.side_of(mutant)), mutant.group == 'logic'))
+    picked.sort(key=lambda mutant: (sides.index(judge.sides_of(mutant)[0]), mutant.group == 'logic'))
     return picked[part - 1::parts]
 
 
@@ -124,10 +124,10 @@ def main(words):
     results = judge.Results(os.path.join(make.BUILD, judge.RESULTS))
     if not chosen.table:
         for side in judge.SIDES:
-            run(side(), mutants, picked, results, equivalent, chosen)
+            run(side, mutants, picked, results, equivalent, chosen)
     lines, good = table(picked, results, equivalent)
     print('\n'.join(lines))
-    missing = sum(has_to_run(results.of(mutant), False) and mutant.name not in equivalent for mutant in picked)
+    missing = sum(has_to_run(results.of(mutant)) and mutant.name not in equivalent for mutant in picked)
     survived = sum(bool(verdict := results.of(mutant)) and verdict.word == 'survived' and mutant.name not in equivalent
                    for mutant in picked)
     killed = sum(bool(verdict := results.of(mutant)) and verdict.word == 'killed' for mutant in picked)
@@ -135,25 +135,40 @@ def main(words):
     return 0 if good and not missing else 1
 
 
-def has_to_run(verdict, quick):
-    return verdict is None or (verdict.word == 'open' and not quick)
+def has_to_run(verdict):
+    return verdict is None or verdict.word == 'open'
 
 
 def run(side, mutants, picked, results, equivalent, chosen):
-    wanted = [mutant for mutant in picked if judge.side_of(mutant) is side.__class__ and
-              (chosen.equivalent or mutant.name not in equivalent) and (chosen.again or has_to_run(results.of(mutant), chosen.quick))]
+    def is_wanted(mutant):
+        if not chosen.equivalent and mutant.name in equivalent:
+            return False
+        verdict = results.of(mutant)
+        if chosen.again and side is judge.sides_of(mutant)[0]:
+            return True
+        return judge.next_side(mutant, verdict) is side and not (chosen.quick and verdict and not verdict.by)
+
+    wanted = [mutant for mutant in picked if is_wanted(mutant)]
     end = time.monotonic() + chosen.seconds
     if not wanted:
         return
-    way = judge.Alone(side, chosen.jobs) if chosen.alone else judge.Together(side, mutants, results, chosen.jobs)
+    if side is judge.OnInstructions:
+        way = judge.Inspect()
+    elif chosen.alone or side is judge.OnDebug:
+        way = judge.Alone(side(), chosen.jobs)
+    else:
+        way = judge.Together(side(), mutants, results, chosen.jobs)
     way.build()
     for mutant in wanted:
         if time.monotonic() > end:
             break
-        if not chosen.alone and (known := results.of(mutant)) and known.word == 'stillborn':
-            continue
         known = results.of(mutant)
-        verdict = way.judge(mutant, chosen.quick, not chosen.again and known is not None and known.word == 'open')
+        if not chosen.alone and known and known.word == 'stillborn':
+            continue
+        was_open = not chosen.again and known is not None and known.word == 'open' and not known.by
+        verdict = way.judge(mutant, chosen.quick, was_open)
+        if verdict.word == 'survived' and side is not judge.sides_of(mutant)[-1]:
+            verdict = judge.Verdict('open', side.__name__, verdict.seconds)
         # By itself a mutant is compiled with all warnings, which the program of all mutants ignores.
         if not (chosen.alone and verdict.word == 'stillborn'):
             results.add(mutant, verdict)

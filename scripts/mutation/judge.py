@@ -1,18 +1,23 @@
 """Runs generated mutants and records what became of each.
 
 A mutant that leaves out a lock is killed by clang's lock checks if these notice it: the builds by clang fail. Else it runs.
-A mutant of mm runs with the host tests: first those with the tag of its unit, then all, then the explorer. One of the HAL or of
-kernel/threads runs in a kernel with all self-tests. A failed test, a crash, a panic or a hang kills it. A mutant that does not
-compile is stillborn: it counts as nothing.
+A mutant of mm runs with the host tests: first those with the tag of its unit, then all, then the explorer; one of a function that
+only DEBUG=1 calls, with the host tests for DEBUG. One of kernel/threads runs with thread-tests. One of the HAL is compiled into
+tests/instructions, which the link of every kernel inspects. Those of kernel/threads and of the HAL that survive run in a kernel with
+all self-tests. A failed test, a crash, a panic or a hang kills a mutant. One that does not compile is stillborn: it counts as
+nothing.
 
 The results are lines of a file, the last one of a mutant counts; a result holds as long as the text of the function does.
 """
 import dataclasses
 import hashlib
+import importlib.machinery
+import importlib.util
 import json
 import os
 import re
 import subprocess
+import tempfile
 import time
 
 from runner import host, make
@@ -26,6 +31,8 @@ EXPLORER = {'ground': '[explorer-remote],[explorer-credits],[explorer-mutex]', '
             'windows': '[explorer-pkmap],[explorer-local],[explorer-vmap]', 'cache': '[explorer-space]',
             'spaces': '[explorer-space]',
             'frames': '[explorer-many],[explorer-vmap]'}
+# Functions that only DEBUG=1 calls, besides those of free_checks.cpp.
+ONLY_DEBUG = re.compile(r'(^|::)(local_map_debug|local_unmap_debug|check_rank|debug_\w+)(:|$)')
 ERROR = re.compile(r'^(\S+?):(\d+):\d+: (?:fatal )?error: ', re.MULTILINE)
 PLACE = re.compile(r'^(?:In file included from )?(\S+?):(\d+)(?::\d+)?[:,]', re.MULTILINE)
 
@@ -60,11 +67,17 @@ class Results:
 
 
 class OnHost:
-    rooms = ('mm',)
-    compiler = 'print-host-compiler-64g'
+    folder = 'host'
+    compiler, flags = 'print-host-compiler-64g', ('-iquote', 'tests/sim/kernel')  # the flags are those of kernel/threads
+    goal = '64g'
+    quick_tests = ['~[explorer]']
 
     def __init__(self):
-        self.machine = Host('64g')
+        self.machine = Host(self.goal)
+
+    @staticmethod
+    def has(mutant):
+        return mutant.file.startswith('mm/') and not OnDebug.has(mutant)
 
     @staticmethod
     def stages(mutant):
@@ -77,23 +90,68 @@ class OnHost:
         yield ['[explorer]', '--abort'], 300
 
 
+class OnDebug(OnHost):
+    folder, goal = 'debug', '64g-debug-clang'
+
+    @staticmethod
+    def has(mutant):
+        return mutant.file.startswith('mm/') and (mutant.file.endswith('/free_checks.cpp') or
+                                                  bool(ONLY_DEBUG.search(mutant.name.partition('(')[0])))
+
+
+class OnThreads(OnHost):
+    goal = '64g thread-tests'
+    quick_tests = ['[threads]']
+
+    @staticmethod
+    def has(mutant):
+        return mutant.file.startswith('kernel/threads/') and not mutant.file.startswith('kernel/threads/clock.')
+
+    @staticmethod
+    def stages(_mutant):
+        yield ['[threads]', '--abort'], 120
+
+
+class OnInstructions:
+    @staticmethod
+    def has(mutant):
+        return mutant.file.startswith('arch/i386/hal/')
+
+
 class OnGuest:
-    rooms = ('arch/i386/hal', 'kernel/threads')
-    compiler = 'print-compiler-64g-highpte-smp-preempt'
+    folder = 'guest'
+    compiler, flags = 'print-compiler-64g-highpte-smp-preempt', ()
+    quick_tests = []
 
     def __init__(self):
         self.machine = Guest('64g-highpte-smp-preempt 1G smp=4')
+
+    @staticmethod
+    def has(mutant):
+        return not mutant.file.startswith('mm/')
 
     @staticmethod
     def stages(_mutant):
         yield [], 120
 
 
-SIDES = (OnHost, OnGuest)
+SIDES = (OnHost, OnDebug, OnThreads, OnInstructions, OnGuest)
 
 
-def side_of(mutant):
-    return next(side for side in SIDES if mutant.file.startswith(side.rooms))
+def sides_of(mutant):
+    """Where the mutant runs: if it survives one, in the next."""
+    return tuple(side for side in SIDES if side.has(mutant))
+
+
+def next_side(mutant, verdict):
+    """Where the mutant has to run; None if nowhere. An open verdict names the side that it has survived."""
+    sides = sides_of(mutant)
+    if verdict is None:
+        return sides[0]
+    if verdict.word != 'open':
+        return None
+    done = [side.__name__ for side in sides].index(verdict.by) + 1 if verdict.by else 0
+    return sides[done]
 
 
 def run(side, work, mutant, quick, was_open):
@@ -121,14 +179,16 @@ def checksum(data):
 
 
 class Together:
-    """All mutants of one side in one program (switched.py)."""
+    """All mutants of the sides with one folder in each of its programs (switched.py)."""
 
     def __init__(self, side, mutants, results, jobs):
         self.side, self.jobs, self.results = side, jobs, results
-        self.work = os.path.realpath(os.path.join(make.BUILD, f'mutants-{side.__class__.__name__[2:].lower()}'))
-        self.mutants = switched.numbers_of(mutant for mutant in mutants if side_of(mutant) is side.__class__)
+        self.work = os.path.realpath(os.path.join(make.BUILD, f'mutants-{side.folder}'))
+        self.mutants = switched.numbers_of(mutant for mutant in mutants
+                                           if any(getattr(one, 'folder', '') == side.folder for one in sides_of(mutant)))
         self.numbers = {mutant.name: number for number, mutant in self.mutants.items()}
         self.program = os.path.join(self.work, side.machine.goal)
+        self.passed = f'passed-{os.path.basename(self.program)}'
 
     def build(self):
         left_out = {number for number, mutant in self.mutants.items()
@@ -151,15 +211,15 @@ class Together:
             sums.append(checksum(file.read()))
         if self.last_sums() == sums:
             return
-        outcome, text = self.side.machine.run(self.work, ['~[explorer]'], 200)
+        outcome, text = self.side.machine.run(self.work, self.side.quick_tests, 200)
         if not outcome.passed:
             raise SystemExit(f'the tests do not pass without a selected mutant: {outcome.failed} {outcome.how}\n{text[-2000:]}')
-        copies.write_log(self.work, 'passed', ' '.join(sums))
+        copies.write_log(self.work, self.passed, ' '.join(sums))
 
     def last_sums(self):
         """Checksums of the sources with all mutants, and of their program, which has passed without a selected one."""
         try:
-            with open(os.path.join(self.work, 'build/passed.log'), encoding='utf-8') as file:
+            with open(os.path.join(self.work, f'build/{self.passed}.log'), encoding='utf-8') as file:
                 return file.read().split()
         except FileNotFoundError:
             return []
@@ -175,7 +235,7 @@ class Together:
                                  capture_output=True, text=True, check=True).stdout.split()
         again = []
         for path in sources:
-            done = subprocess.run([*command, '-w', '-fmax-errors=0', '-fsyntax-only', path], cwd=self.work, check=False,
+            done = subprocess.run([*command, *self.side.flags, '-w', '-fmax-errors=0', '-fsyntax-only', path], cwd=self.work, check=False,
                                   capture_output=True, text=True)
             if done.returncode == 0:
                 continue
@@ -226,7 +286,7 @@ class Alone:
 
     def __init__(self, side, jobs):
         self.side, self.jobs = side, jobs
-        self.work = os.path.realpath(os.path.join(make.BUILD, 'mutants'))
+        self.work = os.path.realpath(os.path.join(make.BUILD, 'mutants-debug' if side.folder == 'debug' else 'mutants'))
 
     def build(self):
         copies.copy_tree(self.work, [self.side.machine.objects])
@@ -239,3 +299,38 @@ class Alone:
         with copies.Broken(self.work, {mutant.file: text}, self.side.machine.objects):
             good, _ = copies.build(self.work, self.side.machine.goal, self.jobs)
             return run(self.side, self.work, mutant, quick, was_open) if good else Verdict('stillborn')
+
+
+class Inspect:
+    """A mutant of the HAL in tests/instructions: the instructions of its operations have to be those of check-instructions."""
+    CONFIG = '64g-highpte-smp-preempt'
+
+    def __init__(self, *_):
+        loader = importlib.machinery.SourceFileLoader('check_instructions', 'scripts/check-instructions')
+        self.check = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
+        loader.exec_module(self.check)
+
+    def build(self):
+        self.command = subprocess.run(make.command('-s', f'print-compiler-{self.CONFIG}'), env=make.environment(), check=True,
+                                      capture_output=True, text=True).stdout.split()
+        if problems := self.problems():
+            raise SystemExit(f'tests/instructions has problems without a mutant: {problems}')
+
+    def problems(self, mutant=None):
+        """None if the mutant does not compile."""
+        with tempfile.TemporaryDirectory() as top:
+            if mutant:
+                # <hal/...> is looked up here first.
+                os.makedirs(f'{top}/hal')
+                copies.write_changed(f'{top}/hal/{os.path.basename(mutant.file)}', switched.plain(mutant, tree.read(mutant.file)))
+            done = subprocess.run([self.command[0], f'-I{top}', *self.command[1:], '-w', '-c', 'tests/instructions/hal.cpp', '-o',
+                                   f'{top}/hal.o'], capture_output=True, check=False)
+            if done.returncode != 0:
+                return None
+            return self.check.check_hal(self.check.disassembly(f'{top}/hal.o', '-r'), self.CONFIG)
+
+    def judge(self, mutant, *_):
+        start = time.monotonic()
+        problems = self.problems(mutant)
+        word = 'stillborn' if problems is None else 'killed' if problems else 'survived'
+        return Verdict(word, f'check-instructions: {problems[0]}' if problems else '', time.monotonic() - start)

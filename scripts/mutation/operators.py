@@ -95,6 +95,13 @@ class Finder(Expressions):
         self.bodies(branches)
         return branches
 
+    def is_left_out(self, cursor):
+        """An `if constexpr` without `else` whose branch CONFIG leaves out."""
+        if cursor.kind.name != 'IF_STMT' or not re.match(r'if\s+constexpr\s*\(', self.text(cursor)):
+            return False
+        condition, *branches = cursor.get_children()
+        return len(branches) == 1 and tree.constant(self.text(condition)) is False
+
     def on_loop(self, cursor):
         children = list(cursor.get_children())
         self.bodies(children[-1:])
@@ -140,7 +147,7 @@ class Finder(Expressions):
                 before = None
                 continue
             which = calls.kind_of(cursor, text)
-            if calls.callee(text) != 'log':
+            if calls.callee(text) != 'log' and not self.is_left_out(cursor):
                 self.add(f'{which}-drop' if which else 'drop', Edit(*place, ';', 'statement'))
             if which == 'ref':
                 self.add('ref-double', Edit(*place, f'{text}; {text};', 'statement'))
