@@ -23,8 +23,10 @@
 //                 pte_low pte_high                one half; sufficient if the other one cannot change
 //                 pte_read                        both halves, of the same entry value
 //                 pte_is                          compares both halves, one after the other
-//                 pte_set                         fill an entry that is not present: high half, then low half
-//                 pte_clear pte_clear_low         clear: low half, then high half / low half only
+//                 pte_set                         fill an entry that is not present: high half, then low half;
+//                                                 stores before it are in memory before the low half
+//                 pte_clear pte_clear_low         clear: low half, then high half / low half only; what follows
+//                                                 pte_clear comes after the low half
 //                 pte_take_low                    clear the low half and return it with A and D: one atomic step
 //                 pte_exchange pte_take           the same for the whole entry: replace / clear
 //                                                 None of these flushes anything.

@@ -9,9 +9,9 @@ So an interrupted run continues. The last lines are a table of all results of th
 """
 import argparse
 import fnmatch
+import hashlib
 import math
 import os
-import random
 import sys
 import time
 
@@ -61,9 +61,10 @@ def select(mutants, chosen):
               if (not chosen.group or mutant.group in chosen.group) and (not chosen.kind or mutant.kind in chosen.kind) and
               (not chosen.room or any(mutant.file.startswith(room.rstrip('/') + '/') for room in chosen.room)) and
               (not chosen.only or any(fnmatch.fnmatchcase(mutant.name, glob) for glob in chosen.only))]
-    logic = sorted((mutant for mutant in picked if mutant.group == 'logic'), key=lambda mutant: mutant.name)
+    logic = [mutant.name for mutant in picked if mutant.group == 'logic']
     if 0 < chosen.sample < len(logic) and not chosen.only:
-        sample = {mutant.name for mutant in random.Random(chosen.seed).sample(logic, chosen.sample)}
+        # The rank depends on the name alone: after a change of the sources most of the sample is as before.
+        sample = sorted(logic, key=lambda name: hashlib.sha256(f'{chosen.seed} {name}'.encode()).digest())[:chosen.sample]
         picked = [mutant for mutant in picked if mutant.group != 'logic' or mutant.name in sample]
     sides = list(judge.SIDES)
     picked.sort(key=lambda mutant: (sides.index(judge.sides_of(mutant)[0]), mutant.group == 'logic'))
@@ -122,9 +123,9 @@ def main(words):
         print(f'{len(picked)} of {len(mutants)} generated mutants')
         return 0
     results = judge.Results(os.path.join(make.BUILD, judge.RESULTS))
-    if not chosen.table:
-        for side in judge.SIDES:
-            run(side, mutants, picked, results, equivalent, chosen)
+    end = time.monotonic() + chosen.seconds
+    for side in judge.SIDES if not chosen.table else ():
+        run(side, mutants, picked, results, equivalent, chosen, end)
     lines, good = table(picked, results, equivalent)
     print('\n'.join(lines))
     missing = sum(has_to_run(results.of(mutant)) and mutant.name not in equivalent for mutant in picked)
@@ -139,7 +140,7 @@ def has_to_run(verdict):
     return verdict is None or verdict.word == 'open'
 
 
-def run(side, mutants, picked, results, equivalent, chosen):
+def run(side, mutants, picked, results, equivalent, chosen, end):
     def is_wanted(mutant):
         if not chosen.equivalent and mutant.name in equivalent:
             return False
@@ -149,8 +150,7 @@ def run(side, mutants, picked, results, equivalent, chosen):
         return judge.next_side(mutant, verdict) is side and not (chosen.quick and verdict and not verdict.by)
 
     wanted = [mutant for mutant in picked if is_wanted(mutant)]
-    end = time.monotonic() + chosen.seconds
-    if not wanted:
+    if not wanted or time.monotonic() > end:
         return
     if side is judge.OnInstructions:
         way = judge.Inspect()

@@ -1,13 +1,11 @@
 """Runs generated mutants and records what became of each.
 
 A mutant that leaves out a lock is killed by clang's lock checks if these notice it: the builds by clang fail. Else it runs.
-A mutant of mm runs with the host tests: first those with the tag of its unit, then all, then the explorer; one of a function that
-only DEBUG=1 calls, with the host tests for DEBUG. One of kernel/threads runs with thread-tests. One of the HAL is compiled into
-tests/instructions, which the link of every kernel inspects. Those of kernel/threads and of the HAL that survive run in a kernel with
-all self-tests. A failed test, a crash, a panic or a hang kills a mutant. One that does not compile is stillborn: it counts as
-nothing.
-
-The results are lines of a file, the last one of a mutant counts; a result holds as long as the text of the function does.
+A mutant of mm runs with the host tests: first those with the tag of its unit, then all, then the explorer (for the class logic: the
+explorer's tests of its room). One of a function that only DEBUG=1 calls runs with the host tests for DEBUG, one of kernel/threads
+with thread-tests. One of the HAL is compiled into tests/instructions, which the link of every kernel inspects. Those of
+kernel/threads and of the HAL that survive run in a kernel with all self-tests. A failed test, a crash, a panic or a hang kills a
+mutant. One that does not compile is stillborn: it counts as nothing.
 """
 import dataclasses
 import hashlib
@@ -28,11 +26,11 @@ from .machines import Guest, Host
 RESULTS = 'mutants-generated.jsonl'
 # The explorer's tests that are closest to a room.
 EXPLORER = {'ground': '[explorer-remote],[explorer-credits],[explorer-mutex]', 'tables': '[explorer-remote],[explorer-space]',
-            'windows': '[explorer-pkmap],[explorer-local],[explorer-vmap]', 'cache': '[explorer-space]',
-            'spaces': '[explorer-space]',
-            'frames': '[explorer-many],[explorer-vmap]'}
+            'windows': '[explorer-pkmap],[explorer-local],[explorer-vmap]', 'cache': '[explorer-space],[explorer-shared]',
+            'spaces': '[explorer-space],[explorer-shared],[explorer-cow]',
+            'frames': '[explorer-many],[explorer-vmap],[explorer-shared],[explorer-page]'}
 # Functions that only DEBUG=1 calls, besides those of free_checks.cpp.
-ONLY_DEBUG = re.compile(r'(^|::)(local_map_debug|local_unmap_debug|check_rank|debug_\w+)(:|$)')
+ONLY_DEBUG = re.compile(r'(^|::)(local_map_debug|local_unmap_debug|check_rank|release_now|kunmap_debug|debug_\w+)(:|$)')
 ERROR = re.compile(r'^(\S+?):(\d+):\d+: (?:fatal )?error: ', re.MULTILINE)
 PLACE = re.compile(r'^(?:In file included from )?(\S+?):(\d+)(?::\d+)?[:,]', re.MULTILINE)
 
@@ -85,9 +83,14 @@ class OnHost:
         room, stem = mutant.file.split('/')[1], os.path.basename(mutant.file).split('.')[0]
         yield [f'[{host.TAGS.get(stem, stem)}]', '--abort'], 20
         yield ['~[explorer]', '--abort'], 60
-        if room in EXPLORER:
-            yield [EXPLORER[room], '--abort'], 200
-        yield ['[explorer]', '--abort'], 300
+        near = EXPLORER.get(room, '[explorer-vmap]')
+        yield [near, '--abort'], 200
+        if mutant.group == 'logic':
+            return
+        # Random programs take longer than all others together; the explorer's tests of itself find no defect of mm.
+        others = '[explorer]~[explorer-self]~[explorer-programs]' + ''.join(f'~{tag}' for tag in near.split(','))
+        yield [others, '--abort'], 200
+        yield ['[explorer-programs]', '--abort'], 300
 
 
 class OnDebug(OnHost):

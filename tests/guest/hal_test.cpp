@@ -87,6 +87,7 @@ SELFTEST(hal, flushes) {
         for (u32 i = 0; i != kPages; ++i)
             hal::pte_exchange(kernel_pte(page[i]), Pte{frame_of(i, 0), kernel_prot.pool});
         hal::flush_all();
+        CHECK_EQ((read_cr4() & cr4_bit::pge) != 0, hal::cpu_features().global); // as it was
     }
     vunmap(*area);
 }

@@ -12,6 +12,23 @@ LOFT_PERCPU PerCpu<Variables> variables;
 
 namespace {
 PteHalves halves(Pte entry) { return {entry.low(), entry.high()}; }
+
+// What the compiler may not move across an operation: accesses to `data`, at offset 8. It would omit the first of
+// two stores if both were on one side, and the second of two loads.
+struct Table {
+    u32 half[2], data;
+    PteCell* cell() { return reinterpret_cast<PteCell*>(half); }
+};
+template <typename T> struct alignas(8) Word {
+    T value;
+    alignas(8) u32 data;
+};
+template <typename T> void store_around(T& place, auto&& operation) {
+    place.data = 1;
+    operation();
+    const_cast<volatile u32&>(place.data) = 2; // volatile: not moved itself
+}
+u64 both(u32 first, u32 second) { return u64{second} << 32 | first; }
 } // namespace
 
 extern "C" {
@@ -30,6 +47,15 @@ PteHalves op_pte_exchange(PteCell* cell, u32 low, u32 high) {
 }
 PteHalves op_pte_take(PteCell* cell) { return halves(pte_take(cell)); }
 u32 op_pte_take_low(PteCell* cell) { return pte_take_low(cell); }
+void op_pte_set_between(Table* table, u32 low, u32 high) {
+    store_around(*table, [=] { pte_set(table->cell(), Pte::from({low, high})); });
+}
+void op_pte_set_halves_between(Table* table, u32 low, u32 high) {
+    store_around(*table, [=] { pte_set(table->cell(), Pte::Halves{low, high}); });
+}
+void op_pte_clear_between(Table* table) {
+    store_around(*table, [=] { pte_clear(table->cell()); });
+}
 
 // --- hal/atomic.hpp
 u32 op_atomic_load(const Atomic<u32>* word) { return word->load(); }
@@ -48,6 +74,19 @@ void op_atomic_sub(Atomic<u32>* word, u32 n) { word->fetch_sub(n); }
 void op_atomic_or(Atomic<u32>* word, u32 n) { word->fetch_or(n); }
 void op_atomic_and(Atomic<u32>* word, u32 n) { word->fetch_and(n); }
 bool op_atomic_increment_is_positive(Atomic<u32>* word) { return word->increment_is_positive(); }
+void op_atomic_store_between(Word<Atomic<u32>>* word, u32 value) {
+    store_around(*word, [=] { word->value.store(value); });
+}
+u64 op_atomic_load_between(const Word<Atomic<u32>>* word) {
+    const u32 first = word->data;
+    (void)word->value.load();
+    return both(first, word->data);
+}
+u64 op_counter_load_between(const Word<Counter>* word) {
+    const u32 first = word->data;
+    (void)word->value.load();
+    return both(first, word->data);
+}
 u64 op_counter_load(const Counter* count) { return count->load(); }
 u64 op_counter_increment(Counter* count) { return count->increment(); }
 void op_counter_raise_to(Counter* count, u32 low, u32 high) { count->raise_to(u64{high} << 32 | low); }

@@ -117,3 +117,23 @@ TEST_CASE("threads: a late wake-up of a thread that has ended is harmless", "[.t
     s.thread(2, [&] { hal::unpark(ThreadId{other->id.load()}); });
     s.explore(sim::random(schedules(4'000)));
 }
+
+TEST_CASE("threads: two CPUs find at the same time what threads have left behind", "[.threads][threads-join]") {
+    Scene s{2};
+    s.leaks = 2;
+    SECTION("at their end") {
+        const std::vector<Page*> pages = new_pages(2, Gfp::high);
+        for (u32 cpu = 0; cpu < 2; ++cpu)
+            s.thread(cpu, [page = pages[cpu]] { static_cast<void>(kmap(page)); });
+        s.explore(sim::reduced(schedules(4'000), 1));
+    }
+    SECTION("at the return to a program") {
+        for (u32 cpu = 0; cpu < 2; ++cpu)
+            s.thread(cpu, [] {
+                preempt_disable();
+                check_return_to_user();
+                sim::expect(preemptible(), "the thread goes on without it");
+            });
+        s.explore(sim::reduced(schedules(4'000), 1));
+    }
+}

@@ -305,7 +305,8 @@ sim::Report Scene::attempt(const sim::Plan& plan) {
                         "every thread has ended, and has left its stack");
         kernel.machine.online().for_each(
             [](CpuId cpu) { sim::expect(ready_threads(cpu) == 0, "no thread waits in a queue at the end"); });
-        sim::expect(since_start(thread_leaks()) == 0, "no thread leaves anything behind");
+        sim::expect(since_start(thread_leaks()) == leaks, "no thread leaves anything behind but on purpose");
+        sim::expect(idle_cpus() == hal::online_cpus(), "every CPU is idle, and known to be");
         sim::expect(futex_lists() == empty, "nobody waits in a list of futexes at the end");
         if (const u32 free = programs_.empty() ? free_without_programs : free_frames(); free != free_without_programs)
             throw sim::NotAllowed{sim::text("{} frames are free at the end, not {}", free, free_without_programs)};

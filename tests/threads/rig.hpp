@@ -93,6 +93,7 @@ struct Scene {
     hal::Plain<u32> word[kWords]; // 0 at the begin of each schedule
     hal::Atomic<u32> count[kWords];
     std::function<void()> reset = [] {}, check = [] {};
+    u32 leaks = 0; // that threads leave behind on purpose
 
     struct Pristine {
         Pristine();

@@ -58,30 +58,24 @@ inline Pte pte_read(const PteCell* cell) {
     }
 }
 
-// Fills an entry with a low half of 0: high half first.
+// Fills an entry with a low half of 0: high half first. What was stored before is in memory before the low half.
 inline void pte_set(PteCell* cell, Pte value) {
-    if constexpr (config::kPae) {
-        cell->half[1] = value.high();
-        detail::compiler_barrier();
-    }
+    if constexpr (config::kPae) cell->half[1] = value.high();
+    detail::compiler_barrier();
     cell->half[0] = value.low();
 }
 
 inline void pte_set(PteCell* cell, Pte::Halves value) {
-    if constexpr (config::kPae) {
-        cell->half[1] = value.high;
-        detail::compiler_barrier();
-    }
+    if constexpr (config::kPae) cell->half[1] = value.high;
+    detail::compiler_barrier();
     cell->half[0] = value.low;
 }
 
-// Clears a present entry: low half first. The caller owes a flush.
+// Clears a present entry: low half first, and then what follows. The caller owes a flush.
 inline void pte_clear(PteCell* cell) {
     cell->half[0] = 0;
-    if constexpr (config::kPae) {
-        detail::compiler_barrier();
-        cell->half[1] = 0;
-    }
+    detail::compiler_barrier();
+    if constexpr (config::kPae) cell->half[1] = 0;
 }
 
 // Clears the low half: the entry is no longer present; the high half keeps its value.

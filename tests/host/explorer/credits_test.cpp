@@ -38,6 +38,19 @@ TEST_CASE("explorer: one credit, two CPUs", "[.explorer][explorer-credits]") {
     CHECK(s.explore(sim::reduced()).complete);
 }
 
+TEST_CASE("explorer: one credit, two CPUs that do not wait for it", "[.explorer][explorer-credits]") {
+    Scene s{2};
+    prepare(s, 1);
+    for (u32 cpu = 0; cpu < 2; ++cpu)
+        s.thread(cpu, [] {
+            if (!credits.try_acquire()) return;
+            sim::expect(holders.fetch_add(1) == 0, "no more hold a credit than there are");
+            holders.fetch_sub(1);
+            credits.release();
+        });
+    CHECK(s.explore(sim::reduced()).complete);
+}
+
 TEST_CASE("explorer: one credit, two CPUs, twice each", "[.explorer][explorer-credits]") {
     Scene s{2};
     prepare(s, 1);

@@ -1,6 +1,9 @@
 // kmap_local with a preemption, a migration or an interrupt between any two operations, per-CPU ones included.
 #include "tests/host/explorer/rig.hpp"
 
+#include "mm/windows/page_walk.hpp"
+#include "tests/host/spaces/program.hpp"
+
 using namespace loft;
 using namespace loft::test;
 
@@ -54,6 +57,39 @@ TEST_CASE("explorer: a thread that holds a local mapping stays where it is", "[.
     s.explore(sim::reduced(schedules(5'000)));
     s.explored.preemptions = 6;
     s.explore(sim::random(schedules(10'000)));
+}
+
+TEST_CASE("explorer: an interrupt walks page tables at any moment of a walk", "[.explorer][explorer-local]") {
+    ONLY_WITH(config::kHighPte);
+    Scene s{2, 2, 0};
+    warm_up();
+    static AddressSpace* space;
+    static constexpr VirtAddr kPlace{0x1000'0000u};
+    static Pfn shown;
+    space = AddressSpace::create();
+    REQUIRE(space != nullptr);
+    map_pages(*space, kPlace.value(), 1);
+    run_in(space);
+    user_store(kPlace, 7);
+    run_in(nullptr);
+    const auto walk = [] {
+        const bool on = hal::irqs_enabled();
+        const Walk found = page_walk(space->root(), kPlace);
+        sim::expect(found.present && found.pfn == shown, "the walk finds the page");
+        sim::expect(hal::irqs_enabled() == on, "interrupts are as before");
+    };
+    const Walk first = page_walk(space->root(), kPlace);
+    REQUIRE(is_highmem(first.directory.pfn()));
+    shown = first.pfn;
+    s.small_kernel.marks_idle = false;
+    s.small_kernel.in_interrupt = walk;
+    s.thread(0, walk);
+    s.thread(1, [] {
+        run_on(
+            CpuSet::only(CpuId{0}), [](void*) {}, nullptr);
+    });
+    CHECK(s.explore(sim::reduced(schedules(20'000))).complete);
+    space->put();
 }
 
 TEST_CASE("explorer: an interrupt that maps comes anywhere, and the thread is preempted after it",

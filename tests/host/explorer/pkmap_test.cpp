@@ -7,6 +7,8 @@
 #include "mm/tables/tlb_batch.hpp"
 #include "mm/windows/kmap_local.hpp"
 
+#include <algorithm>
+
 using namespace loft;
 using namespace loft::test;
 
@@ -246,6 +248,59 @@ TEST_CASE("explorer: a slot that nobody touched is used again without a flush", 
     s.explored.check = [&] { ever |= pkmap_stats().unused != before; };
     CHECK(s.explore(sim::reduced()).complete);
     CHECK(ever);
+}
+
+TEST_CASE("explorer: two CPUs make a third mapping, which counts and is reported once", "[.explorer][explorer-pkmap]") {
+    ONLY_WITH(kHigh);
+    Scene s{2, 8, 6};
+    s.small_kernel.marks_idle = false;
+    s.explored.reset = [next = s.explored.reset] {
+        next();
+        sim::machine().log().clear();
+    };
+    for (u32 cpu = 0; cpu < 2; ++cpu)
+        s.thread(cpu, [&s, cpu] {
+            for (u32 i = 0; i < 3; ++i)
+                use(kmap(s.pages[3 * cpu + i]), s.pages[3 * cpu + i]);
+            for (u32 i = 3; i-- != 0;)
+                kunmap(s.pages[3 * cpu + i]);
+        });
+    const u32 thirds = pkmap_stats().thirds;
+    s.explored.check = [thirds] {
+        sim::expect(pkmap_stats().thirds - thirds == 2, "each third mapping counts");
+        sim::expect(
+            std::ranges::count_if(sim::machine().log(),
+                                  [](const std::string& line) { return line.find("another one") != line.npos; }) == 1,
+            "one message");
+    };
+    s.explore(sim::reduced(schedules(4'000), 2));
+}
+
+TEST_CASE("explorer: two CPUs get a credit that they have waited for, and count it", "[.explorer][explorer-pkmap]") {
+    ONLY_WITH(kHigh);
+    // Two credits, which two threads hold until the two others wait.
+    Scene s{2, 4, 4};
+    s.small_kernel.marks_idle = false;
+    for (u32 cpu = 0; cpu < 2; ++cpu)
+        s.thread(cpu, [&s, cpu] {
+            use(kmap(s.pages[cpu]), s.pages[cpu]);
+            s.done.fetch_add(1);
+            while (detail::pkmap_hot.credits.value() != -2) {
+                hal::reschedule();
+                hal::cpu_relax();
+            }
+            kunmap(s.pages[cpu]);
+        });
+    for (u32 cpu = 0; cpu < 2; ++cpu)
+        s.thread(cpu, [&s, cpu] {
+            while (s.done.load() != 2)
+                hal::reschedule();
+            map_use_unmap(s.pages[2 + cpu]);
+        });
+    const u32 waits = pkmap_stats().waits;
+    s.explored.check = [waits] { sim::expect(pkmap_stats().waits - waits == 2, "both have waited"); };
+    s.explore(sim::reduced(schedules(4'000), 2));
+    s.explore(sim::random(schedules(2'000)));
 }
 
 TEST_CASE("explorer: three CPUs map the same page at once, twice", "[.explorer][explorer-many]") {

@@ -97,6 +97,27 @@ TEST_CASE("explorer: three CPUs ask all others at once", "[.explorer][explorer-r
     s.explore(sim::random(schedules(5'000)));
 }
 
+TEST_CASE("explorer: a thread that waits with interrupts on answers for the CPU that was asked",
+          "[.explorer][explorer-remote]") {
+    // CPU 1 has a second thread and CPU 2 none: the one that waits may be preempted, and continue on CPU 2.
+    Scene s{3};
+    Flags flags;
+    forget_flags(s, flags);
+    s.thread(0, [&] {
+        run_on(
+            CpuSet::only(CpuId{1}),
+            [](void*) { sim::expect(hal::this_cpu() == CpuId{1}, "the call runs on the CPU that was asked"); },
+            nullptr);
+        flags.set(0);
+    });
+    s.thread(1, [&] { flags.wait(0); });
+    s.thread(1, [] {});
+    s.explored.preemptions = 1;
+    s.explored.roaming = true;
+    s.explore(sim::reduced(schedules(20'000)));
+    s.explore(sim::random(schedules(5'000)));
+}
+
 TEST_CASE("explorer: who waits for a lock answers the one who holds it", "[.explorer][explorer-remote]") {
     Scene s{2};
     static SpinLock lock;

@@ -2,6 +2,7 @@
 #include "mm/cache/memory_object.hpp"
 #include "mm/frames/page_alloc.hpp"
 #include "mm/frames/slab.hpp"
+#include "mm/spaces/highpte.hpp"
 #include "mm/spaces/user_copy.hpp"
 #include "tests/host/explorer/rig.hpp"
 #include "tests/host/spaces/program.hpp"
@@ -78,6 +79,64 @@ TEST_CASE("explorer: two CPUs put the last references", "[.explorer][explorer-sh
     }
     s.explored.check = [before] { sim::expect(space_totals() == before, "it is destroyed, once"); };
     CHECK((s.explore(sim::reduced(schedules(4'000))).complete || config::kDebug || kSlow));
+}
+
+TEST_CASE("explorer: two CPUs take and put references at the same time", "[.explorer][explorer-shared]") {
+    Scene s{2, 2, 0};
+    warm_up();
+    ZeroObject* const object = ZeroObject::create(1);
+    AddressSpace* const space = AddressSpace::create();
+    REQUIRE(object != nullptr);
+    REQUIRE(space != nullptr);
+    SECTION("of an object") {
+        for (u32 cpu = 0; cpu < 2; ++cpu)
+            s.thread(cpu, [object] {
+                object->get();
+                object->put();
+            });
+    }
+    SECTION("of an object that may have ended") {
+        for (u32 cpu = 0; cpu < 2; ++cpu)
+            s.thread(cpu, [object] {
+                sim::expect(object->get_if_used(), "the object is used");
+                object->put();
+            });
+    }
+    SECTION("of a space") {
+        for (u32 cpu = 0; cpu < 2; ++cpu)
+            s.thread(cpu, [space] {
+                space->get();
+                space->put();
+            });
+    }
+    const SpaceTotals before = space_totals();
+    s.explored.check = [=] {
+        sim::expect(space_totals() == before, "the first reference keeps it");
+        object->put();
+        space->put();
+        sim::expect(space_totals() != before, "the last one ends it");
+    };
+    s.loose_books = true;
+    CHECK(s.explore(sim::reduced()).complete);
+    object->put();
+    space->put();
+}
+
+TEST_CASE("explorer: two CPUs count their page tables", "[.explorer][explorer-shared]") {
+    Scene s{2, 2, 0};
+    const PageTableStats before = page_table_stats();
+    for (u32 cpu = 0; cpu < 2; ++cpu)
+        s.thread(cpu, [] {
+            Page* const table = alloc_table();
+            sim::expect(table != nullptr && is_highmem(table) == config::kHighPte, "there is a table");
+            sim::expect(page_table_stats().tables != 0, "it counts");
+            free_table(table);
+        });
+    s.explored.check = [before] {
+        const PageTableStats now = page_table_stats();
+        sim::expect(now.tables == before.tables && now.high == before.high, "each table is counted once");
+    };
+    s.explore(sim::reduced(schedules(4'000)));
 }
 
 TEST_CASE("explorer: two CPUs take and return objects of a cache", "[.explorer][explorer-shared]") {

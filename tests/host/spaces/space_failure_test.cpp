@@ -185,6 +185,9 @@ TEST_CASE("no memory: fork, with a page that is pinned", "[address_space][failur
             f.is_as_it_was();
             run_in(nullptr);
             (*child)->put();
+        } else {
+            // The child was put once: its object is free once.
+            const Owned first, second, third;
         }
         put_page(pin.page);
     });
