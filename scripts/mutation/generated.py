@@ -39,7 +39,8 @@ def arguments(words):
     parser.add_argument('--shard', default='1/1', metavar='I/N', help='the I-th of N parts')
     parser.add_argument('--seconds', type=float, default=math.inf, help='start no mutant after this time')
     parser.add_argument('--again', action='store_true', help='run also what has a result')
-    parser.add_argument('--quick', action='store_true', help='without the explorer; a mutant that survives stays open')
+    parser.add_argument('--quick', action='store_true', help='without the explorer of mm and without a kernel that boots; a mutant '
+                        'that survives stays open')
     parser.add_argument('--alone', action='store_true', help='compile each mutant by itself, which is slower for many, and '
                         'faster for a few in one source')
     parser.add_argument('--equivalent', action='store_true', help='run those that are listed as equivalent, too')
@@ -150,7 +151,7 @@ def run(side, mutants, picked, results, equivalent, chosen, end):
         return judge.next_side(mutant, verdict) is side and not (chosen.quick and verdict and not verdict.by)
 
     wanted = [mutant for mutant in picked if is_wanted(mutant)]
-    if not wanted or time.monotonic() > end:
+    if not wanted or time.monotonic() > end or (chosen.quick and side is judge.OnGuest):
         return
     if side is judge.OnInstructions:
         way = judge.Inspect()

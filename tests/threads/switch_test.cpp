@@ -190,6 +190,11 @@ TEST_CASE("threads: a CPU that was idle runs a thread with no old translation", 
             sim::expect(hal::load<u32>(va) == 1, "the second page");
         },
         cpus_of({1}));
+    // The handler of an interrupt finds the second page, too.
+    s.thread_kernel.in_interrupt = [&] {
+        if (hal::this_cpu() == CpuId{1} && s.word[1].load() == 1)
+            sim::expect(hal::load<u32>(va) == 1, "the second page");
+    };
     show(0);
     const u32 skipped = tlb_stats_sum().skipped_idle;
     bool ever = false;
