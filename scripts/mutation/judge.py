@@ -124,7 +124,7 @@ class OnInstructions:
 class OnGuest:
     folder = 'guest'
     compiler, flags = 'print-compiler-64g-highpte-smp-preempt', ()
-    quick_tests = []
+    quick_tests = ['all']  # a kernel runs all of its tests
 
     def __init__(self):
         self.machine = Guest('64g-highpte-smp-preempt 1G smp=4')
@@ -157,8 +157,9 @@ def next_side(mutant, verdict):
     return sides[done]
 
 
-def run(side, work, mutant, quick, was_open):
-    """With `quick`, all stages but the explorer; a mutant that was open after these needs only the explorer."""
+def run(side, work, mutant, quick, was_open, confirm=None):
+    """With `quick`, all stages but the explorer; a mutant that was open after these needs only the explorer. `confirm` checks that
+    the explorer's tests, which have not run before, pass without a mutant."""
     start = time.monotonic()
     if mutant.kind in ('guard-drop', 'lock-drop'):
         if warning := tree.lock_warning(mutant.file, switched.plain(mutant, tree.read(mutant.file))):
@@ -171,6 +172,8 @@ def run(side, work, mutant, quick, was_open):
             continue
         outcome, text = side.machine.run(work, tests, limit)
         if outcome.failed or outcome.how:
+            if explorer and confirm:
+                confirm(tests, limit)
             copies.write_log(work, 'killed', text)
             by = '; '.join(outcome.failed[:2]) + (f' ({outcome.how})' if outcome.how else '')
             return Verdict('killed', by.strip(), time.monotonic() - start)
@@ -206,21 +209,20 @@ class Together:
             if sources is None and self.last_sums()[:1] == sums:
                 break
             sources = self.compile(sources or sorted(path for path in texts if path.endswith('.cpp')), left_out)
+        copies.write_log(self.work, self.passed, ' '.join([*sums, *self.last_sums()[1:]]))
         good, output = copies.build(self.work, self.side.machine.goal, self.jobs, 'WARNINGS=-w')
         if not good:
             raise SystemExit(f'{self.side.machine.goal} does not build with all mutants:\n{output[-3000:]}')
         switched.select(self.program, 0)
         with open(self.program, 'rb') as file:
             sums.append(checksum(file.read()))
-        if self.last_sums() == sums:
-            return
-        outcome, text = self.side.machine.run(self.work, self.side.quick_tests, 200)
-        if not outcome.passed:
-            raise SystemExit(f'the tests do not pass without a selected mutant: {outcome.failed} {outcome.how}\n{text[-2000:]}')
-        copies.write_log(self.work, self.passed, ' '.join(sums))
+        if self.last_sums()[:2] != sums:
+            copies.write_log(self.work, self.passed, ' '.join(sums))
+        for tests in self.side.quick_tests:
+            self.passes([tests], 200)
 
     def last_sums(self):
-        """Checksums of the sources with all mutants, and of their program, which has passed without a selected one."""
+        """Checksums of the sources with all mutants, and of their program, and the tests that it has passed without a selected one."""
         try:
             with open(os.path.join(self.work, f'build/{self.passed}.log'), encoding='utf-8') as file:
                 return file.read().split()
@@ -279,9 +281,20 @@ class Together:
     def judge(self, mutant, quick, was_open):
         switched.select(self.program, self.numbers[mutant.name])
         try:
-            return run(self.side, self.work, mutant, quick, was_open)
+            return run(self.side, self.work, mutant, quick, was_open, self.passes)
         finally:
             switched.select(self.program, 0)
+
+    def passes(self, tests, limit):
+        """Stops if these tests do not pass without a selected mutant."""
+        sums = self.last_sums()
+        if tests[0] in sums:
+            return
+        switched.select(self.program, 0)
+        outcome, text = self.side.machine.run(self.work, tests, limit)
+        if not outcome.passed:
+            raise SystemExit(f'{tests[0]} does not pass without a selected mutant: {outcome.failed} {outcome.how}\n{text[-2000:]}')
+        copies.write_log(self.work, self.passed, ' '.join([*sums, tests[0]]))
 
 
 class Alone:
