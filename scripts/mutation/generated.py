@@ -83,7 +83,7 @@ def wilson(hits, runs, z=1.96):
 
 def table(mutants, results, equivalent):
     """Lines of the table, and whether the classes reach what they have to."""
-    heads = ('generated', 'equivalent', 'stillborn', 'run', 'killed', 'survived')
+    heads = ('generated', 'equivalent', 'stillborn', 'run', 'killed', 'survived', 'not run')
     lines, good = [f'{"":14}' + ''.join(f'{head:>11}' for head in heads)], True
     sums = {group: dict.fromkeys(heads, 0) for group in operators.CLASSES}
     for kind, (group, _) in operators.KINDS.items():
@@ -98,6 +98,7 @@ def table(mutants, results, equivalent):
                 row['run'] += verdict.word != 'stillborn'
         if not row['generated']:
             continue
+        row['not run'] = row['generated'] - row['equivalent'] - row['stillborn'] - row['run']
         for head in heads:
             sums[group][head] += row[head]
         lines.append(f'{kind:14}' + ''.join(f'{row[head]:11}' for head in heads))

@@ -99,18 +99,15 @@ TEST_CASE("explorer: three CPUs ask all others at once", "[.explorer][explorer-r
 
 TEST_CASE("explorer: a thread that waits with interrupts on answers for the CPU that was asked",
           "[.explorer][explorer-remote]") {
-    // CPU 1 has a second thread and CPU 2 none: the one that waits may be preempted, and continue on CPU 2.
+    // CPU 1 has a second thread and CPU 2 none: the one that answers may be preempted, and continue on CPU 2.
     Scene s{3};
-    Flags flags;
-    forget_flags(s, flags);
-    s.thread(0, [&] {
+    s.thread(0, [] {
         run_on(
             CpuSet::only(CpuId{1}),
             [](void*) { sim::expect(hal::this_cpu() == CpuId{1}, "the call runs on the CPU that was asked"); },
             nullptr);
-        flags.set(0);
     });
-    s.thread(1, [&] { flags.wait(0); });
+    s.thread(1, remote_answer); // as in cpu_relax
     s.thread(1, [] {});
     s.explored.preemptions = 1;
     s.explored.roaming = true;

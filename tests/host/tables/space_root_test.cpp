@@ -389,6 +389,18 @@ TEST_CASE("space root: many pages go with one flush, shared ones with one in 64"
     });
 }
 
+TEST_CASE("space root: a table goes after a flush, also if its last page has filled the batch", "[space_root][batch]") {
+    Two t;
+    map_pages(*t, kFar, TlbBatch::kMaxPuts);
+    for (u32 i = 0; i < TlbBatch::kMaxPuts; ++i)
+        user_store(VirtAddr{kFar + i * kPageSize}, i);
+    const Owned child = fork_of(*t); // so that others count the pages, too
+    const u32 requests = tlb_stats_sum().requests, tables = t->stats().tables;
+    nothing_free_is_reached([&] { REQUIRE(t->unmap(VirtAddr{kFar}, TlbBatch::kMaxPuts * kPageSize)); });
+    CHECK(t->stats().tables == tables - 1);
+    CHECK(tlb_stats_sum().requests == requests + 2); // the second one for the table
+}
+
 TEST_CASE("space root: the end of a space flushes nothing but the roots", "[space_root][batch]") {
     Two t;
     run_in(nullptr);
