@@ -14,6 +14,9 @@ enum class Error : unsigned char {
     bad_address,  // a user address without memory
     no_access,    // the memory exists, but does not permit this access
     busy,         // another user has it now
+    io,           // the device reported an error
+    timed_out,    // the device did not answer
+    gone,         // the device was taken away
 };
 
 constexpr const char* error_name(Error error) {
@@ -34,6 +37,12 @@ constexpr const char* error_name(Error error) {
         return "no access";
     case Error::busy:
         return "busy";
+    case Error::io:
+        return "input/output error";
+    case Error::timed_out:
+        return "the device does not answer";
+    case Error::gone:
+        return "the device is gone";
     }
     return "?";
 }

@@ -10,6 +10,7 @@ enum class Errno : int {
     noent = 2,
     srch = 3,
     intr = 4,
+    io = 5,
     badf = 9,
     child = 10,
     again = 11,
@@ -47,6 +48,10 @@ constexpr Errno errno_of(Error error) {
         return Errno::acces;
     case Error::busy:
         return Errno::again;
+    case Error::io:
+    case Error::timed_out:
+    case Error::gone:
+        return Errno::io;
     }
     return Errno::inval;
 }
