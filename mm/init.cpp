@@ -1,6 +1,7 @@
 // Initialisation of mm: this file fixes its order.
 #include "mm/init.hpp"
 
+#include "mm/cache/block.hpp"
 #include "mm/frames/bootmem.hpp"
 #include "mm/frames/page_alloc.hpp"
 #include "mm/frames/slab.hpp"
@@ -134,6 +135,7 @@ void mm_init(const BootInfo& info) {
     ObjectCache::forget_all();
     highpte_init(info.userpte_nohigh);
     address_space_init();
+    block_init();
 
     if constexpr (config::kHighMem) {
         const bool works = pkmap_accessed_bit_works();
@@ -167,6 +169,7 @@ MemInfo meminfo() {
     const PageTableStats tables = page_table_stats();
     info.page_tables = tables.tables * kKiBPerFrame;
     info.page_tables_high = tables.high * kKiBPerFrame;
+    info.bounce = bounce_frames() * kKiBPerFrame;
     return info;
 }
 

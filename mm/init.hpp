@@ -25,7 +25,7 @@ struct MemInfo {
     u32 high_total, high_free; // HighMem
     u32 page_tables;           // tables and directories of programs
     u32 page_tables_high;      // of these, in high memory
-    u32 bounce;                // bounce buffers
+    u32 bounce;                // the bounce frames of all disks (mm/cache/block.hpp)
 };
 MemInfo meminfo();
 

@@ -12,7 +12,7 @@ namespace loft {
 
 // The lock order: a lock is taken only while locks of lower ranks are held. A lock without a rank has the rank `last`.
 // Checked with DEBUG=1.
-enum class LockRank : u8 { threads, vmap, cache, pkmap, zone, wait, last };
+enum class LockRank : u8 { threads, vmap, cache, pkmap, zone, block, wait, last };
 
 class HeldLock;
 
