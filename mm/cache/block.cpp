@@ -46,7 +46,6 @@ Status BlockRequest::wait() {
     if (waiter_.compare_exchange(found, hal::current_thread().value() + 1))
         while (waiter_.load() != kEnded)
             hal::park();
-    waiter_.store(kNobody);
     return status_;
 }
 
@@ -105,6 +104,7 @@ void BlockDevice::submit(BlockRequest& request) {
     LOFT_ASSERT(!request.submitted_);
     request.submitted_ = true;
     request.was_late_ = request.prepared_ = request.waited_ = false;
+    request.waiter_.store(BlockRequest::kNobody);
     {
         SpinGuard guard{lock_};
         queue_.push_back(request);
@@ -168,8 +168,8 @@ void BlockDevice::start_requests() {
     const PreemptGuard here;
     {
         SpinGuard guard{lock_};
-        if (starting_) return;
-        starting_ = true;
+        if (starting_.load() != 0 || paused_) return;
+        starting_.store(1);
     }
     for (;;) {
         Status status;
@@ -178,7 +178,7 @@ void BlockDevice::start_requests() {
             SpinGuard guard{lock_};
             request = next(status);
             if (request == nullptr) {
-                starting_ = false;
+                starting_.store(0);
                 return;
             }
         }
@@ -243,14 +243,12 @@ void BlockDevice::end(BlockRequest& request, Status status) {
 
 // No CPU starts requests from here on, until paused_ is cleared.
 void BlockDevice::pause() {
-    for (;;) {
-        {
-            SpinGuard guard{lock_};
-            paused_ = true;
-            if (!starting_) return;
-        }
-        hal::cpu_relax();
+    {
+        SpinGuard guard{lock_};
+        paused_ = true;
     }
+    while (starting_.load() != 0)
+        hal::cpu_relax();
 }
 
 // The driver has forgotten what was started: it comes first, in the same order.

@@ -45,8 +45,8 @@ struct BlockPart {
 class BlockRequest : NotCopyable<BlockRequest> {
   public:
     static constexpr u32 kMaxParts = 32; // 128 KiB of whole frames
-    // Called once for each submit, after the status is set, in an interrupt or a thread with preemption off, without a
-    // lock; it must not sleep. The request may be freed or submitted again by it.
+    // Called once for each submit, after the status is set, in an interrupt or a thread, without a lock; it must not
+    // sleep. The request may be freed or submitted again by it.
     using Done = void (*)(BlockRequest&);
 
     // Null `done`: the submitter calls wait().
@@ -58,7 +58,7 @@ class BlockRequest : NotCopyable<BlockRequest> {
     // Empties the request for another use. Context: any; the request is not submitted.
     void reuse(BlockOp op, u64 sector);
 
-    // Waits for the end of a request without `done`. Once for each submit, by one thread. Preemptible context.
+    // Waits for the end of a request without `done`, after its submit; one thread. Preemptible context.
     [[nodiscard]] Status wait();
     // Of a request that has ended: success, or `io` (the disk reported an error), `timed_out`, `gone` (the disk was
     // taken away), `invalid` (outside the disk, no sectors, a flush with parts, or more parts than the limits allow).
@@ -188,12 +188,12 @@ class BlockDevice : NotCopyable<BlockDevice> {
     Mutex resetting_{"of a disk that is reset"}; // of check_time and take_away
 
     mutable SpinLock lock_{LockRank::block};
-    Requests again_ LOFT_GUARDED_BY(lock_);        // were offered to the driver before; come before the queue
-    Requests queue_ LOFT_GUARDED_BY(lock_);        // in order of submit
-    Requests started_ LOFT_GUARDED_BY(lock_);      // in order of start
-    bool starting_ LOFT_GUARDED_BY(lock_) = false; // a CPU runs start_requests
-    bool paused_ LOFT_GUARDED_BY(lock_) = false;   // none may start requests
-    bool full_ LOFT_GUARDED_BY(lock_) = false;     // the driver had no room; no request has ended since
+    Requests again_ LOFT_GUARDED_BY(lock_);      // were offered to the driver before; come before the queue
+    Requests queue_ LOFT_GUARDED_BY(lock_);      // in order of submit
+    Requests started_ LOFT_GUARDED_BY(lock_);    // in order of start
+    hal::Plain<u32> starting_;                   // 1: a CPU runs start_requests. Written under the lock
+    bool paused_ LOFT_GUARDED_BY(lock_) = false; // none may start requests
+    bool full_ LOFT_GUARDED_BY(lock_) = false;   // the driver had no room; no request has ended since
     bool gone_ LOFT_GUARDED_BY(lock_) = false;
     u32 ticket_ LOFT_GUARDED_BY(lock_) = near_wrap<u32>();
     BlockStats stats_ LOFT_GUARDED_BY(lock_);
