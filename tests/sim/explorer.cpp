@@ -82,7 +82,7 @@ class Exploration {
 
 std::string place_name(u64 place) {
     if (place >= place::kHardware) {
-        constexpr const char* kNames[] = {"",
+        constexpr const char* kNames[] = {"device",
                                           "tlb",
                                           "tlb changes of",
                                           "interrupt line",
@@ -96,7 +96,8 @@ std::string place_name(u64 place) {
                                           "reschedule line",
                                           "tick line",
                                           "time",
-                                          "nmi line"};
+                                          "nmi line",
+                                          "device line"};
         const u64 what = place >> 8 & 15;
         return text("{} {}", kNames[what], what == 9 ? (place >> 32 & 0xff'ffff) - 1 : place & 0xff);
     }

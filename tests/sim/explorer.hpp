@@ -131,8 +131,8 @@ void expect(bool so, const char* what);
 u32 ticks_so_far(); // of all timers in this schedule; a step that asks depends on the timers
 
 // The interrupts of a CPU. Of those that are pending, the last one of these comes first.
-enum class Interrupt : u8 { tick, reschedule, call };
-inline constexpr u32 kInterrupts = 3;
+enum class Interrupt : u8 { device, tick, reschedule, call };
+inline constexpr u32 kInterrupts = 4;
 
 // The name of a place (schedule.hpp), for messages.
 std::string place_name(u64 place);
@@ -143,5 +143,6 @@ void explore_plain(u64 place, bool write); // the step accesses plain memory
 void explore_interrupts(bool on);
 void explore_send(CpuId to, Interrupt what = Interrupt::call);
 u32 explore_choice(u32 possibilities);
+void explore_device(u32 device); // this step gives work to a device that had none
 
 } // namespace loft::sim

@@ -107,6 +107,30 @@ void Machine::interrupt_cpu(CpuId id) {
         on_cpu(id, [] { interrupt(remote_answer); });
 }
 
+Device::Device() { machine().add(*this); }
+Device::~Device() {
+    if (has_machine()) machine().remove(*this);
+}
+
+void Machine::add(Device& device) {
+    device.number_ = static_cast<u32>(devices_.size());
+    devices_.push_back(&device);
+}
+void Machine::remove(Device& device) {
+    std::erase(devices_, &device);
+    for (u32 i = 0; i < devices_.size(); ++i)
+        devices_[i]->number_ = i;
+}
+
+bool Machine::step_a_device() {
+    for (Device* const device : devices_) {
+        if (!device->can_step()) continue;
+        device->step();
+        return true;
+    }
+    return false;
+}
+
 void Machine::store(u8* to, const void* from, u32 bytes, u32 note) {
     if (!detail::exploring) return write(to, from, bytes);
     PendingStore later{PendingStore::Kind::data, static_cast<u8>(bytes), to};
@@ -228,6 +252,9 @@ void Machine::frame_free(u32 pfn, u32 order) {
             if (c != current_ && cpus_[c].buffer.covers(ram_at(u64{pfn + i} << kPageShift), kPageSize))
                 throw ReleasedAccess{text("CPU {} gives frame {:x} back while CPU {} has a store for it in its buffer",
                                           current_, pfn + i, c)};
+        for (const Device* const device : devices_)
+            if (const std::string use = device->use_of(pfn + i); !use.empty())
+                throw ReleasedAccess{text("frame {:x} given back before its transfer ended: {}", pfn + i, use)};
         if (detail::exploring) [[unlikely]]
             for (Cpu& cpu : cpus_)
                 cpu.stale.give_back(pfn + i);

@@ -13,6 +13,7 @@
 #include "arch/base/cpu_set.hpp"
 #include "arch/base/not_copyable.hpp"
 #include "mm/ground/boot_info.hpp"
+#include "tests/sim/device.hpp"
 #include "tests/sim/errors.hpp"
 #include "tests/sim/flush_sites.hpp"
 #include "tests/sim/may_set.hpp"
@@ -160,6 +161,13 @@ class Machine : NotCopyable<Machine> {
     void set_interrupts(bool on); // of this CPU
     void interrupt_cpu(CpuId cpu);
 
+    // --- devices. They add and remove themselves.
+    void add(Device& device);
+    void remove(Device& device);
+    const std::vector<Device*>& devices() const { return devices_; }
+    // Outside an exploration: one step of the first device that can take one. False: none can.
+    bool step_a_device();
+
     // --- for explorations
     // From now on an access of the kernel chooses between an old translation and the tables, as an access of a program
     // does, instead of throwing StaleAccess. For tests in which a model judges the outcome.
@@ -229,6 +237,7 @@ class Machine : NotCopyable<Machine> {
 
     Options options_;
     std::vector<Cpu> cpus_;
+    std::vector<Device*> devices_;
     std::vector<std::unique_ptr<Space>> spaces_;
     bool spaces_changed_ = false; // since rewind(): directories, or the root of a CPU
     u32 current_ = 0;

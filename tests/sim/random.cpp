@@ -10,7 +10,7 @@ Random::Random(u64 seed, u32 usual_steps) : state_{seed * 2 + 1} {
     patience_ = 2u << below(5);
     const auto draw = [&](u32 a) { priority_[a] = (1u << 24) + below(1u << 20); };
     for (u32 a = 0; a < kMaxAgents; ++a) {
-        if (role_of(a) != Role::nmi) draw(a);
+        if (role_of(a) != Role::nmi && role_of(a) != Role::device) draw(a);
         if (kind_ == 2 && role_of(a) == Role::buffer) priority_[a] = a;
     }
     for (u32& drop : drops_)
@@ -19,6 +19,8 @@ Random::Random(u64 seed, u32 usual_steps) : state_{seed * 2 + 1} {
         timer = below(usual_steps << below(4));
     for (u32 cpu = 0; cpu < kMaxExploredCpus; ++cpu)
         draw(agent(cpu, Role::nmi));
+    for (u32 device = 0; device < kMaxDevices; ++device)
+        draw(device_agent(device));
 }
 
 u64 Random::number() { // splitmix64

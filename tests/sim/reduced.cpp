@@ -38,7 +38,7 @@ bool Reduced::continues(const Frame& frame) {
 // buffer) are no switch. A step of another CPU's store buffer is one; then either CPU may go on (contexts: Atig,
 // Bouajjani and Parlato, CAV 2011).
 bool Reduced::preempts(const Frame& frame, u32 next) {
-    if (from_outside(next) || frame.before == kNobody) return false;
+    if (no_switch(next) || frame.before == kNobody) return false;
     return !same_cpu(next, frame.before) && !same_cpu(next, frame.last) && continues(frame);
 }
 
@@ -55,7 +55,7 @@ u32 Reduced::pick(AgentSet enabled) {
     frame.before = default_.last();
     if (depth_ != 0) {
         const Frame& previous = frames_[depth_ - 1];
-        frame.last = from_outside(previous.agent) ? previous.last : previous.agent;
+        frame.last = no_switch(previous.agent) ? previous.last : previous.agent;
     }
     AgentSet asleep = 0;
     if (depth_ != 0) {
@@ -194,7 +194,7 @@ void Reduced::race(u32 earlier, u32 later) {
         const u32 before = i == 0 ? kNobody : agents_[i - 1];
         const bool switched = before == kNobody || cpu_of(before) != cpu;
         if (i == earlier || switched || !continues(frames_[i])) frames_[i].to_try |= frames_[i].enabled;
-        if (before == kNobody || (switched && role_of(before) != Role::buffer && !from_outside(before)))
+        if (before == kNobody || (switched && role_of(before) != Role::buffer && !no_switch(before)))
             return;
     }
 }

@@ -81,11 +81,11 @@ class Reduced final : public Strategy {
     std::vector<u32> agents_, blocks_;
     std::vector<u32> racing_; // earlier steps that race with the last step
     std::array<Clock, kMaxAgents> now_{}, woken_{};
-    std::array<std::vector<u32>, kMaxExploredCpus> stores_; // the steps whose stores are in the buffer
-    std::array<u32, kMaxExploredCpus> oldest_{};
-    std::array<u32, kMaxExploredCpus> last_of_cpu_{}, delivery_{}; // steps; the first counted from 1
-    PlaceMap<Place> places_;                                       // the accesses to each place
-    std::vector<Sleeper> inherited_;                               // the agents that still sleep after the last step
+    std::array<std::vector<u32>, kAgentGroups> stores_; // the steps whose stores are in the buffer
+    std::array<u32, kAgentGroups> oldest_{};
+    std::array<u32, kAgentGroups> last_of_cpu_{}, delivery_{}; // steps; the first counted from 1
+    PlaceMap<Place> places_;                                   // the accesses to each place
+    std::vector<Sleeper> inherited_;                           // the agents that still sleep after the last step
     Default default_;
 };
 

@@ -34,7 +34,9 @@ Replay::Replay(const std::string& text) {
         if (word.at(used) == ':') {
             const std::size_t role = std::string{kRoleLetters}.find(word.at(used + 1));
             if (role == std::string::npos) throw BadAccess{"LOFT_SCHEDULE: what is " + word + "?"};
-            agent_[step] = agent(static_cast<u32>(std::stoul(word.substr(used + 2))), static_cast<Role>(role));
+            const u32 number = static_cast<u32>(std::stoul(word.substr(used + 2)));
+            const bool device = static_cast<Role>(role) == Role::device;
+            agent_[step] = device ? device_agent(number) : agent(number, static_cast<Role>(role));
             continue;
         }
         while (used < word.size() && word[used] == '=') {

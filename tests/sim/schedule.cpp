@@ -41,7 +41,7 @@ u32 all_rounds(const Rounds& rounds, bool only_with_interrupts) {
 const char* point_name(Point point) {
     constexpr const char* kNames[] = {"memory", "pte load", "pte store", "pte locked load", "pte exchange", "tlb",
                                       "load",   "store",    "locked",    "percpu",          "irq",          "ipi",
-                                      "relax",  "thread",   "assist",    "plain",           "stack"};
+                                      "relax",  "thread",   "assist",    "plain",           "stack",        "io"};
     return kNames[static_cast<u32>(point)];
 }
 

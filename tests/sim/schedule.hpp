@@ -30,12 +30,13 @@ enum class Point : u8 {
     assist, // a page walk that sets A or D of an entry that this CPU has just stored
     plain,  // an access to plain memory, if these are steps (races.hpp)
     stack,  // the kernel under test switches stacks
+    io,     // a driver accesses its device
 };
 // True for operations that wait until this CPU's store buffer is empty: locked and serialising instructions (SDM vol.
 // 3, 11.10).
 constexpr bool drains(Point point) {
     return point == Point::pte_locked || point == Point::pte_atomic || point == Point::tlb || point == Point::atomic ||
-           point == Point::ipi || point == Point::thread || point == Point::assist;
+           point == Point::ipi || point == Point::thread || point == Point::assist || point == Point::io;
 }
 const char* point_name(Point point);
 
@@ -88,6 +89,8 @@ constexpr u64 reschedule_line(u32 cpu) { return kHardware | 0xb00 | cpu; }
 constexpr u64 tick_line(u32 cpu) { return kHardware | 0xc00 | cpu; }
 inline constexpr u64 time = kHardware | 0xd00;
 constexpr u64 nmi_line(u32 cpu) { return kHardware | 0xe00 | cpu; }
+constexpr u64 device_line(u32 cpu) { return kHardware | 0xf00 | cpu; }
+constexpr u64 device(u32 number) { return kHardware | number; } // its registers and its queue
 } // namespace place
 
 void set_schedule_hook(Hook hook); // an empty one removes it

@@ -37,7 +37,7 @@ class Strategy {
 };
 
 // The default choice: the CPU of the last step continues as long as it can; its buffer is drained only when it must be,
-// and no timer ticks, and no NMI comes, before nothing else can take a step.
+// devices work when no CPU can go on, and no timer ticks, and no NMI comes, before nothing else can take a step.
 class Default {
   public:
     u32 pick(AgentSet enabled) const {
@@ -48,10 +48,17 @@ class Default {
             const u32 buffer = agent(cpu_of(last_), Role::buffer);
             if (in(enabled, buffer)) return buffer;
         }
-        for (const Role role : {Role::program, Role::interrupt, Role::buffer, Role::timer, Role::nmi})
+        const auto first = [enabled](Role role) {
             for (u32 cpu = 0; cpu < kMaxExploredCpus; ++cpu)
                 if (in(enabled, agent(cpu, role))) return agent(cpu, role);
-        return kNobody;
+            return kNobody;
+        };
+        for (const Role role : {Role::program, Role::interrupt, Role::buffer})
+            if (const u32 found = first(role); found != kNobody) return found;
+        for (u32 device = 0; device < kMaxDevices; ++device)
+            if (in(enabled, device_agent(device))) return device_agent(device);
+        const u32 tick = first(Role::timer);
+        return tick != kNobody ? tick : first(Role::nmi);
     }
     void taken(u32 agent) {
         if (role_of(agent) == Role::program || role_of(agent) == Role::interrupt) last_ = agent;

@@ -19,8 +19,12 @@ constexpr u32 kLateTicks = 8; // of each CPU, when nothing else can take a step
 constexpr u64 line_of(u32 cpu, Interrupt what) {
     return what == Interrupt::call         ? place::interrupt_line(cpu)
            : what == Interrupt::reschedule ? place::reschedule_line(cpu)
-                                           : place::tick_line(cpu);
+           : what == Interrupt::tick       ? place::tick_line(cpu)
+                                           : place::device_line(cpu);
 }
+
+// Its steps are no code of mm.
+bool acts_alone(u32 agent) { return role_of(agent) != Role::program && role_of(agent) != Role::interrupt; }
 
 } // namespace
 
@@ -50,6 +54,7 @@ bool World::Watch::written(u64 place) {
 // --- construction, start and end of a schedule
 
 World::World(const Case& c) : case_{c}, cores_(machine().options().cpus), idle_body_{[this] { idle_loop(); }} {
+    if (machine().devices().size() > kMaxDevices) throw BadAccess{"too many devices to explore"};
     if (cores_.size() > kMaxExploredCpus) throw BadAccess{"too many CPUs to explore"};
     if (!c.cpus.empty() && c.cpus.size() != cores_.size()) throw BadAccess{"every CPU needs its first function"};
     if (kernel_has_threads() && races::kOn) throw BadAccess{"no races are looked for in a kernel that has threads"};
@@ -193,6 +198,8 @@ AgentSet World::enabled() {
         }
         if (!state.buffer.empty()) set |= only(agent(cpu, Role::buffer));
     }
+    for (u32 i = 0; i < machine().devices().size(); ++i)
+        if (machine().devices()[i]->can_step()) set |= only(device_agent(i));
     if (!kernel_has_threads()) return set;
     // The last step of yield() is a cpu_relax, which may be that of a waiting loop or not.
     for (u32 cpu = 0; set == 0 && cpu < cores_.size(); ++cpu)
@@ -292,19 +299,15 @@ bool World::enters_interrupt(u32 cpu) {
     Core& core = cores_[cpu];
     if (!core.in_handler) return true;
     if (!machine().cpu(CpuId{cpu}).interrupts) return false;
-    for (const Interrupt what : {Interrupt::tick, Interrupt::reschedule, Interrupt::call})
+    for (const Interrupt what : {Interrupt::device, Interrupt::tick, Interrupt::reschedule, Interrupt::call})
         event().footprint.add(line_of(cpu, what), false);
     return can_interrupt(cpu) && (!ready(cpu, core.interrupt) || choice(2) != 0);
 }
 
 void World::step(u32 who) {
     if (events_.size() <= steps_) events_.resize(steps_ + 64);
-    const u32 cpu = cpu_of(who);
-    Core& core = cores_[cpu];
-    machine().switch_to(CpuId{cpu});
     Event& e = event();
     e.agent = who;
-    e.thread = kernel_has_threads() ? core.stack->number : core.thread + 1;
     e.footprint.clear();
     e.chosen.clear();
     e.woke = 0;
@@ -312,6 +315,18 @@ void World::step(u32 who) {
     e.block = steps_;
     e.delivery = false;
     e.drained = false;
+    if (role_of(who) == Role::device) {
+        e.point = Point::io;
+        e.thread = 0;
+        const u32 device = who - kFirstDevice;
+        touched(place::device(device), true);
+        machine().devices()[device]->step();
+        return;
+    }
+    const u32 cpu = cpu_of(who);
+    Core& core = cores_[cpu];
+    machine().switch_to(CpuId{cpu});
+    e.thread = kernel_has_threads() ? core.stack->number : core.thread + 1;
 
     if (role_of(who) == Role::buffer) {
         e.point = Point::store;
@@ -469,6 +484,10 @@ void World::handle(Interrupt what) {
         return case_.kernel->reschedule_asked();
     case Interrupt::tick:
         return case_.kernel->tick();
+    case Interrupt::device:
+        for (Device* const device : machine().devices())
+            device->interrupt();
+        return;
     }
 }
 
@@ -507,11 +526,11 @@ void World::maybe_preempt() {
 
 void World::touched(u64 place, bool write) {
     const u32 me = event().agent;
-    if (!on_fiber_ && role_of(me) != Role::buffer && !from_outside(me)) return;
+    if (!on_fiber_ && !acts_alone(me)) return;
     if (unseen_ && on_fiber_ && !write) return;
     event().footprint.add(place, write);
     if (!write) {
-        if (!on_fiber_ || place >= place::kHardware) return;
+        if (acts_alone(me) || place >= place::kHardware) return;
         Core& core = cores_[cpu_of(me)];
         (core.in_handler ? core.interrupt : core.program).watch.read(place);
         return;
@@ -548,7 +567,7 @@ void World::interrupts(bool on) {
 }
 
 void World::send(u32 cpu, Interrupt what) {
-    if (!on_fiber_ && role_of(event().agent) != Role::timer) return;
+    if (!on_fiber_ && !acts_alone(event().agent)) return;
     Core& core = cores_[cpu];
     touched(line_of(cpu, what), true);
     if ((core.requested & bit(what)) == 0) { // a second request before the delivery adds nothing
@@ -779,6 +798,7 @@ void explore_interrupts(bool on) { the_world->interrupts(on); }
 void explore_send(CpuId to, Interrupt what) {
     if (detail::exploring) the_world->send(to.value(), what);
 }
+void explore_device(u32 device) { the_world->woke(device_agent(device)); }
 u32 explore_choice(u32 possibilities) { return the_world->choice(possibilities); }
 void explore_stop(const std::string& text) {
     if (detail::exploring) the_world->stop(text);

@@ -34,6 +34,7 @@ class World {
     u32 choice(u32 possibilities);
     void interrupts(bool on);
     void send(u32 cpu, Interrupt what);
+    void woke(u32 agent) { event().woke |= only(agent); }
     void stop(const std::string& text);
     void park();
     void unpark(u32 thread);
