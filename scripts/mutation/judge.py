@@ -26,7 +26,8 @@ from .machines import Guest, Host
 RESULTS = 'mutants-generated.jsonl'
 # The explorer's tests that are closest to a room.
 EXPLORER = {'ground': '[explorer-remote],[explorer-credits],[explorer-mutex]', 'tables': '[explorer-remote],[explorer-space]',
-            'windows': '[explorer-pkmap],[explorer-local],[explorer-vmap]', 'cache': '[explorer-space],[explorer-shared]',
+            'windows': '[explorer-pkmap],[explorer-local],[explorer-vmap]',
+            'cache': '[explorer-space],[explorer-shared],[explorer-disk]',
             'spaces': '[explorer-space],[explorer-shared],[explorer-cow]',
             'frames': '[explorer-many],[explorer-vmap],[explorer-shared],[explorer-page]'}
 # Functions that only DEBUG=1 calls, besides those of free_checks.cpp.
