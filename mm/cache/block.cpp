@@ -168,7 +168,7 @@ void BlockDevice::start_requests() {
     const PreemptGuard here;
     {
         SpinGuard guard{lock_};
-        if (starting_.load() != 0 || paused_) return;
+        if (starting_.load() != 0) return;
         starting_.store(1);
     }
     for (;;) {

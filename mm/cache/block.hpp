@@ -1,7 +1,7 @@
 // The block interface: requests that move whole sectors between a disk and frames, and the disks that carry them out.
 //
-// A driver (kernel/devices; in tests the simulated disk) derives from BlockDevice. The page cache, swap and file systems
-// make requests. docs/disks.md, "The block interface", has the rules for errors, order and durability.
+// A driver (kernel/devices; in tests the simulated disk) derives from BlockDevice. The page cache, swap and file
+// systems make requests. docs/disks.md, "The block interface", has the rules for errors, order and durability.
 //
 //     submitter       BlockRequest: operation, first sector, parts         owns request and frames until `done`
 //     BlockDevice     queue, bounce frames, time limit                     this room
@@ -135,11 +135,11 @@ class BlockDevice : NotCopyable<BlockDevice> {
     u64 sectors() const { return limits_.sectors; }
     const BlockLimits& limits() const { return limits_; }
 
-    // Hands over a request, which ends some time later, maybe before the return. Any context but NMI, also `done`; locks
-    // of a rank below `block` may be held. Cost: no TLB operation, unless a part is bounced: then two atomic maps for
-    // each part of a write, and of a read when it ends. The copies are made without a lock, in the context that starts
-    // the request or in which it ends: in a thread interrupts are on, in an interrupt the handler copies at most 32
-    // frames for each request that it ends or starts.
+    // Hands over a request, which ends some time later, maybe before the return. Any context but NMI, also `done`;
+    // locks of a rank below `block` may be held. Cost: no TLB operation, unless a part is bounced: then two atomic maps
+    // for each part of a write, and of a read when it ends. The copies are made without a lock, in the context that
+    // starts the request or in which it ends: in a thread interrupts are on, in an interrupt the handler copies at most
+    // 32 frames for each request that it ends or starts.
     void submit(BlockRequest& request);
     // submit and wait. Preemptible context.
     [[nodiscard]] Status run(BlockRequest& request);

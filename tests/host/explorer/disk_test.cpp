@@ -1,6 +1,6 @@
 // Disks under every schedule: submit, transfers, their ends, time limits, and a disk that is taken away. The disk is an
-// agent: it moves data and interrupts CPU 0 at any step. A request that ends twice or never, a thread that is not woken,
-// a frame that is used after it was freed or copied too early fails a schedule.
+// agent: it moves data and interrupts CPU 0 at any step. A request that ends twice or never, a thread that is not
+// woken, a frame that is used after it was freed or copied too early fails a schedule.
 #include "tests/host/disk_tools.hpp"
 #include "tests/host/explorer/rig.hpp"
 
