@@ -131,6 +131,21 @@ TEST_CASE("block: frames out of reach are bounced", "[block][block-bounce]") {
     CHECK(books() == before);
 }
 
+TEST_CASE("block: the reach ends before its frame", "[block][block-bounce]") {
+    Booted kernel;
+    Page* const page = new_page();
+    REQUIRE(page_to_pfn(page) > kShortReach);
+    const u32 further = GENERATE(0u, 1u);
+    SimDisk disk{{.reach = page_to_pfn(page) + further}};
+    REQUIRE(disk.ready());
+    BlockRequest request{BlockOp::read, 80};
+    add_frames(request, {page});
+    REQUIRE(disk.run(request));
+    CHECK(since_start(disk.stats().bounced) == 1 - further);
+    CHECK(frame_has(page, disk.image(), 80));
+    free_page(page);
+}
+
 TEST_CASE("block: a bounced part leaves the rest of its frame and of the disk alone", "[block][block-bounce]") {
     Booted kernel;
     SimDisk disk{{.reach = kShortReach}};
@@ -377,6 +392,19 @@ TEST_CASE("block: a late request is started again, once", "[block][block-time]")
         time_passes(disk);
         disk.work();
         CHECK(all[0]->is_good());
+    }
+    SECTION("one that was started later is late for the first time when the other is for the second") {
+        disk.hang(1);
+        disk.submit(*all[0]);
+        time_passes(disk, BlockDevice::kPatience - 1);
+        disk.hang(1);
+        disk.submit(*all[1]);
+        disk.hang(2);
+        time_passes(disk, 1);
+        time_passes(disk);
+        disk.work();
+        CHECK(all[0]->ended_with(Error::timed_out));
+        CHECK(all[1]->is_good());
     }
     SECTION("with frames that others wait for") {
         std::vector<Page*> more = new_pages(32);

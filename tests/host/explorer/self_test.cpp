@@ -51,6 +51,33 @@ struct Litmus {
     Scene scene;
 };
 
+// Counts to three when a CPU has started it, then interrupts CPU 0.
+class CountingDevice final : public sim::Device {
+  public:
+    bool can_step() const override { return left != 0; }
+    void step() override {
+        sim::touch(&value, true);
+        ++value;
+        if (--left == 0) sim::explore_send(CpuId{0}, sim::Interrupt::device);
+    }
+    void interrupt() override { told.insert(value); }
+    std::string use_of(u32) const override { return {}; }
+    void start() {
+        sim::schedule_point(sim::Point::io);
+        sim::touch(sim::place::device(number()), true);
+        sim::explore_device(number());
+        left = 3;
+    }
+    u32 read() const {
+        sim::schedule_point(sim::Point::load);
+        sim::touch(&value, false);
+        return value;
+    }
+
+    u32 value = 0, left = 0;
+    std::set<u32> told;
+};
+
 } // namespace
 
 TEST_CASE("explorer: store buffering is seen, and an exchange forbids it", "[.explorer][explorer-self]") {
@@ -262,6 +289,30 @@ TEST_CASE("explorer: an interrupt comes at every step, and never where interrupt
     l.outcomes(0);
     CHECK(l.report.complete);
     CHECK(states == std::set<u32>{0, 1, 2, 4});
+}
+
+TEST_CASE("explorer: a device takes its steps between any two of a CPU", "[.explorer][explorer-self]") {
+    const auto run = [](const sim::Plan& plan, bool all) {
+        Litmus l{2};
+        CountingDevice device;
+        l.scene.explored.reset = [&, next = l.scene.explored.reset] {
+            next();
+            device.value = device.left = 0;
+        };
+        l.thread(1, [&] {
+            device.start();
+            l.result[0] = device.read();
+            l.result[1] = device.read();
+        });
+        const auto found = l.outcomes(2, plan);
+        if (all) CHECK(l.report.complete);
+        CHECK(device.told == std::set<u32>{3});
+        return found;
+    };
+    const std::set<std::string> all{"00", "01", "02", "03", "11", "12", "13", "22", "23", "33"};
+    CHECK(run(sim::reduced(), true) == all);
+    CHECK(run(sim::reduced(~u64{0}, 0), true) == all); // the steps of a device are no preemptions
+    CHECK(run(sim::random(3000), false) == all);
 }
 
 TEST_CASE("explorer: a thread is preempted at every step", "[.explorer][explorer-self]") {
