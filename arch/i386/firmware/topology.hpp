@@ -24,6 +24,10 @@ struct LineMode {
     u16 flags = 0;
     constexpr bool active_low() const { return (flags & 3) == 3; }
     constexpr bool level() const { return (flags >> 2 & 3) == 3; }
+    // The same with the defaults of the PCI bus, level and active low, in place of those of the ISA bus.
+    constexpr LineMode of_pci() const {
+        return {static_cast<u16>(flags | ((flags & 3) == 0 ? 3 : 0) | ((flags >> 2 & 3) == 0 ? 3 << 2 : 0))};
+    }
 };
 
 struct CpuTopology {

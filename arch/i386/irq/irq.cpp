@@ -20,6 +20,7 @@ constexpr u32 kNowhere = 0xffff'ffff;
 
 constinit bool through_io_apic = false;
 constinit std::array<u32, kIrqs> input_of{}; // of the I/O APIC
+constinit std::array<LineMode, kIrqs> mode_of{};
 
 // Leaves "PIC mode" by the interrupt mode configuration register (MultiProcessor Specification 1.4, 3.6.2.1).
 void leave_pic_mode() {
@@ -33,6 +34,7 @@ void route(const CpuTopology& topology, u32 irq) {
     const CpuTopology::IsaLine line = topology.isa_line(irq);
     if (line.gsi >= io_apic_inputs() || std::find(input_of.begin(), input_of.end(), line.gsi) != input_of.end()) return;
     input_of[irq] = line.gsi;
+    mode_of[irq] = line.mode;
     io_apic_route(line.gsi, line.mode, lapic_id(), irq_vector(irq));
 }
 
@@ -69,6 +71,18 @@ void irq_mask(u32 irq) {
     else if (input_of[irq] != kNowhere)
         io_apic_mask(input_of[irq]);
 }
+
+bool irq_is_connected(u32 irq) { return !through_io_apic || input_of[irq] != kNowhere; }
+
+// At the 8259 the signal is active high: the board inverts it.
+void irq_make_level(u32 irq) {
+    if (!through_io_apic)
+        pic_make_level(irq);
+    else if (input_of[irq] != kNowhere)
+        io_apic_route(input_of[irq], mode_of[irq].of_pci(), cpu_lapic_id(CpuId{0}), irq_vector(irq));
+}
+
+bool irq_is_real(u32 irq) { return through_io_apic || pic_is_real(irq); }
 
 void irq_eoi(u32 irq) {
     if (through_io_apic)

@@ -23,10 +23,19 @@ void irq_use_io_apic(const CpuTopology& topology, PhysAddr address);
 // "I/O APIC" or "8259".
 const char* irq_controller();
 
-// The boot CPU receives the interrupt; its handler (trap_set_handler) ends with irq_eoi. Interrupts are off, or the
+// False: the interrupt arrives nowhere (another one uses the input of its number).
+bool irq_is_connected(u32 irq);
+// For an interrupt of PCI devices: level triggered; at the I/O APIC also active low, unless the firmware says something
+// else. Not for 0, 1, 2, 8 and 13. It is masked; interrupts are off, or the caller is the only user.
+void irq_make_level(u32 irq);
+
+// The boot CPU receives the interrupt; its handler (trap_set_handler) begins with irq_is_real, returns if that is false
+// (it is spurious, counted and ended), and otherwise ends with irq_eoi. The tick, which is edge triggered and never
+// spurious, does not ask. Interrupts are off, or the
 // caller is the only user.
 void irq_unmask(u32 irq);
 void irq_mask(u32 irq);
+bool irq_is_real(u32 irq);
 void irq_eoi(u32 irq);
 bool irq_has_pending(u32 irq); // raised again, and waiting until interrupts are on
 constexpr u8 irq_vector(u32 irq) { return static_cast<u8>(vector::pic_base + irq); }

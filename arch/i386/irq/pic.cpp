@@ -38,15 +38,9 @@ bool in_service(Chip chip, u32 input) {
     out8(chip.command, kReadInService);
     return in8(chip.command) >> input & 1;
 }
-void last_of_master(TrapFrame&) {
-    if (in_service(kMaster, 7)) pic_eoi(7);
-    note_spurious_interrupt();
-}
-void last_of_slave(TrapFrame&) {
-    if (in_service(kSlave, 7))
-        pic_eoi(15);
-    else
-        out8(kMaster.command, kEndOfInterrupt);
+void last_of_chip(u32 irq) {
+    if (!pic_is_real(irq)) return;
+    pic_eoi(irq);
     note_spurious_interrupt();
 }
 
@@ -56,8 +50,8 @@ void pic_init() {
     initialise(kMaster, vector::pic_base, 1 << kCascade);
     initialise(kSlave, vector::pic_base + 8, kCascade);
     write_masks();
-    trap_set_handler(vector::pic_irq7, last_of_master);
-    trap_set_handler(vector::pic_irq15, last_of_slave);
+    trap_set_handler(vector::pic_irq7, [](TrapFrame&) { last_of_chip(7); });
+    trap_set_handler(vector::pic_irq15, [](TrapFrame&) { last_of_chip(15); });
 }
 
 void pic_unmask(u32 irq) {
@@ -74,6 +68,19 @@ void pic_mask(u32 irq) {
 void pic_eoi(u32 irq) {
     if (irq >= 8) out8(kSlave.command, kEndOfInterrupt);
     out8(kMaster.command, kEndOfInterrupt);
+}
+
+bool pic_is_real(u32 irq) {
+    if (irq % 8 != 7 || in_service(irq < 8 ? kMaster : kSlave, 7)) return true;
+    if (irq >= 8) out8(kMaster.command, kEndOfInterrupt);
+    note_spurious_interrupt();
+    return false;
+}
+
+void pic_make_level(u32 irq) {
+    constexpr u16 kEdgeLevelControl = 0x4d0;
+    const u16 port = static_cast<u16>(kEdgeLevelControl + irq / 8);
+    out8(port, static_cast<u8>(in8(port) | 1u << irq % 8));
 }
 
 bool pic_has_pending(u32 irq) {

@@ -99,6 +99,12 @@ inline u8 in8(u16 port) {
     return v;
 }
 inline void out8(u16 port, u8 v) { asm volatile("outb %0, %1" ::"a"(v), "Nd"(port)); }
+inline u16 in16(u16 port) {
+    u16 v;
+    asm volatile("inw %1, %0" : "=a"(v) : "Nd"(port));
+    return v;
+}
+inline void out16(u16 port, u16 v) { asm volatile("outw %0, %1" ::"a"(v), "Nd"(port)); }
 inline u32 in32(u16 port) {
     u32 v;
     asm volatile("inl %1, %0" : "=a"(v) : "Nd"(port));

@@ -17,6 +17,10 @@ inline constexpr u8 first_interrupt = 16; // lowest vector that a local APIC can
 inline constexpr u8 pic_base = 0x20;
 inline constexpr u8 pic_irq0 = pic_base + 0, pic_irq7 = pic_base + 7, pic_irq15 = pic_base + 15;
 
+// Messages of PCI devices (kernel/devices/interrupt.hpp).
+inline constexpr u8 first_message = 0x90;
+inline constexpr u32 messages = 16;
+
 // Linux's system call: besides the breakpoint, the only gate that ring 3 may enter by an instruction.
 inline constexpr u8 system_call = 0x80;
 
