@@ -29,6 +29,8 @@ enum class Fix : u32 {
     boot_last = 15,
     lapic,
     ioapic,
+    device_first, // registers of devices: fixmap_device
+    device_last = device_first + 39,
     count,
 };
 constexpr VirtAddr fix_addr(Fix slot) { return VirtAddr{kFixmapTop - ((static_cast<u32>(slot) + 1) << kPageShift)}; }

@@ -23,6 +23,28 @@ void fixmap_clear(layout::Fix slot) {
     tlb_flush_local_page(va);
 }
 
+Result<VirtAddr> fixmap_device(PhysAddr registers, u32 bytes) {
+    constexpr u32 kFirst = static_cast<u32>(layout::Fix::device_first),
+                  kLast = static_cast<u32>(layout::Fix::device_last);
+    if (bytes == 0) return Error::invalid;
+    if (bytes > (kLast - kFirst + 1) * kPageSize) return Error::no_space;
+    const u32 bits = hal::cpu_features().phys_bits, reach_bits = config::kPae ? bits : std::min(bits, 32u);
+    const u64 reach = u64{1} << reach_bits;
+    if (registers.value() >= reach || reach - registers.value() < bytes) return Error::out_of_reach;
+    const u32 pages = pages_for(registers.page_offset() + bytes);
+    u32 run = 0;
+    for (u32 slot = kFirst; slot <= kLast; ++slot) {
+        const bool is_free = !hal::pte_read(kernel_pte(layout::fix_addr(static_cast<layout::Fix>(slot)))).present();
+        run = is_free ? run + 1 : 0;
+        if (run != pages) continue;
+        // The addresses of slots descend with their numbers.
+        for (u32 i = 0; i < pages; ++i)
+            fixmap_set(static_cast<layout::Fix>(slot - i), registers.pfn() + i, kernel_prot.device);
+        return layout::fix_addr(static_cast<layout::Fix>(slot)) + registers.page_offset();
+    }
+    return Error::no_space;
+}
+
 BootWindow::BootWindow(PhysAddr phys, u32 bytes) {
     // The limit is the processor's physical address width: with HIGHMEM=off, too, firmware tables may lie above the
     // memory that the kernel uses.

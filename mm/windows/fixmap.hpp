@@ -1,9 +1,10 @@
 // Fixed mappings: the addresses are known when the kernel is linked, the frames at run time.
 //
 // Usable from pagetable_early on, the first call in C++. The boot slots let early code read physical memory above the
-// direct map: multiboot information, modules, ACPI tables.
+// direct map: multiboot information, modules, ACPI tables. All registers of devices are mapped here.
 #pragma once
 
+#include "arch/base/error.hpp"
 #include "arch/base/not_copyable.hpp"
 #include "mm/ground/layout.hpp"
 #include "mm/tables/pagetable.hpp"
@@ -15,6 +16,11 @@ namespace loft {
 // until its next flush.
 VirtAddr fixmap_set(layout::Fix slot, Pfn pfn, PteFlags flags);
 void fixmap_clear(layout::Fix slot);
+
+// Maps the registers of a device, uncached, for ever; returns the address of the first. There is no memory at these
+// addresses, and no slot is used twice, so no flush is needed. Errors: invalid (no bytes), out_of_reach (of the
+// processor, or of this kernel's page tables), no_space (no run of free device slots is long enough). Boot thread.
+Result<VirtAddr> fixmap_device(PhysAddr registers, u32 bytes);
 
 // A mapping of up to 64 KiB of physical memory through the boot slots. One at a time.
 class [[nodiscard]] BootWindow : NotCopyable<BootWindow> {

@@ -61,6 +61,42 @@ TEST_CASE("fixmap: the first use of a slot costs no flush, a change costs one", 
     CHECK(counters.invlpg == 2);
 }
 
+TEST_CASE("fixmap: registers of devices get slots of their own, uncached, in order of address", "[fixmap]") {
+    Booted kernel;
+    sim::Counters& counters = kernel.machine.counters(CpuId{0});
+    counters = {};
+    const PhysAddr far{config::kPae ? 5 * GiB : 3 * GiB};
+    const Result<VirtAddr> two = fixmap_device(far + 0xffc, 8), one = fixmap_device(far + 0x2010, 16);
+    REQUIRE((two && one));
+    CHECK(two->page_offset() == 0xffc);
+    CHECK(one->page_offset() == 0x10);
+    const auto shown = [](VirtAddr va) { return oracle_walk(kernel_root().value(), va.value()); };
+    REQUIRE((shown(*two) && shown(*two + 4) && shown(*one)));
+    CHECK(shown(*two)->phys == far.value() + 0xffc);
+    CHECK(shown(*two + 4)->phys == far.value() + 0x1000);
+    CHECK(shown(*one)->phys == far.value() + 0x2010);
+    CHECK((shown(*two)->uncached && shown(*two + 4)->uncached && shown(*one)->uncached));
+    CHECK(frames_mapped() == 3);
+    CHECK(counters.invlpg == 0);
+    // The rest of the forty slots, and nothing behind.
+    CHECK(fixmap_device(far, 41 * kPageSize).error() == Error::no_space);
+    CHECK(fixmap_device(far, 38 * kPageSize).error() == Error::no_space);
+    CHECK(fixmap_device(far, 37 * kPageSize));
+    CHECK(fixmap_device(far, 1).error() == Error::no_space);
+    CHECK(frames_mapped() == 40);
+}
+
+TEST_CASE("fixmap: registers that cannot be mapped are refused", "[fixmap]") {
+    Booted kernel;
+    CHECK(fixmap_device(PhysAddr{GiB}, 0).error() == Error::invalid);
+    const u64 reach = config::kPae ? u64{1} << hal::cpu_features().phys_bits : 4 * GiB;
+    CHECK(fixmap_device(PhysAddr{reach - 4}, 4));
+    CHECK(fixmap_device(PhysAddr{reach - 4}, 5).error() == Error::out_of_reach);
+    CHECK(fixmap_device(PhysAddr{reach}, 1).error() == Error::out_of_reach);
+    CHECK(fixmap_device(PhysAddr{~u64{0}}, 1).error() == Error::out_of_reach);
+    CHECK(frames_mapped() == 1);
+}
+
 TEST_CASE("fixmap: works before there are page tables of the kernel's own", "[fixmap]") {
     sim::Machine machine{{.cpus = 1, .ram = 64 * MiB}};
     (void)machine.make_boot_info();
