@@ -204,6 +204,15 @@ void BlockDevice::start_requests() {
     }
 }
 
+// A CPU that is in start_requests sees that the driver is not full, after start has returned.
+void BlockDevice::offer_again() {
+    {
+        SpinGuard guard{lock_};
+        full_ = false;
+    }
+    start_requests();
+}
+
 void BlockDevice::ended(BlockRequest& request, u32 ticket, Status status) {
     {
         SpinGuard guard{lock_};

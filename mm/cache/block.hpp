@@ -159,10 +159,13 @@ class BlockDevice : NotCopyable<BlockDevice> {
     ~BlockDevice() = default;
 
     // Starts the transfer of `request` (its transfer(i)). False: no room; it is offered again after the end of an older
-    // one, or by the next check_time. Calls of start and forget do not overlap, and not more than limits.depth requests
-    // are started at a time. No lock is held, interrupts are off. It may call ended for the request, and submit to
-    // another device. If it returns true, the request may have ended and be gone.
+    // one, by offer_again, or by the next check_time. Calls of start and forget do not overlap, and not more than
+    // limits.depth requests are started at a time. No lock is held, interrupts are off. It may call ended for the
+    // request, and submit to another device. If it returns true, the request may have ended and be gone.
     [[nodiscard]] virtual bool start(BlockRequest& request) = 0;
+    // What start had no room for may fit now, although no request of this device has ended: it was in use by another
+    // device. Any context but NMI; no lock of a rank from `block` on is held.
+    void offer_again();
     // Stops or resets the disk: after the return it accesses no frame of any request, and the driver has no request.
     // Preemptible context, so it may wait for the disk. It still has to work if the disk was taken away.
     virtual void forget() = 0;

@@ -745,3 +745,64 @@ TEST_CASE("block: the lower of two stacked disks is reset, or taken away", "[blo
     }
     free_all(pages);
 }
+
+namespace {
+
+// A disk that shares something with another one, which uses it now.
+struct SharingDisk final : BlockDevice {
+    bool start(BlockRequest& request) override {
+        ++offers;
+        if (is_busy) {
+            if (meanwhile) std::exchange(meanwhile, nullptr)();
+            return false;
+        }
+        ended(request, request.ticket(), {});
+        return true;
+    }
+    void forget() override {}
+    using BlockDevice::offer_again;
+
+    bool is_busy = true;
+    u32 offers = 0;
+    std::function<void()> meanwhile; // while start refuses a request
+};
+
+} // namespace
+
+TEST_CASE("block: what the driver has refused is offered again when it says so", "[block]") {
+    Booted kernel;
+    SharingDisk disk;
+    REQUIRE(disk.prepare("sharing", {.sectors = 100, .parts = 1, .reach = Pfn{kMaxPfn}, .depth = 4}));
+    auto pages = new_pages(1);
+    const auto one = watched(BlockOp::write, 1, pages), two = watched(BlockOp::write, 2, pages);
+    disk.submit(*one);
+    disk.submit(*two);
+    CHECK(disk.offers == 1); // not for each submit
+    CHECK(disk.stats().queued == 2);
+    CHECK(disk.stats().started == 0);
+    SECTION("afterwards") {
+        disk.is_busy = false;
+        disk.offer_again();
+        CHECK(disk.offers == 3);
+    }
+    SECTION("and it is still busy") {
+        disk.offer_again();
+        CHECK(disk.offers == 2);
+        CHECK(one->ends == 0);
+        disk.is_busy = false;
+        disk.check_time();
+        CHECK(disk.offers == 4);
+    }
+    SECTION("before start() has returned") {
+        disk.meanwhile = [&disk] {
+            disk.is_busy = false;
+            disk.offer_again();
+        };
+        disk.offer_again();
+        CHECK(disk.offers == 4);
+    }
+    CHECK((one->is_good() && two->is_good()));
+    CHECK(disk.stats().queued + disk.stats().started == 0);
+    disk.finish();
+    free_all(pages);
+}
