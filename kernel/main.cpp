@@ -18,6 +18,7 @@
 #include "kernel/boot/report.hpp"
 #include "kernel/boot/smp.hpp"
 #include "kernel/boot/table_probe.hpp"
+#include "kernel/devices/disks.hpp"
 #include "kernel/programs/faults.hpp"
 #include "kernel/programs/process.hpp"
 #include "kernel/programs/programs.hpp"
@@ -117,6 +118,7 @@ void start_lapic() {
     const ExitStatus status = failed ? ExitStatus::failed : ExitStatus::passed;
     report_counters(); // with the costs of the tests
     report_cpus();
+    report_disks();
     // The last lines say which requests were not fulfilled (scripts/runner/verdict.py reads them).
     if (totals.passed + totals.failed + totals.skipped == 0)
         print("loft: no self-test ran: selftest={}", options().selftest);
@@ -158,6 +160,7 @@ extern "C" [[noreturn]] void kernel_main(u32 magic, u32 info) {
     hal::irq_restore(eflags::interrupt);           // interrupts on: the tick runs
     scheduler_init();                              // from here on this context is a thread
     start_other_cpus(trampoline);                  // all of them, or as many as maxcpus= allows
+    disks_init();                                  // finds and starts the disks; a thread watches them
     process_init();                                // from here on processes can be started
     programs_init();                               // finds the programs among the loader's modules
     report_counters();                             // with the costs of the boot

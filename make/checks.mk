@@ -3,7 +3,7 @@
 
 GOALS     := all help setup run run-iso gdb iso check test test-host test-guest test-matrix test-alone test-cpus test-nmi test-flushes \
     test-mutants bench bench-linux bench-cost linux-answers bench-listing bench-update format tidy clean
-VARIABLES := HIGHMEM HIGHPTE SMP PREEMPT DEBUG CXX MEM APPEND ACCEL QEMU CPU ICOUNT ISO BENCH SHARD NMIS BUILD V
+VARIABLES := HIGHMEM HIGHPTE SMP PREEMPT DEBUG CXX MEM APPEND ACCEL QEMU CPU ICOUNT DISK DISK_BUS ISO BENCH SHARD NMIS BUILD V
 UNKNOWN   := $(filter-out $(GOALS) $(BUILD)/% print-compiler-% print-host-compiler-% $(COMPILE_COMMANDS) Makefile FORCE,$(MAKECMDGOALS))
 ifneq ($(filter build/%,$(UNKNOWN)),)
 $(error make $(firstword $(filter build/%,$(UNKNOWN))): with BUILD=$(BUILD) this is $(BUILD)/$(patsubst build/%,%,$(firstword $(filter build/%,$(UNKNOWN)))))

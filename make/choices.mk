@@ -10,6 +10,8 @@ APPEND  ?=
 ACCEL   ?= tcg
 QEMU    ?=
 ICOUNT  ?=
+DISK    ?=
+DISK_BUS ?= ide
 BENCH   ?= boot,paths
 SHARD   ?=
 NMIS    ?= 100000
@@ -25,6 +27,7 @@ ifneq ($(.SHELLSTATUS),0)
 $(error $(BUILD))
 endif
 export LOFT_BUILD := $(BUILD)
+export DISK_BUS
 # Editors expect it beside the sources.
 COMPILE_COMMANDS := $(if $(and $(filter build,$(BUILD)),$(shell test -w . && echo yes)),,$(BUILD)/)compile_commands.json
 

@@ -36,6 +36,7 @@ The kernel (selected now: $(NAME)):
     CXX=...             i686-linux-gnu-g++ or clang++, given on make's command line      [i686-linux-gnu-g++]
 The machine (run, run-iso, gdb; test uses ACCEL and QEMU):
     MEM=4G  APPEND="selftest=full exit"  ACCEL=tcg|kvm  QEMU=program  ICOUNT=shift  (scripts/run-qemu --help)
+    DISK="FILE ..."  DISK_BUS=ide|virtio   disks of raw sectors; a FILE may also be ide:FILE or virtio:FILE  [none, ide]
 make bench: BENCH=GLOB,... selects the paths; ICOUNT=off, or another ACCEL, measures time instead of instructions.
 Output: BUILD=folder (now $(BUILD)); then the sources may be read-only.   V=1 shows the commands.
 endef

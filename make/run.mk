@@ -1,7 +1,8 @@
 # Goals that boot a kernel: run, iso, run-iso, gdb.
 
 RUN_OPTIONS = --mem '$(MEM)' --smp '$(if $(filter 0,$(SMP)),1,$(SMP))' --accel '$(ACCEL)' \
-    $(if $(QEMU),--qemu '$(QEMU)') $(if $(ICOUNT),--icount '$(ICOUNT)')
+    $(if $(QEMU),--qemu '$(QEMU)') $(if $(ICOUNT),--icount '$(ICOUNT)') \
+    $(foreach disk,$(DISK),--disk $(call quoted,$(disk)))
 
 ifneq ($(filter run run-iso gdb,$(MAKECMDGOALS)),)
 WRONG_OPTIONS := $(shell scripts/run-qemu $(RUN_OPTIONS) --print kernel 2>&1 >/dev/null)
