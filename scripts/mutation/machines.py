@@ -3,7 +3,7 @@ import dataclasses
 import os
 import re
 
-from runner import verdict
+from runner import disk, verdict
 from runner.result import Hung, run_captured
 
 
@@ -51,22 +51,29 @@ class Guest:
     SUITE = re.compile(r'(not ok|ok) \d+ (\S+)')
     SUBTEST = '    # Subtest: '
 
-    # Words of a machine that are options of run-qemu.
-    MACHINE = re.compile(r'(cpu|smp)=(\S+)')
+    # Words of a machine that are options of run-qemu; a disk has commas instead of blanks (runner/disk.py).
+    MACHINE = re.compile(r'(cpu|smp|disk)=(\S+)')
 
     def __init__(self, where):
         self.kernel, self.memory, *words = where.split()
         self.options = [word for word in words if not self.MACHINE.fullmatch(word)]
-        self.machine = [option for word in words if (match := self.MACHINE.fullmatch(word))
-                        for option in (f'--{match[1]}', match[2])]
+        found = [match.groups() for word in words if (match := self.MACHINE.fullmatch(word))]
+        self.machine = [option for name, value in found if name != 'disk' for option in (f'--{name}', value)]
+        self.disks = [value.replace(',', ' ') for name, value in found if name == 'disk']
         self.goal = f'build/{self.kernel}/loft.elf'
         self.objects = os.path.dirname(self.goal)
 
     def run(self, work, _tests, timeout):
         with open(os.path.join(work, self.PROGRAMS), encoding='utf-8') as names:
             modules = [option for name in names.read().split() for option in ('--module', name)]
-        command = ['scripts/run-qemu', '--mem', self.memory, *self.machine, *modules,
-                   '--append', ' '.join([*self.options, 'exit']), self.goal]
+        ours, qemu = [], []
+        for number, text in enumerate(self.disks):
+            one = disk.Disk(text, os.path.join(work, f'build/disk{number}'))
+            one.create()
+            ours += one.options()[0]
+            qemu += one.options()[1]
+        command = ['scripts/run-qemu', '--mem', self.memory, *self.machine, *modules, *ours,
+                   '--append', ' '.join([*self.options, 'exit']), self.goal, *(['--', *qemu] if qemu else [])]
         status, text = run_captured(command, timeout, cwd=work)
         failed, current = [], 'boot'
         for line in text.splitlines():

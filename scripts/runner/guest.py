@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 
-from . import ktap, memory, readme, verdict
+from . import disk, ktap, memory, readme, verdict
 from .make import BUILD, LOGS
 from .result import Hung, Result, Test, read_log, run_program
 
@@ -17,7 +17,7 @@ SHIM = f'{BUILD}/shim/shim.elf'
 PROGRAMS = f'{BUILD}/user/programs'  # a file with their names
 DEFAULT_KERNEL = '64g-highpte-smp-preempt'
 KEYS = {'kernel', 'mem', 'smp', 'cpu', 'append', 'icount', 'boot', 'scenario', 'status', 'expect', 'forbid', 'ktap',
-        'memory', 'require', 'timeout', 'console', 'repeat', 'qemu', 'modules', 'program', 'shown'}
+        'memory', 'require', 'timeout', 'console', 'repeat', 'qemu', 'modules', 'program', 'shown', 'disks'}
 CONDITION = re.compile(r'(\w+) *(==|>=|<=) *(\d+)$')
 
 
@@ -53,6 +53,8 @@ class Machine:
         self.repeat = keys.get('repeat', '') == 'identical'
         self.qemu = keys.get('qemu', '').split()
         self.program = keys.get('program', '')
+        self.disks = [disk.Disk(line, self.log(f'disk{number}'))
+                      for number, line in enumerate(lines(keys.get('disks', '')))]
         self.modules = lines(keys['modules']) if 'modules' in keys else None
 
     @property
@@ -113,9 +115,15 @@ def boot_command(machine, where):
         command += ['--icount', machine.icount]
     if machine.console:
         command += ['--debugcon', machine.log('e9')]
+    extra = list(machine.qemu)
+    for one in machine.disks:
+        one.create()
+        ours, qemu = one.options()
+        command += ours
+        extra += qemu
+    extra = ['--', *extra] if extra else []
     if machine.boot == 'kernel':
-        return command + module_options(machine) + ['--append', machine.append, machine.elf] + \
-            (['--', *machine.qemu] if machine.qemu else [])
+        return command + module_options(machine) + ['--append', machine.append, machine.elf] + extra
     if machine.boot == 'iso':
         iso = machine.log('iso')
         subprocess.run(['scripts/make-iso', *module_options(machine), '--append', machine.append, machine.elf, iso],
@@ -125,7 +133,7 @@ def boot_command(machine, where):
         return command + ['--network', ipxe_folder(machine)]
     if machine.boot == 'shim':
         return command + ['--append', machine.scenario, '--module', f'{machine.elf} {machine.append}',
-                          *(module_options(machine) if machine.modules is not None else []), SHIM]
+                          *(module_options(machine) if machine.modules is not None else []), SHIM] + extra
     raise ValueError(f'{machine.name}: boot = {machine.boot}')
 
 
@@ -168,6 +176,8 @@ def judge(machine, status, text):
         holds = value is not None and {'==': value == int(number), '>=': value >= int(number),
                                        '<=': value <= int(number)}[relation]
         result.check(holds, f'{name} is {value} kB, expected was {condition}')
+    if machine.disks:
+        disk.check(result, machine.disks, text)
     if machine.console:
         result.check(read_log(machine.log('e9')) == text, 'the outputs on port 0xE9 and on the serial port differ')
     return result

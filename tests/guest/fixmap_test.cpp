@@ -11,17 +11,6 @@ namespace {
 
 u64 reach() { return u64{1} << hal::cpu_features().phys_bits; }
 
-// A page of high memory at or above `floor`, or null: allocates blocks until one lies there.
-struct PageAbove {
-    explicit PageAbove(u64 floor) {
-        // The order of blocks is not defined: allocates all large ones and uses the highest of them.
-        for (blocks.take(Gfp::high, kMaxOrder); Page * block : blocks)
-            if (page_to_pfn(block).phys().value() >= floor && (page == nullptr || block > page)) page = block;
-    }
-    FrameChain blocks;
-    Page* page = nullptr;
-};
-
 void check_window_shows(Page* page) {
     const Pfn pfn = page_to_pfn(page);
     {

@@ -104,6 +104,17 @@ class FrameChain : NotCopyable<FrameChain> {
     u32 blocks_ = 0;
 };
 
+// The highest free block of 2^kMaxOrder frames at or above `floor`; null: there is none. The order of blocks is not
+// defined, so it takes all of them.
+struct PageAbove {
+    explicit PageAbove(u64 floor) {
+        for (blocks.take(Gfp::high, kMaxOrder); Page * block : blocks)
+            if (page_to_pfn(block).phys().value() >= floor && (page == nullptr || block > page)) page = block;
+    }
+    FrameChain blocks;
+    Page* page = nullptr;
+};
+
 // All frames that requests of this kind get, in the largest blocks possible.
 class AllFrames {
   public:

@@ -1,5 +1,5 @@
-// For tests about the dirty bit: a store by a translation that is no longer in the tables sets none. A processor whose TLB
-// has an entry without D would fault there; the machine does not keep D, and lets it store.
+// For tests about the dirty bit: a store by a translation that is no longer in the tables sets none. A processor whose
+// TLB has an entry without D would fault there; the machine does not keep D, and lets it store.
 #pragma once
 
 #include "arch/base/types.hpp"
