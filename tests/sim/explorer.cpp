@@ -82,22 +82,14 @@ class Exploration {
 
 std::string place_name(u64 place) {
     if (place >= place::kHardware) {
-        constexpr const char* kNames[] = {"device",
-                                          "tlb",
-                                          "tlb changes of",
-                                          "interrupt line",
-                                          "run queue",
-                                          "permit",
-                                          "program",
-                                          "interrupt flag",
-                                          "thread",
-                                          "word of memory",
-                                          "stack",
-                                          "reschedule line",
-                                          "tick line",
-                                          "time",
-                                          "nmi line",
-                                          "device line"};
+        constexpr const char* kNames[] = {"device",         "tlb",
+                                          "tlb changes of", "interrupt line",
+                                          "run queue",      "permit",
+                                          "program",        "interrupt flag",
+                                          "thread",         "word of memory",
+                                          "stack",          "reschedule line",
+                                          "tick line",      "time",
+                                          "nmi line",       "device line"};
         const u64 what = place >> 8 & 15;
         return text("{} {}", kNames[what], what == 9 ? (place >> 32 & 0xff'ffff) - 1 : place & 0xff);
     }

@@ -194,8 +194,7 @@ void Reduced::race(u32 earlier, u32 later) {
         const u32 before = i == 0 ? kNobody : agents_[i - 1];
         const bool switched = before == kNobody || cpu_of(before) != cpu;
         if (i == earlier || switched || !continues(frames_[i])) frames_[i].to_try |= frames_[i].enabled;
-        if (before == kNobody || (switched && role_of(before) != Role::buffer && !no_switch(before)))
-            return;
+        if (before == kNobody || (switched && role_of(before) != Role::buffer && !no_switch(before))) return;
     }
 }
 
