@@ -346,6 +346,26 @@ TEST_CASE("explorer: a lazy CPU against the end of the space", "[.explorer][expl
     w.explore(sim::random(schedules(1'000)), check);
 }
 
+TEST_CASE("explorer: two lazy CPUs leave a space at its end", "[.explorer][explorer-space]") {
+    World w{3};
+    w.s.thread(0, [&w] {
+        while (w.s.done.load() != 2)
+            hal::cpu_relax();
+        w.memory.put(w.space);
+    });
+    for (u32 cpu = 1; cpu < 3; ++cpu)
+        w.s.thread(cpu, [&w, cpu] {
+            w.s.small_kernel.run_in(cpu, w.space);
+            static_cast<void>(user_load(page(cpu - 1)));
+            w.s.small_kernel.run_in(cpu, nullptr);
+            w.s.done.fetch_add(1);
+        });
+    w.s.loose_books = true;
+    const auto check = [] { sim::expect(page_table_stats().tables == 0, "its tables are back"); };
+    w.explore(sim::reduced(schedules(2'000), 1, 1), check);
+    w.explore(sim::random(schedules(1'000)), check);
+}
+
 TEST_CASE("explorer: a CPU comes to a space while another one unmaps there", "[.explorer][explorer-space]") {
     World w{2};
     w.program(0, [&w] { sim::expect(static_cast<bool>(w.memory.unmap(*w.space, page(0), 2)), "unmap works"); });
