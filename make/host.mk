@@ -7,7 +7,7 @@ TEST_FLAGS := -O0 -DCATCH_CONFIG_FAST_COMPILE
 # The sources of a configuration. -races has only the explorer's tests: the others run one CPU at a time. Without high memory, and
 # under the sanitizers, the explorer does not run.
 host-sources = $(filter-out $(if $(call has,races,$(1)),$(filter-out tests/host/explorer/%,$(filter %_test.cpp,$(HOST_SOURCES)))) \
-    $(if $(call has,off asan,$(1)),tests/host/explorer/%),$(HOST_SOURCES))
+    $(if $(call has,off asan,$(1)),tests/host/explorer/%_test.cpp),$(HOST_SOURCES))
 # The rooms of tests. By g++ the files of a room are one unit, less than half of the work: all of them need the same headers,
 # and the same functions of these. By clang each file is compiled by itself: there, one that misses an include, or a name, does not compile.
 TEST_ROOMS := $(sort $(patsubst %/,%,$(filter tests/host/%/ tests/threads/,$(dir $(HOST_SOURCES) $(THREAD_SOURCES)))))

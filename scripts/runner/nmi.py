@@ -127,6 +127,7 @@ def storm(kernel, where, least):
             total.check(0 < counts.get(cpu, 0) <= more,
                         f'CPU {cpu} counted {counts.get(cpu, 0)} NMIs in boot {boots}, {more} were sent')
             sums[cpu] += counts.get(cpu, 0)
+        print(f'      nmis/{kernel}: boot {boots}: {more} NMIs sent; counted by CPU: {counts}', flush=True)
     total.notes.append(f'{sent} NMIs sent in {boots} boots, seeds 1 to {boots}; counted by CPU: {sums}')
     return total
 

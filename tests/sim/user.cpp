@@ -5,9 +5,14 @@
 namespace loft::hal {
 namespace {
 
-// The program's words have been accessed, for a test that wants to know.
+// These bytes of the program have been accessed. A test that wants to know is told of the whole words.
 void note(VirtAddr user, u32 bytes, const u8* data, FaultAccess access) {
-    if (sim::user_words_copied != nullptr) sim::user_words_copied(user, bytes, data, access);
+    if (sim::user_word_copied == nullptr) return;
+    for (u32 i = (0 - user.value()) % 4; i + 4 <= bytes; i += 4) {
+        u32 value;
+        std::memcpy(&value, data + i, sizeof value);
+        sim::user_word_copied(user + i, value, access);
+    }
 }
 
 // The bytes at a user address; null if the fault cannot be resolved. The fault is resolved after the catch block has

@@ -550,10 +550,7 @@ TEST_CASE("explorer: the model of a program's memory rejects what x86 and the ca
         },
         "loads 5 from 10000000; the memory of the program has 1 there");
     // A copy by old translations.
-    const auto copies = [](FaultAccess access) {
-        const u32 word = 9;
-        ProgramMemory::copied(page(0), sizeof word, reinterpret_cast<const u8*>(&word), access);
-    };
+    const auto copies = [](FaultAccess access) { ProgramMemory::copied(page(0), 9, access); };
     says([&] { copies(FaultAccess::read); }, "loads 9 from 10000000; the memory of the program has 1 there");
     says(
         [&] {

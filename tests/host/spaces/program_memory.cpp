@@ -48,12 +48,12 @@ ProgramMemory::ProgramMemory() {
     if (the_model != nullptr) throw std::logic_error{"one ProgramMemory at a time"};
     the_model = this;
     sim::noted_store_drained = &drained;
-    sim::user_words_copied = &copied;
+    sim::user_word_copied = &copied;
 }
 ProgramMemory::~ProgramMemory() {
     the_model = nullptr;
     sim::noted_store_drained = nullptr;
-    sim::user_words_copied = nullptr;
+    sim::user_word_copied = nullptr;
 }
 ProgramMemory* ProgramMemory::current() { return sim::detail::exploring ? the_model : nullptr; }
 
@@ -316,18 +316,13 @@ void ProgramMemory::drained(u32 note) {
     }
 }
 
-void ProgramMemory::copied(VirtAddr va, u32 bytes, const u8* data, FaultAccess access) {
+void ProgramMemory::copied(VirtAddr word, u32 value, FaultAccess access) {
     ProgramMemory* const model = current();
     if (model == nullptr) return;
-    // A part of a word is judged at the end of the copy only.
-    for (u32 i = (0 - va.value()) % 4; i + 4 <= bytes; i += 4) {
-        u32 value;
-        std::memcpy(&value, data + i, sizeof value);
-        if (access == FaultAccess::read)
-            model->loaded(va + i, value);
-        else
-            drained(model->stored(va + i, value)); // a copy of the kernel bypasses the store buffer
-    }
+    if (access == FaultAccess::read)
+        model->loaded(word, value);
+    else
+        drained(model->stored(word, value)); // a copy of the kernel bypasses the store buffer
 }
 
 u32 ProgramMemory::begin(Space& space, u32 page, u32 offset, FaultAccess kind, bool by_kernel,

@@ -99,8 +99,9 @@ class ProgramMemory : NotCopyable<ProgramMemory> {
     [[nodiscard]] u32 stored(VirtAddr va, u32 value);  // the store goes into the buffer, with this note
     void end_access(u32 access);                       // it was allowed
     void killed(u32 access);                           // its fault was not resolved
-    // A copy of the kernel by a program's address has just accessed these bytes.
-    static void copied(VirtAddr va, u32 bytes, const u8* data, FaultAccess access);
+    // A copy of the kernel by a program's address has just accessed this word. A part of a word is judged at the end of
+    // the copy only.
+    static void copied(VirtAddr word, u32 value, FaultAccess access);
 
   private:
     using Values = std::vector<u32>; // those that a word may have; each once

@@ -9,8 +9,8 @@
 
 namespace loft::sim {
 
-// Called when a copy has just accessed these bytes of a program, which are now `data`.
-inline void (*user_words_copied)(VirtAddr user, u32 bytes, const u8* data, FaultAccess access) = nullptr;
+// Called when a copy has just accessed this aligned word of a program; `value` is what it has read or written.
+inline void (*user_word_copied)(VirtAddr word, u32 value, FaultAccess access) = nullptr;
 
 } // namespace loft::sim
 
