@@ -174,7 +174,7 @@ TEST_CASE("explorer: a disk is taken away while CPUs submit and requests end", "
         good_or_gone(read_page(*s.disk, 8));
         good_or_gone(write_page(*s.disk, 16, s.page[0]));
     });
-    s.thread(1, [&s, good_or_gone] {
+    s.thread(1, [&s] {
         s.disk->take_away();
         sim::expect(is(read_page(*s.disk, 24), Error::gone), "nothing succeeds later");
     });

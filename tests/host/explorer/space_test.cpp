@@ -451,7 +451,7 @@ TEST_CASE("explorer: a copy from shared memory ends with the mapping", "[.explor
     const Owned child = fork_of(*w.space);
     w.memory.adopt(*w.space, shared, 1, kReadWrite);
     w.memory.adopt(*child, shared, 1, kReadWrite, w.space);
-    w.program(0, [&w] {
+    w.program(0, [&] {
         std::vector<u32> words(2);
         w.memory.copy_in(shared, words);
     });
