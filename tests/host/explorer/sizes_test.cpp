@@ -16,15 +16,15 @@ using namespace loft::test;
 namespace loft::litmus {
 namespace {
 
-Credits credits;
-Mutex mutex;
+Credits sized_credits;
+Mutex sized_mutex;
 
 } // namespace
 } // namespace loft::litmus
 
 namespace {
 
-using loft::litmus::credits, loft::litmus::mutex;
+using loft::litmus::sized_credits, loft::litmus::sized_mutex;
 
 constexpr u64 kMost = 200'000; // schedules
 
@@ -160,9 +160,6 @@ TEST_CASE("sizes: vmap", "[.sizes]") {
 
 namespace {
 
-constexpr u32 kBase = 0x1000'0000;
-constexpr VirtAddr page(u32 i) { return VirtAddr{kBase + i * kPageSize}; }
-
 // Programs in one space, as in space_test.cpp, without idle CPUs that are marked.
 struct Programs {
     Programs(u32 cpus, u32 pages) : s{cpus, 2, 0} {
@@ -238,7 +235,7 @@ TEST_CASE("sizes: credits and the mutex", "[.sizes]") {
             s.small_kernel.marks_idle = false;
             s.explored.reset = [next = s.explored.reset] {
                 next();
-                credits.reset(1);
+                sized_credits.reset(1);
             };
             for (u32 cpu = 0; cpu < size.cpus; ++cpu)
                 s.thread(cpu, [size, hold] {
@@ -249,10 +246,10 @@ TEST_CASE("sizes: credits and the mutex", "[.sizes]") {
         });
     };
     const auto credit = [] {
-        credits.acquire();
-        credits.release();
+        sized_credits.acquire();
+        sized_credits.release();
     };
-    const auto lock = [] { MutexGuard guard{mutex}; };
+    const auto lock = [] { MutexGuard guard{sized_mutex}; };
     const std::initializer_list<Rounds> two{{"once each", 2, 1}, {"twice each", 2, 2}, {"three times each", 2, 3}},
         three{{"once each", 3, 1}, {"twice each", 3, 2}};
     family("credits, 2 CPUs", two, credit);
