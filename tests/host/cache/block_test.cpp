@@ -236,7 +236,8 @@ TEST_CASE("block: requests that do not fit end with an error", "[block]") {
 
 TEST_CASE("block: an error of the disk", "[block]") {
     Booted kernel;
-    SimDisk disk{{.reach = GENERATE(kShortReach, Pfn{kMaxPfn})}};
+    const bool bounced = GENERATE(true, false);
+    SimDisk disk{{.reach = bounced ? kShortReach : Pfn{kMaxPfn}}};
     REQUIRE(disk.ready());
     Page* const page = new_page();
     fill_frame(page, 1);
