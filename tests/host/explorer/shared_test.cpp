@@ -85,6 +85,7 @@ TEST_CASE("explorer: an object hears of a store beside the end of its mapping", 
     run_in(space);
     CHECK(user_load(VirtAddr{kBase}) == 0); // the page is there, and clean
     run_in(nullptr);
+    s.memory.adopt(*space, VirtAddr{kBase}, 1, kReadWrite);
     bool stored = false;
     s.explored.reset = [&] { stored = false; };
     s.thread(0, [&] {
@@ -98,12 +99,13 @@ TEST_CASE("explorer: an object hears of a store beside the end of its mapping", 
         s.small_kernel.run_in(0, nullptr);
     });
     SECTION("unmap") {
-        s.thread(1,
-                 [space] { sim::expect(static_cast<bool>(space->unmap(VirtAddr{kBase}, kPageSize)), "unmap works"); });
+        s.thread(1, [&s, space] {
+            sim::expect(static_cast<bool>(s.memory.unmap(*space, VirtAddr{kBase}, 1)), "unmap works");
+        });
     }
     SECTION("protect") {
-        s.thread(1, [space] {
-            sim::expect(static_cast<bool>(space->protect(VirtAddr{kBase}, kPageSize, kRead)), "protect works");
+        s.thread(1, [&s, space] {
+            sim::expect(static_cast<bool>(s.memory.protect(*space, VirtAddr{kBase}, 1, kRead)), "protect works");
         });
     }
     s.loose_books = true;
