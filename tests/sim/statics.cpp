@@ -114,6 +114,7 @@ std::string code_name(const void* after) {
             line += static_cast<char>(c);
     const std::string root = std::string{here} + "/";
     if (lines[1].starts_with(root)) lines[1].erase(0, root.size());
+    if (lines[1].starts_with("./")) lines[1].erase(0, 2); // a source that another one includes
     lines[1].erase(std::min(lines[1].find(" (discriminator"), lines[1].size()));
     return lines[1] + " (" + without_noise(lines[0]) + ")";
 }
