@@ -41,7 +41,7 @@ BROKEN = ('remote-no-wait', 'remote-no-interrupt', 'remote-waits-deaf', 'tlb-idl
 # The generated mutants that run each time: some of each class and of each room, quickly compiled and killed.
 GENERATED = ('take_block:guard-drop:1', 'ObjectCache::give_back:ref-drop:1', 'ObjectCache::give_back:ref-double:1',
              'TlbBatch::execute:flush-drop:3', 'SpaceRoot::use:order-swap:1', 'Buddy::give:drop:1', 'Buddy::give:bound:2',
-             'Buddy::give:arithmetic:9', 'thread_has_ended:order-swap:1', 'hal::pte_exchange:atomic-split:1',
+             'Buddy::give:arithmetic:9', 'hal::pte_exchange:atomic-split:1',
              'hal::Atomic::load:order-relax:1')
 
 
