@@ -69,7 +69,7 @@ class OnHost:
     folder = 'host'
     compiler, flags = 'print-host-compiler-64g', ('-iquote', 'tests/sim/kernel')  # the flags are those of kernel/threads
     goal = '64g'
-    quick_tests = ['~[explorer]']
+    quick_tests = ['~[.]']
 
     def __init__(self):
         self.machine = Host(self.goal)
@@ -83,7 +83,7 @@ class OnHost:
         """(tests to run, seconds of processor time after which they hang)"""
         room, stem = mutant.file.split('/')[1], os.path.basename(mutant.file).split('.')[0]
         yield [f'[{host.TAGS.get(stem, stem)}]', '--abort'], 20
-        yield ['~[explorer]', '--abort'], 60
+        yield ['~[.]', '--abort'], 60
         near = EXPLORER.get(room, '[explorer-vmap]')
         yield [near, '--abort'], 200
         if mutant.group == 'logic':

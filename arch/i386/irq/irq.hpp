@@ -30,9 +30,8 @@ bool irq_is_connected(u32 irq);
 void irq_make_level(u32 irq);
 
 // The boot CPU receives the interrupt; its handler (trap_set_handler) begins with irq_is_real, returns if that is false
-// (it is spurious, counted and ended), and otherwise ends with irq_eoi. The tick, which is edge triggered and never
-// spurious, does not ask. Interrupts are off, or the
-// caller is the only user.
+// (it is spurious, counted and ended), and otherwise ends with irq_eoi. The handler of the tick does not ask: that
+// interrupt is edge triggered and never spurious. Interrupts are off, or the caller is the only user.
 void irq_unmask(u32 irq);
 void irq_mask(u32 irq);
 bool irq_is_real(u32 irq);
