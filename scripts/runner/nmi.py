@@ -19,7 +19,7 @@ SUITES = 'kmap_local,kmap_scale,pkmap,physical,smp,thread,user.hello*,user.fork*
 MEAN, LONG_MEAN = 0.002, 0.0002
 SEED = 7
 COUNTED = re.compile(r'^\[.*\] cpu: CPU (\d+): (\d+) unexpected NMIs$', re.MULTILINE)
-OWN_SUITES = {'nmi'}  # sends NMIs itself, which the same counters count
+OWN_SUITES = {'nmi', 'nmi_stepping'}  # send NMIs themselves, which the same counters count
 
 # name: keys of tests/guest/matrix.cfg, and the number of NMIs that each CPU has to count
 MACHINES = {

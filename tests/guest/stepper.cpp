@@ -15,7 +15,7 @@ namespace {
 extern "C" const u32 trap_entries[256]; // trap_entry.asm
 
 struct Step {
-    void (*between)(void*);
+    void (*between)(void*); // null: nothing is stepped
     void* argument;
     u32 count;
     ThreadId thread, also;
@@ -37,8 +37,13 @@ bool is_return_to_program(const TrapFrame& frame) {
 }
 
 void on_debug_exception(TrapFrame& frame) {
-    if (frame.eip == entry.address) {
-        frame.eflags |= eflags::resume; // or the breakpoint is hit again
+    const bool at_entry = frame.eip == entry.address;
+    if (at_entry) frame.eflags |= eflags::resume; // or the breakpoint is hit again
+    if (step.between == nullptr) {                // before or after step_entries; or code that was stepped goes on
+        frame.eflags &= ~eflags::trap;
+        return;
+    }
+    if (at_entry) {
         if (entry.left == 0) return;
         --entry.left;
         ++entry.entered;
@@ -64,6 +69,7 @@ u32 run_stepped(u32 own_flag, ThreadId thread, void (*body)(void*), void* body_a
     write_eflags(read_eflags() | own_flag);
     body(body_argument);
     write_eflags(read_eflags() & ~eflags::trap);
+    step.between = nullptr;
     trap_set_handler(vector::debug, before);
     return step.count;
 }

@@ -11,6 +11,9 @@ struct FirstFrame {
     u32 eip;      // begin_on_stack
     u32 entry;    //
     u32 argument; //
+    // Not used. The TrapFrame of a trap between the two instructions of begin_on_stack has its last word here. Only a
+    // trap from ring 3 pushes that word, but a compiler may read every word of an object before it knows which count.
+    u32 room;
 };
 extern "C" void begin_on_stack();
 } // namespace
@@ -23,7 +26,8 @@ u32 prepare_stack(VirtAddr top, void (*entry)(void*), void* argument) {
               .ebp = 0,
               .eip = reinterpret_cast<u32>(&begin_on_stack),
               .entry = reinterpret_cast<u32>(entry),
-              .argument = reinterpret_cast<u32>(argument)};
+              .argument = reinterpret_cast<u32>(argument),
+              .room = 0};
     return reinterpret_cast<u32>(frame);
 }
 
