@@ -247,6 +247,7 @@ void BlockDevice::end(BlockRequest& request, Status status) {
                                            : stats_.flushes);
         stats_.errors += !status;
     }
+    const PreemptGuard here; // as `done` is promised: check_time ends requests in its thread, too
     request.complete(status);
 }
 

@@ -52,8 +52,8 @@ class BlockRequest : NotCopyable<BlockRequest> {
     // Null `done`: the submitter calls wait().
     explicit BlockRequest(BlockOp op, u64 sector = 0, Done done = nullptr) : op_{op}, sector_{sector}, done_{done} {}
 
-    // Appends a part. False: the request has kMaxParts already. The frames must stay allocated until the end, and the
-    // data of a write must not change. Context: any; the request is not submitted.
+    // Appends a part. False: the request has kMaxParts already. The frames must stay allocated until the end. If the
+    // data of a write changes before, the disk gets old or new words. Context: any; the request is not submitted.
     [[nodiscard]] bool add(Page* page, u32 offset, u32 bytes);
     // Empties the request for another use. Context: any; the request is not submitted.
     void reuse(BlockOp op, u64 sector);
@@ -138,8 +138,8 @@ class BlockDevice : NotCopyable<BlockDevice> {
     // Hands over a request, which ends some time later, maybe before the return. Any context but NMI, also `done`;
     // locks of a rank below `block` may be held. Cost: no TLB operation, unless a part is bounced: then two atomic maps
     // for each part of a write, and of a read when it ends. The copies are made without a lock, in the context that
-    // starts the request or in which it ends: in a thread interrupts are on, in an interrupt the handler copies at most
-    // 32 frames for each request that it ends or starts.
+    // starts the request or in which it ends, at most 32 frames for each request. Interrupts are on if they are in that
+    // context; a driver that calls ended in its start has them off.
     void submit(BlockRequest& request);
     // submit and wait. Preemptible context.
     [[nodiscard]] Status run(BlockRequest& request);
@@ -159,9 +159,11 @@ class BlockDevice : NotCopyable<BlockDevice> {
     ~BlockDevice() = default;
 
     // Starts the transfer of `request` (its transfer(i)). False: no room; it is offered again after the end of an older
-    // one, by offer_again, or by the next check_time. Calls of start and forget do not overlap, and not more than
-    // limits.depth requests are started at a time. No lock is held, interrupts are off. It may call ended for the
-    // request, and submit to another device. If it returns true, the request may have ended and be gone.
+    // one, by offer_again, or by the next check_time. A request that is refused is never late: so a driver refuses only
+    // while it has another one, of this device or of one that shares its hardware, whose time limit is watched. Calls
+    // of start and forget do not overlap, and not more than limits.depth requests are started at a time. No lock is
+    // held, interrupts are off. It may call ended for the request, and submit to another device. If it returns true,
+    // the request may have ended and be gone.
     [[nodiscard]] virtual bool start(BlockRequest& request) = 0;
     // What start had no room for may fit now, although no request of this device has ended: it was in use by another
     // device. Any context but NMI; no lock of a rank from `block` on is held.

@@ -17,6 +17,7 @@ struct Watched : BlockRequest {
     }
     static void done(BlockRequest& request) {
         auto& me = static_cast<Watched&>(request);
+        CHECK_FALSE(preemptible());
         ++me.ends;
         order.push_back(request.sector());
         if (me.then) me.then();
