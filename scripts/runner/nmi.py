@@ -3,16 +3,13 @@
 A processor keeps one NMI pending, so two that come close together are one to it: a CPU counts at most as many as were sent. What
 is required is the least number that each CPU counts. QEMU answers a command when the NMI is pending on every CPU.
 """
-import json
-import os
 import random
 import re
-import subprocess
 import time
 
 from . import guest, single
-from .progress import Watch
-from .result import Result, Test, kill, read_log, running
+from .monitor import booted
+from .result import Result, Test, read_log
 
 SUITES = 'kmap_local,kmap_scale,pkmap,physical,smp,thread,user.hello*,user.fork*,user.thread_local*,user.threads*,vmap'
 # Seconds between two NMIs, in the mean; the shortest and the longest are 0 and twice this.
@@ -34,54 +31,19 @@ MACHINES = {
 LONG = ('64g-highpte-smp-preempt', '64g-highpte-smp-preempt-debug')
 
 
-class Monitor:
-    """QEMU's machine protocol on the standard streams of a process: a line of JSON each way."""
-
-    def __init__(self, process):
-        self.process = process
-        self.alive = True
-        self.execute('qmp_capabilities')
-
-    def execute(self, command):
-        """True if QEMU has executed it; False if QEMU has ended."""
-        try:
-            self.process.stdin.write(json.dumps({'execute': command}) + '\n')
-            self.process.stdin.flush()
-            for line in self.process.stdout:
-                if line.startswith('{') and 'return' in json.loads(line):  # no greeting, no event
-                    return True
-        except BrokenPipeError:
-            pass
-        self.alive = False
-        return False
-
-
 def press(machine, where, generator, mean=MEAN):
     """Boots the machine, and sends NMIs from loft's first line to its end. Returns the status and the number of NMIs."""
-    os.makedirs(guest.LOGS, exist_ok=True)
-    open(machine.log(), 'w', encoding='utf-8').close()
-    command = guest.boot_command(machine, where)
-    at = command.index(machine.elf)
-    command = command[:at] + ['--serial', machine.log(), machine.elf, '--', '-qmp', 'stdio']
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                               text=True, start_new_session=True)
-    running.add(process)
-    watch, hung, sent = Watch(process.pid, machine.timeout, machine.processors()), None, 0
-    try:
-        monitor = Monitor(process)
+    hung, sent = None, 0
+    with booted(machine, where) as monitor:
         # Not before loft runs: firmware and loader would handle the NMI.
-        while monitor.alive and not (hung := watch.hung()) and '] loft: ' not in read_log(machine.log()):
+        while monitor.alive and not (hung := monitor.watch.hung()) and '] loft: ' not in read_log(machine.log()):
             time.sleep(0.01)
             monitor.execute('query-status')
         while not hung and monitor.execute('inject-nmi'):
             sent += 1
             time.sleep(generator.uniform(0, 2 * mean))
-            hung = watch.hung()
-        status = hung or process.wait(30)  # it has just ended
-    finally:
-        kill(process)
-        running.discard(process)
-    return status, sent
+            hung = monitor.watch.hung()
+        return monitor.status(hung), sent
 
 
 def counted(text):

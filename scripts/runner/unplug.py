@@ -1,11 +1,9 @@
 """Disks that are taken away from a running machine, by the command `drive_del` of QEMU's monitor."""
-import os
-import subprocess
 import time
 
 from . import guest
-from .progress import Watch
-from .result import Test, kill, read_log, running
+from .monitor import booted
+from .result import Test, read_log
 
 # name: keys of tests/guest/matrix.cfg, and the names of the disks for loft and for QEMU
 MACHINES = {
@@ -17,28 +15,14 @@ MACHINES = {
 
 
 def take_away(machine, drives, where):
-    os.makedirs(guest.LOGS, exist_ok=True)
-    open(machine.log(), 'w', encoding='utf-8').close()
-    command = guest.boot_command(machine, where)
-    at = command.index(machine.elf)
-    command = command[:at] + ['--serial', machine.log(), machine.elf, '--', '-monitor', 'stdio']
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT,
-                               text=True, start_new_session=True)
-    running.add(process)
-    watch, hung, left = Watch(process.pid, machine.timeout, machine.processors()), None, dict(drives)
-    try:
-        while process.poll() is None and not (hung := watch.hung()):
+    hung, left = None, dict(drives)
+    with booted(machine, where) as monitor:
+        while monitor.execute('query-status') and not (hung := monitor.watch.hung()):
             for name in [name for name in left if f'# {name}: waits until it is taken away' in read_log(machine.log())]:
                 time.sleep(0.2)  # some requests before it
-                process.stdin.write(f'drive_del {left.pop(name)}\n')
-                process.stdin.flush()
+                monitor.execute('human-monitor-command', **{'command-line': f'drive_del {left.pop(name)}'})
             time.sleep(0.05)
-        status = hung or process.returncode
-    except BrokenPipeError:
-        status = process.wait(5)  # it has just ended
-    finally:
-        kill(process)
-        running.discard(process)
+        status = monitor.status(hung)
     return guest.judge(machine, status, read_log(machine.log()))
 
 
