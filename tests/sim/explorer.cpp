@@ -78,6 +78,16 @@ class Exploration {
     World world_;
 };
 
+// Of the whole test program.
+struct Total {
+    ~Total() {
+        if (schedules != 0)
+            std::fprintf(stderr, "explorer: %llu schedules explored in all\n",
+                         static_cast<unsigned long long>(schedules));
+    }
+    u64 schedules = 0;
+} total;
+
 } // namespace
 
 std::string place_name(u64 place) {
@@ -98,6 +108,8 @@ std::string place_name(u64 place) {
     if (place - kRamBase < kRamLimit) return text("physical {:x}", place - kRamBase);
     return text("host {:x}", place);
 }
+
+void count_in_total(const Report& report) { total.schedules += report.schedules; }
 
 Report explore(const Case& c, const Plan& plan) {
     Exploration exploration{c};

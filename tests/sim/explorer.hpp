@@ -123,6 +123,9 @@ Plan as_wished(Plan plan);
 // failure), "by chance". scripts/runner/host.py makes a table of it.
 std::string extent(const Plan& plan, const Report& report);
 
+// Adds the schedules to the total, which the test program prints at its end.
+void count_in_total(const Report& report);
+
 // With LOFT_SCHEDULE in the environment: runs that schedule alone and prints all its steps.
 Report explore(const Case& c, const Plan& plan);
 

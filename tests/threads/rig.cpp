@@ -104,16 +104,6 @@ UserThread& newest_thread(Process& process) {
     return *process.threads.first();
 }
 
-// Totals of the whole test program.
-struct Total {
-    ~Total() {
-        if (schedules != 0)
-            std::fprintf(stderr, "explorer: %llu schedules explored in all\n",
-                         static_cast<unsigned long long>(schedules));
-    }
-    u64 schedules = 0;
-} total;
-
 } // namespace
 
 void ThreadKernel::interrupt(const std::function<void()>& handler) {
@@ -313,7 +303,7 @@ sim::Report Scene::attempt(const sim::Plan& plan) {
         check();
     };
     const sim::Report report = sim::explore(explored, plan);
-    total.schedules += report.schedules;
+    sim::count_in_total(report);
     return report;
 }
 

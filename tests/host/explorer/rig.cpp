@@ -24,16 +24,6 @@ Setup tiny(u32 cpus) {
 
 u32 signature_of(Page* page) { return 0x5160'0000u ^ (page_to_pfn(page).value() * 0x9e37'79b1u); }
 
-// Totals of the whole test program.
-struct Total {
-    ~Total() {
-        if (schedules != 0)
-            std::fprintf(stderr, "explorer: %llu schedules explored in all\n",
-                         static_cast<unsigned long long>(schedules));
-    }
-    u64 schedules = 0;
-} total;
-
 } // namespace
 
 void SmallKernel::interrupt(const std::function<void()>& handler) {
@@ -119,7 +109,7 @@ sim::Report Scene::attempt(const sim::Plan& plan) {
     sim::Report report = sim::explore(explored, plan);
     explored.reset = reset;
     explored.check = check;
-    total.schedules += report.schedules;
+    sim::count_in_total(report);
     return report;
 }
 

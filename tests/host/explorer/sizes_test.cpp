@@ -164,15 +164,7 @@ namespace {
 struct Programs {
     Programs(u32 cpus, u32 pages) : s{cpus, 2, 0} {
         warm_up();
-        space = AddressSpace::create();
-        REQUIRE(space != nullptr);
-        map_pages(*space, kBase, pages);
-        run_in(space);
-        for (u32 i = 0; i < pages; ++i)
-            user_store(page(i), i + 1);
-        run_in(nullptr);
-        REQUIRE(space->protect(page(0), kPageSize, kRead));
-        REQUIRE(space->protect(page(0), kPageSize, kReadWrite));
+        space = space_with_pages(pages);
         map_pages(*space, page(8).value(), 2);
         s.small_kernel.marks_idle = false;
         s.loose_books = true;

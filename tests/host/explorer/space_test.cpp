@@ -18,17 +18,7 @@ namespace {
 struct World {
     explicit World(u32 cpus, u32 pages = 2) : s{cpus, 2, 0} {
         warm_up();
-        space = AddressSpace::create();
-        REQUIRE(space != nullptr);
-        map_pages(*space, kBase, pages);
-        run_in(space);
-        for (u32 i = 0; i < pages; ++i)
-            user_store(page(i), i + 1);
-        // Every CPU starts with the kernel's root and an empty TLB.
-        run_in(nullptr);
-        REQUIRE(space->protect(page(0), kPageSize, kRead));
-        REQUIRE(space->protect(page(0), kPageSize, kReadWrite));
-        REQUIRE(space->cpus().empty());
+        space = space_with_pages(pages); // every CPU starts with the kernel's root and an empty TLB
         memory.adopt(*space, page(0), pages, kReadWrite);
     }
     // A thread of another space, which it takes from a place that is filled before it comes there.

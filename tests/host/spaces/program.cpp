@@ -115,6 +115,21 @@ VirtAddr map_pages(AddressSpace& space, u32 at, u32 pages, Prot prot, MapKind ki
     return *where;
 }
 
+AddressSpace* space_with_pages(u32 pages) {
+    AddressSpace* const space = AddressSpace::create();
+    REQUIRE(space != nullptr);
+    const VirtAddr begin = map_pages(*space, kBase, pages);
+    run_in(space);
+    for (u32 i = 0; i < pages; ++i)
+        user_store(begin + i * kPageSize, i + 1);
+    run_in(nullptr);
+    // The flush makes this CPU leave the root, which it has lazily.
+    REQUIRE(space->protect(begin, kPageSize, kRead));
+    REQUIRE(space->protect(begin, kPageSize, kReadWrite));
+    REQUIRE(space->cpus().empty());
+    return space;
+}
+
 Owned fork_of(AddressSpace& space) {
     const Result<AddressSpace*> child = space.fork();
     REQUIRE(child);

@@ -48,6 +48,10 @@ inline constexpr u32 kBase = 0x1000'0000; // where most tests map pages
 // `pages` pages of private memory at `at`, or at a free address (0).
 VirtAddr map_pages(AddressSpace& space, u32 at, u32 pages, Prot prot = kReadWrite, MapKind kind = MapKind::anonymous);
 
+// A new space with `pages` pages from kBase on, which are there; the first word of the n-th is n + 1. No CPU has its
+// root.
+AddressSpace* space_with_pages(u32 pages);
+
 // The child of a fork; the test fails if fork fails.
 Owned fork_of(AddressSpace& space);
 
