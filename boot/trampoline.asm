@@ -1,8 +1,8 @@
 ; The start of another CPU: from real mode to ap_start_high, in the higher half.
 ;
-; smp.cpp copies this to a page below 1 MiB and fills in the data at its end. A start-up interrupt makes a CPU begin at
-; the page's first byte in real mode, CS = page / 16 (SDM vol. 3, 8.4.4.1). So this code is position-independent: its
-; base is CS in real mode, EBX afterwards. There is no stack.
+; arch/i386/irq/trampoline.cpp copies this to a page below 1 MiB and fills in the data at its end. A start-up interrupt
+; makes a CPU begin at the page's first byte in real mode, CS = page / 16 (SDM vol. 3, 8.4.4.1). So this code is
+; position-independent: its base is CS in real mode, EBX afterwards. There is no stack.
 ;
 ; The CPU takes the ticket before it touches memory outside this page: a CPU that is no longer expected stays here.
 
@@ -85,9 +85,9 @@ far_pointer:
         dd      0
         dw      CODE
 
-align 4                                     ; TrampolineData in smp.cpp
+align 4                                     ; TrampolineData in trampoline.cpp
 trampoline_data:
-ticket:         dd 0                        ; the address of a Ticket (smp.cpp), or 0
+ticket:         dd 0                        ; the address of a Ticket (trampoline.hpp), or 0
 wanted_cr0:     dd 0
 wanted_cr4:     dd 0
 wanted_root:    dd 0
@@ -98,9 +98,9 @@ trampoline_end:
 extern  ap_entry
 
 section .text
-; EBP: the ticket. The current tables are those that smp.cpp made for the start; now load the kernel's own.
+; EBP: the ticket. The current tables are those that trampoline.cpp made for the start; now load the kernel's own.
 ap_start_high:
-        mov     eax, [ebp + 0]              ; struct Ticket of smp.cpp: root, stack
+        mov     eax, [ebp + 0]              ; struct Ticket of trampoline.hpp: root, stack
         mov     cr3, eax
         mov     esp, [ebp + 4]
         push    ebp

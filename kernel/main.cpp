@@ -18,6 +18,7 @@
 #include "kernel/boot/report.hpp"
 #include "kernel/boot/smp.hpp"
 #include "kernel/boot/table_probe.hpp"
+#include "kernel/boot/topology.hpp"
 #include "kernel/devices/disks.hpp"
 #include "kernel/programs/faults.hpp"
 #include "kernel/programs/process.hpp"
@@ -113,6 +114,8 @@ void start_lapic() {
     smp_init();
 }
 
+void start_cpus() { start_other_cpus(cpu_topology(), options().maxcpus, trampoline); }
+
 [[noreturn]] void finish(const selftest::Totals& totals, bool measured) {
     const bool failed = totals.failed != 0 || !measured;
     const ExitStatus status = failed ? ExitStatus::failed : ExitStatus::passed;
@@ -159,7 +162,7 @@ extern "C" [[noreturn]] void kernel_main(u32 magic, u32 info) {
     clock_init();                                  // from here on programs have a date
     hal::irq_restore(eflags::interrupt);           // interrupts on: the tick runs
     scheduler_init();                              // from here on this context is a thread
-    start_other_cpus(trampoline);                  // all of them, or as many as maxcpus= allows
+    start_cpus();                                  // all of them, or as many as maxcpus= allows
     disks_init();                                  // finds and starts the disks; a thread watches them
     process_init();                                // from here on processes can be started
     programs_init();                               // finds the programs among the loader's modules

@@ -9,7 +9,7 @@
 // (trap_entry.asm). Then an NMI comes on top of another one. That is harmless: an NMI runs on the interrupted stack,
 // keeps nothing outside of it, and counts with one instruction.
 //
-// The NMI by which a panic stops the other CPUs does not get here (arch/i386/irq/smp.hpp).
+// The NMI by which a panic stops the other CPUs does not get here (arch/i386/irq/stop.hpp).
 #pragma once
 
 #include "arch/base/types.hpp"

@@ -6,7 +6,7 @@
 #include "arch/i386/cpu/stacktrace.hpp"
 #include "arch/i386/cpu/trap_frame.hpp"
 #include "arch/i386/io/console.hpp"
-#include "arch/i386/irq/smp.hpp"
+#include "arch/i386/irq/stop.hpp"
 #include "arch/i386/isa/control.hpp"
 #include "kernel/report/console_sink.hpp"
 #include "kernel/report/symbols.hpp"

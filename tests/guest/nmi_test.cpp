@@ -1,7 +1,6 @@
 // Unexpected NMIs: the kernel counts them and continues, at any instruction, and each leaves the state unchanged.
 #include "arch/base/not_copyable.hpp"
 #include "arch/i386/irq/lapic.hpp"
-#include "arch/i386/irq/smp.hpp"
 #include "kernel/programs/process.hpp"
 #include "kernel/programs/programs.hpp"
 #include "kernel/report/nmi.hpp"

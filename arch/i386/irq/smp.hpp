@@ -1,4 +1,4 @@
-// Starting the other CPUs (SDM vol. 3, 8.4, "Multiple-Processor (MP) Initialization"), and stopping them.
+// Starting the other CPUs (SDM vol. 3, 8.4, "Multiple-Processor (MP) Initialization").
 //
 // A starting CPU executes boot/trampoline.asm, takes a ticket, and continues with the stack and page tables that the
 // ticket names. A ticket is not bound to a particular CPU. A CPU that is late finds no ticket, and halts in the
@@ -6,13 +6,11 @@
 // CPU. Every wait has a time limit.
 #pragma once
 
-#include "arch/base/cpu_set.hpp"
 #include "arch/base/types.hpp"
 
 namespace loft {
 
 struct CpuTopology;
-struct TrapFrame;
 
 // Sets the APIC id of the boot CPU (which is online from the start) and installs the IPI handlers. Boot CPU, once,
 // interrupts off, after lapic_init.
@@ -50,16 +48,5 @@ inline constexpr u32 kCpuStartMs = 1000;
 // descriptors, control bits, local APIC and tick as on the boot CPU, interrupts off, and in online_cpus(): it must
 // enable interrupts soon.
 [[noreturn]] void ap_main(CpuId cpu);
-
-// --- Stopping, for a panic: an NMI also reaches a CPU with interrupts off.
-
-// Stops all other online CPUs and removes them from online_cpus(). Each one calls nmi_stop, and halts. Waits until they
-// have, `milliseconds` at most, and returns those that have not. Any context; the other CPUs stop wherever they are,
-// also with locks held. If several CPUs call it, it returns only on the first one; the others are stopped in here.
-CpuSet stop_other_cpus(u32 milliseconds);
-
-// Up-call, defined by the kernel, in the NMI on the CPU that is stopped: may save or print where it was. After its
-// return the CPU is removed from online_cpus() and halts for good.
-void nmi_stop(TrapFrame& frame);
 
 } // namespace loft

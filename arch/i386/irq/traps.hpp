@@ -3,7 +3,7 @@
 // 256 entry stubs (trap_entry.asm) build a TrapFrame and call the dispatcher with interrupts off. It calls the handler
 // between the hooks that the kernel installs, which count interrupt contexts for mm. Two vectors are different: an NMI
 // calls its handler without hooks (it touches no slot, semantics.md), unless it is the NMI by which another CPU stops
-// this one (smp.hpp); a double fault is a task of its own (descriptors.hpp). All CPUs share handlers and hooks.
+// this one (stop.hpp); a double fault is a task of its own (descriptors.hpp). All CPUs share handlers and hooks.
 //
 // Traps of a program are not interrupts: a handler of an exception or a system call of ring 3 may sleep, so it runs
 // outside the hooks; so does the handler of a fault in a user copy. A device interrupt that arrives in ring 3 is
@@ -54,7 +54,7 @@ void note_spurious_interrupt();
 // Defined by lapic.cpp, for a vector without a handler: true if the local APIC has delivered it; it is then ended and
 // counted. False if an instruction raised it.
 bool lapic_end_stray(u32 vector);
-// Defined by smp.cpp: does not return if this NMI is a request to stop.
+// Defined by stop.cpp: does not return if this NMI is a request to stop.
 void smp_stop_if_asked(TrapFrame& frame);
 
 // --- Up-calls, defined by the kernel. Called with interrupts off; they may enable them.
