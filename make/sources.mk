@@ -16,4 +16,5 @@ HOST_SOURCES   := $(sort $(call sources-of,arch/base mm $(filter-out tests/sim/k
 # The date needs a clock chip; there are no boot modules.
 THREAD_SOURCES := $(sort $(filter-out tests/sim/threads.cpp kernel/threads/clock.cpp kernel/programs/programs.cpp,$(call \
                   sources-of,arch/base mm tests/sim kernel/threads kernel/files kernel/programs tests/threads)) tests/host/booted.cpp \
-                  $(addprefix arch/i386/,cpu/tls.cpp irq/traps.cpp irq/user_mode.cpp) kernel/boot/random.cpp kernel/report/nmi.cpp)
+                  $(addprefix arch/i386/,cpu/tls.cpp irq/smp.cpp irq/traps.cpp irq/user_mode.cpp) $(addprefix kernel/,boot/random.cpp \
+                  boot/smp.cpp report/nmi.cpp))

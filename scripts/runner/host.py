@@ -35,7 +35,7 @@ BROKEN = ('remote-no-wait', 'remote-no-interrupt', 'remote-waits-deaf', 'tlb-idl
           'credits-woken-before-granted', 'credits-one-per-mapping', 'local-restored-without-flush',
           'space-unmap-does-not-flush', 'root-set-left-before-the-load', 'frames-pin-outside-the-mutex', 'slab-without-its-lock',
           'credits-waiter-read-after-granted', 'threads-park-by-a-store', 'threads-unpark-without-the-lock', 'threads-no-kick',
-          'futex-looks-before-the-lock', 'process-zombie-wakes-nobody')
+          'start-late-cpu-runs-on', 'futex-looks-before-the-lock', 'process-zombie-wakes-nobody')
 
 
 # The generated mutants that run each time: some of each class and of each room, quickly compiled and killed.

@@ -44,6 +44,7 @@ class Watched final : public Strategy {
     }
     u32 choose(u32 possibilities) override { return inner_.choose(possibilities); }
     bool timer() override { return inner_.timer(); }
+    bool deadline() override { return inner_.deadline(); }
     void done(u32 index, const Event& event) override { inner_.done(index, event); }
 
     std::vector<AgentSet> able;
@@ -101,6 +102,7 @@ std::string place_name(u64 place) {
                                           "tick line",      "time",
                                           "nmi line",       "device line"};
         const u64 what = place >> 8 & 15;
+        if (what == 0 && (place & place::power(0)) == place::power(0)) return text("power {}", place & 15);
         return text("{} {}", kNames[what], what == 9 ? (place >> 32 & 0xff'ffff) - 1 : place & 0xff);
     }
     const std::string name = static_name(place);

@@ -61,6 +61,7 @@ struct ExploredThread {
 struct ExploredCpu {
     u32 stack_end = 0;
     std::function<void()> body;
+    bool off = false; // it runs nothing before it is reset and called (stacks.hpp)
 };
 
 struct Case {
@@ -75,6 +76,10 @@ struct Case {
     // NMIs of each of `nmi_cpus`, between any two steps of its program and its interrupts.
     u32 nmis = 0;
     u32 nmi_cpus = ~0u;
+    // Deadlines of waits of `patience_ms` at most: so many of them may pass while another CPU can take a step. When no
+    // agent can take a step, those that are waited for pass. No longer one ever does.
+    u32 deadlines = 0;
+    u32 patience_ms = 0;
     bool handlers_nest = false; // a kernel that has threads itself may turn interrupts on in a handler
     std::function<void()> reset = [] {};
     std::function<void()> check = [] {};

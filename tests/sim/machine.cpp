@@ -69,13 +69,19 @@ void Machine::bring_up(CpuId id) {
 }
 
 void Machine::finish_boot(const std::function<void(CpuId)>& prepare) {
-    for (u32 i = 0; i < cpus_.size(); ++i) {
+    for (u32 i = 0; i < cpus_.size() - options_.off; ++i) {
         if (cpus_[i].online) continue;
         if (prepare) prepare(CpuId{i});
         bring_up(CpuId{i});
     }
     here().interrupts = true;
     booted_ = true;
+}
+
+void Machine::start_here(u64 root) {
+    here().online = true;
+    online_ = online_.with(current());
+    load_root(root);
 }
 
 Counters Machine::total() const {
@@ -169,7 +175,10 @@ void forward_own(const void* at, void* value, u32 size) {
     if (!machine().here().buffer.empty()) machine().here().buffer.forward(at, value, size);
 }
 
-void Machine::rewind(const std::vector<u64>& roots) {
+void Machine::rewind(CpuSet online, const std::vector<u64>& roots) {
+    online_ = online;
+    for (u32 i = 0; i < cpus_.size(); ++i)
+        cpus_[i].online = online.has(CpuId{i});
     if (std::exchange(spaces_changed_, false)) {
         for (Cpu& cpu : cpus_)
             cpu.space = nullptr;

@@ -43,6 +43,7 @@ enum class Fills : u8 { random, never, always };
 
 struct Options {
     u32 cpus = config::kMaxCpus < 4 ? config::kMaxCpus : 4;
+    u32 off = 0;                           // the last so many CPUs: the kernel starts them itself, in an exploration
     u64 ram = 1 * GiB;                     // the layout of QEMU's `pc`: RAM beyond 3 or 3.5 GiB begins at 4 GiB
     std::vector<RamRange> ranges{};        // RAM, instead of `ram`
     std::vector<FirmwareRange> firmware{}; // the firmware's map, instead of the one that describes the RAM
@@ -108,9 +109,11 @@ class Machine : NotCopyable<Machine> {
     AnyPointer boot_last_table() const { return {ram_at(boot_last_table_)}; }
     u64 boot_root() const { return boot_root_; }
     void bring_up(CpuId cpu); // on the root of the current CPU, with interrupts on and an empty TLB
-    // Brings up all CPUs and turns interrupts on here, too. Before that this CPU calls `prepare` for each of them
-    // (mm_init_cpu, for example).
+    // Brings up all CPUs, except those that stay off, and turns interrupts on here, too. Before that this CPU calls
+    // `prepare` for each of them (mm_init_cpu, for example).
     void finish_boot(const std::function<void(CpuId)>& prepare = {});
+    // By this CPU, which was off: its paging is on now. Interrupts are off.
+    void start_here(u64 root);
     u64 usable_bytes() const; // the usable bytes of the firmware's map, overlaps not removed
 
     // --- CPUs
@@ -173,9 +176,9 @@ class Machine : NotCopyable<Machine> {
     // does, instead of throwing StaleAccess. For tests in which a model judges the outcome.
     void choose_translations() { kernel_chooses_ = true; }
     void drain(CpuId cpu); // the oldest store of its buffer becomes memory
-    // Empties TLBs, store buffers, counters and log, restarts the random numbers from the seed, and gives the CPUs
-    // these roots.
-    void rewind(const std::vector<u64>& roots);
+    // Empties TLBs, store buffers, counters and log, restarts the random numbers from the seed, and gives the CPUs that
+    // are online these roots; the others are off.
+    void rewind(CpuSet online, const std::vector<u64>& roots);
 
     // --- choices
     // The next answers to "was it filled speculatively?"; after them, Options::fills decides.

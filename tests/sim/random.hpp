@@ -16,6 +16,7 @@ class Random final : public Strategy {
     u32 pick(AgentSet enabled) override;
     u32 choose(u32 possibilities) override;
     bool timer() override;
+    bool deadline() override { return below(2) != 0; }
     void done(u32, const Event&) override {}
 
   private:

@@ -48,6 +48,7 @@ void run_hook(Point point);
 inline bool exploring = false; // explorer.cpp
 void explore_point(Point point);
 void explore_touch(u64 place, bool write);
+bool explore_deadline(u32 milliseconds); // of a wait of that length: has it passed
 } // namespace detail
 
 inline void schedule_point(Point point) {
@@ -91,6 +92,7 @@ inline constexpr u64 time = kHardware | 0xd00;
 constexpr u64 nmi_line(u32 cpu) { return kHardware | 0xe00 | cpu; }
 constexpr u64 device_line(u32 cpu) { return kHardware | 0xf00 | cpu; }
 constexpr u64 device(u32 number) { return kHardware | number; } // its registers and its queue
+constexpr u64 power(u32 cpu) { return kHardware | 0x10 | cpu; } // whether it is off, reset, or runs, and its APIC
 } // namespace place
 
 void set_schedule_hook(Hook hook); // an empty one removes it

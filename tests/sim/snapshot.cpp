@@ -10,6 +10,7 @@ Snapshot::Snapshot() {
         statics_.insert(statics_.end(), object.at, object.at + object.size);
     for (u32 i = 0; i < machine().options().cpus; ++i)
         roots_.push_back(machine().cpu(CpuId{i}).root);
+    online_ = machine().online();
     const u32 end = static_cast<u32>(machine().options().ram >> kPageShift);
     saved_.resize(end);
     for (u32 pfn = 0; pfn < end; ++pfn) {
@@ -36,7 +37,7 @@ void Snapshot::restore() const {
     for (u32 pfn = 0; pfn < saved_.size(); ++pfn)
         if ((frame_state_of(pfn) & frame_state::dirty) != 0 && saved_[pfn] == 0) ram_make_junk(pfn);
     std::memcpy(&frame_state_of(0), states_.data(), states_.size());
-    machine().rewind(roots_);
+    machine().rewind(online_, roots_);
 }
 
 } // namespace loft::sim

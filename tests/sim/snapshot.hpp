@@ -1,6 +1,7 @@
 // The bytes that a schedule starts with: mm's static objects, the memory in use, the frames' states.
 #pragma once
 
+#include "arch/base/cpu_set.hpp"
 #include "tests/sim/statics.hpp"
 
 namespace loft::sim {
@@ -20,6 +21,7 @@ class Snapshot {
     std::vector<u8> statics_;
     std::vector<Frame> frames_;
     std::vector<u8> states_;
+    CpuSet online_;
     std::vector<u64> roots_; // of the CPUs
     std::vector<u8> saved_;  // for each frame: 1 if it is in frames_
 };

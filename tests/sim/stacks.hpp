@@ -4,6 +4,7 @@
 // a CPU still uses, or to a place that has been left since, finds no stack and is an error.
 #pragma once
 
+#include "arch/base/types.hpp"
 #include "tests/sim/fiber.hpp"
 
 #include <vector>
@@ -27,6 +28,21 @@ void switch_stack(u32* from, u32 to);
 void set_kernel_stack(u32 end);
 // Turns interrupts on and waits until one has been handled; none can come before it waits.
 void wait_for_interrupt();
+
+// Starting CPUs that are off. `apic`: the number of the hardware, which is that of the CPU until two are exchanged.
+void reset_cpu(u32 apic); // INIT
+void call_cpu(u32 apic);  // a start-up interrupt: it begins, if it has been reset and has not begun yet
+u32 apic_here();
+CpuId cpu_with_apic(u32 apic);
+// By a CPU in its first step: it goes on as another one, which is off. Returns when this CPU, with the other's
+// hardware, is called in its turn.
+void become_cpu(u32 cpu);
+// By a CPU that has begun: from here on it is this CPU for good. The function runs on the stack that ends at `end`, and
+// does not return.
+void begin_on_stack(u32 end, std::function<void()> body);
+void listen_to_interrupts(); // its local APIC is on: before, an interrupt to this CPU is an error
+void start_ticks();
+[[noreturn]] void stop_cpu(); // for ever
 
 void forget_stacks(); // for the next machine
 

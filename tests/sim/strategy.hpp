@@ -31,7 +31,8 @@ class Strategy {
     // Returns one of `enabled`, which is not empty, or kNobody to end the schedule early.
     virtual u32 pick(AgentSet enabled) = 0;
     virtual u32 choose(u32 possibilities) = 0;
-    virtual bool timer() { return choose(2) != 0; } // does the timer interrupt this step?
+    virtual bool timer() { return choose(2) != 0; }    // does the timer interrupt this step?
+    virtual bool deadline() { return choose(2) != 0; } // does a deadline pass while others can take a step?
     virtual void done(u32 index, const Event& event) = 0;
     virtual void finished(bool) {}
 };

@@ -81,6 +81,7 @@ void World::begin() {
     ticks_ = 0;
     failure_.clear();
     preemptions_left_ = case_.preemptions;
+    deadlines_left_ = case_.deadlines;
     for (Core& core : cores_) {
         core.program = core.interrupt = Context{};
         core.thread = kNobody;
@@ -88,6 +89,9 @@ void World::begin() {
         core.in_handler = core.in_timer = core.halted = core.interrupted = core.hlt_follows = false;
         core.requested = 0;
         core.ticks_left = core.late_ticks_left = core.nmis_left = 0;
+        core.power = Power::runs;
+        core.listens = true;
+        core.apic = static_cast<u32>(&core - cores_.data());
         core.idle.start(&idle_body_);
         core.fiber = &core.idle;
     }
@@ -137,10 +141,21 @@ void World::order_program(bool off) {
     }
 }
 
-void World::begin_cpu(u32 cpu) {
-    Core& core = cores_[cpu];
+void World::give_ticks(Core& core) {
     core.ticks_left = case_.ticks;
     core.late_ticks_left = case_.ticks != 0 ? kLateTicks : 0;
+}
+
+void World::begin_cpu(u32 cpu) {
+    Core& core = cores_[cpu];
+    const bool off = case_.cpus[cpu].off;
+    if (off) {
+        core.power = Power::off;
+        core.listens = false;
+        core.program.next = Point::atomic;
+    } else {
+        give_ticks(core);
+    }
     core.nmis_left = (case_.nmi_cpus >> cpu & 1) != 0 ? case_.nmis : 0;
     core.stack = &core.own;
     if (const u32 end = case_.cpus[cpu].stack_end; end != 0) {
@@ -192,7 +207,7 @@ AgentSet World::enabled() {
         if (core.in_handler) {
             if (ready(cpu, core.interrupt) || can_interrupt(cpu)) set |= only(agent(cpu, Role::interrupt));
         } else {
-            const bool sleeps = core.halted && !core.interrupted && !somebody_waits(core);
+            const bool sleeps = (core.halted && !core.interrupted && !somebody_waits(core)) || !can_run(core);
             if (!sleeps && ready(cpu, core.program)) set |= only(agent(cpu, Role::program));
             if (can_interrupt(cpu)) set |= only(agent(cpu, Role::interrupt));
         }
@@ -569,6 +584,7 @@ void World::interrupts(bool on) {
 void World::send(u32 cpu, Interrupt what) {
     if (!on_fiber_ && !acts_alone(event().agent)) return;
     Core& core = cores_[cpu];
+    if (!core.listens) throw BadAccess{text("CPU {} is interrupted before its local APIC is on", cpu)};
     touched(line_of(cpu, what), true);
     if ((core.requested & bit(what)) == 0) { // a second request before the delivery adds nothing
         core.sender[static_cast<u32>(what)] = steps_;
@@ -785,11 +801,97 @@ void World::halt() {
     core.halted = false;
 }
 
+// A wait that has returned although nobody has written what it waits for: nothing else could take a step.
+bool World::deadline_passes(u32 milliseconds) {
+    if (!on_fiber_ || !kernel_has_threads() || milliseconds > case_.patience_ms) return false;
+    if (!here().in_handler && std::exchange(here().program.returned, false)) return true;
+    if (deadlines_left_ == 0) return false;
+    AgentSet mine = 0;
+    for (const Role role : {Role::program, Role::interrupt, Role::buffer})
+        mine |= only(agent(machine().current().value(), role));
+    if ((enabled() & ~mine & ~all_from_outside()) == 0) return false;
+    const bool passes = strategy_->deadline();
+    event().chosen.push_back(passes ? 1 : 0);
+    deadlines_left_ -= passes ? 1 : 0;
+    return passes;
+}
+
+// --- CPUs that start
+
+u32 World::cpu_with_apic(u32 apic) const {
+    for (u32 cpu = 0; cpu < cores_.size(); ++cpu)
+        if (cores_[cpu].apic == apic) return cpu;
+    throw BadAccess{text("no CPU has APIC {}", apic)};
+}
+
+void World::change_power(Core& core, Power power) {
+    const u32 cpu = static_cast<u32>(&core - cores_.data());
+    touched(place::power(cpu), true);
+    core.power = power;
+    if (can_run(core)) event().woke |= only(agent(cpu, Role::program));
+}
+
+void World::reset(u32 apic) {
+    Core& core = with_apic(apic);
+    if (core.power != Power::off && core.power != Power::reset) throw BadAccess{text("CPU {} is reset again", apic)};
+    change_power(core, Power::reset);
+}
+
+void World::call(u32 apic) {
+    Core& core = with_apic(apic);
+    change_power(core, core.power == Power::reset ? Power::called : core.power);
+}
+
+void World::become(u32 cpu) {
+    Core& mine = here();
+    Core& other = cores_[cpu];
+    if (mine.power != Power::called || other.power == Power::runs || other.power == Power::stopped)
+        throw BadAccess{text("CPU {} becomes CPU {}, which has begun", machine().current(), cpu)};
+    const Power power = other.power;
+    std::swap(mine.apic, other.apic);
+    change_power(other, Power::called);
+    change_power(mine, power);
+    mine.program.next = Point::atomic;
+    running().leave();
+}
+
+void World::begin_on_stack(u32 end, std::function<void()> body) {
+    Core& core = here();
+    Stack* const stack = stacks().ending_at(end);
+    if (stack == nullptr || stack->pointer == 0)
+        throw BadAccess{text("CPU {} begins on a stack that {}", machine().current(), stack ? "is in use" : "is none")};
+    touched(place::stack(stack->number), true);
+    change_power(core, Power::runs);
+    stack->pointer = 0;
+    stack->body = [this, body = std::move(body)] {
+        try {
+            body();
+        } catch (const std::exception& error) {
+            stop(error.what());
+        }
+        stop("the first function of a CPU has returned");
+    };
+    stack->fiber.start(&stack->body);
+    core.stack = stack;
+    core.fiber = &stack->fiber;
+    core.own.fiber.leave();
+}
+
+void World::start_ticks() { give_ticks(here()); }
+
+void World::stop_cpu() {
+    machine().here().interrupts = false;
+    here().power = Power::stopped;
+    for (;;)
+        running().leave();
+}
+
 // --- called by the machine and the HAL
 
 namespace detail {
 void explore_point(Point point) { the_world->point(point); }
 void explore_touch(u64 place, bool write) { the_world->touched(place, write); }
+bool explore_deadline(u32 milliseconds) { return the_world->deadline_passes(milliseconds); }
 } // namespace detail
 
 void explore_stored() { the_world->stored(); }
@@ -815,5 +917,15 @@ void switch_stack(u32* from, u32 to) {
 }
 void set_kernel_stack(u32 end) { the_world->set_kernel_stack(end); }
 void wait_for_interrupt() { the_world->halt(); }
+
+void reset_cpu(u32 apic) { the_world->reset(apic); }
+void call_cpu(u32 apic) { the_world->call(apic); }
+CpuId cpu_with_apic(u32 apic) { return CpuId{the_world->cpu_with_apic(apic)}; }
+u32 apic_here() { return the_world->apic_here(); }
+void become_cpu(u32 cpu) { the_world->become(cpu); }
+void begin_on_stack(u32 end, std::function<void()> body) { the_world->begin_on_stack(end, std::move(body)); }
+void listen_to_interrupts() { the_world->listen(); }
+void start_ticks() { the_world->start_ticks(); }
+void stop_cpu() { the_world->stop_cpu(); }
 
 } // namespace loft::sim

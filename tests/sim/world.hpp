@@ -45,6 +45,16 @@ class World {
     void set_kernel_stack(u32 end) { here().kernel_stack = end; }
     void halt();
     u32 ticks();
+    bool deadline_passes(u32 milliseconds);
+    u32 cpu_with_apic(u32 apic) const;
+    void reset(u32 apic);
+    void call(u32 apic);
+    u32 apic_here() const { return here().apic; }
+    void become(u32 cpu);
+    void begin_on_stack(u32 end, std::function<void()> body);
+    void listen() { here().listens = true; }
+    void start_ticks();
+    [[noreturn]] void stop_cpu();
 
   private:
     // The places that a CPU has read recently: a waiting loop continues when another agent has written one of them.
@@ -68,7 +78,12 @@ class World {
         bool returned = false; // a cpu_relax has ended by itself since another agent has written what it waits for
         Watch watch;
     };
+    // A CPU that starts: off until INIT, reset until a start-up interrupt, called until it is known which one it is.
+    enum class Power : u8 { off, reset, called, runs, stopped };
     struct Core {
+        Power power = Power::runs;
+        u32 apic = 0;        // the number of the hardware
+        bool listens = true; // its local APIC is on
         Context program, interrupt;
         Fiber* fiber = nullptr;
         Fiber idle;
@@ -100,14 +115,18 @@ class World {
     static constexpr u32 bit(Interrupt what) { return 1u << static_cast<u32>(what); }
 
     bool kernel_has_threads() const { return !case_.cpus.empty(); }
+    Core& with_apic(u32 apic) { return cores_[cpu_with_apic(apic)]; }
+    void change_power(Core& core, Power power);
     Core& here() { return cores_[machine().current().value()]; }
     const Core& here() const { return cores_[machine().current().value()]; }
     Event& event() { return events_[steps_]; }
     void begin();
     void begin_cpu(u32 cpu);
+    void give_ticks(Core& core);
     void judge_end();
     AgentSet enabled();
     AgentSet timers(u32 Core::*left) const;
+    static bool can_run(const Core& core) { return core.power == Power::called || core.power == Power::runs; }
     bool ready(u32 cpu, const Context& context) const;
     bool can_interrupt(u32 cpu) const;
     bool enters_interrupt(u32 cpu);
@@ -142,7 +161,7 @@ class World {
     u32 ticks_ = 0;
     bool unseen_ = false;  // what the fiber accesses now is no step, and in no footprint
     bool deliver_ = false; // the fiber that is resumed takes an interrupt
-    u32 preemptions_left_ = 0;
+    u32 preemptions_left_ = 0, deadlines_left_ = 0;
     bool failed_ = false, in_a_step_ = false;
     std::string failure_;
 };

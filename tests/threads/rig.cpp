@@ -13,6 +13,7 @@
 #include "mm/windows/vmap.hpp"
 #include "tests/sim/agents.hpp"
 #include "tests/sim/kernel/arch.hpp"
+#include "tests/sim/kernel/start.hpp"
 #include "tests/sim/stacks.hpp"
 #include "tests/sim/statics.hpp"
 
@@ -33,9 +34,10 @@ BytesFile& file() { return *reinterpret_cast<BytesFile*>(file_room); }
 namespace loft::test {
 namespace {
 
-Setup tiny(u32 cpus) {
+Setup tiny(u32 cpus, u32 off) {
     Setup setup;
     setup.machine.cpus = cpus;
+    setup.machine.off = off;
     setup.machine.ram = 24 * MiB;
     if (config::kHighMem) setup.highmem = 4 * MiB;
     return setup;
@@ -156,7 +158,7 @@ Scene::Pristine::Pristine() {
     sim::forget_stacks();
 }
 
-Scene::Scene(u32 cpus) : kernel{tiny(cpus)} {
+Scene::Scene(u32 cpus, u32 off) : kernel{tiny(cpus, off)} {
     nmi_init();
     faults_init();
     trap_set_handler(vector::ipi_call, [](TrapFrame&) { (*entered_here())(); });
@@ -177,14 +179,20 @@ Scene::Scene(u32 cpus) : kernel{tiny(cpus)} {
                                  for (;;)
                                      hal::park();
                              }});
-    for (u32 cpu = 1; cpu < cpus; ++cpu) {
+    for (u32 cpu = 1; cpu < cpus - off; ++cpu) {
         const KernelStack stack = scheduler_prepare_cpu(CpuId{cpu});
         REQUIRE(stack.exists());
         explored.cpus.push_back({stack.end.value(), [cpu] { scheduler_run(CpuId{cpu}); }});
     }
+    for (u32 i = 0; i < off; ++i)
+        explored.cpus.push_back({.body = sim::start_up_code, .off = true});
+    if (off != 0) sim::kernel_starts_cpus();
     thread_kernel.bodies = 1;
 }
-Scene::~Scene() { sim::forget_stacks(); }
+Scene::~Scene() {
+    sim::kernel_starts_no_cpus();
+    sim::forget_stacks();
+}
 
 Thread* Scene::thread(u32 cpu, std::function<void()> body, CpuSet where) {
     bodies_.emplace_back([this, body = std::move(body)] {

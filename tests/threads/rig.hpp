@@ -57,7 +57,8 @@ class ThreadKernel final : public sim::Kernel {
 // those of the programs, which are about to enter ring 3. When all that main does is done, it waits until each process
 // is reaped.
 struct Scene {
-    explicit Scene(u32 cpus);
+    // The last `off` CPUs are off, until main starts them.
+    explicit Scene(u32 cpus, u32 off = 0);
     ~Scene();
 
     // A thread that is ready on `cpu`, and may run on `where`. It ends when `body` returns.

@@ -10,6 +10,7 @@
 #include "arch/i386/cpu/tls.hpp"
 #include "arch/i386/io/power.hpp"
 #include "arch/i386/irq/ipi.hpp"
+#include "arch/i386/irq/lapic.hpp"
 #include "arch/i386/irq/timer.hpp"
 #include "arch/i386/isa/control.hpp"
 #include "arch/i386/isa/extable.hpp"
@@ -19,6 +20,7 @@
 #include "tests/sim/machine.hpp"
 #include "tests/sim/stacks.hpp"
 
+#include <array>
 #include <utility>
 
 namespace loft {
@@ -67,9 +69,19 @@ const CpuIdentity& identify_cpu() {
 }
 
 // --- interrupts and time
+namespace {
+constinit std::array<u32, config::kMaxCpus> apic_of = [] {
+    std::array<u32, config::kMaxCpus> ids{};
+    for (u32 cpu = 0; cpu < config::kMaxCpus; ++cpu)
+        ids[cpu] = cpu;
+    return ids;
+}();
+}
+u32 cpu_lapic_id(CpuId cpu) { return apic_of[cpu.value()]; }
+void set_cpu_lapic_id(CpuId cpu, u32 id) { apic_of[cpu.value()] = id; }
 void send_reschedule(CpuId cpu) {
     sim::schedule_point(sim::Point::ipi);
-    sim::explore_send(cpu, sim::Interrupt::reschedule);
+    sim::explore_send(sim::cpu_with_apic(cpu_lapic_id(cpu)), sim::Interrupt::reschedule);
 }
 u64 now_us() { return u64{sim::ticks_so_far()} * (1'000'000 / kTicksPerSecond); }
 TickHandler timer_set_tick_handler(TickHandler handler) { return std::exchange(tick_handler, handler); }
