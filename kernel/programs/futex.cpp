@@ -12,6 +12,7 @@
 
 #include "arch/base/not_copyable.hpp"
 #include "arch/i386/irq/timer.hpp"
+#include "arch/i386/isa/locked.hpp"
 #include "kernel/files/file.hpp"
 #include "kernel/threads/sleep.hpp"
 #include "mm/ground/spinlock.hpp"
@@ -201,11 +202,13 @@ struct WakeOp {
 // Changes the word through a window of the kernel, so no page fault is possible.
 u32 change_word(Page* page, u32 offset, const WakeOp& op) {
     const LocalMap map{page};
-    auto* const word = reinterpret_cast<u32*>(map.addr().value() + offset);
-    u32 old = __atomic_load_n(word, __ATOMIC_RELAXED);
-    while (!__atomic_compare_exchange_n(word, &old, op.change(old), false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)) {
+    const VirtAddr word = map.addr() + offset;
+    u32 old = hal::load<u32>(word);
+    for (;;) {
+        const u32 found = compare_exchange_word(word, old, op.change(old));
+        if (found == old) return old;
+        old = found;
     }
-    return old;
 }
 
 } // namespace

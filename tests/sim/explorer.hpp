@@ -88,6 +88,8 @@ struct Case {
     bool percpu_points = false; // operations on per-CPU variables are steps, too: for races within one CPU
     // Accesses to plain memory are steps, too: in a configuration that sees them (races.hpp).
     bool plain_points = false;
+    // What the kernel does after a copy from a program is another step than the end of the copy.
+    bool copy_points = false;
     // Loads of page-table entries are steps. If not, they are part of the step before, and the reduction does not see
     // that they depend on stores to them: for cases in which a lock orders them.
     bool table_points = true;

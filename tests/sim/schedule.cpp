@@ -39,9 +39,10 @@ u32 all_rounds(const Rounds& rounds, bool only_with_interrupts) {
 } // namespace
 
 const char* point_name(Point point) {
-    constexpr const char* kNames[] = {"memory", "pte load", "pte store", "pte locked load", "pte exchange", "tlb",
-                                      "load",   "store",    "locked",    "percpu",          "irq",          "ipi",
-                                      "relax",  "thread",   "assist",    "plain",           "stack",        "io"};
+    constexpr const char* kNames[] = {"memory", "pte load", "pte store", "pte locked load", "pte exchange",
+                                      "tlb",    "load",     "store",     "locked",          "percpu",
+                                      "irq",    "ipi",      "relax",     "thread",          "assist",
+                                      "plain",  "stack",    "io",        "copied"};
     return kNames[static_cast<u32>(point)];
 }
 

@@ -31,6 +31,7 @@ enum class Point : u8 {
     plain,  // an access to plain memory, if these are steps (races.hpp)
     stack,  // the kernel under test switches stacks
     io,     // a driver accesses its device
+    copied, // the end of a copy from a program, if that is a step (Case::copy_points)
 };
 // True for operations that wait until this CPU's store buffer is empty: locked and serialising instructions (SDM vol.
 // 3, 11.10).
@@ -48,6 +49,7 @@ void run_hook(Point point);
 inline bool exploring = false; // explorer.cpp
 void explore_point(Point point);
 void explore_touch(u64 place, bool write);
+void explore_copied(const void* frame);  // the end of a copy from this frame of a program
 bool explore_deadline(u32 milliseconds); // of a wait of that length: has it passed
 } // namespace detail
 

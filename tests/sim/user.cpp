@@ -41,13 +41,17 @@ template <typename F> u32 copy(u32 bytes, VirtAddr a, VirtAddr b, F&& one) {
 
 u32 user_copy_in(void* to, VirtAddr from, u32 bytes) {
     sim::touch_plain(to, bytes, sim::races::Kind::write);
-    return copy(bytes, from, from, [&](u32 at, u32 n) {
+    const u8* frame = nullptr;
+    const u32 left = copy(bytes, from, from, [&](u32 at, u32 n) {
         const u8* source = reach(from + at, sim::Access::read);
         if (source == nullptr) return false;
         note(from + at, n, source, FaultAccess::read);
         std::memcpy(static_cast<u8*>(to) + at, source, n);
+        frame = source - (from + at).page_offset();
         return true;
     });
+    if (sim::detail::exploring) sim::detail::explore_copied(frame);
+    return left;
 }
 
 u32 user_copy_out(VirtAddr to, const void* from, u32 bytes) {

@@ -891,6 +891,12 @@ void World::stop_cpu() {
 namespace detail {
 void explore_point(Point point) { the_world->point(point); }
 void explore_touch(u64 place, bool write) { the_world->touched(place, write); }
+// What follows depends on the bytes: so each order of it and of a change of them is tried.
+void explore_copied(const void* frame) {
+    if (!the_world->copies_are_steps()) return;
+    explore_point(Point::copied);
+    if (frame != nullptr) explore_touch(reinterpret_cast<std::uintptr_t>(frame), false);
+}
 bool explore_deadline(u32 milliseconds) { return the_world->deadline_passes(milliseconds); }
 } // namespace detail
 

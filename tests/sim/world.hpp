@@ -28,6 +28,7 @@ class World {
 
     // Called by fibers.
     void point(Point point);
+    bool copies_are_steps() const { return case_.copy_points; }
     void touched(u64 place, bool write);
     void stored(); // a store was put into the store buffer
     void plain(u64 place, bool write) { event().footprint.add(place, write); }

@@ -107,6 +107,44 @@ TEST_CASE("threads: a writer that waits gets SIGPIPE when the last reader has cl
     s.explore(sim::random(schedules(2'500)));
 }
 
+TEST_CASE("threads: a writer that ignores SIGPIPE gets EPIPE when the last reader has closed",
+          "[.threads][threads-pipe]") {
+    constexpr u32 kSigPipe = 13, kIgnore = 1, kAction = user_word(4); // its words but the first one are 0
+    Scene s{2};
+    int first = 0, second = 0;
+    const u32 reader = s.function([](Ring3& me) {
+        read(me);
+        me.call(nr::close, kRead);
+    });
+    const u32 writer = s.function([&](Ring3& me) {
+        sim::expect(me.call(nr::rt_sigaction, kSigPipe, kAction, 0, 8) == 0, "it can be ignored");
+        first = write(me, 8);
+        second = write(me, 8);
+    });
+    Process* const reads = s.program(reader, cpus_of({0}));
+    Process* const writes = s.program(writer, cpus_of({1}));
+    s.set_word(*writes, kAction, kIgnore);
+    SECTION("of an empty pipe") {
+        s.of_programs([&] { Pipe{{reads}, {writes}}; });
+        s.check = [&] { sim::expect(first == 8, "the first bytes are there before the reader has read some"); };
+    }
+    SECTION("of a full one") {
+        s.of_programs([&] {
+            const Pipe pipe{{reads}, {writes}};
+            pipe.fill(*writes);
+        });
+        s.check = [&] { sim::expect(first == failed(Errno::pipe), "four bytes have room, eight have none"); };
+    }
+    const auto of_the_section = s.check;
+    s.check = [&, of_the_section] {
+        of_the_section();
+        sim::expect(s.status(1) == WaitStatus::exited(0), "it is not killed");
+        sim::expect(second == failed(Errno::pipe) || (second == 8 && first == 8), "EPIPE, for good");
+    };
+    s.explore(sim::reduced(schedules(500), 1, 0));
+    s.explore(sim::random(schedules(1'000)));
+}
+
 TEST_CASE("threads: two readers, and bytes for one of them", "[.threads][threads-pipe]") {
     Scene s{3};
     int got[2]{};

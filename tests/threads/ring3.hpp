@@ -16,8 +16,8 @@ namespace loft::test {
 // Numbers of system calls on i386, and values of their arguments, as the man pages name them.
 namespace nr {
 inline constexpr u32 exit = 1, fork = 2, read = 3, write = 4, close = 6, waitpid = 7, getpid = 20, getppid = 64,
-                     clone = 120, sched_yield = 158, futex = 240, exit_group = 252, set_tid_address = 258, tgkill = 270,
-                     pipe2 = 331;
+                     munmap = 91, clone = 120, sched_yield = 158, futex = 240, exit_group = 252, set_tid_address = 258,
+                     tgkill = 270, rt_sigaction = 174, pipe2 = 331;
 }
 
 // A program that is the same page in each process: it is readable, writable and executable, and begins here. The
