@@ -13,6 +13,7 @@ LEAST_SCHEDULES = {'64g': 100_000, '64g-races': 100_000}
 LEAST_COMPLETE = {'64g': 29}  # explorations without a bound that run to their end
 THREADS = ('64g',)  # threads and programs do not depend on the memory model
 LEAST_THREAD_SCHEDULES = 300_000
+LEAST_THREADS_COMPLETE = 5
 # DEBUG=1 clears and flushes eagerly: a different algorithm, so all tests run with both. clang builds one configuration: it checks
 # the locks of mm, of the simulated machine and of the tests.
 PLAIN = ('64g', '4g', 'off', '64g-debug-clang')
@@ -144,7 +145,7 @@ def run_explorer(config):
 def run_threads(config):
     """The same, with the kernel's threads and programs."""
     return check_schedules(*run_catch(config, f'threads-{config}', TIMEOUT, '[threads]', name='thread-tests'),
-                           LEAST_THREAD_SCHEDULES)
+                           LEAST_THREAD_SCHEDULES, LEAST_THREADS_COMPLETE)
 
 
 def run_explorer_mutants():
