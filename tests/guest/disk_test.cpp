@@ -1,11 +1,4 @@
 // Disks: what is written is read again, in every frame of the machine; errors reach the caller.
-//
-// The tests write to a disk only if its first sector is the test runner's (scripts/runner/disk.py writes it): it also
-// says which errors QEMU injects there. They use these sectors:
-//
-//     0            the signature                        2048         cannot be read, with injected errors
-//     64-319       pattern 1, written by the runner     2056         cannot be written, likewise
-//     1024-1535    pattern 2, which the runner reads    4096-        for all other tests
 #include "arch/base/fixed_list.hpp"
 #include "arch/i386/irq/timer.hpp"
 #include "arch/i386/isa/control.hpp"
@@ -14,6 +7,7 @@
 #include "kernel/devices/virtio_blk.hpp"
 #include "kernel/threads/lifecycle.hpp"
 #include "mm/init.hpp"
+#include "tests/guest/signed_disks.hpp"
 #include "tests/guest/support.hpp"
 
 #include <algorithm>
@@ -23,21 +17,6 @@
 
 namespace loft::guest {
 namespace {
-
-struct Signature {
-    char text[32];
-    u32 read_error, write_error; // sectors; 0: none
-    u32 flush_error;             // 1: every flush fails
-    u32 silent;                  // 1: after 128 KiB the disk is slower than any time limit
-    u32 removed;                 // 1: the runner takes the disk away when the test asks for it; 2: the test does
-    u32 read_only;               // 1: QEMU refuses writes
-    u32 rest[114];
-
-    // It can be read and written as long as the machine runs.
-    bool is_reliable() const { return !silent && !removed && !read_only; }
-};
-static_assert(sizeof(Signature) == kSectorBytes);
-constexpr std::string_view kText = "loft: self-tests may write here";
 
 constexpr u64 kFromHost = 64, kToHost = 1024, kRoom = 4096;
 constexpr u32 kFromHostSectors = 256, kToHostSectors = 512, kRoomSectors = 16384;
@@ -62,51 +41,11 @@ u32 wrong(Page* page, u32 offset, u32 bytes, u64 sector, u32 salt) {
     return count;
 }
 
-Status transfer(BlockDevice& disk, BlockOp op, u64 sector, Page* page, u32 offset = 0, u32 bytes = kPageSize) {
-    BlockRequest request{op, sector};
-    if (!request.add(page, offset, bytes)) return Error::invalid;
-    return disk.run(request);
-}
 Status flush(BlockDevice& disk) {
     BlockRequest request{BlockOp::flush};
     return disk.run(request);
 }
 bool ended_with(Status status, Error error) { return !status && status.error() == error; }
-
-bool read_signature(BlockDevice& disk, Signature& signature) {
-    const Pages<1> frame{Gfp::kernel};
-    if (!frame.complete() || !transfer(disk, BlockOp::read, 0, frame[0], 0, kSectorBytes)) return false;
-    memcpy_from_page(&signature, frame[0], 0, sizeof signature);
-    return std::string_view{signature.text, kText.size()} == kText;
-}
-
-// The signatures are read once: later a disk may not answer any more.
-constexpr u32 kMostDisks = 12;
-struct Known {
-    bool is_read = false, is_signed = false;
-    Signature signature{};
-};
-constinit Known known[kMostDisks]{};
-
-// Calls visit(disk, its signature) for each disk that the tests may write to. Returns how many there are.
-template <typename F> u32 each_disk(F&& visit) {
-    const u32 all = std::min<u32>(disks().size(), kMostDisks);
-    for (u32 i = 0; i < all; ++i)
-        if (!std::exchange(known[i].is_read, true))
-            known[i].is_signed = read_signature(*disks()[i].device, known[i].signature);
-    u32 count = 0;
-    for (u32 i = 0; i < all; ++i) {
-        if (!known[i].is_signed) continue;
-        ++count;
-        visit(*disks()[i].device, known[i].signature);
-    }
-    return count;
-}
-constexpr const char* kNoDisk = "this machine has no disk with the signature of the tests";
-
-template <typename F> void on_each_disk(F&& visit) {
-    if (each_disk(visit) == 0) SKIP(kNoDisk);
-}
 
 // A request with parts of random sizes and offsets in random frames, of which it leaves the rest alone.
 class RandomParts {

@@ -25,6 +25,7 @@
 #include "mm/init.hpp"
 #include "mm/spaces/highpte.hpp"
 #include "mm/spaces/user_copy.hpp"
+#include "tests/guest/programs.hpp"
 #include "tests/guest/support.hpp"
 
 #include <algorithm>
@@ -37,90 +38,6 @@ namespace loft::guest {
 namespace {
 
 using selftest::contains;
-
-// ------------------------------------------------------------------------------------------------- running programs
-
-const char* needs_program(std::string_view name) {
-    return find_program(name) != nullptr ? nullptr : "the programs did not come along (run-qemu --module)";
-}
-
-// The limit of the wait for the end of a program. An emulator may be slow.
-constexpr u32 kPatienceSeconds = 240, kSleepsPerSecond = 50;
-WaitStatus wait_for(Process* process, u32 seconds = kPatienceSeconds) {
-    Patience patience{seconds * kSleepsPerSecond, seconds};
-    while (!process->ended.done()) {
-        if (patience.over()) {
-            selftest::note("{} has not ended after {} s", process->name_view(), seconds);
-            process_kill(*process, WaitStatus::killed(Signal::kill));
-            break;
-        }
-        sleep_ms(1);
-    }
-    return process_wait(process);
-}
-
-// The last part of a program's output.
-class Text final : public Sink {
-  public:
-    void write(std::string_view text) override {
-        const SpinGuard guard{lock_};
-        for (const char c : text)
-            text_[size_++ % text_.size()] = c;
-    }
-    std::string_view view() const { return {text_.data(), std::min<std::size_t>(size_, text_.size())}; }
-
-  private:
-    SpinLock lock_;
-    std::array<char, 1024> text_{};
-    u32 size_ = 0;
-};
-
-struct Outcome {
-    bool started = false;
-    WaitStatus status{};
-};
-template <typename... Arguments> Outcome run(std::string_view name, ProcessWatch watch, Arguments... arguments) {
-    const std::array<std::string_view, sizeof...(Arguments)> list{arguments...};
-    const Started started = process_start({.name = name, .arguments = {list.data(), list.size()}, .watch = watch});
-    if (started.process == nullptr) {
-        selftest::note("{}: {}", name, started.problem);
-        return {};
-    }
-    return {true, wait_for(started.process)};
-}
-
-// Descriptors of threads are never freed: makes them before frames are counted.
-void warm_up() {
-    static bool done = false;
-    if (done) return;
-    done = true;
-    warm_up_threads(128);
-    drain_all_cpus();
-}
-
-// Checks at its end that all memory of programs is free, in every zone, and that no page table is left.
-class NothingIsLeft : NotCopyable<NothingIsLeft> {
-  public:
-    // Children of an earlier run may outlive it.
-    NothingIsLeft() {
-        warm_up();
-        process_wait_for_all();
-    }
-    ~NothingIsLeft() {
-        process_wait_for_all();
-        CHECK_EQ(process_count(), 0u);
-        CHECK_EQ(page_table_stats().tables, 0u);
-    }
-};
-
-template <typename... Arguments> void expect_success(std::string_view name, Arguments... arguments) {
-    const NothingIsLeft nothing;
-    const KeepsFreeCounts counts;
-    const Outcome outcome = run(name, {}, arguments...);
-    if (!CHECK(outcome.started)) return;
-    CHECK_EQ(outcome.status.value(), 0u);
-    process_wait_for_all();
-}
 
 bool has_fpu() { return fpu_usable(identify_cpu().features) & cpuid_edx::fpu; }
 
