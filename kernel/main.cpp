@@ -20,6 +20,8 @@
 #include "kernel/boot/table_probe.hpp"
 #include "kernel/boot/topology.hpp"
 #include "kernel/devices/disks.hpp"
+#include "kernel/files/object_file.hpp"
+#include "kernel/files/write_back.hpp"
 #include "kernel/programs/faults.hpp"
 #include "kernel/programs/process.hpp"
 #include "kernel/programs/programs.hpp"
@@ -163,6 +165,8 @@ extern "C" [[noreturn]] void kernel_main(u32 magic, u32 info) {
     hal::irq_restore(eflags::interrupt);           // interrupts on: the tick runs
     scheduler_init();                              // from here on this context is a thread
     start_cpus();                                  // all of them, or as many as maxcpus= allows
+    object_file_init();                            // files of the page cache
+    write_back_init();                             // a thread writes dirty pages
     disks_init();                                  // finds and starts the disks; a thread watches them
     process_init();                                // from here on processes can be started
     programs_init();                               // finds the programs among the loader's modules

@@ -2,6 +2,7 @@
 #include "mm/init.hpp"
 
 #include "mm/cache/block.hpp"
+#include "mm/cache/disk_object.hpp"
 #include "mm/frames/bootmem.hpp"
 #include "mm/frames/page_alloc.hpp"
 #include "mm/frames/slab.hpp"
@@ -136,6 +137,7 @@ void mm_init(const BootInfo& info) {
     highpte_init(info.userpte_nohigh);
     address_space_init();
     block_init();
+    disk_object_init();
 
     if constexpr (config::kHighMem) {
         const bool works = pkmap_accessed_bit_works();

@@ -7,7 +7,13 @@
 
 namespace loft {
 
-Status ModuleFile::fill(u32 number, Page* frame) {
+Status ModuleFile::fill(u32 first, std::span<Page* const> frames) {
+    for (u32 i = 0; i < frames.size(); ++i)
+        if (const Status status = fill_one(first + i, frames[i]); !status) return status;
+    return {};
+}
+
+Status ModuleFile::fill_one(u32 number, Page* frame) {
     const u64 offset = u64{number} << kPageShift;
     const u32 here = static_cast<u32>(std::min<u64>(kPageSize, bytes() - offset));
     for (u32 done = 0; done < here;) {
@@ -23,10 +29,12 @@ Status ModuleFile::fill(u32 number, Page* frame) {
     return {};
 }
 
-Status BytesFile::fill(u32 number, Page* frame) {
-    const u32 offset = number << kPageShift, here = std::min<u32>(kPageSize, data_.size() - offset);
-    memcpy_to_page(frame, 0, data_.data() + offset, here);
-    memset_page(frame, here, 0, kPageSize - here);
+Status BytesFile::fill(u32 first, std::span<Page* const> frames) {
+    for (u32 i = 0; i < frames.size(); ++i) {
+        const u32 offset = (first + i) << kPageShift, here = std::min<u32>(kPageSize, data_.size() - offset);
+        memcpy_to_page(frames[i], 0, data_.data() + offset, here);
+        memset_page(frames[i], here, 0, kPageSize - here);
+    }
     return {};
 }
 

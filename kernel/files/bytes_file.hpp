@@ -15,7 +15,8 @@ class ModuleFile : public MemoryObject {
     ModuleFile(PhysAddr begin, u32 bytes) : MemoryObject{bytes}, begin_{begin} {}
 
   private:
-    Status fill(u32 number, Page* frame) override;
+    Status fill(u32 first, std::span<Page* const> frames) override;
+    Status fill_one(u32 number, Page* frame);
     PhysAddr begin_;
 };
 
@@ -30,7 +31,7 @@ class BytesFile final : public MemoryObject {
     }
 
   private:
-    Status fill(u32 number, Page* frame) override;
+    Status fill(u32 first, std::span<Page* const> frames) override;
     void destroy() override {}
     std::span<const u8> data_;
 };

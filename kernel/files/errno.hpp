@@ -23,6 +23,8 @@ enum class Errno : int {
     inval = 22,
     mfile = 24,
     notty = 25,
+    nospc = 28,
+    spipe = 29,
     pipe = 32,
     nametoolong = 36,
     nosys = 38,

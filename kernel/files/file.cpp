@@ -27,7 +27,7 @@ class ConsoleFile final : public File {
 
     void share() override {}
     void release() override {}
-    bool is_console() const override { return true; }
+    FileStat stat() override { return {.kind = FileKind::console}; }
     bool may_read() const override { return true; }
     bool may_write() const override { return true; }
 };

@@ -9,6 +9,17 @@
 
 namespace loft {
 
+class MemoryObject;
+
+// What stat(2) says of a file.
+enum class FileKind : u8 { console, pipe, disk };
+struct FileStat {
+    FileKind kind = FileKind::pipe;
+    u64 bytes = 0;
+};
+
+enum class Whence : u8 { begin, current, end }; // lseek(2)
+
 // One open end. Reference-counted: each descriptor in each process is one user.
 class File {
   public:
@@ -17,10 +28,21 @@ class File {
     // instead if non-blocking); returns Errno::intr if the program is to end.
     virtual SysResult read(UserAddr to, u32 bytes) = 0;
     virtual SysResult write(UserSource& from) = 0;
+    virtual bool has_offsets() const { return false; } // else lseek and pread fail: ESPIPE
+    // At an offset, without the position of the file. A pipe and the console have none.
+    virtual SysResult read_at(u64, UserAddr, u32) { return Errno::spipe; }
+    virtual SysResult write_at(u64, UserSource&) { return Errno::spipe; }
+    // Sets the position, and returns it. Errno{}: success.
+    virtual Errno seek(i64, Whence, u64&) { return Errno::spipe; }
+    // Makes durable what was written. Error invalid: it is nothing that lasts (fsync(2): EINVAL).
+    virtual Status sync() { return Error::invalid; }
+    virtual FileStat stat() = 0;
+    // The pages of the file, for mmap; null: it cannot be mapped. Valid as long as the file has a user.
+    virtual MemoryObject* object() { return nullptr; }
+
     virtual void share() = 0;   // adds a user
     virtual void release() = 0; // removes a user; preemptible context
 
-    virtual bool is_console() const { return false; }
     virtual bool may_read() const = 0;
     virtual bool may_write() const = 0;
     // Pipe: number of bytes that can be read. Otherwise Errno::notty.

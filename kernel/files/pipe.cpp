@@ -24,6 +24,7 @@ class PipeEnd final : public File {
     PipeEnd() = default;
     SysResult read(UserAddr to, u32 bytes) override;
     SysResult write(UserSource& from) override;
+    FileStat stat() override { return {.kind = FileKind::pipe}; }
     void share() override { users.fetch_add(1); }
     void release() override;
     bool may_read() const override;

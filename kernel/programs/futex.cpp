@@ -30,7 +30,8 @@ namespace {
 struct Key {
     MemoryObject* object = nullptr;
     const AddressSpace* space = nullptr; // if there is no object
-    u32 at = 0;                          // offset in the object, or address in the space
+    u32 page = 0;                        // of the object
+    u32 at = 0;                          // offset in that page, or address in the space
     bool shared = false;
     bool operator==(const Key&) const = default;
 };
@@ -86,12 +87,11 @@ class Word : NotCopyable<Word> {
         AddressSpace* const space = active_space();
         if (word.value() % 4 != 0) error_ = Errno::inval;
         if (word.value() % 4 != 0 || word.value() >= layout::kUserEnd || space == nullptr) return;
-        key_ = {nullptr, space, word.value(), shared};
+        key_ = {nullptr, space, 0, word.value(), shared};
         if (shared) {
             const Result<AddressSpace::WordPlace> place = space->place_of(VirtAddr{word.value()});
             if (!place) return;
-            if (place->object != nullptr)
-                key_ = {place->object, nullptr, place->page * kPageSize + word.page_offset(), true};
+            if (place->object != nullptr) key_ = {place->object, nullptr, place->page, word.page_offset(), true};
         }
         ok_ = true;
     }
@@ -289,19 +289,18 @@ SysResult futex_wake_op(UserAddr first, UserAddr second, int most, int most_seco
     if (!two) return two.error();
     const WakeOp op{code};
     if (!op.known()) return Errno::nosys;
-    Page* page = nullptr;
-    if (!get_user_pages(*active_space(), second, 1, true, &page)) return Errno::fault;
+    const UserPin pin{*active_space(), second, true};
+    if (!pin) return Errno::fault;
     SysResult result = Errno::nosys;
     {
         const TwoLists guard{one.list(), two.list()};
-        const u32 old = change_word(page, second.page_offset(), op);
+        const u32 old = change_word(pin.page(), second.page_offset(), op);
         if (op.comparable()) {
             int woken = wake_some(one.list(), one.key(), most, kAnyBit);
             if (op.passes(static_cast<int>(old))) woken += wake_some(two.list(), two.key(), most_second, kAnyBit);
             result = static_cast<u32>(woken);
         }
     }
-    put_page(page);
     return result;
 }
 

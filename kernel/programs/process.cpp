@@ -266,6 +266,7 @@ void give_back_resources(Process& process) {
     process.output.finish();
     AddressSpace* space = process.space;
     process.space = nullptr;
+    space->clear(); // now, although write-back may have a reference for a moment
     space->put();
 }
 

@@ -5,6 +5,9 @@
 #include "arch/base/panic.hpp"
 #include "arch/i386/irq/timer.hpp"
 #include "kernel/boot/random.hpp"
+#include "kernel/devices/disks.hpp"
+#include "kernel/files/object_file.hpp"
+#include "kernel/files/write_back.hpp"
 #include "kernel/programs/futex.hpp"
 #include "kernel/programs/process.hpp"
 #include "kernel/threads/clock.hpp"
@@ -232,6 +235,68 @@ SysResult sys_writev(Call& call) {
     return file->write(source);
 }
 
+// The offset of pread64 and pwrite64: two words.
+constexpr u64 wide(u32 low, u32 high) { return u64{high} << 32 | low; }
+
+SysResult sys_pread64(Call& call) {
+    const OpenFile file{call.process, call.a()};
+    if (is_negative(call.e())) return Errno::inval;
+    if (!file) return Errno::badf;
+    if (!file->has_offsets()) return Errno::spipe;
+    if (!file->may_read()) return Errno::badf;
+    const SysResult range = check_range(call.pointer_b(), call.c());
+    if (range.failed()) return range;
+    return file->read_at(wide(call.d(), call.e()), call.pointer_b(), std::min(call.c(), kMostBytes));
+}
+
+SysResult sys_pwrite64(Call& call) {
+    const OpenFile file{call.process, call.a()};
+    if (is_negative(call.e())) return Errno::inval;
+    if (!file) return Errno::badf;
+    if (!file->has_offsets()) return Errno::spipe;
+    if (!file->may_write()) return Errno::badf;
+    const SysResult range = check_range(call.pointer_b(), call.c());
+    if (range.failed()) return range;
+    UserSource source{call.pointer_b(), std::min(call.c(), kMostBytes)};
+    return file->write_at(wide(call.d(), call.e()), source);
+}
+
+SysResult seek(Call& call, i64 offset, u32 whence, u64& position) {
+    const OpenFile file{call.process, call.a()};
+    if (!file) return Errno::badf;
+    if (whence > 4) return Errno::inval; // up to SEEK_HOLE
+    if (!file->has_offsets()) return Errno::spipe;
+    if (whence > 2) return Errno::inval;
+    const Errno error = file->seek(offset, static_cast<Whence>(whence), position);
+    return error == Errno{} ? SysResult{0u} : SysResult{error};
+}
+
+SysResult sys_lseek(Call& call) {
+    u64 position = 0;
+    const SysResult result = seek(call, static_cast<int>(call.b()), call.c(), position);
+    if (result.failed()) return result;
+    // The position has moved all the same, as on Linux.
+    return position > 0x7fff'ffff ? SysResult{Errno::overflow} : SysResult{static_cast<u32>(position)};
+}
+
+SysResult sys_llseek(Call& call) {
+    u64 position = 0;
+    const SysResult result = seek(call, static_cast<i64>(wide(call.c(), call.b())), call.e(), position);
+    if (result.failed()) return result;
+    return copy_to_user(call.pointer_d(), &position, sizeof position) != 0 ? Errno::fault : SysResult{0u};
+}
+
+SysResult sys_fsync(Call& call) {
+    const OpenFile file{call.process, call.a()};
+    if (!file) return Errno::badf;
+    return SysResult{file->sync()};
+}
+
+SysResult sys_sync(Call&) {
+    (void)write_back_all(); // sync(2) always succeeds
+    return 0u;
+}
+
 SysResult sys_close(Call& call) {
     if (!call.process.files.close(call.a())) return Errno::badf;
     return 0u;
@@ -313,10 +378,37 @@ SysResult look_up(Call& call, u32 directory, UserAddr name, bool may_be_empty) {
     return result.failed() ? result : SysResult{Errno::noent};
 }
 
+// The disk that is named by /dev/NAME; null: none.
+BlockDevice* disk_named(UserAddr name) {
+    std::array<char, 32> text;
+    const Result<u32> length = strncpy_from_user(text.data(), name, text.size());
+    if (!length || *length == text.size()) return nullptr;
+    std::string_view path{text.data(), *length};
+    constexpr std::string_view kFolder = "/dev/";
+    return path.starts_with(kFolder) ? find_disk(path.substr(kFolder.size())) : nullptr;
+}
+
 SysResult open_at(Call& call, u32 directory, UserAddr name, u32 flags) {
-    constexpr u32 kAccess = 3, kDirectory = 0200000, kUnnamed = 020000000; // O_TMPFILE contains both
+    constexpr u32 kAccess = 3, kCreate = 0100, kExclusive = 0200, kDataSync = 010000, kDirect = 040000,
+                  kDirectory = 0200000, kUnnamed = 020000000; // O_TMPFILE contains both
     if ((flags & kUnnamed) && (!(flags & kDirectory) || (flags & kAccess) == 0)) return Errno::inval;
-    return look_up(call, directory, name, false);
+    const SysResult found = look_up(call, directory, name, false);
+    BlockDevice* const disk = found.value() == SysResult{Errno::noent}.value() ? disk_named(name) : nullptr;
+    if (disk == nullptr) return found;
+    if ((flags & kCreate) && (flags & kExclusive)) return Errno::exist;
+    if (flags & kDirectory) return Errno::notdir;
+    if (flags & kDirect) return Errno::inval;
+    FileTable& files = call.process.files;
+    const u32 number = files.reserve();
+    if (number == FileTable::kMost) return Errno::mfile;
+    const u32 access = flags & kAccess;
+    File* const file = open_disk(*disk, access != 1, access != 0, flags & kDataSync);
+    if (file == nullptr) {
+        files.cancel(number);
+        return Errno::nomem;
+    }
+    files.open(number, file);
+    return number;
 }
 SysResult sys_open(Call& call) { return open_at(call, kHere, call.pointer_a(), call.b()); }
 SysResult sys_openat(Call& call) { return open_at(call, call.a(), call.pointer_b(), call.c()); }
@@ -360,17 +452,34 @@ SysResult sys_ioctl(Call& call) {
     }
 }
 
-// The console is a character device: for such a file a C library buffers output by lines.
-constexpr u32 kCharacterDevice = 0020'620, kFifo = 0010'600;
-constexpr u32 kConsoleMajor = 5, kConsoleMinor = 1;
+// What stat says of each kind of file. The console is a character device: for such a file a C library buffers output by
+// lines.
+struct Kind {
+    u32 mode = 0, major = 0, minor = 0;
+};
+constexpr Kind kind_of(FileKind kind) {
+    switch (kind) {
+    case FileKind::console:
+        return {0020'620, 5, 1};
+    case FileKind::pipe:
+        return {0010'600, 0, 0};
+    case FileKind::disk:
+        return {0060'660, 3, 0};
+    }
+    return {};
+}
 
 SysResult sys_fstat64(Call& call) {
     const OpenFile file{call.process, call.a()};
     if (!file) return Errno::badf;
     std::array<u32, 24> stat{}; // struct stat64
-    stat[4] = file->is_console() ? kCharacterDevice : kFifo;
+    const FileStat about = file->stat();
+    const Kind kind = kind_of(about.kind);
+    stat[4] = kind.mode;
     stat[5] = 1; // number of links
-    stat[8] = file->is_console() ? kConsoleMajor << 8 | kConsoleMinor : 0;
+    stat[8] = kind.major << 8 | kind.minor;
+    stat[11] = static_cast<u32>(about.bytes);
+    stat[12] = static_cast<u32>(about.bytes >> 32);
     stat[13] = kPageSize; // block size
     if (copy_to_user(call.pointer_b(), stat.data(), sizeof stat) != 0) return Errno::fault;
     return 0u;
@@ -391,10 +500,14 @@ SysResult sys_statx(Call& call) {
     std::array<u32, 64> stat{}; // struct statx
     stat[0] = kBasicStats;
     stat[1] = kPageSize;
-    stat[4] = 1;                                             // number of links
-    stat[7] = file->is_console() ? kCharacterDevice : kFifo; // mode, 16 bits
-    stat[32] = file->is_console() ? kConsoleMajor : 0;       // device number
-    stat[33] = file->is_console() ? kConsoleMinor : 0;
+    stat[4] = 1; // number of links
+    const FileStat about = file->stat();
+    const Kind kind = kind_of(about.kind);
+    stat[7] = kind.mode; // 16 bits
+    stat[10] = static_cast<u32>(about.bytes);
+    stat[11] = static_cast<u32>(about.bytes >> 32);
+    stat[32] = kind.major; // device number
+    stat[33] = kind.minor;
     if (copy_to_user(call.pointer_e(), stat.data(), sizeof stat) != 0) return Errno::fault;
     return 0u;
 }
@@ -427,11 +540,11 @@ void populate(VirtAddr begin, u32 bytes, Prot prot) {
     }
 }
 
-// Anonymous memory, private or shared with forked processes; there are no files to map. Order of the checks as on
-// Linux.
+// Anonymous memory, private or shared with forked processes, or pages of a file. Order of the checks as on Linux.
 SysResult sys_mmap2(Call& call) {
-    constexpr u32 kShared = 1, kPrivate = 2, kType = 0xf, kFixed = 0x10, kAnonymous = 0x20, kGrowsDown = 0x100,
-                  kLocked = 0x2000, kPopulate = 0x8000, kNonBlock = 0x1'0000, kHuge = 0x4'0000, kNoReplace = 0x10'0000;
+    constexpr u32 kWrite = 2, kShared = 1, kPrivate = 2, kType = 0xf, kFixed = 0x10, kAnonymous = 0x20,
+                  kGrowsDown = 0x100, kLocked = 0x2000, kPopulate = 0x8000, kNonBlock = 0x1'0000, kHuge = 0x4'0000,
+                  kNoReplace = 0x10'0000;
     const u32 flags = call.d(), where = call.a(), bytes = call.b(), type = flags & kType;
     const bool anonymous = flags & kAnonymous, fixed = flags & (kFixed | kNoReplace);
     const OpenFile file{call.process, anonymous ? FileTable::kMost : call.e()};
@@ -442,14 +555,22 @@ SysResult sys_mmap2(Call& call) {
     if (call.f() + (length >> kPageShift) < call.f()) return Errno::overflow;
     if (length > layout::kUserEnd || (fixed && where > layout::kUserEnd - length)) return Errno::nomem;
     if (fixed && (where & ~kPages)) return Errno::inval;
+    MemoryObject* const object = anonymous ? nullptr : file->object();
+    if (object != nullptr && call.f() > PageIndex::kMaxPages - (length >> kPageShift)) return Errno::overflow;
     if (type != kShared && type != kPrivate) return Errno::inval;
-    if (!anonymous) return file->may_read() ? Errno::nodev : Errno::acces;
+    if (!anonymous) {
+        if (!file->may_read()) return Errno::acces;
+        if (type == kShared && (call.c() & kWrite) && !file->may_write()) return Errno::acces;
+        if (object == nullptr) return Errno::nodev;
+        if (flags & kGrowsDown) return Errno::inval;
+    }
     if ((flags & kGrowsDown) && type == kShared) return Errno::inval;
     if (flags & kHuge) return Errno::nomem;            // no huge pages, as on Linux by default
     const Prot prot = prot_of(call.process, call.c()); // mmap(2): other bits are ignored
     const MapKind kind = type == kShared ? MapKind::shared : flags & kGrowsDown ? MapKind::grows : MapKind::anonymous;
+    const Backing backing{object, object != nullptr ? call.f() : 0};
     const Result<VirtAddr> area =
-        call.process.space->map(VirtAddr{where & kPages}, length, prot, kind, fixed, !(flags & kNoReplace));
+        call.process.space->map(VirtAddr{where & kPages}, length, prot, kind, fixed, !(flags & kNoReplace), backing);
     if (!area) {
         if (area.error() == Error::busy) return Errno::exist;
         return area.error() == Error::no_access ? Errno::perm : errno_of(area.error());
@@ -457,6 +578,18 @@ SysResult sys_mmap2(Call& call) {
     // There is no paging out, so locked memory is populated memory.
     if ((flags & kLocked) || (flags & (kPopulate | kNonBlock)) == kPopulate) populate(*area, length, prot);
     return area->value();
+}
+
+// msync(2). MS_ASYNC does nothing, as on Linux: dirty pages are written from time to time anyway.
+SysResult sys_msync(Call& call) {
+    constexpr u32 kAsync = 1, kInvalidate = 2, kSync = 4;
+    const u32 begin = call.a(), flags = call.c();
+    if ((flags & ~(kAsync | kInvalidate | kSync)) || (flags & (kAsync | kSync)) == (kAsync | kSync))
+        return Errno::inval;
+    if (begin & ~kPages) return Errno::inval;
+    const u32 length = round_up(call.b(), kPageSize);
+    if (begin + length < begin || begin + length > layout::kUserEnd) return Errno::nomem;
+    return SysResult{call.process.space->sync({begin, begin + length}, flags & kSync)};
 }
 
 SysResult sys_munmap(Call& call) { return call.process.space->unmap(VirtAddr{call.a()}, call.b()); }
@@ -721,9 +854,11 @@ constexpr Entry kCalls[] = {
     {6, sys_close},
     {7, sys_waitpid},
     {13, sys_time},
+    {19, sys_lseek},
     {20, sys_getpid},
     {24, sys_zero}, // getuid
     {33, sys_access},
+    {36, sys_sync},
     {42, sys_pipe},
     {45, sys_brk},
     {47, sys_zero}, // getgid
@@ -735,14 +870,20 @@ constexpr Entry kCalls[] = {
     {85, sys_readlink},
     {91, sys_munmap},
     {114, sys_wait4},
+    {118, sys_fsync},
     {120, sys_clone},
     {122, sys_uname},
     {125, sys_mprotect},
+    {140, sys_llseek},
+    {144, sys_msync},
     {146, sys_writev},
+    {148, sys_fsync}, // fdatasync
     {158, sys_sched_yield},
     {162, sys_nanosleep},
     {174, sys_rt_sigaction},
     {175, sys_rt_sigprocmask},
+    {180, sys_pread64},
+    {181, sys_pwrite64},
     {191, sys_ugetrlimit},
     {192, sys_mmap2},
     {197, sys_fstat64},

@@ -4,6 +4,9 @@
 #include "mm/ground/context.hpp"
 #include "mm/windows/highmem.hpp"
 
+#include <boost/intrusive/circular_list_algorithms.hpp>
+#include <boost/intrusive/parent_from_member.hpp>
+
 #include <algorithm>
 
 namespace loft {
@@ -11,10 +14,78 @@ namespace {
 
 Cache<ZeroObject> zero_cache{"zero_object", Gfp::user_low};
 
+struct Totals {
+    hal::Atomic<u32> pages, dirty, objects, filled{near_wrap<u32>()}, stored{near_wrap<u32>()},
+        dropped{near_wrap<u32>()};
+};
+Totals totals;
+
+// The objects with dirty pages, in the order in which they became dirty. Each is counted by the list.
+struct {
+    SpinLock lock{LockRank::last};
+    MemoryObject::DirtyList list LOFT_GUARDED_BY(lock);
+} dirty_objects;
+
+struct RingTraits {
+    using node = MemoryObject::RingLink;
+    using node_ptr = node*;
+    using const_node_ptr = const node*;
+    static node_ptr get_next(const_node_ptr n) { return n->next; }
+    static void set_next(node_ptr n, node_ptr next) { n->next = next; }
+    static node_ptr get_previous(const_node_ptr n) { return n->previous; }
+    static void set_previous(node_ptr n, node_ptr previous) { n->previous = previous; }
+};
+using RingLinks = boost::intrusive::circular_list_algorithms<RingTraits>;
+
 } // namespace
 
-MemoryObject::MemoryObject(u64 bytes, bool written_back) : written_back_{written_back}, bytes_{bytes}, index_{pages()} {
+struct ObjectRing {
+    SpinLock lock{LockRank::last};
+    MemoryObject::RingLink head LOFT_GUARDED_BY(lock);
+    u32 count LOFT_GUARDED_BY(lock) = 0;
+
+    void add(MemoryObject& object) {
+        SpinGuard guard{lock};
+        RingLinks::link_before(&head, &object.ring_);
+        ++count;
+    }
+    void remove(MemoryObject& object) {
+        SpinGuard guard{lock};
+        RingLinks::unlink(&object.ring_);
+        --count;
+    }
+    // The object at the hand, with a reference. Null: none is used.
+    MemoryObject* first() {
+        SpinGuard guard{lock};
+        for (RingLinks::node_ptr at = head.next; at != &head; at = at->next) {
+            MemoryObject& object = *boost::intrusive::get_parent_from_member(at, &MemoryObject::ring_);
+            if (object.get_if_used()) return &object;
+        }
+        return nullptr;
+    }
+    // The hand has passed it.
+    void passed(MemoryObject& object) {
+        SpinGuard guard{lock};
+        RingLinks::unlink(&object.ring_);
+        RingLinks::link_before(&head, &object.ring_);
+    }
+    u32 size() {
+        SpinGuard guard{lock};
+        return count;
+    }
+    void reset() {
+        SpinGuard guard{lock};
+        RingLinks::init_header(&head);
+        count = 0;
+    }
+};
+namespace {
+ObjectRing ring;
+}
+
+MemoryObject::MemoryObject(u64 bytes, bool written_back) : written_back_{written_back}, bytes_{bytes} {
     LOFT_ASSERT(bytes <= kMaxBytes);
+    if (written_back_) ring.add(*this);
 }
 
 void MemoryObject::get() { refs_.fetch_add(1); }
@@ -31,33 +102,104 @@ void MemoryObject::put() {
     const u32 before = refs_.fetch_sub(1);
     LOFT_ASSERT(before != 0);
     if (before != 1) return;
+    if (written_back_) ring.remove(*this);
     {
         MutexGuard guard{mutex_}; // only for the thread-safety analysis: no other thread uses the object any more
+        LOFT_ASSERT(dirty_ == 0 && mappings_.empty());
+        totals.pages.fetch_sub(index_.pages());
         index_.clear([](Page* page) { put_page(page); });
     }
     destroy();
 }
 
-Result<Page*> MemoryObject::page(u32 number) {
-    if (number >= pages()) return Error::not_found;
+u64 MemoryObject::bytes() {
     MutexGuard guard{mutex_};
-    Page* page = index_.find(number);
-    if (page == nullptr) {
-        page = alloc_page(Gfp::user);
-        if (page == nullptr) return Error::no_memory;
-        Status filled = fill(number, page);
-        if (filled && !index_.insert(number, page)) filled = Error::no_memory;
-        if (!filled) {
-            free_page(page);
-            return filled.error();
+    return bytes_;
+}
+
+Page* MemoryObject::find_locked(u32 number) {
+    const PageIndex::Entry entry = index_.find(number);
+    if (entry.page == nullptr) return nullptr;
+    if (written_back_ && (entry.state & kFound) == 0) index_.set_state(number, entry.state | kFound);
+    get_page(entry.page);
+    return entry.page;
+}
+
+Result<Page*> MemoryObject::find(u32 number) {
+    MutexGuard guard{mutex_};
+    if (number >= pages_of(bytes_)) return Error::not_found;
+    return find_locked(number);
+}
+
+Result<Page*> MemoryObject::page(u32 number) {
+    const Result<Page*> found = find(number);
+    if (!found || *found != nullptr) return found;
+    MutexGuard guard{io_};
+    // Another thread may have filled it, or changed the size, before this one had io_.
+    const Result<Page*> again = find(number);
+    if (!again || *again != nullptr) return again;
+    return fill_at(number);
+}
+
+// The number of pages to fill for a miss at this one: more if the misses come in order.
+u32 MemoryObject::window_at(u32 number) {
+    window_ = number == expected_ ? std::min(window_ * 2, kRun) : 1;
+    return window_;
+}
+
+Result<Page*> MemoryObject::fill_at(u32 number) {
+    Page* frames[kRun];
+    u32 count = 0;
+    {
+        MutexGuard guard{mutex_};
+        const u32 end =
+            static_cast<u32>(std::min<u64>(pages_of(bytes_), u64{number} + (written_back_ ? window_at(number) : 1)));
+        u32 wanted = 1;
+        while (number + wanted < end && index_.find(number + wanted).page == nullptr)
+            ++wanted;
+        for (; count < wanted; ++count) {
+            frames[count] = alloc_page(Gfp::user);
+            if (frames[count] == nullptr) break;
         }
     }
-    get_page(page);
-    return page;
+    if (count == 0) return Error::no_memory;
+    expected_ = number + count;
+    Status status = fill(number, {frames, count});
+    if (!status && count > 1) { // maybe only a page further on cannot be read
+        while (count > 1)
+            free_page(frames[--count]);
+        status = fill(number, {frames, 1});
+    }
+    u32 kept = 0;
+    if (status) {
+        MutexGuard guard{mutex_};
+        while (kept < count && index_.insert(number + kept, frames[kept], kept == 0 ? u8{kFound} : u8{0}))
+            ++kept;
+        if (kept == 0) status = Error::no_memory;
+        totals.pages.fetch_add(kept);
+        totals.filled.fetch_add(kept);
+        if (kept != 0) get_page(frames[0]);
+    }
+    for (u32 i = kept; i < count; ++i)
+        free_page(frames[i]);
+    if (!status) return status.error();
+    return frames[0];
+}
+
+bool MemoryObject::insert(u32 number, Page* frame) {
+    might_sleep("a new page of an object");
+    MutexGuard transfers{io_};
+    MutexGuard guard{mutex_};
+    if (number >= pages_of(bytes_) || index_.find(number).page != nullptr) return false;
+    if (!index_.insert(number, frame, kFound)) return false;
+    totals.pages.fetch_add(1);
+    if (written_back_) make_dirty(number);
+    return true;
 }
 
 Status MemoryObject::read(u64 offset, void* to, u32 bytes) {
-    if (offset > bytes_ || bytes > bytes_ - offset) return Error::invalid;
+    const u64 size = this->bytes();
+    if (offset > size || bytes > size - offset) return Error::invalid;
     auto* out = static_cast<u8*>(to);
     for (u32 done = 0; done < bytes;) {
         const u64 at = offset + done;
@@ -71,22 +213,323 @@ Status MemoryObject::read(u64 offset, void* to, u32 bytes) {
     return {};
 }
 
-void MemoryObject::stored_to(u32) {}
-void MemoryObject::stores_ended() {}
+Status MemoryObject::store(u32, std::span<Page* const>) { return Error::invalid; }
+
+// --- Dirty pages.
+
+void MemoryObject::make_dirty(u32 number) {
+    const PageIndex::Entry entry = index_.find(number);
+    if (entry.page == nullptr || (entry.state & kDirty) != 0) return;
+    index_.set_state(number, entry.state | kDirty);
+    ++dirty_;
+    totals.dirty.fetch_add(1);
+    SpinGuard guard{dirty_objects.lock};
+    if (listed_) return;
+    listed_ = true;
+    get();
+    dirty_objects.list.push_back(*this);
+    totals.objects.fetch_add(1);
+}
+
+void MemoryObject::stored_to(u32 number) {
+    LOFT_ASSERT(written_back_);
+    MutexGuard guard{mutex_};
+    make_dirty(number);
+}
+
+// The dirty pages of the range are being written from here on: who stores to one makes it dirty again. The range
+// becomes that of these pages. False: there is none.
+bool MemoryObject::begin_writing(u32& begin, u32& end) {
+    MutexGuard guard{mutex_};
+    if (dirty_ == 0) return false;
+    u32 count = 0, first = 0, last = 0;
+    index_.each(begin, end, [&](u32 number, PageIndex::Entry& entry) {
+        if ((entry.state & kDirty) == 0) return true;
+        entry.state = static_cast<u8>((entry.state & ~kDirty) | kWriting);
+        if (count++ == 0) first = number;
+        last = number;
+        return true;
+    });
+    begin = first;
+    end = last + 1;
+    dirty_ -= count;
+    totals.dirty.fetch_sub(count);
+    return count != 0;
+}
+
+// The next pages of [begin, end) that are being written and follow one another, kRun at most, with a reference each.
+// `begin` becomes the number of the first one.
+u32 MemoryObject::next_run(u32& begin, u32 end, Page** out) {
+    MutexGuard guard{mutex_};
+    u32 count = 0, first = begin;
+    index_.each(begin, end, [&](u32 number, PageIndex::Entry& entry) {
+        if ((entry.state & kWriting) == 0) return count == 0;
+        if (count == 0) first = number;
+        if (number != first + count) return false;
+        entry.state = static_cast<u8>(entry.state & ~kWriting);
+        get_page(entry.page);
+        out[count++] = entry.page;
+        return count < kRun;
+    });
+    begin = first;
+    return count;
+}
+
+// Stores the pages, and puts them. Of a run that fails each page is tried alone, so that a bad sector harms no other.
+Status MemoryObject::store_run(u32 first, std::span<Page* const> frames) {
+    Status status = store(first, frames);
+    if (!status && frames.size() > 1 && status.error() != Error::gone) {
+        status = {};
+        for (u32 i = 0; i < frames.size(); ++i)
+            if (const Status one = store_run(first + i, frames.subspan(i, 1)); !one) status = one;
+        return status;
+    }
+    if (status) totals.stored.fetch_add(static_cast<u32>(frames.size()));
+    MutexGuard guard{mutex_};
+    for (u32 i = 0; i < frames.size(); ++i) {
+        // A source that is gone takes nothing any more: its pages would stay for ever.
+        if (!status && status.error() != Error::gone) make_dirty(first + i);
+        put_page(frames[i]);
+    }
+    return status;
+}
+
+// Walks over the areas of the object, in every space. An area that is made meanwhile is visited if it has pages from
+// one that was not.
+void MemoryObject::each_space(u32 begin, u32 end, AreaWalk what) {
+    {
+        MutexGuard guard{mutex_};
+        ++walk_;
+    }
+    for (;;) {
+        AddressSpace* space = nullptr;
+        {
+            MutexGuard guard{mutex_};
+            if (mappings_.empty() || mappings_.front().walked == walk_) return;
+            Mapping& next = mappings_.front();
+            if (space_get_if_used(*next.space)) {
+                space = next.space;
+            } else { // no thread runs in it any more, and its pages go
+                next.walked = walk_;
+                mappings_.splice(mappings_.end(), mappings_, mappings_.iterator_to(next));
+            }
+        }
+        if (space == nullptr) continue;
+        space_walk(*space, *this, begin, end, what);
+        space_put(*space);
+    }
+}
+
+Status MemoryObject::write_back(u32 begin, u32 end) {
+    might_sleep("write-back");
+    if (!written_back_) return {};
+    MutexGuard guard{writing_};
+    if (!begin_writing(begin, end)) return {};
+    each_space(begin, end, AreaWalk::protect);
+    Status result;
+    Page* frames[kRun];
+    while (const u32 count = next_run(begin, end, frames)) {
+        const Status status = store_run(begin, {frames, count});
+        if (!status && result) result = status;
+        begin += count;
+    }
+    return result;
+}
+
+// One thread at a time works at the list, so that who finds it empty knows that nothing is under way.
+namespace {
+
+constinit Mutex list_work{"of the list of dirty objects"};
+
+} // namespace
+
+Result<bool> write_back_first() {
+    MemoryObject* object = nullptr;
+    {
+        SpinGuard guard{dirty_objects.lock};
+        object = dirty_objects.list.pop_front();
+        if (object == nullptr) return false;
+        object->listed_ = false; // from here on a page that becomes dirty enters it again
+        totals.objects.fetch_sub(1);
+    }
+    const Status status = object->write_back(); // a page that cannot be stored has entered it again
+    object->put();
+    if (!status) return status.error();
+    return true;
+}
+
+Result<bool> write_back_one() {
+    MutexGuard guard{list_work};
+    return write_back_first();
+}
+
+Status write_back_all() {
+    MutexGuard guard{list_work};
+    Status first;
+    for (u32 left = totals.objects.load(); left != 0; --left)
+        if (const Result<bool> one = write_back_first(); !one && first) first = one.error();
+    return first;
+}
+
+// --- Size.
+
+Status MemoryObject::resize(u64 bytes) {
+    might_sleep("a new size");
+    if (bytes > kMaxBytes) return Error::invalid;
+    MutexGuard writing{writing_};
+    MutexGuard transfers{io_};
+    const u64 old = this->bytes(), edge = std::min(old, bytes);
+    const u32 edge_page = static_cast<u32>(edge >> kPageShift), in_page = static_cast<u32>(edge) & ~kPageMask;
+    const u32 old_end = pages_of(old), end = pages_of(bytes);
+    // The page with the smaller end in it, if there is one, is in memory until its bytes behind that end are zero.
+    Page* tail = nullptr;
+    if (in_page != 0 && old != bytes) {
+        Result<Page*> found = find(edge_page);
+        if (found && *found == nullptr) found = fill_at(edge_page);
+        if (!found) return found.error();
+        tail = *found;
+    }
+    if (bytes > old && tail != nullptr) zero_user(tail, in_page, kPageSize);
+    {
+        MutexGuard guard{mutex_};
+        bytes_ = bytes;
+    }
+    if (end < old_end) {
+        // From here on nobody finds a page behind the end; so what the walk has unmapped stays unmapped.
+        each_space(end, old_end, AreaWalk::remove);
+        MutexGuard guard{mutex_};
+        u32 dirty = 0;
+        index_.each(end, old_end, [&](u32, PageIndex::Entry& entry) {
+            dirty += entry.state & kDirty;
+            return true;
+        });
+        dirty_ -= dirty;
+        totals.dirty.fetch_sub(dirty);
+        const u32 before = index_.pages();
+        index_.clear([](Page* page) { put_page(page); }, end);
+        totals.pages.fetch_sub(before - index_.pages());
+    }
+    if (tail != nullptr) {
+        if (bytes < old) zero_user(tail, in_page, kPageSize);
+        if (written_back_) stored_to(edge_page);
+        put_page(tail);
+    }
+    return {};
+}
+
+u32 MemoryObject::drop(u32 begin, u32 end) {
+    might_sleep("dropping pages");
+    if (!written_back_) return 0;
+    MutexGuard guard{mutex_};
+    return drop_locked(begin, end);
+}
+
+u32 MemoryObject::drop_locked(u32 begin, u32 end) {
+    u32 dropped = 0;
+    for (;;) {
+        u32 victim = PageIndex::kMaxPages;
+        index_.each(begin, end, [&](u32 number, PageIndex::Entry& entry) {
+            const bool unused = entry.state == 0 && entry.page->refs() == 1;
+            entry.state = static_cast<u8>(entry.state & ~kFound);
+            if (unused) victim = number;
+            return !unused;
+        });
+        if (victim == PageIndex::kMaxPages) break;
+        put_page(index_.remove(victim));
+        ++dropped;
+        begin = victim + 1;
+    }
+    totals.pages.fetch_sub(dropped);
+    totals.dropped.fetch_add(dropped);
+    return dropped;
+}
+
+u32 MemoryObject::sweep(bool& passed) {
+    might_sleep("dropping pages");
+    MutexGuard guard{mutex_};
+    // The pages of this sweep: up to the kSweep-th that is in memory.
+    u32 seen = 0, end = PageIndex::kMaxPages;
+    passed = index_.each(hand_, PageIndex::kMaxPages, [&](u32 number, PageIndex::Entry&) {
+        end = number + 1;
+        return ++seen < kSweep;
+    });
+    const u32 dropped = drop_locked(hand_, passed ? PageIndex::kMaxPages : end);
+    hand_ = passed ? 0 : end;
+    return dropped;
+}
+
+u32 drop_pages(u32 wanted) {
+    u32 dropped = 0;
+    for (u32 left = 2 * ring.size(); left != 0 && dropped < wanted;) {
+        MemoryObject* const object = ring.first();
+        if (object == nullptr) break;
+        bool passed = false;
+        dropped += object->sweep(passed);
+        if (passed) {
+            ring.passed(*object);
+            --left;
+        }
+        object->put();
+    }
+    return dropped;
+}
+
+// --- Areas.
+
+void MemoryObject::link(Mapping& mapping, const Mapping* from) {
+    MutexGuard guard{mutex_};
+    mapping.walked = from != nullptr ? from->walked : walk_;
+    mappings_.insert(mapping.walked == walk_ ? mappings_.end() : mappings_.begin(), mapping);
+}
+
+void MemoryObject::unlink(Mapping& mapping) {
+    MutexGuard guard{mutex_};
+    mappings_.erase(mappings_.iterator_to(mapping));
+}
+
+void MemoryObject::join(Mapping& left, const Mapping& right) {
+    MutexGuard guard{mutex_};
+    if (right.walked == walk_ || left.walked != walk_) return;
+    left.walked = right.walked;
+    mappings_.splice(mappings_.begin(), mappings_, mappings_.iterator_to(left));
+}
+
+void MemoryObject::visited(Mapping& mapping) {
+    MutexGuard guard{mutex_};
+    mapping.walked = walk_;
+    mappings_.splice(mappings_.end(), mappings_, mappings_.iterator_to(mapping));
+}
+
+// --- Memory without a source.
 
 ZeroObject* ZeroObject::create(u32 pages) {
-    LOFT_ASSERT(pages != 0 && pages <= PageIndex::kMaxPages);
+    LOFT_ASSERT(pages != 0);
     return zero_cache.make(pages);
 }
 
-Status ZeroObject::fill(u32, Page* frame) {
-    clear_highpage(frame);
+Status ZeroObject::fill(u32, std::span<Page* const> frames) {
+    for (Page* frame : frames)
+        clear_highpage(frame);
     return {};
 }
 
 void ZeroObject::destroy() { zero_cache.destroy(this); }
 
 u32 zero_objects_in_use() { return zero_cache.stats().objects; }
-void memory_object_init() { zero_cache.reset(); }
+
+PageCacheStats page_cache_stats() {
+    return {totals.pages.load(),  totals.dirty.load(),  ring.size(),          totals.objects.load(),
+            totals.filled.load(), totals.stored.load(), totals.dropped.load()};
+}
+
+void memory_object_init() {
+    zero_cache.reset();
+    totals.pages.store(0);
+    totals.dirty.store(0);
+    totals.objects.store(0);
+    ring.reset();
+    SpinGuard guard{dirty_objects.lock};
+    dirty_objects.list = {};
+}
 
 } // namespace loft

@@ -1,74 +1,180 @@
 // Memory objects: a number of pages that areas of address spaces map, and of which files consist.
 //
-//     object                  contents of a page at its first use     stores through a shared mapping
+//     object                  contents of a page at its first use     stores
 //     ZeroObject              zeros                                    stay in the page
-//     a file (kernel/files)   its bytes, and zeros behind its end      stay in the page, or are written back
+//     a file of the kernel    its bytes, and zeros behind its end      stay in the page
+//     written back            what its source has                      make the page dirty: it is stored to the source
 //
 // A shared area maps the pages of the object. A private area maps them read-only; the first write to a page gives the
 // space a copy of its own (mm/spaces/address_space.hpp).
 //
-// Reference counts: each area and each user of a file counts the object. The object counts each of its pages once, and
-// each mapping and each pin counts the page once more. So a page lives until the object, all mappings and all pins have
-// put it. A page exists from its first use on.
+// Reference counts: each area and each user of a file counts the object; so does the list of dirty objects. The object
+// counts each of its pages once, and each mapping, each pin and each user at work counts the page once more. So a page
+// lives until all of them have put it.
 //
-// Lock order: the mutex of a space, then the mutex of an object.
+// Three mutexes; under the first two a thread may wait for a disk:
+//
+//     writing_   one thread at a time stores pages, or changes the size
+//     io_        one thread at a time fills pages, or changes the size
+//     mutex_     index, states and size; held for a moment. Under it nobody sleeps but for memory's locks
+//
+// Lock order: writing_, io_, then the mutex of a space, then mutex_. So a fault that has to fill a page does it without
+// its space's mutex.
+//
+// Stores through mappings: a page in a shared area of an object that is written back can be written only while it is
+// known to be dirty. The first store faults, and makes it dirty. write_back first says of all dirty pages that they are
+// being written; then takes the right to write from all mappings, and flushes; then stores the pages. Who stores from
+// the first step on makes the page dirty again, so no store is lost, whatever translations CPUs had. docs/disks.md.
 #pragma once
 
+#include "arch/base/chain.hpp"
 #include "arch/base/error.hpp"
 #include "arch/base/not_copyable.hpp"
 #include "mm/cache/page_index.hpp"
 #include "mm/frames/slab.hpp"
 #include "mm/ground/mutex.hpp"
 
+#include <boost/intrusive/list.hpp>
+
+#include <span>
+
 namespace loft {
+
+class AddressSpace;
+class MemoryObject;
+
+// What a walk over the areas that map an object does with the pages of a range: takes the right to write, or unmaps.
+enum class AreaWalk : u8 { protect, remove };
+
+// What an object that is written back knows of an area that maps it. The mutex of the object guards it.
+struct Mapping : boost::intrusive::list_base_hook<boost::intrusive::link_mode<boost::intrusive::normal_link>> {
+    AddressSpace* space = nullptr;
+    u32 walked = 0; // the last walk over the object's areas that has visited it
+};
 
 class MemoryObject : NotCopyable<MemoryObject> {
   public:
+    static constexpr u32 kRun = 32; // pages that are filled or stored at once, at most
+    static constexpr u64 kMaxBytes = u64{PageIndex::kMaxPages} << kPageShift;
+
     void get(); // any context; the caller has a reference
     // For a list that has the object without a reference. False: the last reference has been put already. Any context;
     // the caller makes sure that the object is not freed meanwhile.
     [[nodiscard]] bool get_if_used();
     void put(); // preemptible context; the last one puts all pages and destroys the object
 
-    u64 bytes() const { return bytes_; }
-    u32 pages() const { return static_cast<u32>((bytes_ + kPageSize - 1) >> kPageShift); }
-    // True: stores through a shared mapping must be written to the object's source (see stored_to).
+    u64 bytes(); // preemptible context; takes mutex_
+    // True: what is stored to its pages is written to the object's source.
     bool is_written_back() const { return written_back_; }
 
-    // Page `number`, with a reference for the caller. Errors: not_found (behind the end), no_memory, and those of fill.
-    // Preemptible context; takes the mutex. Cost: that of the local maps of the index and of fill.
+    // Page `number` if it is in memory, with a reference for the caller; null: it has to be filled, by page(). Error:
+    // not_found (behind the end). Preemptible context; takes mutex_. Cost: the local maps of the index.
+    [[nodiscard]] Result<Page*> find(u32 number);
+    // The same, filled if it is not in memory. Errors: not_found, no_memory, and those of fill. Preemptible context, no
+    // mutex of a space is held; takes io_ if it must fill. It fills up to kRun pages if the calls before were for the
+    // pages before.
     [[nodiscard]] Result<Page*> page(u32 number);
+    // Inserts `frame` as page `number`, which the caller has filled because it replaces all of its contents. False: the
+    // page is in memory, lies behind the end, or there is no memory; the caller keeps the frame. Otherwise the object
+    // takes over the caller's reference, and the page is dirty. Preemptible context as page(); takes io_.
+    [[nodiscard]] bool insert(u32 number, Page* frame);
     // Copies [offset, offset + bytes) to the kernel's memory at `to`. Errors: invalid (not inside the object), else as
-    // page. Preemptible context.
+    // page. Context as page().
     [[nodiscard]] Status read(u64 offset, void* to, u32 bytes);
 
-    // For objects that are written back. Page `number` was stored to through a shared mapping (D bit, or a pin for
-    // writing) that was removed or write-protected just now. CPUs may go on storing to it through stale translations,
-    // until stores_ended is called: then all CPUs of that space have flushed. An object with pages that have still to
-    // be written holds a reference to itself, because this may be its last mapping. Context of both: preemptible, under
-    // the mutex of the space.
-    virtual void stored_to(u32 number);
-    virtual void stores_ended();
+    // --- Objects that are written back.
+
+    // Page `number` is or was stored to: a mapping gets the right to write, under the mutex of its space; or the kernel
+    // has stored to it, with a reference to the page, and calls afterwards. If the page is in memory, it is dirty.
+    // Preemptible context; takes mutex_.
+    void stored_to(u32 number);
+
+    // Stores the dirty pages of [begin, end) to the source and returns when that is done. A page that cannot be stored
+    // stays dirty, unless the source is gone. Errors: those of store, the first one. Preemptible context as page().
+    // Cost: one flush of each space that could write to one of these pages through a mapping.
+    [[nodiscard]] Status write_back(u32 begin = 0, u32 end = PageIndex::kMaxPages);
+    // write_back of all pages; when it returns success, they are durable at the source. Errors: those of store. Context
+    // and cost as write_back.
+    [[nodiscard]] virtual Status sync() { return write_back(); }
+    // Changes the size. Smaller: no space maps pages behind the new end any more, private copies included, and they are
+    // not in memory; larger: zeros. The bytes between the smaller size and the end of its page become zeros; programs
+    // may store there again. The source is not told. Errors: invalid (too large), and those of page(), for that page;
+    // the size stays. Preemptible context as page(). Cost: one flush of each space that maps pages behind the end.
+    [[nodiscard]] Status resize(u64 bytes);
+    // Frees pages of [begin, end) that are clean, not mapped, pinned or in use, and were not found since the last call.
+    // Returns their number; 0 for an object that is not written back. Preemptible context; takes mutex_.
+    u32 drop(u32 begin = 0, u32 end = PageIndex::kMaxPages);
+    // The same for the next kSweep numbers of pages in memory, from where the last call has ended. `passed`: it has
+    // come to the end of the object, and the next call begins at its start.
+    static constexpr u32 kSweep = 1024;
+    u32 sweep(bool& passed);
+
+    // An area maps the object now, or not any more. `from`: the area that it was copied or cut from; null: it has no
+    // pages yet. Context: the mutex of its space is held, and that of the space of `from`; takes mutex_.
+    void link(Mapping& mapping, const Mapping* from);
+    void unlink(Mapping& mapping);
+    // `left` has now the pages of both; `right` is unlinked next.
+    void join(Mapping& left, const Mapping& right);
+    // The walk has visited it.
+    void visited(Mapping& mapping);
 
   protected:
-    static constexpr u64 kMaxBytes = u64{PageIndex::kMaxPages} << kPageShift;
-
-    // Reference count 1. At most kMaxBytes.
+    // Reference count 1.
     explicit MemoryObject(u64 bytes, bool written_back = false);
     ~MemoryObject() = default; // after the last put
 
-    // Writes the contents of page `number` to a new frame, which no other thread knows yet. Preemptible context; the
-    // mutex of the object is held.
-    [[nodiscard]] virtual Status fill(u32 number, Page* frame) = 0;
-    // Frees the object's own memory, after the last reference and all pages were put. Preemptible context.
+    // Writes the contents of the pages from `first` on to new frames, which no other thread knows yet. All pages are
+    // inside the object, one to kRun of them. Preemptible context; io_ is held, mutex_ is not.
+    [[nodiscard]] virtual Status fill(u32 first, std::span<Page* const> frames) = 0;
+    // Stores the pages from `first` on to the source, until they are safe there or it fails. The frames may be stored
+    // to meanwhile; then they are dirty again. Context as fill. Objects that are not written back are not asked.
+    [[nodiscard]] virtual Status store(u32 first, std::span<Page* const> frames);
+    // Frees the object's own memory, after the last reference and all pages were put. Preemptible context, maybe under
+    // the mutex of a space and io_ of another object: it takes no mutex and waits for nothing.
     virtual void destroy() = 0;
 
   private:
+    friend Result<bool> write_back_first();
+    enum State : u8 { kDirty = 1, kFound = 2, kWriting = 4 };
+    using Mappings = boost::intrusive::list<Mapping, boost::intrusive::constant_time_size<false>>;
+
+    static u32 pages_of(u64 bytes) { return static_cast<u32>((bytes + kPageSize - 1) >> kPageShift); }
+    Page* find_locked(u32 number) LOFT_REQUIRES(mutex_);
+    void make_dirty(u32 number) LOFT_REQUIRES(mutex_);
+    u32 window_at(u32 number) LOFT_REQUIRES(io_);
+    Result<Page*> fill_at(u32 number) LOFT_REQUIRES(io_);
+    bool begin_writing(u32& begin, u32& end) LOFT_REQUIRES(writing_);
+    u32 next_run(u32& begin, u32 end, Page** out) LOFT_REQUIRES(writing_);
+    Status store_run(u32 first, std::span<Page* const> frames) LOFT_REQUIRES(writing_);
+    void each_space(u32 begin, u32 end, AreaWalk what) LOFT_REQUIRES(writing_);
+    u32 drop_locked(u32 begin, u32 end) LOFT_REQUIRES(mutex_);
+
     hal::Atomic<u32> refs_{1};
     const bool written_back_;
-    const u64 bytes_;
+    Mutex writing_{"of a memory object's write-back"};
+    Mutex io_{"of a memory object's transfers"};
     Mutex mutex_{"of a memory object"};
+    u64 bytes_ LOFT_GUARDED_BY(mutex_); // changed with io_ held, too
     PageIndex index_ LOFT_GUARDED_BY(mutex_);
+    Mappings mappings_ LOFT_GUARDED_BY(mutex_); // those that the walk has not visited are first
+    u32 walk_ LOFT_GUARDED_BY(mutex_) = near_wrap<u32>();
+    u32 dirty_ LOFT_GUARDED_BY(mutex_) = 0; // pages
+    u32 hand_ LOFT_GUARDED_BY(mutex_) = 0;  // where the next sweep begins
+    u32 expected_ LOFT_GUARDED_BY(io_) = 0; // the number that the next miss has if the pages are read in order
+    u32 window_ LOFT_GUARDED_BY(io_) = 1;
+    MemoryObject* next_dirty_ = nullptr; // both are guarded by the lock of the list of dirty objects
+    bool listed_ = false;
+
+  public:
+    using DirtyList = Chain<MemoryObject, &MemoryObject::next_dirty_>;
+    // The ring of all objects that are written back, which the clock's hand follows. Its lock guards the links.
+    struct RingLink {
+        RingLink *next = nullptr, *previous = nullptr;
+    };
+
+  private:
+    friend struct ObjectRing;
+    RingLink ring_;
 };
 
 // Memory without a source: zeros at first, freed with the last reference. For MAP_SHARED | MAP_ANONYMOUS.
@@ -80,11 +186,42 @@ class ZeroObject final : public MemoryObject {
   private:
     friend class Cache<ZeroObject>;
     explicit ZeroObject(u32 pages) : MemoryObject{u64{pages} << kPageShift} {}
-    Status fill(u32 number, Page* frame) override;
+    Status fill(u32 first, std::span<Page* const> frames) override;
     void destroy() override;
 };
 
 u32 zero_objects_in_use(); // of the whole machine; any context but NMI
 void memory_object_init(); // boot; after the object cache
+
+// Writes the dirty pages of the object that has waited longest in the list of dirty objects. False: the list is empty.
+// Error: that of write_back; what could not be written is in the list again. Preemptible context as
+// MemoryObject::page().
+Result<bool> write_back_one();
+// Writes all pages that are dirty at the call. The first error. Context as write_back_one.
+[[nodiscard]] Status write_back_all();
+
+// Frees pages of objects that are written back, until `wanted` are free or the hand of the clock has passed all of them
+// twice. The hand goes from object to object, and over the pages of each: a page that is dirty or used stays, and so
+// does one that was found since the hand passed it the last time. Returns the number of freed pages. Preemptible
+// context; no mutex of a space or of an object is held. Cost: a few local maps of the index for each page.
+u32 drop_pages(u32 wanted);
+
+struct PageCacheStats {
+    u32 pages = 0; // of all objects
+    u32 dirty = 0;
+    u32 sources = 0; // objects that are written back
+    u32 objects = 0; // those of them with dirty pages
+    u32 filled = near_wrap<u32>(), stored = near_wrap<u32>(), dropped = near_wrap<u32>();
+};
+PageCacheStats page_cache_stats(); // any context; a snapshot
+
+// --- Up-calls, defined by mm/spaces: what the walk over the areas of an object does. Preemptible context.
+
+// A reference to the space; false if it is being destroyed. The mutex of the object is held.
+bool space_get_if_used(AddressSpace& space);
+void space_put(AddressSpace& space);
+// For the pages of the object in [begin, end) that areas of `space` map; then one flush, and visited() for each area
+// that maps the object. No mutex of mm but the object's first two is held.
+void space_walk(AddressSpace& space, MemoryObject& object, u32 begin, u32 end, AreaWalk what);
 
 } // namespace loft

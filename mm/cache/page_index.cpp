@@ -1,51 +1,124 @@
 // The index of pages. Contract: page_index.hpp.
 #include "mm/cache/page_index.hpp"
 
-#include "mm/windows/highmem.hpp"
-
 namespace loft {
+namespace {
 
-Page* PageIndex::load(Page* frame, u32 at) {
-    LocalMap map{frame};
-    const u32 pfn = hal::load<u32>(map.addr() + at * 4);
-    return pfn != 0 ? pfn_to_page(Pfn{pfn}) : nullptr;
+Page* new_frame() {
+    Page* const frame = alloc_page(Gfp::user);
+    if (frame == nullptr) return nullptr;
+    clear_highpage(frame);
+    frame->set_payload(0);
+    return frame;
 }
 
-void PageIndex::store(Page* frame, u32 at, Page* page) {
-    LocalMap map{frame};
-    hal::store<u32>(map.addr() + at * 4, page_to_pfn(page).value());
+} // namespace
+
+u32 PageIndex::load(Page* frame, u32 at) {
+    const LocalMap map{frame};
+    return hal::load<u32>(map.addr() + at * 4);
 }
 
-Page* PageIndex::find(u32 number) const {
-    Page* leaf = top_;
-    if (deep_ && leaf != nullptr) leaf = load(leaf, number / kPerFrame);
-    return leaf != nullptr ? load(leaf, number % kPerFrame) : nullptr;
+void PageIndex::store(Page* frame, u32 at, u32 word) {
+    const LocalMap map{frame};
+    const bool was = hal::load<u32>(map.addr() + at * 4) != 0;
+    hal::store<u32>(map.addr() + at * 4, word);
+    frame->set_payload(frame->payload() - was + (word != 0));
 }
 
-bool PageIndex::insert(u32 number, Page* page) {
-    LOFT_ASSERT(number < (deep_ ? kMaxPages : kPerFrame));
-    const auto new_frame = [] {
-        Page* frame = alloc_page(Gfp::user);
-        if (frame != nullptr) clear_highpage(frame);
-        return frame;
-    };
-    Page* leaf = deep_ && top_ != nullptr ? load(top_, number / kPerFrame) : top_;
-    if (leaf == nullptr) {
-        leaf = new_frame();
-        if (leaf == nullptr) return false;
-        if (deep_) {
-            if (top_ == nullptr) top_ = new_frame();
-            if (top_ == nullptr) {
-                free_page(leaf);
-                return false;
-            }
-            store(top_, number / kPerFrame, leaf);
+Page* PageIndex::leaf_of(u32 number, u32& next) const {
+    Page* frame = top_;
+    u32 level = levels_;
+    while (level > 1 && frame != nullptr)
+        frame = frame_of(load(frame, at(number, --level)));
+    const u32 span = frame != nullptr ? kPerFrame : span_of(level);
+    next = round_down(number, span) + span;
+    return frame;
+}
+
+PageIndex::Entry PageIndex::find(u32 number) const {
+    u32 next = 0;
+    Page* const leaf = covers(number) ? leaf_of(number, next) : nullptr;
+    return leaf != nullptr ? entry_of(load(leaf, at(number, 0))) : Entry{};
+}
+
+bool PageIndex::grow(u32 number) {
+    while (!covers(number)) {
+        if (levels_ == 0) { // no frame is needed before the leaf
+            levels_ = number < kPerFrame ? 1 : number < kPerFrame * kPerFrame ? 2 : kLevels;
+            top_ = new_frame();
+            if (top_ != nullptr) return true;
+            levels_ = 0;
+            return false;
+        }
+        Page* const above = new_frame();
+        if (above == nullptr) return false;
+        store(above, 0, page_to_pfn(top_).value());
+        top_ = above;
+        ++levels_;
+    }
+    return true;
+}
+
+bool PageIndex::insert(u32 number, Page* page, u8 state) {
+    LOFT_ASSERT(number < kMaxPages);
+    bool made = grow(number);
+    Page* frame = top_;
+    for (u32 level = levels_; made && level > 1; --level) {
+        const u32 word = load(frame, at(number, level - 1));
+        Page* next = frame_of(word);
+        if (next == nullptr) {
+            next = new_frame();
+            made = next != nullptr;
+            if (made) store(frame, at(number, level - 1), page_to_pfn(next).value());
+        }
+        frame = next;
+    }
+    if (!made) {
+        prune(number);
+        return false;
+    }
+    LOFT_ASSERT(load(frame, at(number, 0)) == 0);
+    store(frame, at(number, 0), page_to_pfn(page).value() | u32{state} << kStateShift);
+    ++pages_;
+    return true;
+}
+
+void PageIndex::set_state(u32 number, u8 state) {
+    Page* const page = find(number).page;
+    LOFT_ASSERT(page != nullptr);
+    u32 next = 0;
+    store(leaf_of(number, next), at(number, 0), page_to_pfn(page).value() | u32{state} << kStateShift);
+}
+
+Page* PageIndex::remove(u32 number) {
+    Page* const page = find(number).page;
+    LOFT_ASSERT(page != nullptr);
+    u32 next = 0;
+    store(leaf_of(number, next), at(number, 0), 0);
+    --pages_;
+    prune(number);
+    return page;
+}
+
+void PageIndex::prune(u32 number) {
+    // The frames on the way, the top first. A number that the tree does not cover has no way, but its top may be empty.
+    Page* way[kLevels]{};
+    u32 depth = 0;
+    for (Page* frame = top_; frame != nullptr && depth < levels_;) {
+        way[depth++] = frame;
+        if (depth == levels_ || !covers(number)) break;
+        frame = frame_of(load(frame, at(number, levels_ - depth)));
+    }
+    while (depth != 0 && way[depth - 1]->payload() == 0) {
+        free_page(way[--depth]);
+        if (depth != 0) {
+            store(way[depth - 1], at(number, levels_ - depth), 0);
         } else {
-            top_ = leaf;
+            top_ = nullptr;
+            levels_ = 0;
         }
     }
-    store(leaf, number % kPerFrame, page);
-    return true;
 }
 
 } // namespace loft

@@ -1,54 +1,115 @@
-// An index from page numbers to frames. It lies in frames of its own, from high memory first.
+// An index from page numbers to frames, with eight bits of state for each page. It lies in frames of its own, from high
+// memory first.
 //
-// A leaf frame holds the frame numbers of 1024 pages. Up to 1024 pages, one leaf is the index; beyond, a top frame
-// holds the frame numbers of the leaves. Frame number 0 is never used and means "none". The words are accessed by local
-// maps.
+// A tree of frames: a leaf has a word for each of 1024 pages, an inner frame the numbers of 1024 frames of the level
+// below. It is as high as its greatest number needs, up to three levels. A word holds a frame number in bits 0-23 and,
+// in a leaf, the state of the page in bits 24-31; 0 means "none", as frame 0 is never used. The payload of a frame's
+// descriptor counts its words that are not 0; a frame without any is freed. The words are accessed by local maps.
 #pragma once
 
 #include "arch/base/not_copyable.hpp"
 #include "mm/frames/page_alloc.hpp"
+#include "mm/windows/highmem.hpp"
+
+#include <algorithm>
 
 namespace loft {
 
 class PageIndex : NotCopyable<PageIndex> {
   public:
     static constexpr u32 kPerFrame = kPageSize / 4;
-    static constexpr u32 kMaxPages = kPerFrame * kPerFrame;
+    static constexpr u32 kLevels = 3;
+    static constexpr u32 kMaxPages = 1u << 30; // numbers are below this: 4 TiB
 
-    explicit PageIndex(u32 pages) : deep_{pages > kPerFrame} {}
+    struct Entry {
+        Page* page = nullptr;
+        u8 state = 0;
+    };
 
-    // All calls: the caller holds the owner's lock; any context but NMI; at most one local slot.
-    Page* find(u32 number) const; // null: none
+    // All calls: the caller holds the owner's lock; any context but NMI; at most one local slot, and two in each() if
+    // the visitor uses one.
+
+    Entry find(u32 number) const; // page null: none
     // Inserts `page`; no page has this number yet. False: no memory for the index, which is unchanged.
-    [[nodiscard]] bool insert(u32 number, Page* page);
-    // Calls visit(Page*) for each page, in order; then empties the index and frees its own frames.
-    template <typename F> void clear(F&& visit);
+    [[nodiscard]] bool insert(u32 number, Page* page, u8 state = 0);
+    // Changes the state of a page that is there.
+    void set_state(u32 number, u8 state);
+    // Removes a page that is there, and returns it. Frees the frames of the index that are not needed any more.
+    Page* remove(u32 number);
+    // Calls visit(number, Entry&) for each page in [begin, end), in order; ends, and returns false, if the visitor
+    // does. It may change the state of its entry, but not the index, and must not sleep. Cost: one local map for each
+    // frame of the index on the way.
+    template <typename F> bool each(u32 begin, u32 end, F&& visit);
+    // Removes all pages from `begin` on, after visit(Page*) of each, in order.
+    template <typename F> void clear(F&& visit, u32 begin = 0);
+
+    u32 pages() const { return pages_; }
 
   private:
-    static Page* load(Page* frame, u32 at);
-    static void store(Page* frame, u32 at, Page* page);
-    template <typename F> static void clear_leaf(Page* leaf, F&& visit);
+    static constexpr u32 kStateShift = 24, kPfnMask = (1u << kStateShift) - 1;
+    static constexpr u32 span_of(u32 level) { return 1u << (10 * level); } // pages below one word; level 0: a leaf
 
-    bool deep_;
-    Page* top_ = nullptr; // the only leaf, or the top frame
+    static u32 load(Page* frame, u32 at);
+    static void store(Page* frame, u32 at, u32 word); // also counts
+    static Page* frame_of(u32 word) { return (word & kPfnMask) != 0 ? pfn_to_page(Pfn{word & kPfnMask}) : nullptr; }
+    static u32 at(u32 number, u32 level) { return number / span_of(level) % kPerFrame; }
+
+    static Entry entry_of(u32 word) { return {frame_of(word), static_cast<u8>(word >> kStateShift)}; }
+
+    bool covers(u32 number) const { return levels_ != 0 && number >> (10 * levels_) == 0; }
+    // The leaf for a number that the tree covers; null: none. `next`: the first number that is not in this leaf, or, if
+    // there is none, in the range without leaves around the number.
+    Page* leaf_of(u32 number, u32& next) const;
+    bool grow(u32 number);  // until it covers the number
+    void prune(u32 number); // frees empty frames on the way to the number
+
+    u32 levels_ = 0; // 0: no frame
+    u32 pages_ = 0;
+    Page* top_ = nullptr;
 };
 
-template <typename F> void PageIndex::clear_leaf(Page* leaf, F&& visit) {
-    for (u32 i = 0; i < kPerFrame; ++i)
-        if (Page* page = load(leaf, i)) visit(page);
-    free_page(leaf);
+template <typename F> bool PageIndex::each(u32 begin, u32 end, F&& visit) {
+    while (begin < end && covers(begin)) {
+        u32 next = 0;
+        if (Page* const leaf = leaf_of(begin, next)) {
+            const LocalMap map{leaf};
+            for (u32 number = begin; number < std::min(next, end); ++number) {
+                const VirtAddr at = map.addr() + number % kPerFrame * 4;
+                const u32 word = hal::load<u32>(at);
+                if (word == 0) continue;
+                Entry entry = entry_of(word);
+                const bool more = visit(number, entry);
+                const u32 now = (word & kPfnMask) | u32{entry.state} << kStateShift;
+                if (now != word) hal::store<u32>(at, now);
+                if (!more) return false;
+            }
+        }
+        begin = next;
+    }
+    return true;
 }
 
-template <typename F> void PageIndex::clear(F&& visit) {
-    if (top_ == nullptr) return;
-    if (deep_) {
-        for (u32 i = 0; i < kPerFrame; ++i)
-            if (Page* leaf = load(top_, i)) clear_leaf(leaf, visit);
-        free_page(top_);
-    } else {
-        clear_leaf(top_, visit);
+template <typename F> void PageIndex::clear(F&& visit, u32 begin) {
+    while (covers(begin)) {
+        u32 next = 0;
+        if (Page* const leaf = leaf_of(begin, next)) {
+            u32 gone = 0;
+            {
+                const LocalMap map{leaf};
+                for (u32 at = begin % kPerFrame; at < kPerFrame && gone < leaf->payload(); ++at) {
+                    const u32 word = hal::load<u32>(map.addr() + at * 4);
+                    if (word == 0) continue;
+                    hal::store<u32>(map.addr() + at * 4, 0);
+                    ++gone;
+                    visit(frame_of(word));
+                }
+            }
+            leaf->set_payload(leaf->payload() - gone);
+            pages_ -= gone;
+            prune(begin);
+        }
+        begin = next;
     }
-    top_ = nullptr;
 }
 
 } // namespace loft

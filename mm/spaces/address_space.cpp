@@ -5,6 +5,8 @@
 #include "mm/ground/context.hpp"
 #include "mm/tables/tlb_batch.hpp"
 
+#include <algorithm>
+
 namespace loft {
 namespace {
 
@@ -32,37 +34,47 @@ AddressSpace* AddressSpace::create() LOFT_UNCHECKED {
 
 void AddressSpace::get() { refs_.fetch_add(1); }
 
+bool AddressSpace::get_if_used() {
+    u32 refs = refs_.load();
+    while (refs != 0)
+        if (refs_.compare_exchange(refs, refs + 1)) return true;
+    return false;
+}
+
 void AddressSpace::put() {
     might_sleep("put of an address space");
     const u32 before = refs_.fetch_sub(1);
     LOFT_ASSERT(before != 0);
     if (before != 1) return;
     // After drop() no CPU is in the set, so the flush of remove() costs nothing.
-    root_.drop();
+    clear();
     {
         MutexGuard guard{mutex_};
-        remove({layout::kUserBegin, layout::kUserEnd});
         LOFT_ASSERT(resident_ == 0);
         tables_.destroy();
     }
     space_cache.destroy(this);
 }
 
+void AddressSpace::clear() {
+    might_sleep("the end of an address space");
+    root_.drop();
+    MutexGuard guard{mutex_};
+    remove({layout::kUserBegin, layout::kUserEnd});
+}
+
 void AddressSpace::remove(PageRange range) {
     TlbBatch batch{root_};
-    const bool told = zap(range, batch);
+    zap(range, batch);
     batch.flush();
-    if (told) end_stores(range);
     areas_.erase(range);
 }
 
-bool AddressSpace::zap(PageRange range, TlbBatch& batch) {
-    bool told = false;
+void AddressSpace::zap(PageRange range, TlbBatch& batch) {
     tables_.each_table(range, [&](hal::PteCell* pde, PageRange part) LOFT_REQUIRES(mutex_) {
         u32 gone = 0;
         each_entry(hal::pte_read(pde), part, [&](hal::PteCell* cell, Pte, VirtAddr va) LOFT_REQUIRES(mutex_) {
             const Pte old = hal::pte_take(cell);
-            told |= note_stores(va, old);
             batch.add(va);
             batch.put_after(pfn_to_page(old.pfn()));
             ++gone;
@@ -72,19 +84,36 @@ bool AddressSpace::zap(PageRange range, TlbBatch& batch) {
         if (gone != 0) tables_.removed(pde, VirtAddr{part.begin}, gone, batch);
         return true;
     });
-    return told;
 }
 
-bool AddressSpace::note_stores(VirtAddr va, Pte gone) {
-    if (!gone.has(user_pte::tracked) || !gone.has(pte::dirty)) return false;
-    const UserArea& area = *areas_.reach(va);
-    area.object->stored_to(area.page_of(va));
-    return true;
-}
+bool space_get_if_used(AddressSpace& space) { return space.get_if_used(); }
+void space_put(AddressSpace& space) { space.put(); }
 
-void AddressSpace::end_stores(PageRange range) {
-    areas_.each(range, [](const UserArea& area) {
-        if (area.object != nullptr && area.object->is_written_back()) area.object->stores_ended();
+void space_walk(AddressSpace& space, MemoryObject& object, u32 begin, u32 end, AreaWalk what) {
+    MutexGuard guard{space.mutex_};
+    TlbBatch batch{space.root_};
+    space.areas_.each({0, layout::kUserEnd}, [&](UserArea& area) LOFT_REQUIRES(space.mutex_) {
+        const u32 pages = PageRange{area.begin, area.end}.pages();
+        const u32 from = std::max(begin, area.first), to = std::min(end, area.first + pages);
+        if (area.object != &object || from >= to) return true;
+        const PageRange part{area.begin + ((from - area.first) << kPageShift),
+                             area.begin + ((to - area.first) << kPageShift)};
+        if (what == AreaWalk::remove) {
+            space.zap(part, batch);
+            return true;
+        }
+        const auto protect = [&](hal::PteCell* cell, Pte entry, VirtAddr va) LOFT_REQUIRES(space.mutex_) {
+            if (!entry.has(user_pte::tracked) || !entry.has(pte::write)) return true;
+            hal::pte_exchange(cell, user_entry(entry.pfn(), area, false));
+            batch.add(va);
+            return true;
+        };
+        return space.tables_.each_table(
+            part, [&](hal::PteCell* pde, PageRange here) { return each_entry(hal::pte_read(pde), here, protect); });
+    });
+    batch.flush();
+    space.areas_.each({0, layout::kUserEnd}, [&](UserArea& area) {
+        if (area.object == &object && area.is_linked()) object.visited(area);
         return true;
     });
 }

@@ -39,11 +39,17 @@ class AddressSpace : NotCopyable<AddressSpace> {
   public:
     // An empty space with the kernel's part in it, reference count 1; null if there is no memory. Preemptible context.
     [[nodiscard]] static AddressSpace* create();
-    void get(); // any context; the caller has a reference
+    void get();                       // any context; the caller has a reference
+    [[nodiscard]] bool get_if_used(); // false: it is being destroyed. Any context; the caller keeps it from being freed
     // Drops a reference; the last one destroys the space. CPUs that have its root loaded lazily, idle ones included,
     // load the kernel's root; then all memory of the space is freed. No thread may run in it. Preemptible context. Cost
     // of the last one: one remote call, to those CPUs only.
     void put();
+
+    // Frees all memory of the space, which no thread runs in any more, whoever else has a reference. CPUs that have its
+    // root loaded lazily, idle ones included, load the kernel's root. Preemptible context. Cost: one remote call, to
+    // those CPUs only.
+    void clear();
 
     // Makes an area of `bytes` (rounded up to pages), without pages. Fixed: at `where` (page-aligned); areas there are
     // replaced. Otherwise `where` is a hint, used if that range is free (0: no hint); else the highest hole that is
@@ -66,6 +72,10 @@ class AddressSpace : NotCopyable<AddressSpace> {
     // no_memory; nothing has changed then. Preemptible context. Cost: one flush if rights were removed. Source:
     // mprotect(2).
     Status protect(VirtAddr begin, u32 bytes, Prot prot, bool down = false);
+
+    // Makes the objects of all shared areas in the range durable (MemoryObject::sync), if `waits`. Errors: not_found (a
+    // hole; the other areas are done all the same), and those of sync. Preemptible context. Source: msync(2).
+    Status sync(PageRange range, bool waits);
 
     // Sets the begin of the heap, rounded up to a page; the heap is empty. Before other threads use the space.
     void set_brk_start(VirtAddr begin, Prot prot = Prot::read | Prot::write);
@@ -97,6 +107,9 @@ class AddressSpace : NotCopyable<AddressSpace> {
     struct Pinned {
         FaultResult result = FaultResult::resolved;
         Page* page = nullptr; // if resolved; the caller must call put_page
+        MemoryObject* object =
+            nullptr;    // of a pin for writing, if it is written back: with a reference. The caller tells
+        u32 number = 0; // it after its last store (MemoryObject::stored_to), and puts it
     };
     [[nodiscard]] Pinned pin(VirtAddr va, FaultAccess access);
 
@@ -107,26 +120,34 @@ class AddressSpace : NotCopyable<AddressSpace> {
   private:
     friend class Cache<AddressSpace>;
     friend void space_switch(AddressSpace* next);
+    friend void space_walk(AddressSpace& space, MemoryObject& object, u32 begin, u32 end, AreaWalk what);
     AddressSpace() = default;
     ~AddressSpace() = default;
 
-    Pinned resolve(VirtAddr va, FaultAccess access) LOFT_REQUIRES(mutex_); // takes no reference to the page
-    Pinned fill(const UserArea& area, VirtAddr va, FaultAccess access) LOFT_REQUIRES(mutex_); // for an empty entry
+    // A page of an object that has to be filled before a fault can be resolved.
+    struct Missing {
+        MemoryObject* object = nullptr; // with a reference; null: no page is missing
+        u32 page = 0;
+    };
+    Pinned fault(VirtAddr va, FaultAccess access, bool pins); // `pins`: takes a reference to the page
+    Pinned resolve(VirtAddr va, FaultAccess access, Missing& missing)
+        LOFT_REQUIRES(mutex_); // takes no reference to the page
+    Pinned fill(const UserArea& area, VirtAddr va, FaultAccess access, Missing& missing)
+        LOFT_REQUIRES(mutex_); // for an empty entry
+    void permit_stores(const UserArea& area, VirtAddr va, hal::PteCell* cell, Pte entry) LOFT_REQUIRES(mutex_);
     Page* own(const UserArea& area, VirtAddr va, hal::PteCell* cell, Pte entry)
         LOFT_REQUIRES(mutex_);                               // null: no memory for a copy
     bool show(VirtAddr va, Pte entry) LOFT_REQUIRES(mutex_); // false: no memory for a table
     void remove(PageRange range) LOFT_REQUIRES(mutex_);
-    bool zap(PageRange range, TlbBatch& batch) LOFT_REQUIRES(mutex_); // true: an object was told of stores
-    bool change_rights(const UserArea& area, hal::PteCell* cell, Pte old, VirtAddr va, TlbBatch& batch)
-        LOFT_REQUIRES(mutex_); // of an entry that is not empty; true: an object was told of stores
-    bool note_stores(VirtAddr va, Pte gone) LOFT_REQUIRES(mutex_); // tells the object, if it is written back
-    void end_stores(PageRange range) LOFT_REQUIRES(mutex_);        // after the flush, if an object was told
+    void zap(PageRange range, TlbBatch& batch) LOFT_REQUIRES(mutex_);
+    void change_rights(const UserArea& area, hal::PteCell* cell, Pte old, VirtAddr va, TlbBatch& batch)
+        LOFT_REQUIRES(mutex_); // of an entry that is not empty
     bool copy_to(AddressSpace& child, TlbBatch& batch) LOFT_REQUIRES(mutex_, child.mutex_);
     bool copy_pages(AddressSpace& child, const UserArea& area, TlbBatch& batch) LOFT_REQUIRES(mutex_, child.mutex_);
 
     hal::Atomic<u32> refs_{1};
     Mutex mutex_{"of an address space"};
-    AreaTree areas_ LOFT_GUARDED_BY(mutex_);
+    AreaTree areas_ LOFT_GUARDED_BY(mutex_){*this};
     UserTables tables_ LOFT_GUARDED_BY(mutex_);
     SpaceRoot root_;
     u32 resident_ LOFT_GUARDED_BY(mutex_) = 0;

@@ -55,9 +55,16 @@ void AreaTree::end(UserArea& area) {
     area_cache.destroy(&area);
 }
 
-void AreaTree::add(UserArea& area) {
-    Iterator it = set_.insert(area).first;
+void AreaTree::insert(UserArea& area, const UserArea* from) {
+    set_.insert(area);
     ++count_;
+    area.space = &space_;
+    if (area.is_linked()) area.object->link(area, from);
+}
+
+void AreaTree::add(UserArea& area, const UserArea* from) {
+    insert(area, from);
+    Iterator it = set_.iterator_to(area);
     join(it);
     if (it != set_.begin()) join(--it);
 }
@@ -72,14 +79,14 @@ bool AreaTree::cut(u32 at) {
     right->first = left.page_of(VirtAddr{at});
     if (right->object != nullptr) right->object->get();
     left.end = at;
-    set_.insert(*right);
-    ++count_;
+    insert(*right, &left);
     return true;
 }
 
 AreaTree::Iterator AreaTree::join(Iterator left) {
     const Iterator right = std::next(left);
     if (right == set_.end() || !can_join(*left, *right)) return left;
+    if (left->is_linked()) left->object->join(*left, *right);
     left->end = right->end;
     take_out(*right);
     return left;
@@ -105,6 +112,7 @@ bool AreaTree::isolate(PageRange range) {
 void AreaTree::take_out(UserArea& area) {
     set_.erase(set_.iterator_to(area));
     --count_;
+    if (area.is_linked()) area.object->unlink(area);
     end(area);
 }
 

@@ -32,7 +32,7 @@ struct PageRange {
     constexpr u32 pages() const { return (end - begin) >> kPageShift; }
 };
 
-struct UserArea : boost::intrusive::set_base_hook<boost::intrusive::link_mode<boost::intrusive::normal_link>> {
+struct UserArea : boost::intrusive::set_base_hook<boost::intrusive::link_mode<boost::intrusive::normal_link>>, Mapping {
     u32 begin = 0;
     u32 end = 0;
     Prot prot = Prot::none;
@@ -41,6 +41,8 @@ struct UserArea : boost::intrusive::set_base_hook<boost::intrusive::link_mode<bo
     MemoryObject* object = nullptr; // the source of its pages, with a reference; null: zeros
     u32 first = 0;                  // the number of the object's page at `begin`
 
+    // Its object knows it: the space is told before pages go away, and asked what was stored.
+    bool is_linked() const { return object != nullptr && object->is_written_back(); }
     bool is_private() const { return kind == MapKind::anonymous || kind == MapKind::stack; }
     u32 page_of(VirtAddr va) const { return first + ((va.value() - begin) >> kPageShift); }
 };
@@ -60,14 +62,15 @@ inline constexpr u32 kStackGap = 16 * kPageSize;
 // All calls: the caller holds the mutex of the space.
 class AreaTree : NotCopyable<AreaTree> {
   public:
-    AreaTree() = default;
+    explicit AreaTree(AddressSpace& space) : space_{space} {}
     ~AreaTree() = default;
 
     // A copy of `what` that is in no tree yet. It takes over the caller's reference to the object. Null: no memory, and
     // the caller keeps the reference.
     [[nodiscard]] static UserArea* make(const UserArea& what);
     // Inserts the area; its range must be free. The area may be joined with its neighbours, and `area` is invalid then.
-    void add(UserArea& area);
+    // `from`: the area of another tree that it is a copy of, with its pages.
+    void add(UserArea& area, const UserArea* from = nullptr);
     static void end(UserArea& area); // frees an area that is in no tree
     // Cuts areas at both ends of the range, so that it consists of whole areas. False: no memory; nothing has changed.
     [[nodiscard]] bool isolate(PageRange range);
@@ -107,9 +110,11 @@ class AreaTree : NotCopyable<AreaTree> {
     bool cut(u32 at);
     Iterator join(Iterator left); // with its right neighbour, if can_join
     void join_around(PageRange range);
+    void insert(UserArea& area, const UserArea* from);
     void take_out(UserArea& area);
     u32 scan_holes(u32 bytes, u32 from);
 
+    AddressSpace& space_;
     Set set_;
     u32 count_ = 0;
     // There is no hole of more than `skipped_` bytes above `search_from_`. So a program that maps repeatedly does not

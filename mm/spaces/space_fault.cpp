@@ -22,23 +22,49 @@ bool permits(const UserArea& area, FaultAccess access) {
     return false;
 }
 
+// A resolved fault. A write to a page of an object that is written back names the page.
+AddressSpace::Pinned found_in(const UserArea& area, VirtAddr va, FaultAccess access, Page* page) {
+    if (access != FaultAccess::write || area.kind != MapKind::shared || !area.is_linked())
+        return {FaultResult::resolved, page};
+    return {FaultResult::resolved, page, area.object, area.page_of(va)};
+}
+
 } // namespace
 
 FaultResult AddressSpace::handle_fault(VirtAddr va, FaultAccess access) {
     might_sleep("fault of a program");
-    MutexGuard guard{mutex_};
-    return resolve(va, access).result;
+    return fault(va, access, false).result;
 }
 
 AddressSpace::Pinned AddressSpace::pin(VirtAddr va, FaultAccess access) {
     might_sleep("pinning a page");
-    MutexGuard guard{mutex_};
-    const Pinned found = resolve(va, access);
-    if (found.page != nullptr) get_page(found.page);
-    return found;
+    return fault(va, access, true);
 }
 
-AddressSpace::Pinned AddressSpace::resolve(VirtAddr va, FaultAccess access) {
+AddressSpace::Pinned AddressSpace::fault(VirtAddr va, FaultAccess access, bool pins) {
+    Page* filled = nullptr; // stays in memory until the entry maps it
+    for (;;) {
+        Missing missing;
+        Pinned found;
+        {
+            MutexGuard guard{mutex_};
+            found = resolve(va, access, missing);
+            if (pins && found.page != nullptr) {
+                get_page(found.page);
+                if (found.object != nullptr) found.object->get();
+            }
+        }
+        if (filled != nullptr) put_page(filled);
+        if (missing.object == nullptr) return found;
+        // Filling may wait for a disk, so it happens without the mutex. Another thread may change the area meanwhile.
+        const Result<Page*> page = missing.object->page(missing.page);
+        missing.object->put();
+        if (!page) return {page.error() == Error::no_memory ? FaultResult::no_memory : FaultResult::no_page};
+        filled = *page;
+    }
+}
+
+AddressSpace::Pinned AddressSpace::resolve(VirtAddr va, FaultAccess access, Missing& missing) {
     UserArea* area = va.value() < layout::kUserEnd ? areas_.reach(va) : nullptr;
     if (area == nullptr || area->kind == MapKind::guard) return {FaultResult::bad_address};
     if (!permits(*area, access)) return {FaultResult::no_access};
@@ -48,23 +74,30 @@ AddressSpace::Pinned AddressSpace::resolve(VirtAddr va, FaultAccess access) {
         if (!entry.empty()) {
             // Another thread's fault has resolved this already, or only the right to write is missing.
             Page* page = pfn_to_page(entry.pfn());
-            if (access == FaultAccess::write && !entry.has(pte::write)) page = own(*area, va, map.cell(), entry);
+            if (access == FaultAccess::write && !entry.has(pte::write)) {
+                if (entry.has(user_pte::tracked))
+                    permit_stores(*area, va, map.cell(), entry);
+                else
+                    page = own(*area, va, map.cell(), entry);
+            }
             if (page == nullptr) return {FaultResult::no_memory};
-            // The kernel may store to the frame through a mapping of its own, which sets no D here.
-            if (access == FaultAccess::write && entry.has(user_pte::tracked) && !entry.has(pte::dirty))
-                hal::pte_exchange(map.cell(), Pte{entry.pfn(), entry.flags() | pte::dirty});
-            return {FaultResult::resolved, page};
+            return found_in(*area, va, access, page);
         }
     }
-    return fill(*area, va, access);
+    return fill(*area, va, access, missing);
 }
 
-AddressSpace::Pinned AddressSpace::fill(const UserArea& area, VirtAddr va, FaultAccess access) {
+AddressSpace::Pinned AddressSpace::fill(const UserArea& area, VirtAddr va, FaultAccess access, Missing& missing) {
     Page* page = nullptr;
     bool owned = true;
     if (area.object != nullptr) {
-        const Result<Page*> found = area.object->page(area.page_of(va));
-        if (!found) return {found.error() == Error::no_memory ? FaultResult::no_memory : FaultResult::no_page};
+        const Result<Page*> found = area.object->find(area.page_of(va));
+        if (!found) return {FaultResult::no_page};
+        if (*found == nullptr) {
+            area.object->get();
+            missing = {area.object, area.page_of(va)};
+            return {FaultResult::no_page};
+        }
         page = *found;
         owned = !area.is_private();
         if (area.is_private() && access == FaultAccess::write) {
@@ -81,12 +114,15 @@ AddressSpace::Pinned AddressSpace::fill(const UserArea& area, VirtAddr va, Fault
     if (page == nullptr) return {FaultResult::no_memory};
     // The entry was empty, so no TLB has a translation to flush (SDM vol. 3, 4.10.2.3).
     Pte entry = user_entry(page_to_pfn(page), area, owned);
-    if (access == FaultAccess::write) entry = Pte{entry.pfn(), entry.flags() | pte::dirty};
+    if (access == FaultAccess::write && entry.has(user_pte::tracked)) {
+        area.object->stored_to(area.page_of(va));
+        entry = Pte{entry.pfn(), entry.flags() | pte::write | pte::dirty};
+    }
     if (!show(va, entry)) {
         put_page(page);
         return {FaultResult::no_memory};
     }
-    return {FaultResult::resolved, page};
+    return found_in(area, va, access, page);
 }
 
 bool AddressSpace::show(VirtAddr va, Pte entry) {
@@ -100,6 +136,12 @@ bool AddressSpace::show(VirtAddr va, Pte entry) {
     }
     ++resident_;
     return true;
+}
+
+// The first write to a page of an object that is written back, or the first one since it was written.
+void AddressSpace::permit_stores(const UserArea& area, VirtAddr va, hal::PteCell* cell, Pte entry) {
+    area.object->stored_to(area.page_of(va));                                           // before a CPU can store
+    hal::pte_exchange(cell, Pte{entry.pfn(), entry.flags() | pte::write | pte::dirty}); // more rights: no flush
 }
 
 // For a write to a private area whose entry is read-only: fork has shared the page, or it belongs to an object.

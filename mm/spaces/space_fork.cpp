@@ -35,7 +35,7 @@ bool AddressSpace::copy_to(AddressSpace& child, TlbBatch& batch) {
         UserArea* copy = AreaTree::make(area);
         if (copy == nullptr) return false;
         if (copy->object != nullptr) copy->object->get();
-        child.areas_.add(*copy);
+        child.areas_.add(*copy, &area);
         // Pages of shared areas come by faults in the child.
         return !area.is_private() || copy_pages(child, area, batch);
     });

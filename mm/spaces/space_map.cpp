@@ -90,18 +90,15 @@ Status AddressSpace::unmap(VirtAddr begin, u32 bytes) {
     return {};
 }
 
-bool AddressSpace::change_rights(const UserArea& area, hal::PteCell* cell, Pte old, VirtAddr va, TlbBatch& batch) {
+void AddressSpace::change_rights(const UserArea& area, hal::PteCell* cell, Pte old, VirtAddr va, TlbBatch& batch) {
     const Pte now = user_entry(old.pfn(), area, old.has(user_pte::owned));
-    if (now.flags() == old.flags()) return false;
-    const Pte gone = hal::pte_exchange(cell, now);
-    const bool told = note_stores(va, gone);
+    if (now.flags() == old.flags()) return;
+    hal::pte_exchange(cell, now);
     // More rights need no flush: a CPU with the old translation faults once, which removes it from its TLB (SDM vol. 3,
-    // 4.10.4.1 and 4.10.4.3). Removed rights do, and so does D: a CPU with a translation that has D set does not set D
-    // of the entry again (4.8).
+    // 4.10.4.1 and 4.10.4.3). Removed rights do.
     const bool less = old.present() && (!now.present() || (old.has(pte::write) && !now.has(pte::write)) ||
                                         (now.has(pte::no_execute) && !old.has(pte::no_execute)));
-    if (less || told) batch.add(va);
-    return told;
+    if (less) batch.add(va);
 }
 
 Status AddressSpace::protect(VirtAddr begin, u32 bytes, Prot prot, bool down) {
@@ -123,20 +120,18 @@ Status AddressSpace::protect(VirtAddr begin, u32 bytes, Prot prot, bool down) {
     if (has_guard) return Error::no_access;
     if (!areas_.isolate(range)) return Error::no_memory;
     areas_.set_prot(range, prot);
-    bool told = false;
     TlbBatch batch{root_};
     areas_.each(range, [&](UserArea& area) LOFT_REQUIRES(mutex_) {
         const PageRange part{std::max(area.begin, range.begin), std::min(area.end, range.end)};
         return tables_.each_table(part, [&](hal::PteCell* pde, PageRange here) LOFT_REQUIRES(mutex_) {
             const auto visit = [&](hal::PteCell* cell, Pte old, VirtAddr va) LOFT_REQUIRES(mutex_) {
-                told |= change_rights(area, cell, old, va, batch);
+                change_rights(area, cell, old, va, batch);
                 return true;
             };
             return each_entry(hal::pte_read(pde), here, visit);
         });
     });
     batch.flush();
-    if (told) end_stores(range);
     return {};
 }
 
@@ -150,6 +145,32 @@ Result<AddressSpace::WordPlace> AddressSpace::place_of(VirtAddr va) {
     if (area->is_private()) return WordPlace{};
     area->object->get();
     return WordPlace{area->object, area->page_of(va)};
+}
+
+Status AddressSpace::sync(PageRange range, bool waits) {
+    might_sleep("sync of a mapping");
+    Status result;
+    for (u32 at = range.begin; at < range.end;) {
+        MemoryObject* object = nullptr;
+        {
+            MutexGuard guard{mutex_};
+            bool has_guard = false;
+            if (at == range.begin && !areas_.is_mapped(range, has_guard)) result = Error::not_found;
+            u32 next = range.end;
+            areas_.each({at, range.end}, [&](const UserArea& area) {
+                next = area.end;
+                if (waits && area.is_linked() && area.kind == MapKind::shared) object = area.object;
+                return object == nullptr;
+            });
+            at = next;
+            if (object != nullptr) object->get();
+        }
+        if (object == nullptr) break;
+        const Status synced = object->sync();
+        object->put();
+        if (!synced) return synced;
+    }
+    return result;
 }
 
 void AddressSpace::set_brk_start(VirtAddr begin, Prot prot) {

@@ -99,11 +99,10 @@ template <typename Copy> u32 run(const Copy& copy, UserAddr user, u32 bytes) {
         }
         // The attempt copied nothing: another thread has unmapped the page again, or a word lies across the end of the
         // page. A pinned frame cannot be taken away.
-        Page* frame = nullptr;
-        if (!get_user_pages(space, user + at, 1, Copy::kAccess == FaultAccess::write, &frame)) return left;
+        const UserPin pin{space, user + at, Copy::kAccess == FaultAccess::write};
+        if (!pin) return left;
         const u32 here = std::min(left, kPageSize - va.page_offset());
-        copy.by_frame(frame, va.page_offset(), at, here);
-        put_page(frame);
+        copy.by_frame(pin.page(), va.page_offset(), at, here);
         left -= here;
     }
     return 0;

@@ -18,6 +18,7 @@
 
 #include "arch/base/error.hpp"
 #include "arch/base/fault.hpp"
+#include "arch/base/not_copyable.hpp"
 #include "mm/spaces/address_space.hpp"
 
 namespace loft {
@@ -51,10 +52,24 @@ Result<u32> strncpy_from_user(char* to, UserAddr from, u32 size);
 // --- Memory of any space; the caller has a reference to the space. Preemptible context. Pins the frames of `count`
 // pages, from that of `addr` on, as if each had been read or, with `write`, written; copies on write are made first.
 // Returns the number of pinned pages, at least 1; fewer than `count` if a page cannot be pinned. Errors of the first
-// page: bad_address, no_access, no_memory. put_page unpins a page, also after the end of the space.
-// A pin for writing counts as a store to an object that is written back, once: a caller that stores after the page was
-// unmapped or write-protected tells the object itself (MemoryObject::stored_to).
+// page: bad_address, no_access, no_memory. put_page unpins a page, also after the end of the space. A pin for writing
+// counts as a store to an object that is written back, once: of stores after its write-back the object does not know. A
+// caller whose page may be one of a file uses UserPin.
 Result<u32> get_user_pages(AddressSpace& space, UserAddr addr, u32 count, bool write, Page** out);
+
+// One pinned page until the end of the scope. At its end an object that is written back is told that the page was
+// stored to, if it was pinned for writing. Context and errors as get_user_pages.
+class UserPin : NotCopyable<UserPin> {
+  public:
+    UserPin(AddressSpace& space, UserAddr addr, bool write);
+    ~UserPin();
+    explicit operator bool() const { return pinned_.page != nullptr; }
+    Page* page() const { return pinned_.page; }
+    Error error() const; // if it has no page
+
+  private:
+    AddressSpace::Pinned pinned_;
+};
 
 [[nodiscard]] u32 read_space(AddressSpace& space, void* to, UserAddr from, u32 bytes);
 [[nodiscard]] u32 write_space(AddressSpace& space, UserAddr to, const void* from, u32 bytes);

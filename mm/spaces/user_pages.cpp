@@ -26,11 +26,10 @@ template <typename F> u32 by_page(AddressSpace& space, UserAddr addr, u32 bytes,
     might_sleep("access to another address space");
     if (!layout::is_user_range(addr, bytes)) return bytes;
     for (u32 at = 0; at < bytes;) {
-        Page* frame = nullptr;
-        if (!get_user_pages(space, addr + at, 1, write, &frame)) return bytes - at;
+        const UserPin pin{space, addr + at, write};
+        if (!pin) return bytes - at;
         const u32 offset = (addr + at).page_offset(), here = std::min(bytes - at, kPageSize - offset);
-        copy(frame, offset, at, here);
-        put_page(frame);
+        copy(pin.page(), offset, at, here);
         at += here;
     }
     return 0;
@@ -48,10 +47,27 @@ Result<u32> get_user_pages(AddressSpace& space, UserAddr addr, u32 count, bool w
             if (i == 0) return error_of(pinned.result);
             return i;
         }
+        if (pinned.object != nullptr) pinned.object->put();
         out[i] = pinned.page;
     }
     return count;
 }
+
+UserPin::UserPin(AddressSpace& space, UserAddr addr, bool write) {
+    // pin() fails from layout::kUserEnd on.
+    pinned_ = space.pin(VirtAddr{addr.value() & kPageMask}, write ? FaultAccess::write : FaultAccess::read);
+}
+
+UserPin::~UserPin() {
+    if (pinned_.page == nullptr) return;
+    if (pinned_.object != nullptr) {
+        pinned_.object->stored_to(pinned_.number);
+        pinned_.object->put();
+    }
+    put_page(pinned_.page);
+}
+
+Error UserPin::error() const { return error_of(pinned_.result); }
 
 u32 read_space(AddressSpace& space, void* to, UserAddr from, u32 bytes) {
     return by_page(space, from, bytes, false, [to](Page* frame, u32 offset, u32 at, u32 n) {

@@ -38,8 +38,7 @@ Pte user_entry(Pfn pfn, const UserArea& area, bool owned) {
     if (area.prot != none) flags = flags | pte::present | pte::user | pte::accessed;
     const bool tracked = area.kind == MapKind::shared && area.object->is_written_back();
     if (tracked) flags = flags | user_pte::tracked;
-    if (has(area.prot, write) && (owned || !area.is_private()))
-        flags = flags | (tracked ? pte::write : pte::write | pte::dirty);
+    if (has(area.prot, write) && !tracked && (owned || !area.is_private())) flags = flags | pte::write | pte::dirty;
     if (!has(area.prot, exec) && hal::cpu_features().no_execute) flags = flags | pte::no_execute;
     return Pte{pfn, flags};
 }

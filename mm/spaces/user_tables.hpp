@@ -26,8 +26,8 @@ class TlbBatch;
 namespace user_pte {
 inline constexpr PteFlags owned = pte::software0; // no other space has this private page
 inline constexpr PteFlags held = pte::software1;  // in every entry that holds a frame
-// A page, in a shared area, of an object that is written back. Its D bit is evaluated: D is clear until a store, or a
-// fault or pin for writing.
+// A page, in a shared area, of an object that is written back. It is read-only until a fault or a pin for
+// writing, which says that the page is dirty.
 inline constexpr PteFlags tracked = pte::software2;
 } // namespace user_pte
 

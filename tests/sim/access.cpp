@@ -2,14 +2,8 @@
 // check whether the CPU could use an old translation instead.
 #include "tests/sim/explorer.hpp"
 #include "tests/sim/machine.hpp"
-#include "tests/sim/old_translation.hpp"
 
 namespace loft::sim {
-namespace {
-u32 old_used = 0;
-}
-
-u32 old_translations_used() { return old_used; }
 
 void Machine::reserved_bits(u32 va, const char* level, u64 entry) const {
     throw BadAccess{text("CPU {} walks to {:08x}: reserved bits, or no memory behind it, in the {} {:x}", current(), va,
@@ -143,7 +137,6 @@ u8* Machine::by_old_translation(Cpu& cpu, VirtAddr va, const Walk& now, Access k
                                   current(), access_name(kind), va.value(), by.pfn, old[pick - 1].changed.file,
                                   old[pick - 1].changed.line)};
     touch(ram_at(u64{by.pfn} << kPageShift), false);
-    ++old_used;
     return ram_at((u64{by.pfn} << kPageShift) + va.page_offset());
 }
 

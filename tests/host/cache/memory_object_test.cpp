@@ -5,7 +5,10 @@
 
 #include <algorithm>
 #include <array>
+#include <functional>
+#include <map>
 #include <set>
+#include <vector>
 
 using namespace loft;
 using namespace loft::test;
@@ -14,36 +17,55 @@ namespace {
 
 constexpr VirtAddr at(u32 page, u32 offset = 0) { return VirtAddr{kBase + page * kPageSize + offset}; }
 
-// A file: word i of its contents is i + 1. Valid as long as its variable.
+// A file: word i of its contents is i + 1 until something else is stored. Valid as long as its variable.
 class TestFile final : public MemoryObject {
   public:
+    using Words = std::array<u32, kPageSize / 4>;
+
     explicit TestFile(u64 bytes, bool written_back = false) : MemoryObject{bytes, written_back} {}
-    ~TestFile() { put(); }
+    ~TestFile() {
+        refusal = {};
+        bad_page = ~0u;
+        while (*write_back_one()) {
+        }
+        put();
+    }
     static constexpr u32 word(u32 page, u32 offset) { return (page * kPageSize + offset) / 4 + 1; }
 
-    u32 fills = 0;
-    bool broken = false;       // it cannot be read
-    std::multiset<u32> told{}; // numbers of pages that were stored to
+    u32 fills = 0;                 // calls
+    u32 filled = 0;                // pages
+    bool broken = false;           // it cannot be read
+    u32 bad_page = ~0u;            // cannot be read or stored
+    Status refusal{};              // the result of a store
+    std::map<u32, Words> source{}; // the pages that were stored
+    std::multiset<u32> stored{};   // their numbers, since they were looked at
     bool destroyed = false;
-
-    void stored_to(u32 number) override {
-        told.insert(number);
-        ended = false;
-    }
-    // No CPU has a translation any more by which it could store without being noticed.
-    void stores_ended() override {
-        ended = std::none_of(told.begin(), told.end(), [](u32 page) { return sim::machine().stale(at(page)); });
-    }
-    bool ended = true;
+    std::function<void()> in_fill = [] {}, in_store = [] {};
 
   private:
-    Status fill(u32 number, Page* frame) override {
+    Status fill(u32 first, std::span<Page* const> frames) override {
         ++fills;
-        if (broken) return Error::out_of_reach;
-        std::array<u32, kPageSize / 4> words{};
-        for (u32 i = 0; i < words.size(); ++i)
-            if (u64{number} * kPageSize + i * 4 < bytes()) words[i] = word(number, i * 4);
-        memcpy_to_page(frame, 0, words.data(), kPageSize);
+        in_fill();
+        if (broken || (bad_page >= first && bad_page < first + frames.size())) return Error::out_of_reach;
+        for (u32 at = 0; at < frames.size(); ++at) {
+            const u32 number = first + at;
+            ++filled;
+            Words words{};
+            for (u32 i = 0; i < words.size(); ++i)
+                if (u64{number} * kPageSize + i * 4 < bytes()) words[i] = word(number, i * 4);
+            if (source.contains(number)) words = source[number];
+            memcpy_to_page(frames[at], 0, words.data(), kPageSize);
+        }
+        return {};
+    }
+    Status store(u32 first, std::span<Page* const> frames) override {
+        in_store();
+        if (!refusal) return refusal;
+        if (bad_page >= first && bad_page < first + frames.size()) return Error::io;
+        for (u32 i = 0; i < frames.size(); ++i) {
+            stored.insert(first + i);
+            memcpy_from_page(source[first + i].data(), frames[i], 0, kPageSize);
+        }
         return {};
     }
     void destroy() override { destroyed = true; }
@@ -92,7 +114,6 @@ TEST_CASE("object: a private area shows its pages, and a store stays in the spac
         CHECK(file.fills == 3);
         CHECK(word_of(file, 1) == TestFile::word(1, 0));
         CHECK(word_of(file, 2) == TestFile::word(2, 0));
-        CHECK(file.told.empty());
     });
 }
 
@@ -152,7 +173,6 @@ TEST_CASE("object: a shared area shows the page itself", "[address_space][object
         CHECK(word_of(file, 1) == 5);
         // The object is not written back: stored_to() is not called.
         REQUIRE(two->unmap(at(0), kPageSize));
-        CHECK(file.told.empty());
     });
 }
 
@@ -217,13 +237,21 @@ TEST_CASE("object: neighbours join only where its pages follow each other", "[ad
     });
 }
 
-TEST_CASE("object: one that is written back hears of each page that was stored to", "[address_space][object]") {
+TEST_CASE("object: each page that was stored to reaches the source", "[address_space][object]") {
     keeps_books([] {
         TestFile file{4 * kPageSize, true};
-        const auto told = [&](std::multiset<u32> pages) {
-            CHECK(file.told == pages);
-            CHECK(file.ended);
-            file.told.clear();
+        // The pages that are stored to the source now, with the words that were stored to them.
+        const auto stores = [&](const std::map<u32, u32>& pages) {
+            REQUIRE(file.write_back());
+            std::multiset<u32> numbers;
+            for (const auto& [number, value] : pages) {
+                numbers.insert(number);
+                CHECK(file.source[number][0] == value);
+                CHECK(file.source[number][1] == TestFile::word(number, 4));
+            }
+            CHECK(file.stored == numbers);
+            file.stored.clear();
+            CHECK(page_cache_stats().dirty == 0);
         };
         Owned space;
         map_file(*space, file, 0, 4, MapKind::shared);
@@ -231,53 +259,319 @@ TEST_CASE("object: one that is written back hears of each page that was stored t
         user_load(at(0));
         user_store(at(1), 1);
         user_store(at(2), 2);
-        SECTION("by unmap") {
-            REQUIRE(space->unmap(at(0), 4 * kPageSize));
-            told({1, 2});
+        SECTION("while they are mapped, and again after the next store") {
+            stores({{1, 1}, {2, 2}});
+            stores({});
+            user_load(at(1));
+            user_store(at(2), 3);
+            stores({{2, 3}});
         }
-        SECTION("by the end of the space") {
+        SECTION("after unmap") {
+            REQUIRE(space->unmap(at(0), 4 * kPageSize));
+            CHECK(page_cache_stats().dirty == 2);
+            stores({{1, 1}, {2, 2}});
+        }
+        SECTION("after the end of the space") {
             space.end();
-            told({1, 2});
+            stores({{1, 1}, {2, 2}});
         }
-        SECTION("by a mapping in its place") {
+        SECTION("after another mapping in its place") {
             map_pages(*space, kBase + kPageSize, 1);
-            told({1});
+            CHECK(page_cache_stats().dirty == 2);
+            stores({{1, 1}, {2, 2}});
         }
-        SECTION("by losing the right to write, and again after the next store") {
+        SECTION("after losing the right to write, and again after the next store") {
             REQUIRE(space->protect(at(0), 4 * kPageSize, kRead));
-            told({1, 2});
+            stores({{1, 1}, {2, 2}});
             REQUIRE(space->protect(at(0), 4 * kPageSize, kReadWrite));
-            told({});
+            stores({});
             user_store(at(2), 3);
             REQUIRE(space->unmap(at(0), 4 * kPageSize));
-            told({2});
+            stores({{2, 3}});
         }
-        SECTION("by a change that leaves the right to write: a store after it counts, too") {
+        SECTION("after a change that leaves the right to write: a store after it counts, too") {
             REQUIRE(space->protect(at(0), 4 * kPageSize, kAll));
-            told({1, 2});
             user_store(at(2), 3);
             REQUIRE(space->unmap(at(0), 4 * kPageSize));
-            told({2});
+            stores({{1, 1}, {2, 3}});
         }
-        SECTION("also of stores by the kernel, through a mapping of its own") {
+        SECTION("from two spaces, one of them made by fork") {
+            Owned child = fork_of(*space);
+            stores({{1, 1}, {2, 2}});
+            run_in(child.get());
+            user_store(at(3), 4);
+            run_in(space.get());
+            user_store(at(0), 5);
+            stores({{0, 5}, {3, 4}});
+        }
+        SECTION("also if the kernel stored, through a mapping of its own") {
             REQUIRE(space->unmap(at(0), 4 * kPageSize));
-            file.told.clear();
+            stores({{1, 1}, {2, 2}});
             map_file(*space, file, 0, 4, MapKind::shared);
             user_load(at(1)); // an entry that is there, and one that is not
             const u32 word = 7;
             for (const u32 page : {1u, 3u})
                 REQUIRE(write_space(*space, UserAddr{at(page).value()}, &word, sizeof word) == 0);
             REQUIRE(space->unmap(at(0), 4 * kPageSize));
-            told({1, 3});
+            stores({{1, 7}, {3, 7}});
         }
-        SECTION("a private area is its own") {
+        SECTION("but not a private area's") {
             REQUIRE(space->unmap(at(0), 4 * kPageSize));
-            file.told.clear();
+            stores({{1, 1}, {2, 2}});
             map_file(*space, file, 0, 4, MapKind::anonymous);
             user_store(at(3), 4);
             REQUIRE(space->unmap(at(0), 4 * kPageSize));
-            told({});
+            stores({});
         }
+        SECTION("only the range that is asked for") {
+            REQUIRE(file.write_back(2, 3));
+            CHECK(file.stored == std::multiset<u32>{2});
+            file.stored.clear();
+            stores({{1, 1}});
+        }
+        SECTION("by the list of dirty objects, without a user of the object") {
+            REQUIRE(space->unmap(at(0), 4 * kPageSize));
+            CHECK(page_cache_stats().objects == 1);
+            CHECK(*write_back_one());
+            CHECK(file.stored == std::multiset<u32>{1, 2});
+            CHECK_FALSE(*write_back_one());
+        }
+    });
+}
+
+TEST_CASE("object: a store that fails leaves the page dirty; a source that is gone does not", "[object]") {
+    keeps_books([] {
+        TestFile file{4 * kPageSize, true};
+        Owned space;
+        map_file(*space, file, 0, 4, MapKind::shared);
+        run_in(space.get());
+        user_store(at(1), 1);
+        user_store(at(3), 3);
+        file.refusal = Error::io;
+        CHECK(file.write_back().error() == Error::io);
+        CHECK(page_cache_stats().dirty == 2);
+        CHECK(write_back_one().error() == Error::io);
+        CHECK(page_cache_stats().objects == 1);
+        CHECK(write_back_all().error() == Error::io);
+        SECTION("and the next try writes it") {
+            file.refusal = {};
+            REQUIRE(write_back_all());
+            CHECK(file.stored == std::multiset<u32>{1, 3});
+        }
+        SECTION("gone") {
+            file.refusal = Error::gone;
+            CHECK(file.write_back().error() == Error::gone);
+            CHECK(file.write_back());
+        }
+        CHECK(page_cache_stats().dirty == 0);
+    });
+}
+
+TEST_CASE("object: a page that is stored to while it is written is dirty again", "[object]") {
+    keeps_books([] {
+        TestFile file{2 * kPageSize, true};
+        Owned space;
+        map_file(*space, file, 0, 2, MapKind::shared);
+        run_in(space.get());
+        user_store(at(0), 1);
+        file.in_store = [&] {
+            if (file.stored.empty()) user_store(at(0), 2);
+        };
+        REQUIRE(file.write_back());
+        REQUIRE(file.write_back());
+        CHECK(file.source[0][0] == 2);
+        CHECK(file.stored == std::multiset<u32>{0, 0});
+    });
+}
+
+TEST_CASE("object: pages are filled without the mutex of the space", "[address_space][object]") {
+    keeps_books([] {
+        TestFile file{4 * kPageSize}, other{4 * kPageSize};
+        Owned space;
+        map_file(*space, file, 0, 2, MapKind::shared);
+        bool first = true;
+        file.in_fill = [&] {
+            if (!std::exchange(first, false)) return;
+            SECTION("the area is as before") { CHECK(space->stats().areas == 1); }
+            SECTION("the area is gone") { REQUIRE(space->unmap(at(0), 2 * kPageSize)); }
+            SECTION("another page of the object is there") {
+                map_file(*space, file, 0, 2, MapKind::shared, kReadWrite, 2);
+            }
+            SECTION("another object is there") { map_file(*space, other, 0, 2, MapKind::shared, kReadWrite, 1); }
+            SECTION("private memory is there") { map_pages(*space, kBase, 2); }
+            SECTION("the right is gone") { REQUIRE(space->protect(at(0), 2 * kPageSize, kRead)); }
+        };
+        const FaultResult result = space->handle_fault(at(1), FaultAccess::write);
+        run_in(space.get());
+        if (space->stats().areas == 0) {
+            CHECK(result == FaultResult::bad_address);
+        } else if (result == FaultResult::no_access) {
+            CHECK(user_load(at(1)) == TestFile::word(1, 0));
+        } else {
+            CHECK(result == FaultResult::resolved);
+            const u32 value = user_load(at(1));
+            const u32 wanted = other.fills != 0  ? TestFile::word(2, 0)
+                               : file.fills == 2 ? TestFile::word(3, 0)
+                               : value == 0      ? 0
+                                                 : TestFile::word(1, 0);
+            CHECK(value == wanted);
+        }
+    });
+}
+
+TEST_CASE("object: a smaller size takes pages from all spaces, a larger one gives zeros", "[address_space][object]") {
+    keeps_books([] {
+        TestFile file{4 * kPageSize, true};
+        Owned one, two;
+        map_file(*one, file, 0, 4, MapKind::shared);
+        map_file(*two, file, 0, 2, MapKind::shared, kReadWrite, 2);
+        map_file(*two, file, 2, 4, MapKind::anonymous);
+        run_in(one.get());
+        for (u32 page = 0; page < 4; ++page)
+            user_store(at(page), page + 100);
+        run_in(two.get());
+        CHECK(user_load(at(1)) == 103);
+        user_store(at(5), 200); // a private copy of page 3
+        CHECK(user_load(at(2)) == 100);
+        REQUIRE(file.resize(kPageSize + 8));
+        CHECK(file.bytes() == kPageSize + 8);
+        CHECK(two->stats().resident == 1);
+        CHECK(one->stats().resident == 2);
+        for (const u32 page : {0u, 1u, 4u, 5u})
+            CHECK(two->handle_fault(at(page), FaultAccess::read) == FaultResult::no_page);
+        CHECK(user_load(at(2)) == 100);
+        CHECK(user_load(at(3)) == 101);
+        CHECK(user_load(at(3, 4)) == TestFile::word(1, 4));
+        CHECK(user_load(at(3, 8)) == 0);
+        run_in(one.get());
+        user_store(at(1, 12), 9); // behind the end, in the page that has it
+        REQUIRE(file.write_back());
+        CHECK(file.stored == std::multiset<u32>{0, 1});
+        file.source.clear();
+        REQUIRE(file.resize(3 * kPageSize));
+        CHECK(user_load(at(1, 12)) == 0);
+        CHECK(user_load(at(1, 4)) == TestFile::word(1, 4));
+        CHECK(user_load(at(2)) == TestFile::word(2, 0)); // this source has no holes
+        CHECK(one->handle_fault(at(3), FaultAccess::read) == FaultResult::no_page);
+        CHECK(file.resize(MemoryObject::kMaxBytes + 1).error() == Error::invalid);
+    });
+}
+
+TEST_CASE("object: a size inside a page: nothing is left behind it", "[object]") {
+    keeps_books([] {
+        for (const bool in_memory : {true, false})
+            for (const bool through_zero : {true, false}) {
+                TestFile file{kPageSize - 96, true};
+                if (in_memory) put_page(*file.page(0));
+                REQUIRE(file.resize(100));
+                REQUIRE(file.write_back());
+                if (!in_memory) CHECK(file.drop() + file.drop() == 1);
+                if (through_zero) REQUIRE(file.resize(40));
+                REQUIRE(file.resize(2 * kPageSize));
+                std::array<u32, kPageSize / 4> words{};
+                REQUIRE(file.read(0, words.data(), kPageSize));
+                const u32 kept = through_zero ? 10 : 25;
+                CHECK(words[kept - 1] == TestFile::word(0, (kept - 1) * 4));
+                CHECK(std::all_of(words.begin() + kept, words.end(), [](u32 word) { return word == 0; }));
+            }
+        TestFile broken{200, true};
+        broken.broken = true;
+        CHECK(broken.resize(100).error() == Error::out_of_reach);
+        CHECK(broken.bytes() == 200);
+    });
+}
+
+TEST_CASE("object: a page that cannot be read or stored harms no other", "[object]") {
+    keeps_books([] {
+        TestFile file{40 * kPageSize, true};
+        file.bad_page = 20;
+        for (u32 page = 0; page < 40; ++page) {
+            const Result<Page*> found = file.page(page);
+            REQUIRE(static_cast<bool>(found) == (page != 20));
+            if (found) put_page(*found);
+        }
+        file.bad_page = ~0u;
+        put_page(*file.page(20));
+        for (u32 page = 10; page < 30; ++page)
+            file.stored_to(page);
+        file.bad_page = 20;
+        CHECK(file.write_back().error() == Error::io);
+        CHECK(file.stored.size() == 19);
+        CHECK(page_cache_stats().dirty == 1);
+        file.bad_page = ~0u;
+        REQUIRE(file.write_back());
+        CHECK(file.stored.size() == 20);
+    });
+}
+
+TEST_CASE("object: only pages of a source are dropped", "[object]") {
+    keeps_books([] {
+        TestFile file{2 * kPageSize};
+        put_page(*file.page(0));
+        CHECK(file.drop() + file.drop() == 0);
+        Page* const frame = alloc_page(Gfp::user);
+        memset_page(frame, 0, 2, kPageSize);
+        REQUIRE(file.insert(1, frame));
+        CHECK(page_cache_stats().dirty == 0);
+        CHECK(word_of(file, 1) == 0x0202'0202);
+    });
+}
+
+TEST_CASE("object: pages that are not used are dropped, and come back", "[object]") {
+    keeps_books([] {
+        TestFile file{8 * kPageSize, true};
+        Owned space;
+        map_file(*space, file, 0, 8, MapKind::shared);
+        run_in(space.get());
+        user_load(at(0));
+        user_store(at(1), 1);
+        Page* const held = *file.page(2);
+        for (const u32 page : {3u, 4u, 5u})
+            put_page(*file.page(page));
+        CHECK(file.drop() == 0); // all were found
+        CHECK(file.drop(0, 4) == 1);
+        put_page(*file.page(4));
+        CHECK(file.drop() == 1); // 5, but not 4
+        put_page(held);
+        REQUIRE(space->unmap(at(0), 8 * kPageSize));
+        CHECK(file.drop() == 3); // 0, 2 and 4: page 1 is dirty
+        REQUIRE(file.write_back());
+        CHECK(file.drop() == 1);
+        CHECK(page_cache_stats().pages == 0);
+        u32 word = 0;
+        REQUIRE(file.read(kPageSize, &word, sizeof word));
+        CHECK(word == 1);
+    });
+}
+
+TEST_CASE("object: pages that are read in order are filled many at a time", "[object]") {
+    keeps_books([] {
+        TestFile file{200 * kPageSize, true};
+        for (u32 page = 0; page < 200; ++page)
+            put_page(*file.page(page));
+        CHECK(file.filled == 200);
+        CHECK(file.fills <= 12);
+        TestFile random{200 * kPageSize, true};
+        for (u32 page = 199; page-- > 100;)
+            put_page(*random.page(page));
+        CHECK(random.filled == 99);
+    });
+}
+
+TEST_CASE("object: a page that is replaced is not filled", "[object]") {
+    keeps_books([] {
+        TestFile file{2 * kPageSize, true};
+        Page* const frame = alloc_page(Gfp::user);
+        memset_page(frame, 0, 1, kPageSize);
+        REQUIRE(file.insert(1, frame));
+        Page* const second = alloc_page(Gfp::user);
+        CHECK_FALSE(file.insert(1, second));
+        CHECK_FALSE(file.insert(2, second));
+        free_page(second);
+        CHECK(word_of(file, 1) == 0x0101'0101);
+        CHECK(file.fills == 0);
+        REQUIRE(file.write_back());
+        CHECK(file.source[1][3] == 0x0101'0101);
     });
 }
 
@@ -302,8 +596,9 @@ TEST_CASE("object: its areas count it, and the last user ends it", "[address_spa
         struct Counted final : MemoryObject {
             explicit Counted(bool& gone) : MemoryObject{2 * kPageSize}, gone_{gone} {}
             ~Counted() = default;
-            Status fill(u32, Page* frame) override {
-                clear_highpage(frame);
+            Status fill(u32, std::span<Page* const> frames) override {
+                for (Page* frame : frames)
+                    clear_highpage(frame);
                 return {};
             }
             void destroy() override { gone_ = true; }
@@ -342,4 +637,54 @@ TEST_CASE("object: no memory for a page, its copy, its index, a table", "[addres
         });
         CHECK(failures == (access == FaultAccess::write ? 4 : 3));
     }
+}
+
+TEST_CASE("object: a sweep goes on where the last one has ended", "[object]") {
+    keeps_books([] {
+        TestFile file{u64{MemoryObject::kSweep + 2} * kPageSize, true};
+        std::vector<Page*> used;
+        for (u32 page = 0; page < MemoryObject::kSweep + 2; ++page)
+            used.push_back(*file.page(page));
+        for (const bool end : {false, true, false, true}) {
+            bool passed = !end;
+            CHECK(file.sweep(passed) == 0);
+            CHECK(passed == end);
+        }
+        put_page(used.back());
+        used.pop_back();
+        bool passed = false;
+        CHECK(file.sweep(passed) + file.sweep(passed) == 1);
+        for (Page* page : used)
+            put_page(page);
+    });
+}
+
+TEST_CASE("object: the clock goes over the pages of all objects", "[object]") {
+    keeps_books([] {
+        constexpr u32 kLarge = 3 * MemoryObject::kSweep / 2;
+        TestFile large{u64{kLarge} * kPageSize, true}, small{4 * kPageSize, true}, kept{2 * kPageSize};
+        CHECK(drop_pages(1) == 0);
+        const auto fill = [](TestFile& file, u32 pages) {
+            for (u32 page = 0; page < pages; ++page)
+                put_page(*file.page(page));
+        };
+        fill(large, kLarge);
+        fill(small, 4);
+        fill(kept, 2);
+        // The first pass takes the mark of each page that was found, the second one drops.
+        const u32 first = drop_pages(100);
+        CHECK(first >= 100);
+        CHECK(first <= MemoryObject::kSweep);
+        Page* const used = *small.page(1);
+        CHECK(drop_pages(~0u) == kLarge + 4 - first - 1);
+        CHECK(page_cache_stats().pages == 3);
+        put_page(used);
+        CHECK(drop_pages(1) == 1);
+        CHECK(drop_pages(1) == 0);
+        {
+            TestFile other{kPageSize, true};
+            CHECK(page_cache_stats().sources == 3);
+        }
+        CHECK(page_cache_stats().sources == 2);
+    });
 }

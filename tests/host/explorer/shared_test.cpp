@@ -6,7 +6,6 @@
 #include "mm/spaces/user_copy.hpp"
 #include "tests/host/explorer/rig.hpp"
 #include "tests/host/spaces/program.hpp"
-#include "tests/sim/old_translation.hpp"
 
 using namespace loft;
 using namespace loft::test;
@@ -27,26 +26,6 @@ Cache<Node> nodes{"node", Gfp::kernel};
 namespace {
 
 using loft::litmus::Node, loft::litmus::nodes;
-
-// An object of one page, which is written back; in the machine's memory, as a schedule changes it.
-class Recorder final : public MemoryObject {
-  public:
-    static Recorder* create() {
-        Page* const home = alloc_page(Gfp::kernel);
-        REQUIRE(home != nullptr);
-        return new (hal::lowmem_ptr<void>(direct_addr(page_to_pfn(home)))) Recorder;
-    }
-    u32 told = 0;
-
-  private:
-    Recorder() : MemoryObject{kPageSize, true} {}
-    void stored_to(u32) override { ++told; }
-    Status fill(u32, Page* frame) override {
-        memset_page(frame, 0, 0, kPageSize);
-        return {};
-    }
-    void destroy() override {}
-};
 
 } // namespace
 
@@ -71,45 +50,6 @@ TEST_CASE("explorer: a page is read by a pin while it is unmapped", "[.explorer]
         free_page(next);
     });
     s.loose_books = true;
-    s.explore(sim::reduced(schedules(4'000)));
-    s.explore(sim::random(schedules(1'000)));
-}
-
-TEST_CASE("explorer: an object hears of a store beside the end of its mapping", "[.explorer][explorer-shared]") {
-    Scene s{2, 2, 0};
-    warm_up();
-    Recorder* const object = Recorder::create();
-    AddressSpace* const space = AddressSpace::create();
-    REQUIRE(space != nullptr);
-    REQUIRE(space->map(VirtAddr{kBase}, kPageSize, kReadWrite, MapKind::shared, true, true, {object, 0}));
-    run_in(space);
-    CHECK(user_load(VirtAddr{kBase}) == 0); // the page is there, and clean
-    run_in(nullptr);
-    s.memory.adopt(*space, VirtAddr{kBase}, 1, kReadWrite);
-    bool stored = false;
-    s.explored.reset = [&] { stored = false; };
-    s.thread(0, [&] {
-        s.small_kernel.run_in(0, space);
-        try {
-            const u32 old = sim::old_translations_used();
-            user_store(VirtAddr{kBase}, 1);
-            stored = sim::old_translations_used() == old;
-        } catch (const Killed&) {
-        }
-        s.small_kernel.run_in(0, nullptr);
-    });
-    SECTION("unmap") {
-        s.thread(1, [&s, space] {
-            sim::expect(static_cast<bool>(s.memory.unmap(*space, VirtAddr{kBase}, 1)), "unmap works");
-        });
-    }
-    SECTION("protect") {
-        s.thread(1, [&s, space] {
-            sim::expect(static_cast<bool>(s.memory.protect(*space, VirtAddr{kBase}, 1, kRead)), "protect works");
-        });
-    }
-    s.loose_books = true;
-    s.explored.check = [&] { sim::expect(!stored || object->told != 0, "the object hears of a store that sets D"); };
     s.explore(sim::reduced(schedules(4'000)));
     s.explore(sim::random(schedules(1'000)));
 }

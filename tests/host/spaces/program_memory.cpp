@@ -616,8 +616,11 @@ Status ProgramMemory::map(AddressSpace& space, VirtAddr at, u32 pages, Prot prot
 }
 
 Status ProgramMemory::unmap(AddressSpace& space, VirtAddr at, u32 pages) {
-    return change(space, {Change::Kind::unmap, 0, page_of(at), page_of(at) + pages, Prot::none, {}},
-                  [&] { return space.unmap(at, pages * kPageSize); });
+    return take_away(space, at, pages, [&] { return space.unmap(at, pages * kPageSize); });
+}
+
+Status ProgramMemory::take_away(AddressSpace& space, VirtAddr at, u32 pages, const std::function<Status()>& call) {
+    return change(space, {Change::Kind::unmap, 0, page_of(at), page_of(at) + pages, Prot::none, {}}, call);
 }
 
 Status ProgramMemory::protect(AddressSpace& space, VirtAddr at, u32 pages, Prot prot) {

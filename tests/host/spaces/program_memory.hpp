@@ -26,6 +26,7 @@
 
 #include <array>
 #include <deque>
+#include <functional>
 #include <map>
 #include <optional>
 #include <vector>
@@ -55,6 +56,8 @@ class ProgramMemory : NotCopyable<ProgramMemory> {
     Status map(AddressSpace& space, VirtAddr at, u32 pages, Prot prot, MapKind kind = MapKind::anonymous);
     Status unmap(AddressSpace& space, VirtAddr at, u32 pages);
     Status protect(AddressSpace& space, VirtAddr at, u32 pages, Prot prot);
+    // A call that takes these pages away from the space, as the end of an object does that comes before them.
+    Status take_away(AddressSpace& space, VirtAddr at, u32 pages, const std::function<Status()>& call);
     AddressSpace* fork(AddressSpace& space); // null: no memory
     void put(AddressSpace* space);           // the last reference
 

@@ -1,5 +1,5 @@
-// The functions of arch/i386 and kernel/report that the kernel's sources in thread-tests call, on the simulated
-// machine. Contracts: the headers included here.
+// The functions of arch/i386, kernel/report and kernel/devices that the kernel's sources in thread-tests call, on the
+// simulated machine. Contracts: the headers included here.
 #include "tests/sim/kernel/arch.hpp"
 #include "arch/base/panic.hpp"
 #include "arch/i386/cpu/features.hpp"
@@ -14,6 +14,7 @@
 #include "arch/i386/irq/timer.hpp"
 #include "arch/i386/isa/control.hpp"
 #include "arch/i386/isa/extable.hpp"
+#include "kernel/devices/disks.hpp"
 #include "kernel/report/panic.hpp"
 #include "kernel/report/symbols.hpp"
 #include "tests/sim/explorer.hpp"
@@ -96,6 +97,9 @@ const char* nmi_reason() {
     write_cr2(~read_cr2()); // as a page fault in the handler of the NMI would
     return "of a test";
 }
+
+// --- disks: there are none
+BlockDevice* find_disk(std::string_view) { return nullptr; }
 
 // --- reports
 void panic_at_args(const TrapFrame&, std::optional<VirtAddr>, std::string_view text, std::span<const fmt::Arg> args) {

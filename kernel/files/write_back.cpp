@@ -1,0 +1,42 @@
+// Write-back. Contract: write_back.hpp.
+#include "kernel/files/write_back.hpp"
+
+#include "arch/base/panic.hpp"
+#include "kernel/threads/lifecycle.hpp"
+#include "kernel/threads/scheduler.hpp"
+#include "mm/cache/memory_object.hpp"
+
+namespace loft {
+namespace {
+
+u32 dirty_limit = 0; // pages
+
+void write_pages(void*) {
+    bool failed = false;
+    for (;;) {
+        sleep_ms(kWriteBackMs);
+        if (page_cache_stats().objects == 0) continue;
+        const Status status = write_back_all();
+        if (!status && !failed)
+            log(LogLevel::error, "files", "dirty pages cannot be written: {}; the thread tries again",
+                error_name(status.error()));
+        failed = !status;
+    }
+}
+
+} // namespace
+
+void write_back_init() {
+    for (const ZoneId zone : {ZoneId::dma, ZoneId::normal, ZoneId::high})
+        dirty_limit += zone_info(zone).managed / 4;
+    // It is never joined: it runs as long as the machine.
+    if (thread_create("write-back", write_pages, nullptr) == nullptr)
+        log(LogLevel::error, "files", "no memory for the thread that writes dirty pages: only fsync does");
+}
+
+void limit_dirty_pages() {
+    while (page_cache_stats().dirty > dirty_limit)
+        if (const Result<bool> one = write_back_one(); !one || !*one) return;
+}
+
+} // namespace loft

@@ -1,0 +1,229 @@
+// Objects that are written back, under every schedule: stores through mappings against write-back, unmap, fork, and a
+// change of the size.
+#include "mm/cache/memory_object.hpp"
+#include "mm/spaces/user_copy.hpp"
+#include "mm/windows/highmem.hpp"
+#include "tests/host/explorer/rig.hpp"
+#include "tests/host/spaces/program.hpp"
+
+#include <array>
+
+using namespace loft;
+using namespace loft::test;
+
+// As for mm's own static objects, a schedule begins with its first value.
+namespace loft::litmus {
+namespace {
+
+// Two pages, whose first words are 1 and 2 until something else is stored. The source has the first word of each.
+constexpr u32 kFilePages = 2;
+std::array<u32, kFilePages> source; // of the host; a test resets it
+
+class File final : public MemoryObject {
+  public:
+    File() : MemoryObject{kFilePages * kPageSize, true} {}
+
+  private:
+    Status fill(u32 first, std::span<Page* const> frames) override {
+        for (u32 i = 0; i < frames.size(); ++i) {
+            clear_highpage(frames[i]);
+            memcpy_to_page(frames[i], 0, &source[first + i], sizeof source[0]);
+        }
+        return {};
+    }
+    Status store(u32 first, std::span<Page* const> frames) override {
+        for (u32 i = 0; i < frames.size(); ++i)
+            memcpy_from_page(&source[first + i], frames[i], 0, sizeof source[0]);
+        return {};
+    }
+    void destroy() override;
+};
+Cache<File> files{"file", Gfp::kernel};
+void File::destroy() { files.destroy(this); }
+
+} // namespace
+} // namespace loft::litmus
+
+namespace {
+
+using loft::litmus::File, loft::litmus::files, loft::litmus::source, loft::litmus::kFilePages;
+
+struct FileWorld {
+    explicit FileWorld(u32 cpus, MapKind kind = MapKind::shared) : s{cpus, 2, 0} {
+        warm_up();
+        files.reset();
+        source = {1, 2};
+        file = files.make();
+        space = AddressSpace::create();
+        REQUIRE(file != nullptr);
+        REQUIRE(space != nullptr);
+        REQUIRE(space->map(page(0), kFilePages * kPageSize, kReadWrite, kind, true, true, {file, 0}));
+        run_in(space);
+        for (u32 i = 0; i < kFilePages; ++i)
+            REQUIRE(user_load(page(i)) == i + 1);
+        run_in(nullptr);
+        REQUIRE(space->protect(page(0), kFilePages * kPageSize, kRead)); // no CPU has the root any more
+        REQUIRE(space->protect(page(0), kFilePages * kPageSize, kReadWrite));
+        s.memory.adopt(*space, page(0), kFilePages, kReadWrite);
+        s.explored.reset = [this, before = s.explored.reset] {
+            before();
+            source = {1, 2};
+            last = {1, 2};
+        };
+        s.loose_books = true;
+    }
+    void program(u32 cpu, std::function<void()> body) {
+        s.thread(cpu, [this, me = static_cast<u32>(s.explored.threads.size()), body = std::move(body)] {
+            s.small_kernel.run_in(me, space);
+            body();
+            s.small_kernel.run_in(me, nullptr);
+        });
+    }
+    // A store of the program; the last one that was not killed has to reach the source. One thread stores to a page.
+    void store(u32 number, u32 value) {
+        try {
+            user_store(page(number), value);
+            last[number] = value;
+        } catch (const Killed&) {
+        }
+    }
+    void end_after_first_page() {
+        sim::expect(
+            static_cast<bool>(s.memory.take_away(*space, page(1), 1, [this] { return file->resize(kPageSize); })),
+            "it becomes smaller");
+    }
+    // At the end of a schedule: after one more write-back the source has what was stored last.
+    void check_source() {
+        sim::expect(static_cast<bool>(file->write_back()), "write-back works");
+        for (u32 i = 0; i < kFilePages; ++i)
+            sim::expect(source[i] == last[i], "no store is lost");
+        sim::expect(page_cache_stats().dirty == 0, "no page is dirty");
+    }
+
+    Scene s;
+    File* file = nullptr;
+    AddressSpace* space = nullptr;
+    std::array<u32, kFilePages> last{};
+};
+
+} // namespace
+
+TEST_CASE("explorer: stores through a mapping while the page is written back", "[.explorer][explorer-object]") {
+    FileWorld w{2};
+    w.program(0, [&w] {
+        w.store(0, 10);
+        w.store(0, 11);
+    });
+    w.s.thread(1, [&w] { sim::expect(static_cast<bool>(w.file->write_back()), "write-back works"); });
+    w.s.explored.check = [&w] { w.check_source(); };
+    w.s.explore(sim::reduced(schedules(20'000), 2, 1));
+    w.s.explore(sim::random(schedules(1'000)));
+}
+
+TEST_CASE("explorer: stores through an old translation while one CPU unmaps and another one writes back",
+          "[.explorer][explorer-object]") {
+    FileWorld w{3};
+    w.program(0, [&w] {
+        w.store(0, 10);
+        w.store(0, 11);
+        w.store(0, 12);
+    });
+    w.program(1, [&w] { sim::expect(static_cast<bool>(w.s.memory.unmap(*w.space, page(0), 1)), "unmap works"); });
+    w.s.thread(2, [&w] {
+        sim::expect(static_cast<bool>(w.file->write_back()), "write-back works");
+        (void)write_back_one();
+    });
+    w.s.explored.check = [&w] { w.check_source(); };
+    w.s.explore(sim::reduced(schedules(6'000), 1, 1));
+    w.s.explore(sim::random(schedules(4'000)));
+}
+
+TEST_CASE("explorer: stores by the kernel through a pinned page while it is written back",
+          "[.explorer][explorer-object]") {
+    FileWorld w{2};
+    w.s.thread(0, [&w] {
+        for (const u32 value : {10u, 11u}) // after an unmap it stores nothing
+            if (w.s.memory.write(*w.space, page(0), value)) w.last[0] = value;
+    });
+    w.s.thread(1, [&w] {
+        sim::expect(static_cast<bool>(w.file->write_back()), "write-back works");
+        sim::expect(static_cast<bool>(w.s.memory.unmap(*w.space, page(0), 1)), "unmap works");
+    });
+    w.s.explored.check = [&w] { w.check_source(); };
+    w.s.explore(sim::reduced(schedules(6'000), 1, 1));
+    w.s.explore(sim::random(schedules(1'000)));
+}
+
+TEST_CASE("explorer: a fault while the object becomes smaller", "[.explorer][explorer-object]") {
+    for (const MapKind kind : {MapKind::shared, MapKind::anonymous}) {
+        FileWorld w{2, kind};
+        w.program(0, [&w] {
+            w.store(1, 20);
+            w.store(1, 21);
+        });
+        w.s.thread(1, [&w] { w.end_after_first_page(); });
+        w.s.explored.check = [&w] {
+            sim::expect(w.space->stats().resident == 1, "no page behind the end is mapped");
+            sim::expect(w.space->handle_fault(page(1), FaultAccess::read) == FaultResult::no_page, "none comes back");
+            sim::expect(page_cache_stats().pages == 1 && page_cache_stats().dirty == 0, "none is in memory");
+        };
+        w.s.explore(sim::reduced(schedules(2'000), 1, 1));
+        w.s.explore(sim::random(schedules(1'000)));
+    }
+}
+
+TEST_CASE("explorer: fork of private copies while the object becomes smaller", "[.explorer][explorer-object]") {
+    FileWorld w{2, MapKind::anonymous};
+    AddressSpace* child = nullptr;
+    w.program(0, [&] {
+        w.store(1, 20);
+        const Result<AddressSpace*> made = w.space->fork(); // the model does not know that the child loses its page
+        child = made ? *made : nullptr;
+    });
+    w.s.thread(1, [&w] { w.end_after_first_page(); });
+    w.s.explored.check = [&] {
+        sim::expect(child != nullptr, "fork works");
+        for (AddressSpace* space : {w.space, child}) {
+            sim::expect(space->stats().resident == 1, "no page behind the end is mapped");
+            sim::expect(space->handle_fault(page(1), FaultAccess::read) == FaultResult::no_page, "none comes back");
+        }
+        child->put();
+    };
+    w.s.explore(sim::reduced(schedules(6'000), 1, 1));
+    w.s.explore(sim::random(schedules(1'000)));
+}
+
+TEST_CASE("explorer: cutting and joining areas while the object becomes smaller", "[.explorer][explorer-object]") {
+    FileWorld w{2};
+    w.s.thread(0, [&w] {
+        // Cut in two, and joined again.
+        sim::expect(static_cast<bool>(w.s.memory.protect(*w.space, page(1), 1, kRead)), "protect works");
+        sim::expect(static_cast<bool>(w.s.memory.protect(*w.space, page(1), 1, kReadWrite)), "protect works");
+    });
+    w.s.thread(1, [&w] { w.end_after_first_page(); });
+    w.s.explored.check = [&w] {
+        sim::expect(w.space->stats().resident == 1, "no page behind the end is mapped");
+        sim::expect(w.space->stats().areas == 1, "the areas are one again");
+    };
+    w.s.explore(sim::reduced(schedules(2'000), 1, 1));
+    w.s.explore(sim::random(schedules(1'000)));
+}
+
+TEST_CASE("explorer: two CPUs want the same page of the source, while it is dropped", "[.explorer][explorer-object]") {
+    FileWorld w{2};
+    REQUIRE(w.space->unmap(page(0), kFilePages * kPageSize));
+    static_cast<void>(w.file->drop());
+    for (u32 cpu = 0; cpu < 2; ++cpu)
+        w.s.thread(cpu, [&w, cpu] {
+            const Result<Page*> found = w.file->page(1);
+            sim::expect(static_cast<bool>(found), "it can be filled");
+            u32 word = 0;
+            memcpy_from_page(&word, *found, 0, sizeof word);
+            sim::expect(word == 2, "it has the bytes of the source");
+            put_page(*found);
+            if (cpu == 0) static_cast<void>(w.file->drop(1, 2));
+        });
+    w.s.explored.check = [] { sim::expect(page_cache_stats().pages <= 2, "it is in memory at most once"); };
+    w.s.explore(sim::reduced(schedules(20'000), 2));
+    w.s.explore(sim::random(schedules(1'000)));
+}
