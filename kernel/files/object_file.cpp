@@ -80,6 +80,7 @@ Status ObjectFile::put(u64 offset, UserSource& from, u32 bytes, bool& faulted) {
     const u32 number = page_number(offset);
     Result<Page*> page = object_.find(number);
     if (page && *page == nullptr && bytes == kPageSize) {
+        if (memory_is_low()) static_cast<void>(reclaim_frames());
         Page* const fresh = alloc_page(Gfp::user);
         if (fresh == nullptr) return Error::no_memory;
         faulted = !from.copy_to_page(fresh, 0, kPageSize);

@@ -15,6 +15,8 @@ void write_pages(void*) {
     bool failed = false;
     for (;;) {
         sleep_ms(kWriteBackMs);
+        while (memory_is_low() && reclaim_frames()) {
+        }
         if (page_cache_stats().objects == 0) continue;
         const Status status = write_back_all();
         if (!status && !failed)

@@ -3,7 +3,8 @@
 
 namespace loft {
 
-// Starts the thread "write-back", which writes all dirty pages every kWriteBackMs. Boot thread, once, with threads.
+// Starts the thread "write-back", which every kWriteBackMs reclaims frames if memory is low, and writes all dirty
+// pages. Boot thread, once, with threads.
 void write_back_init();
 inline constexpr unsigned kWriteBackMs = 2000;
 

@@ -132,8 +132,17 @@ Result<Page*> MemoryObject::find(u32 number) {
 }
 
 Result<Page*> MemoryObject::page(u32 number) {
+    for (;;) {
+        const Result<Page*> found = find_or_fill(number);
+        if (found || found.error() != Error::no_memory || !reclaim_frames()) return found;
+    }
+}
+
+Result<Page*> MemoryObject::find_or_fill(u32 number) {
     const Result<Page*> found = find(number);
     if (!found || *found != nullptr) return found;
+    // The cache gives frames back before it takes the last ones.
+    if (memory_is_low()) static_cast<void>(reclaim_frames());
     MutexGuard guard{io_};
     // Another thread may have filled it, or changed the size, before this one had io_.
     const Result<Page*> again = find(number);
@@ -223,6 +232,10 @@ void MemoryObject::make_dirty(u32 number) {
     index_.set_state(number, entry.state | kDirty);
     ++dirty_;
     totals.dirty.fetch_add(1);
+    enter_dirty_list();
+}
+
+void MemoryObject::enter_dirty_list() {
     SpinGuard guard{dirty_objects.lock};
     if (listed_) return;
     listed_ = true;
@@ -324,6 +337,10 @@ Status MemoryObject::write_back(u32 begin, u32 end) {
     might_sleep("write-back");
     if (!written_back_) return {};
     MutexGuard guard{writing_};
+    return write_locked(begin, end);
+}
+
+Status MemoryObject::write_locked(u32 begin, u32 end) {
     if (!begin_writing(begin, end)) return {};
     each_space(begin, end, AreaWalk::protect);
     Status result;
@@ -343,7 +360,7 @@ constinit Mutex list_work{"of the list of dirty objects"};
 
 } // namespace
 
-Result<bool> write_back_first() {
+Result<bool> write_back_first(bool waits) {
     MemoryObject* object = nullptr;
     {
         SpinGuard guard{dirty_objects.lock};
@@ -352,22 +369,40 @@ Result<bool> write_back_first() {
         object->listed_ = false; // from here on a page that becomes dirty enters it again
         totals.objects.fetch_sub(1);
     }
-    const Status status = object->write_back(); // a page that cannot be stored has entered it again
+    Status status;
+    bool written = true;
+    if (waits) {
+        status = object->write_back(); // a page that cannot be stored has entered it again
+    } else if (object->writing_.try_lock()) {
+        status = object->write_locked(0, PageIndex::kMaxPages);
+        object->writing_.unlock();
+    } else {
+        written = false;
+        MutexGuard guard{object->mutex_};
+        object->enter_dirty_list();
+    }
     object->put();
     if (!status) return status.error();
-    return true;
+    return written;
 }
 
 Result<bool> write_back_one() {
     MutexGuard guard{list_work};
-    return write_back_first();
+    return write_back_first(true);
+}
+
+Result<bool> try_write_back_one() {
+    if (!list_work.try_lock()) return false;
+    const Result<bool> result = write_back_first(false);
+    list_work.unlock();
+    return result;
 }
 
 Status write_back_all() {
     MutexGuard guard{list_work};
     Status first;
     for (u32 left = totals.objects.load(); left != 0; --left)
-        if (const Result<bool> one = write_back_first(); !one && first) first = one.error();
+        if (const Result<bool> one = write_back_first(true); !one && first) first = one.error();
     return first;
 }
 
@@ -446,16 +481,32 @@ u32 MemoryObject::drop_locked(u32 begin, u32 end) {
 
 u32 MemoryObject::sweep(bool& passed) {
     might_sleep("dropping pages");
+    u32 begin = 0, end = PageIndex::kMaxPages, seen = 0;
+    bool used = false; // mapped, maybe
+    {
+        MutexGuard guard{mutex_};
+        begin = hand_;
+        passed = index_.each(begin, end, [&](u32 number, PageIndex::Entry& entry) {
+            hand_ = number + 1;
+            used |= entry.page->refs() > 1;
+            return ++seen < kSweep;
+        });
+        if (passed)
+            hand_ = 0;
+        else
+            end = hand_;
+    }
+    if (used && writing_.try_lock()) {
+        each_space(begin, end, AreaWalk::age);
+        writing_.unlock();
+    }
     MutexGuard guard{mutex_};
-    // The pages of this sweep: up to the kSweep-th that is in memory.
-    u32 seen = 0, end = PageIndex::kMaxPages;
-    passed = index_.each(hand_, PageIndex::kMaxPages, [&](u32 number, PageIndex::Entry&) {
-        end = number + 1;
-        return ++seen < kSweep;
-    });
-    const u32 dropped = drop_locked(hand_, passed ? PageIndex::kMaxPages : end);
-    hand_ = passed ? 0 : end;
-    return dropped;
+    return drop_locked(begin, end);
+}
+
+bool MemoryObject::holds(u32 number, const Page* page) {
+    MutexGuard guard{mutex_};
+    return index_.find(number).page == page;
 }
 
 u32 drop_pages(u32 wanted) {

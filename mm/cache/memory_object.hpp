@@ -43,8 +43,12 @@ namespace loft {
 class AddressSpace;
 class MemoryObject;
 
-// What a walk over the areas that map an object does with the pages of a range: takes the right to write, or unmaps.
-enum class AreaWalk : u8 { protect, remove };
+// What a walk over the areas that map an object does with the pages of a range.
+enum class AreaWalk : u8 {
+    protect, // takes the right to write
+    remove,  // unmaps
+    age,     // unmaps a page of the object that was not accessed since the last walk of this kind
+};
 
 // What an object that is written back knows of an area that maps it. The mutex of the object guards it.
 struct Mapping : boost::intrusive::list_base_hook<boost::intrusive::link_mode<boost::intrusive::normal_link>> {
@@ -70,9 +74,9 @@ class MemoryObject : NotCopyable<MemoryObject> {
     // Page `number` if it is in memory, with a reference for the caller; null: it has to be filled, by page(). Error:
     // not_found (behind the end). Preemptible context; takes mutex_. Cost: the local maps of the index.
     [[nodiscard]] Result<Page*> find(u32 number);
-    // The same, filled if it is not in memory. Errors: not_found, no_memory, and those of fill. Preemptible context, no
-    // mutex of a space is held; takes io_ if it must fill. It fills up to kRun pages if the calls before were for the
-    // pages before.
+    // The same, filled if it is not in memory. Errors: not_found, no_memory (nothing could be reclaimed), and those of
+    // fill. Preemptible context, no mutex of a space is held; takes io_ if it must fill. It fills up to kRun pages if
+    // the calls before were for the pages before.
     [[nodiscard]] Result<Page*> page(u32 number);
     // Inserts `frame` as page `number`, which the caller has filled because it replaces all of its contents. False: the
     // page is in memory, lies behind the end, or there is no memory; the caller keeps the frame. Otherwise the object
@@ -104,10 +108,15 @@ class MemoryObject : NotCopyable<MemoryObject> {
     // Frees pages of [begin, end) that are clean, not mapped, pinned or in use, and were not found since the last call.
     // Returns their number; 0 for an object that is not written back. Preemptible context; takes mutex_.
     u32 drop(u32 begin = 0, u32 end = PageIndex::kMaxPages);
-    // The same for the next kSweep numbers of pages in memory, from where the last call has ended. `passed`: it has
-    // come to the end of the object, and the next call begins at its start.
+    // The same for the next kSweep pages in memory, from where the last call has ended. Before, pages are unmapped that
+    // no mapping has accessed since the last sweep, unless another thread stores pages of the object. `passed`: it has
+    // come to the end of the object, and the next call begins at its start. Cost: one flush of each space from which
+    // pages are unmapped.
     static constexpr u32 kSweep = 1024;
     u32 sweep(bool& passed);
+
+    // True: page `number` is this one. Context: any in which a mutex may be locked; that of a space may be held.
+    bool holds(u32 number, const Page* page);
 
     // An area maps the object now, or not any more. `from`: the area that it was copied or cut from; null: it has no
     // pages yet. Context: the mutex of its space is held, and that of the space of `from`; takes mutex_.
@@ -134,13 +143,16 @@ class MemoryObject : NotCopyable<MemoryObject> {
     virtual void destroy() = 0;
 
   private:
-    friend Result<bool> write_back_first();
+    friend Result<bool> write_back_first(bool waits);
     enum State : u8 { kDirty = 1, kFound = 2, kWriting = 4 };
     using Mappings = boost::intrusive::list<Mapping, boost::intrusive::constant_time_size<false>>;
 
     static u32 pages_of(u64 bytes) { return static_cast<u32>((bytes + kPageSize - 1) >> kPageShift); }
+    Result<Page*> find_or_fill(u32 number);
+    Status write_locked(u32 begin, u32 end) LOFT_REQUIRES(writing_);
     Page* find_locked(u32 number) LOFT_REQUIRES(mutex_);
     void make_dirty(u32 number) LOFT_REQUIRES(mutex_);
+    void enter_dirty_list() LOFT_REQUIRES(mutex_);
     u32 window_at(u32 number) LOFT_REQUIRES(io_);
     Result<Page*> fill_at(u32 number) LOFT_REQUIRES(io_);
     bool begin_writing(u32& begin, u32& end) LOFT_REQUIRES(writing_);
@@ -197,6 +209,8 @@ void memory_object_init(); // boot; after the object cache
 // Error: that of write_back; what could not be written is in the list again. Preemptible context as
 // MemoryObject::page().
 Result<bool> write_back_one();
+// The same, but it never waits for another thread that writes or stores: it returns false then.
+Result<bool> try_write_back_one();
 // Writes all pages that are dirty at the call. The first error. Context as write_back_one.
 [[nodiscard]] Status write_back_all();
 
@@ -214,6 +228,12 @@ struct PageCacheStats {
     u32 filled = near_wrap<u32>(), stored = near_wrap<u32>(), dropped = near_wrap<u32>();
 };
 PageCacheStats page_cache_stats(); // any context; a snapshot
+
+// --- Up-calls, defined by mm/reclaim.
+
+// Frees some frames; false: there is nothing that can be freed. For who has got none, or finds memory_is_low().
+// Context: that of reclaim().
+bool reclaim_frames();
 
 // --- Up-calls, defined by mm/spaces: what the walk over the areas of an object does. Preemptible context.
 

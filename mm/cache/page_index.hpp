@@ -73,10 +73,12 @@ template <typename F> bool PageIndex::each(u32 begin, u32 end, F&& visit) {
         u32 next = 0;
         if (Page* const leaf = leaf_of(begin, next)) {
             const LocalMap map{leaf};
-            for (u32 number = begin; number < std::min(next, end); ++number) {
+            u32 left = leaf->payload(); // so many pages can follow, at most
+            for (u32 number = begin; left != 0 && number < std::min(next, end); ++number) {
                 const VirtAddr at = map.addr() + number % kPerFrame * 4;
                 const u32 word = hal::load<u32>(at);
                 if (word == 0) continue;
+                --left;
                 Entry entry = entry_of(word);
                 const bool more = visit(number, entry);
                 const u32 now = (word & kPfnMask) | u32{entry.state} << kStateShift;

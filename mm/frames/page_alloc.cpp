@@ -96,7 +96,8 @@ Page* take_cached(Gfp gfp, CpuPages& mine) {
         Zone& zone = zone_at(id);
         CachedFrames& list = mine.zone[static_cast<u32>(id)];
         const u32 floor = floor_for(gfp, id);
-        if (floor != 0 && zone.buddy.free_frames() <= floor) continue;
+        // What was freed lately is in the list.
+        if (floor != 0 && zone.buddy.free_frames() + list.count <= floor) continue;
         if (list.count == 0) {
             ++mine.stats.refills;
             refill(list, zone, floor);
@@ -222,6 +223,12 @@ void free_pages(Page* page, u32 order) {
 
 void put_page(Page* page) {
     if (page->put()) free_page(page);
+}
+
+bool memory_is_low() {
+    const ZoneId first = zone_at(ZoneId::high).managed != 0 ? ZoneId::high : ZoneId::normal;
+    const Zone& zone = zone_at(first);
+    return zone.buddy.free_frames() < floor_for(Gfp::user, first) + (zone.managed >> kLeastReserveShift);
 }
 
 ZoneInfo zone_info(ZoneId id) {

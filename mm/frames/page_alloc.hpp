@@ -53,6 +53,10 @@ struct ZoneInfo {
 };
 ZoneInfo zone_info(ZoneId zone); // any context but NMI: it takes the lock of the zone
 
+// True: of the zone that programs get their memory from first, less than 1/64 is free above what they must leave. Any
+// context; a snapshot.
+bool memory_is_low();
+
 struct AllocStats {
     u32 refills = near_wrap<u32>(); // a CPU's list was empty
     u32 drains = near_wrap<u32>();  // a CPU's list was full

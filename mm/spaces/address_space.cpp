@@ -70,10 +70,11 @@ void AddressSpace::remove(PageRange range) {
     areas_.erase(range);
 }
 
-void AddressSpace::zap(PageRange range, TlbBatch& batch) {
+template <typename F> void AddressSpace::zap_if(PageRange range, TlbBatch& batch, F&& goes) {
     tables_.each_table(range, [&](hal::PteCell* pde, PageRange part) LOFT_REQUIRES(mutex_) {
         u32 gone = 0;
-        each_entry(hal::pte_read(pde), part, [&](hal::PteCell* cell, Pte, VirtAddr va) LOFT_REQUIRES(mutex_) {
+        each_entry(hal::pte_read(pde), part, [&](hal::PteCell* cell, Pte entry, VirtAddr va) LOFT_REQUIRES(mutex_) {
+            if (!goes(cell, entry, va)) return true;
             const Pte old = hal::pte_take(cell);
             batch.add(va);
             batch.put_after(pfn_to_page(old.pfn()));
@@ -84,6 +85,21 @@ void AddressSpace::zap(PageRange range, TlbBatch& batch) {
         if (gone != 0) tables_.removed(pde, VirtAddr{part.begin}, gone, batch);
         return true;
     });
+}
+
+void AddressSpace::zap(PageRange range, TlbBatch& batch) {
+    zap_if(range, batch, [](hal::PteCell*, Pte, VirtAddr) { return true; });
+}
+
+// Whether the page of the object may be unmapped: nobody has accessed it here since the last time.
+bool AddressSpace::is_cold(const UserArea& area, hal::PteCell* cell, Pte entry, VirtAddr va) {
+    // A private area may have pages that are not the object's.
+    if (area.is_private() &&
+        (entry.has(user_pte::owned) || !area.object->holds(area.page_of(va), pfn_to_page(entry.pfn()))))
+        return false;
+    if (!entry.has(pte::accessed)) return true;
+    hal::pte_exchange(cell, Pte{entry.pfn(), entry.flags().without(pte::accessed)}); // no flush: mm/reclaim/reclaim.hpp
+    return false;
 }
 
 bool space_get_if_used(AddressSpace& space) { return space.get_if_used(); }
@@ -98,10 +114,12 @@ void space_walk(AddressSpace& space, MemoryObject& object, u32 begin, u32 end, A
         if (area.object != &object || from >= to) return true;
         const PageRange part{area.begin + ((from - area.first) << kPageShift),
                              area.begin + ((to - area.first) << kPageShift)};
-        if (what == AreaWalk::remove) {
-            space.zap(part, batch);
-            return true;
-        }
+        if (what == AreaWalk::remove) space.zap(part, batch);
+        if (what == AreaWalk::age)
+            space.zap_if(part, batch, [&](hal::PteCell* cell, Pte entry, VirtAddr va) {
+                return space.is_cold(area, cell, entry, va);
+            });
+        if (what != AreaWalk::protect) return true;
         const auto protect = [&](hal::PteCell* cell, Pte entry, VirtAddr va) LOFT_REQUIRES(space.mutex_) {
             if (!entry.has(user_pte::tracked) || !entry.has(pte::write)) return true;
             hal::pte_exchange(cell, user_entry(entry.pfn(), area, false));

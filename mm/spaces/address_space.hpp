@@ -96,11 +96,12 @@ class AddressSpace : NotCopyable<AddressSpace> {
 
     // A copy of the space, reference count 1: both spaces share private pages until one of them writes; shared areas
     // are the same memory. Pinned pages are copied at once, so that a pin stays a pin of this space's memory. Errors:
-    // no_memory. Preemptible context. Cost: one flush on the CPUs of the space.
+    // no_memory (nothing could be reclaimed). Preemptible context. Cost: one flush on the CPUs of the space.
     Result<AddressSpace*> fork();
 
     // Handles a fault of a program at `va`, or of the kernel on its behalf. Resolves demand-zero pages, pages of
-    // objects, copy on write, growth of a stack, and spurious faults. Preemptible context. Cost: none; for a copy of a
+    // objects, copy on write, growth of a stack, and spurious faults. Reclaims frames if there are none. Preemptible
+    // context, no mutex of a space or of an index is held. Cost: none; for a copy of a
     // page that was present: one flush on the CPUs of the space.
     FaultResult handle_fault(VirtAddr va, FaultAccess access);
     // The same; also returns the page of `va`, with a reference taken under the mutex.
@@ -140,8 +141,11 @@ class AddressSpace : NotCopyable<AddressSpace> {
     bool show(VirtAddr va, Pte entry) LOFT_REQUIRES(mutex_); // false: no memory for a table
     void remove(PageRange range) LOFT_REQUIRES(mutex_);
     void zap(PageRange range, TlbBatch& batch) LOFT_REQUIRES(mutex_);
+    template <typename F> void zap_if(PageRange range, TlbBatch& batch, F&& goes) LOFT_REQUIRES(mutex_);
+    bool is_cold(const UserArea& area, hal::PteCell* cell, Pte entry, VirtAddr va) LOFT_REQUIRES(mutex_);
     void change_rights(const UserArea& area, hal::PteCell* cell, Pte old, VirtAddr va, TlbBatch& batch)
         LOFT_REQUIRES(mutex_); // of an entry that is not empty
+    Result<AddressSpace*> try_fork();
     bool copy_to(AddressSpace& child, TlbBatch& batch) LOFT_REQUIRES(mutex_, child.mutex_);
     bool copy_pages(AddressSpace& child, const UserArea& area, TlbBatch& batch) LOFT_REQUIRES(mutex_, child.mutex_);
 

@@ -55,7 +55,11 @@ AddressSpace::Pinned AddressSpace::fault(VirtAddr va, FaultAccess access, bool p
             }
         }
         if (filled != nullptr) put_page(filled);
-        if (missing.object == nullptr) return found;
+        if (missing.object == nullptr) {
+            if (found.result != FaultResult::no_memory || !reclaim_frames()) return found;
+            filled = nullptr;
+            continue;
+        }
         // Filling may wait for a disk, so it happens without the mutex. Another thread may change the area meanwhile.
         const Result<Page*> page = missing.object->page(missing.page);
         missing.object->put();

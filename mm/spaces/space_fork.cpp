@@ -9,6 +9,13 @@
 namespace loft {
 
 Result<AddressSpace*> AddressSpace::fork() {
+    for (;;) {
+        const Result<AddressSpace*> child = try_fork();
+        if (child || !reclaim_frames()) return child;
+    }
+}
+
+Result<AddressSpace*> AddressSpace::try_fork() {
     might_sleep("fork");
     AddressSpace* child = create();
     if (child == nullptr) return Error::no_memory;

@@ -75,4 +75,40 @@ SELFTEST(file, a_disk_through_the_page_cache) {
     CHECK_EQ(page_cache_stats().dirty, 0u);
 }
 
+// A program writes and reads twice as much as there is high memory: pages are written, dropped and read again, and the
+// cache takes no lowmem.
+SELFTEST(file, a_file_larger_than_high_memory) {
+    if (const char* why = needs_program("diskfile")) SKIP(why);
+    if (const char* why = no_highmem_for(1)) SKIP(why);
+    const NothingIsLeft nothing;
+    empty_the_cache();
+    const u32 high = free_frames(ZoneId::high), low = free_frames(ZoneId::normal) + free_frames(ZoneId::dma);
+    const u32 mibs = 2 * (high >> (20 - kPageShift)) + 1;
+    u32 used = 0;
+    each_disk([&](BlockDevice& disk, const Signature& signature) {
+        if (!signature.is_reliable() || signature.flush_error ||
+            disk.sectors() < u64{kFirstMib + mibs} * kSectorsPerMib)
+            return;
+        ++used;
+        const PageCacheStats before = page_cache_stats();
+        const Decimal first{kFirstMib}, mib{mibs};
+        const Outcome outcome = run("diskfile", {}, disk.name(), std::string_view{first}, std::string_view{mib});
+        CHECK(outcome.started);
+        CHECK_EQ(outcome.status.value(), 0u);
+        const PageCacheStats after = page_cache_stats();
+        const u32 high_left = free_frames(ZoneId::high);
+        const u32 low_left = free_frames(ZoneId::normal) + free_frames(ZoneId::dma);
+        selftest::note("{}: {} MiB; {} pages read, {} written, {} dropped, {} in memory", disk.name(), mibs,
+                       after.filled - before.filled, after.stored - before.stored, after.dropped - before.dropped,
+                       after.pages);
+        selftest::note("HighFree {} -> {}, LowFree {} -> {} pages", high, high_left, low, low_left);
+        CHECK_GE(after.dropped - before.dropped, high);
+        CHECK_LE(high_left, high / 4); // the cache has the rest
+        CHECK_LE(low, low_left + 64);
+    });
+    if (used == 0) SKIP("no disk of twice the size of high memory");
+    empty_the_cache();
+    CHECK_EQ(page_cache_stats().pages, 0u);
+}
+
 } // namespace loft::guest

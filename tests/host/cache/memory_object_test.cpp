@@ -1,6 +1,7 @@
 // Memory objects: the contents of areas that map one, the page that a store changes, and the calls of stored_to().
 #include "mm/cache/memory_object.hpp"
 #include "mm/spaces/user_copy.hpp"
+#include "tests/host/cache/test_file.hpp"
 #include "tests/host/spaces/program.hpp"
 
 #include <algorithm>
@@ -14,73 +15,6 @@ using namespace loft;
 using namespace loft::test;
 
 namespace {
-
-constexpr VirtAddr at(u32 page, u32 offset = 0) { return VirtAddr{kBase + page * kPageSize + offset}; }
-
-// A file: word i of its contents is i + 1 until something else is stored. Valid as long as its variable.
-class TestFile final : public MemoryObject {
-  public:
-    using Words = std::array<u32, kPageSize / 4>;
-
-    explicit TestFile(u64 bytes, bool written_back = false) : MemoryObject{bytes, written_back} {}
-    ~TestFile() {
-        refusal = {};
-        bad_page = ~0u;
-        while (*write_back_one()) {
-        }
-        put();
-    }
-    static constexpr u32 word(u32 page, u32 offset) { return (page * kPageSize + offset) / 4 + 1; }
-
-    u32 fills = 0;                 // calls
-    u32 filled = 0;                // pages
-    bool broken = false;           // it cannot be read
-    u32 bad_page = ~0u;            // cannot be read or stored
-    Status refusal{};              // the result of a store
-    std::map<u32, Words> source{}; // the pages that were stored
-    std::multiset<u32> stored{};   // their numbers, since they were looked at
-    bool destroyed = false;
-    std::function<void()> in_fill = [] {}, in_store = [] {};
-
-  private:
-    Status fill(u32 first, std::span<Page* const> frames) override {
-        ++fills;
-        in_fill();
-        if (broken || (bad_page >= first && bad_page < first + frames.size())) return Error::out_of_reach;
-        for (u32 at = 0; at < frames.size(); ++at) {
-            const u32 number = first + at;
-            ++filled;
-            Words words{};
-            for (u32 i = 0; i < words.size(); ++i)
-                if (u64{number} * kPageSize + i * 4 < bytes()) words[i] = word(number, i * 4);
-            if (source.contains(number)) words = source[number];
-            memcpy_to_page(frames[at], 0, words.data(), kPageSize);
-        }
-        return {};
-    }
-    Status store(u32 first, std::span<Page* const> frames) override {
-        in_store();
-        if (!refusal) return refusal;
-        if (bad_page >= first && bad_page < first + frames.size()) return Error::io;
-        for (u32 i = 0; i < frames.size(); ++i) {
-            stored.insert(first + i);
-            memcpy_from_page(source[first + i].data(), frames[i], 0, kPageSize);
-        }
-        return {};
-    }
-    void destroy() override { destroyed = true; }
-};
-
-void map_file(AddressSpace& space, TestFile& file, u32 page, u32 pages, MapKind kind, Prot prot = kReadWrite,
-              u32 first = 0) {
-    REQUIRE(space.map(at(page), pages * kPageSize, prot, kind, true, true, {&file, first}));
-}
-
-u32 word_of(TestFile& file, u32 page) {
-    u32 word = 0;
-    REQUIRE(file.read(u64{page} * kPageSize, &word, sizeof word));
-    return word;
-}
 
 template <typename F> void keeps_books(F&& body) {
     Booted kernel;

@@ -65,6 +65,7 @@ struct FileWorld {
         REQUIRE(space->protect(page(0), kFilePages * kPageSize, kRead)); // no CPU has the root any more
         REQUIRE(space->protect(page(0), kFilePages * kPageSize, kReadWrite));
         s.memory.adopt(*space, page(0), kFilePages, kReadWrite);
+        s.memory.may_be_unmapped(*space, page(0), kFilePages);
         s.explored.reset = [this, before = s.explored.reset] {
             before();
             source = {1, 2};
@@ -226,4 +227,25 @@ TEST_CASE("explorer: two CPUs want the same page of the source, while it is drop
     w.s.explored.check = [] { sim::expect(page_cache_stats().pages <= 2, "it is in memory at most once"); };
     w.s.explore(sim::reduced(schedules(20'000), 2));
     w.s.explore(sim::random(schedules(1'000)));
+}
+
+TEST_CASE("explorer: a program uses a file while its pages are reclaimed", "[.explorer][explorer-object]") {
+    for (const MapKind kind : {MapKind::shared, MapKind::anonymous}) {
+        FileWorld w{2, kind};
+        w.program(0, [&w] {
+            static_cast<void>(user_load(page(0)));
+            w.store(1, 20);
+            static_cast<void>(user_load(page(1)));
+        });
+        w.s.thread(1, [&w] {
+            // Twice: the first time takes the marks of the pages, and the A bits.
+            for (u32 pass = 0; pass < 2; ++pass)
+                static_cast<void>(drop_pages(1));
+            static_cast<void>(try_write_back_one());
+            static_cast<void>(drop_pages(1));
+        });
+        if (kind == MapKind::shared) w.s.explored.check = [&w] { w.check_source(); };
+        w.s.explore(sim::reduced(schedules(2'000), 1, 1));
+        w.s.explore(sim::random(schedules(1'000)));
+    }
 }

@@ -108,12 +108,19 @@ void ProgramMemory::adopt(AddressSpace& space, VirtAddr at, u32 pages, Prot prot
     start_ = now_;
 }
 
+void ProgramMemory::may_be_unmapped(AddressSpace& space, VirtAddr at, u32 pages) {
+    now_ = start_;
+    for (u32 i = 0; i < pages; ++i)
+        now_.memory[states(space_of(&space), page_of(at + i * kPageSize))[0].binding.memory].kept = true;
+    start_ = now_;
+}
+
 void ProgramMemory::adopt(Page* page) {
     now_ = start_;
     const Pfn pfn = page_to_pfn(page);
     contents_.emplace_back();
     std::memcpy(contents_.back().data(), sim::ram_at(pfn.phys().value()), kPageSize);
-    const u32 memory = new_memory({contents_.back().data(), false, {}});
+    const u32 memory = new_memory({contents_.back().data(), false, false, {}});
     space_of(nullptr).pages[pfn.value()] = {State{{memory, Prot::read | Prot::write}, 0}};
     start_ = now_;
 }
@@ -607,7 +614,7 @@ template <typename F> Status ProgramMemory::change(AddressSpace& space, Change w
 Status ProgramMemory::map(AddressSpace& space, VirtAddr at, u32 pages, Prot prot, MapKind kind) {
     Change wanted{Change::Kind::map, 0, page_of(at), page_of(at) + pages, prot, {}};
     for (u32 i = 0; i < pages; ++i)
-        wanted.fresh.push_back(new_memory({nullptr, kind == MapKind::shared, {}}));
+        wanted.fresh.push_back(new_memory({nullptr, kind == MapKind::shared, false, {}}));
     return change(space, wanted, [&]() -> Status {
         const Result<VirtAddr> mapped = space.map(at, pages * kPageSize, prot, kind, true);
         if (!mapped) return mapped.error();
@@ -711,7 +718,7 @@ void ProgramMemory::check_end() const {
             }
             const Memory& memory = now_.memory[binding.memory];
             // An entry without rights keeps its frame, and an object its pages.
-            if (!mapped && (binding.prot == Prot::none || memory.shared)) continue;
+            if (!mapped && (binding.prot == Prot::none || memory.shared || memory.kept)) continue;
             for (const auto& [offset, values] : memory.words) {
                 const u32 value = mapped ? sim::peek<u32>(PhysAddr{mapped->phys + offset}) : 0;
                 if (!contains(values, value))

@@ -47,6 +47,9 @@ class ProgramMemory : NotCopyable<ProgramMemory> {
     // These pages of the space are part of the model, with the contents that they have now. With `shares`: they are
     // shared memory, the same as that of this space at the same addresses.
     void adopt(AddressSpace& space, VirtAddr at, u32 pages, Prot prot, const AddressSpace* shares = nullptr);
+    // The kernel may unmap these pages, which have been adopted, and has their contents elsewhere: they are those of a
+    // file.
+    void may_be_unmapped(AddressSpace& space, VirtAddr at, u32 pages);
     // This page of the kernel is part of the model, with the contents that it has now.
     void adopt(Page* page);
     // For Case::reset: the state that adopt() has described.
@@ -112,6 +115,7 @@ class ProgramMemory : NotCopyable<ProgramMemory> {
     struct Memory {                  // the contents of a page
         const u8* initial = nullptr; // of the words that are not listed; null: zeros
         bool shared = false;
+        bool kept = false; // if no entry maps it
         std::map<u32, Values> words{}; // by offset
     };
     struct Binding {    // of a page of a space

@@ -1,0 +1,24 @@
+// Reclaim: when memory runs short, frames are freed whose contents can be had again.
+//
+// That are the pages of objects that are written back (mm/cache/memory_object.hpp). The hand of a clock passes over
+// all of them: a page that was not used since it passed the last time is unmapped, and freed if it is clean. A page is
+// used if it was found, by a fault or a read, or if an entry that maps it has its A bit set; the hand clears A without
+// a flush, so a CPU may use the page by its TLB and not set A again: the page is then taken too early, which costs a
+// fault (SDM vol. 3, 4.8: software may clear A so).
+//
+// No allocation reclaims. Who needs memory, and holds no lock of mm, calls reclaim_frames and starts again from its
+// first lookup (docs/disks.md).
+#pragma once
+
+#include "arch/base/types.hpp"
+
+namespace loft {
+
+// Frees about `wanted` frames: clean pages first; if there are none, dirty ones, after it has written them. Returns how
+// many are free now that were not; 0: there is nothing that can be freed, or other threads are at it and have not
+// finished. Preemptible context; no mutex of a space or of an index is held. A thread that stores or fills pages of an
+// object may call it: it never waits for the write-back of another thread. Cost: one flush of each space from which
+// pages are unmapped, and the local maps of the index.
+u32 reclaim(u32 wanted);
+
+} // namespace loft
