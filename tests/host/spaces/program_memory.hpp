@@ -115,7 +115,7 @@ class ProgramMemory : NotCopyable<ProgramMemory> {
     struct Memory {                  // the contents of a page
         const u8* initial = nullptr; // of the words that are not listed; null: zeros
         bool shared = false;
-        bool kept = false; // if no entry maps it
+        bool kept = false;             // if no entry maps it
         std::map<u32, Values> words{}; // by offset
     };
     struct Binding {    // of a page of a space
