@@ -11,7 +11,7 @@ OTHER = {'+': '-', '-': '+', '*': '+', '/': '*', '%': '/', '&': '|', '|': '&', '
          '==': '!=', '!=': '==', '+=': '-=', '-=': '+=', '|=': '&=', '&=': '|=', '<<=': '>>=', '>>=': '<<='}
 INTEGERS = {'UINT', 'INT', 'ULONG', 'ULONGLONG', 'USHORT', 'UCHAR', 'LONGLONG'}
 MACRO = re.compile(r'LOFT_[A-Z_]+\b')
-TALK = {'log', 'panic'} # their arguments are texts for people
+TALK = {'log', 'panic', 'refuse'} # their arguments are texts for people
 
 
 class Expressions:

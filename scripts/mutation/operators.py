@@ -36,6 +36,8 @@ KINDS = {
 CLASSES = tuple(dict.fromkeys(kind[0] for kind in KINDS.values()))
 
 LOOPS = {'FOR_STMT', 'WHILE_STMT', 'CXX_FOR_RANGE_STMT'}
+# Statements that are not left out. A switch would jump past the test for the mutant, to the label of a case.
+STAYS = {'DECL_STMT', 'DO_STMT', 'NULL_STMT', 'CASE_STMT', 'DEFAULT_STMT'}
 BINARY = {'BINARY_OPERATOR', 'COMPOUND_ASSIGNMENT_OPERATOR'}
 BARRIER = re.compile(r'(hal::)?(detail::)?compiler_barrier\(\)|asm volatile\("" ::: "memory"\)')
 
@@ -136,7 +138,7 @@ class Finder(Expressions):
             kind, text = cursor.kind.name, self.text(cursor)
             if kind == 'DECL_STMT':
                 self.declaration(cursor, text)
-            if place is None or kind in ('DECL_STMT', 'DO_STMT', 'NULL_STMT') or (kind == 'RETURN_STMT' and text != 'return'):
+            if place is None or kind in STAYS or (kind == 'RETURN_STMT' and text != 'return'):
                 before = None
                 continue
             if BARRIER.fullmatch(text):

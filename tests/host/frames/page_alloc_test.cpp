@@ -140,6 +140,11 @@ TEST_CASE("page_alloc: requests that could use high memory leave the reserve to 
     auto rest = take_all(Gfp::kernel);
     CHECK(rest.size() == normal.reserve + dma.reserve);
     CHECK(all_free() == 0);
+    // A frame of it that comes back is for the kernel only, although it is in this CPU's list.
+    Page* const one = rest.back();
+    free_page(one);
+    CHECK(alloc_page(Gfp::high) == nullptr);
+    CHECK(alloc_page(Gfp::kernel) == one);
     free_all(rest);
     free_all(pages);
     page_alloc_verify();

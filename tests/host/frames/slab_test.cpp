@@ -125,6 +125,21 @@ TEST_CASE("slab: empty slabs go back to the allocator, the last one stays", "[sl
     CHECK(cache.stats().slabs == 1);
 }
 
+TEST_CASE("slab: an empty slab goes back if another one has room, whichever had room first", "[slab]") {
+    Booted kernel;
+    ObjectCache cache{"test", 512, 8, Gfp::kernel};
+    std::vector<void*> objects; // of two slabs, both full
+    for (u32 i = 0; i < 14; ++i)
+        objects.push_back(cache.alloc());
+    CHECK(cache.stats().slabs == 2);
+    const bool order = GENERATE(false, true);
+    cache.free(objects[order ? 0 : 7]);
+    cache.free(objects[order ? 7 : 0]);
+    for (u32 i = 1; i < 7; ++i)
+        cache.free(objects[i]);
+    CHECK(cache.stats().slabs == 1);
+}
+
 TEST_CASE("slab: on request every cache gives back the empty slab that it keeps", "[slab]") {
     Booted kernel;
     const u32 free = zone_info(ZoneId::normal).free;
