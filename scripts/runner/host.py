@@ -39,11 +39,10 @@ BROKEN = ('remote-no-wait', 'remote-no-interrupt', 'remote-waits-deaf', 'tlb-idl
           'start-late-cpu-runs-on', 'futex-looks-before-the-lock', 'process-zombie-wakes-nobody')
 
 
-# The generated mutants that run each time: some of each class and of each room, quickly compiled and killed.
+# The generated mutants that run each time: some of each class, of mm and the HAL, quickly compiled and killed.
 GENERATED = ('take_block:guard-drop:1', 'ObjectCache::give_back:ref-drop:1', 'ObjectCache::give_back:ref-double:1',
              'TlbBatch::execute:flush-drop:3', 'SpaceRoot::use:order-swap:1', 'Buddy::give:drop:1', 'Buddy::give:bound:2',
-             'Buddy::give:arithmetic:9', 'hal::pte_exchange:atomic-split:1',
-             'hal::Atomic::load:order-relax:1')
+             'Buddy::give:arithmetic:9', 'hal::pte_exchange:atomic-split:1', 'hal::Atomic::load:order-relax:1')
 
 
 def program(config, name='host-tests'):
@@ -166,7 +165,7 @@ def run_explorer_mutants():
 
 
 def run_generated_mutants():
-    """Compiles a few of the generated mutants, one at a time: host tests, thread tests or the look at instructions have to fail."""
+    """Compiles a few of the generated mutants, one at a time: host tests or the look at the instructions have to fail."""
     result = Result(log=f'{LOGS}/generated-mutants.log')
     only = [word for name in GENERATED for word in ('--only', name)]
     status = run_program(['scripts/mutants', 'generated', '--alone', '--again', '--jobs', '1', *only], result.log, TIMEOUT)
@@ -220,7 +219,7 @@ def explorer_tests():
               for config in THREADS]
     found.append(Test('explorer/mutants', run_explorer_mutants,
                       (program('64g'), program('64g-races'), program('64g', 'thread-tests')), 280))
-    found.append(Test('mutants/generated', run_generated_mutants, (program('64g'), program('64g', 'thread-tests'), f'{BUILD}/include'), 60))
+    found.append(Test('mutants/generated', run_generated_mutants, (program('64g'), f'{BUILD}/include'), 60))
     return found
 
 
