@@ -83,7 +83,7 @@ def wilson(hits, runs, z=1.96):
 
 def table(mutants, results, equivalent):
     """Lines of the table, and whether the classes reach what they have to."""
-    heads = ('generated', 'equivalent', 'stillborn', 'run', 'killed', 'survived', 'not run')
+    heads = ('generated', 'equivalent', 'stillborn', 'run', 'killed', 'survived', 'open', 'not run')
     lines, good = [f'{"":14}' + ''.join(f'{head:>11}' for head in heads)], True
     sums = {group: dict.fromkeys(heads, 0) for group in operators.CLASSES}
     for kind, (group, _) in operators.KINDS.items():
@@ -93,12 +93,12 @@ def table(mutants, results, equivalent):
             row['generated'] += 1
             if mutant.name in equivalent:
                 row['equivalent'] += 1
-            elif verdict and verdict.word != 'open':
+            elif verdict:
                 row[verdict.word] += 1
-                row['run'] += verdict.word != 'stillborn'
+                row['run'] += verdict.word in ('killed', 'survived')
         if not row['generated']:
             continue
-        row['not run'] = row['generated'] - row['equivalent'] - row['stillborn'] - row['run']
+        row['not run'] = row['generated'] - row['equivalent'] - row['stillborn'] - row['run'] - row['open']
         for head in heads:
             sums[group][head] += row[head]
         lines.append(f'{kind:14}' + ''.join(f'{row[head]:11}' for head in heads))
@@ -108,8 +108,11 @@ def table(mutants, results, equivalent):
         share, (low, high) = row['killed'] / row['run'], wilson(row['killed'], row['run'])
         need = LEAST_OF_LOGIC if group == 'logic' else 1.0
         good = good and share >= need
+        # Those that are open have survived the tests so far: the share is not known without them.
+        still = f'; {row["open"]} are open' if row['open'] else ''
+        good = good and not still
         lines.append(f'{group}: {row["killed"]} of {row["run"]} killed: {share:.1%}, 95 % interval {low:.1%} to {high:.1%}; '
-                     f'needed: {need:.0%}')
+                     f'needed: {need:.0%}{still}')
     return lines, good
 
 
