@@ -144,6 +144,29 @@ TEST_CASE("explorer: a thread sleeps with a number while the pool goes round", "
     s.explore(sim::random(schedules(20'000)));
 }
 
+TEST_CASE("explorer: the only idle slot is found, whoever took a number long ago", "[.explorer][explorer-pkmap]") {
+    ONLY_WITH(kHigh);
+    // Once a third mapping has been made, search() gives up after two rounds, which have to be whole ones: they count
+    // from the hand, so it must not go back to a number of the other half. CPU 1 leaves one idle slot: the last of the
+    // first half, while the hand is in the second.
+    Scene s{2, 8, 9};
+    s.thread(0, [&s] {
+        map_use_unmap(s.pages[8]);
+        s.done.fetch_add(1);
+    });
+    s.thread(1, [&s] {
+        for (u32 i = 0; i < 8; ++i) {
+            use(kmap(s.pages[i]), s.pages[i]);
+            if (i == 4) kunmap(s.pages[3]);
+        }
+        while (s.done.load() == 0)
+            hal::cpu_relax();
+        for (const u32 i : {0, 1, 2, 4, 5, 6, 7})
+            kunmap(s.pages[i]);
+    });
+    s.explore(sim::reduced(schedules(4'000), 1));
+}
+
 TEST_CASE("explorer: the path without a lock against the reclaim of the same slot", "[.explorer][explorer-pkmap]") {
     ONLY_WITH(kHigh);
     // All slots are idle. The next page gets the slot of the third page, and the first two slots are reclaimed.
