@@ -256,6 +256,15 @@ TEST_CASE("init: vmalloc= moves the border between lowmem and the rest", "[init]
     vmap_flush();
 }
 
+TEST_CASE("init: a vmalloc= that cannot be is said", "[init]") {
+    Setup setup = machine(GiB);
+    for (const u32 bytes : {u32{MiB}, 300 * MiB + 1, 300 * MiB, 0u}) {
+        setup.vmalloc = bytes;
+        Booted kernel{setup};
+        CHECK(kernel.machine.logged("cannot be: the area has") == (bytes % (300 * MiB) != 0));
+    }
+}
+
 TEST_CASE("init: the log says whether the accessed bit can be trusted", "[init]") {
     Booted kernel;
     CHECK(kernel.machine.logged("accessed bit") == kHigh);

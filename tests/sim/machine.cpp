@@ -93,6 +93,7 @@ Counters Machine::total() const {
         sum.load_root += c.counters.load_root;
         sum.ipis_sent += c.counters.ipis_sent;
         sum.ipis_received += c.counters.ipis_received;
+        sum.reschedules += c.counters.reschedules;
     }
     return sum;
 }

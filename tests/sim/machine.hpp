@@ -61,6 +61,7 @@ struct Counters {
     u64 load_root = 0;
     u64 ipis_sent = 0; // CPUs that this one has interrupted
     u64 ipis_received = 0;
+    u64 reschedules = 0; // outside of the explorer
 };
 
 // The tables that CPUs with the same root walk, and for each page table the directory slots that point at it.

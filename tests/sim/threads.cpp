@@ -1,6 +1,7 @@
 // hal/thread of the simulated machine, for a kernel without threads: those of the explorer.
 #include "tests/sim/world.hpp"
 
+#include <hal/cpu.hpp>
 #include <hal/thread.hpp>
 
 namespace loft::hal {
@@ -17,7 +18,8 @@ void unpark(ThreadId thread) {
     if (sim::detail::exploring) sim::world().unpark(thread.value() - 1);
 }
 void reschedule() {
-    if (sim::detail::exploring) sim::world().yield();
+    if (sim::detail::exploring) return sim::world().yield();
+    ++sim::machine().counters(this_cpu()).reschedules;
 }
 
 } // namespace loft::hal

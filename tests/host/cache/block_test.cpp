@@ -70,6 +70,7 @@ TEST_CASE("block: data of a disk that reaches all memory needs no bounce frame",
     {
         SimDisk disk;
         REQUIRE(disk.ready());
+        CHECK(disk.name() == std::string_view{"sim"});
         CHECK(bounce_frames() == 0);
         CHECK(books() == before);
         std::vector<Page*> pages = new_pages(3);
@@ -373,6 +374,17 @@ TEST_CASE("block: a late request is started again, once", "[block][block-time]")
         for (u32 i = 1; i < 5; ++i)
             CHECK(all[i]->is_good());
         CHECK(since_start(disk.stats().resets) == 2);
+    }
+    SECTION("two are late together, both times") {
+        for (u32 i = 0; i < 2; ++i) {
+            disk.hang(2);
+            if (i == 0)
+                for (u32 one = 0; one < 2; ++one)
+                    disk.submit(*all[one]);
+            time_passes(disk);
+        }
+        CHECK(all[0]->ended_with(Error::timed_out));
+        CHECK(all[1]->ended_with(Error::timed_out));
     }
     SECTION("one that was started later has its whole time") {
         disk.hang(1);

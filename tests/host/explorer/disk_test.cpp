@@ -17,6 +17,13 @@ alignas(sim::SimDisk) u8 disk_memory[sizeof(sim::SimDisk)];
 alignas(BlockRequest) u8 request_memory[3][sizeof(BlockRequest)];
 u32 told; // ends of request_memory[0]
 
+// A disk without a device.
+struct Quiet final : BlockDevice {
+    bool start(BlockRequest&) override { return false; }
+    void forget() override {}
+};
+Quiet quiet[2];
+
 } // namespace
 } // namespace loft::litmus
 
@@ -191,6 +198,23 @@ TEST_CASE("explorer: a time limit passes, and the disk is taken away", "[.explor
     s.thread(1, [&s] { s.disk->take_away(); });
     s.thread(2, [&s] { time_passes(*s.disk, 1); });
     s.explore(sim::random(schedules(4'000)));
+}
+
+TEST_CASE("explorer: two CPUs prepare and remove disks, each bounce frame counts", "[.explorer][explorer-disk]") {
+    Scene s{2, 2, 0};
+    for (u32 cpu = 0; cpu < 2; ++cpu)
+        s.thread(cpu, [&s, cpu] {
+            BlockDevice& disk = litmus::quiet[cpu];
+            const Status status = disk.prepare("quiet", {.sectors = 8, .parts = 1, .reach = kShortReach});
+            sim::expect(static_cast<bool>(status), "there is memory");
+            s.done.fetch_add(1);
+            while (s.done.load() < 2)
+                hal::cpu_relax();
+            sim::expect(bounce_frames() <= 2 * BlockDevice::kBounceFrames, "none is counted twice");
+            disk.finish();
+        });
+    s.explored.check = [] { sim::expect(bounce_frames() == 0, "none is left"); };
+    s.explore(sim::reduced(schedules(3'000), 1));
 }
 
 TEST_CASE("explorer: two CPUs compete for the last bounce frame", "[.explorer][explorer-disk]") {

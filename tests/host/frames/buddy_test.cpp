@@ -2,6 +2,7 @@
 #include "mm/frames/buddy.hpp"
 #include "tests/host/booted.hpp"
 
+#include <algorithm>
 #include <map>
 #include <memory>
 
@@ -218,5 +219,12 @@ TEST_CASE("buddy: verify finds each kind of damage", "[buddy]") {
     SECTION("a list that lost a block") {
         first->set_next(Pfn{});
         CHECK_PANIC(zone.buddy.verify(), "has 1 blocks, counted 2");
+    }
+    SECTION("a sum that something has overwritten") {
+        u32* const begin = reinterpret_cast<u32*>(&zone.buddy);
+        u32* const sum = std::find(begin, begin + sizeof(Buddy) / sizeof(u32), 9);
+        ++*sum;
+        REQUIRE(zone.buddy.free_frames() == 10);
+        CHECK_PANIC(zone.buddy.verify(), "9 frames in the lists, counted 10");
     }
 }

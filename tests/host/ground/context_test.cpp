@@ -39,6 +39,22 @@ TEST_CASE("context: a thread may sleep unless something forbids it", "[context]"
     CHECK(books().atomic_counts == 0);
 }
 
+TEST_CASE("context: the end of a section without preemption runs the scheduler if that was asked for", "[context]") {
+    ONLY_WITH(config::kPreempt);
+    Booted kernel;
+    const u64& runs = kernel.machine.counters(CpuId{0}).reschedules;
+    { PreemptGuard guard; }
+    CHECK(runs == 0);
+    {
+        PreemptGuard outer;
+        context.store<&Context::reschedule>(1);
+        { PreemptGuard inner; }
+        CHECK(runs == 0);
+    }
+    CHECK(runs == 1);
+    context.store<&Context::reschedule>(0);
+}
+
 TEST_CASE("context: the nesting of one half of the count does not reach the other one", "[context]") {
     Booted kernel;
     SECTION("preemption") {

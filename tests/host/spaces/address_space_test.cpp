@@ -155,6 +155,16 @@ TEST_CASE("space: rights are those of the area", "[address_space][fault]") {
         CHECK_THROWS_MATCHES(user_load(VirtAddr{nowhere & ~3u}), Killed, Says("bad address"));
 }
 
+TEST_CASE("space: without NX, whose bit is reserved then, what can be read can be executed", "[address_space][fault]") {
+    Setup setup = small();
+    setup.machine.features.no_execute = false;
+    Program p{setup};
+    map_pages(*p, kBase, 1);
+    user_store(VirtAddr{kBase}, 5);
+    CHECK(user_load(VirtAddr{kBase}) == 5);
+    CHECK_NOTHROW(user_exec(VirtAddr{kBase}));
+}
+
 TEST_CASE("space: a fault that another thread has resolved meanwhile is resolved", "[address_space][fault]") {
     Program p;
     map_pages(*p, kBase, 1);

@@ -159,7 +159,7 @@ TEST_CASE("user copy: only where one may sleep; the inatomic forms anywhere", "[
         CHECK_PANIC(static_cast<void>(copy_user_to_page(page, 0, user(kBase), 4)), "may sleep");
         CHECK_PANIC(static_cast<void>(fault_in_readable(user(kBase), 4)), "may sleep");
         CHECK_PANIC(static_cast<void>(strncpy_from_user(nullptr, user(kBase), 4)), "may sleep");
-        CHECK_PANIC(static_cast<void>(get_user_pages(*p, user(kBase), 1, false, &page)), "may sleep");
+        CHECK_PANIC(static_cast<void>(get_user_pages(*p, user(kBase), 1, false, &page)), "get_user_pages may sleep");
         CHECK_PANIC(static_cast<void>(read_space(*p, &word, user(kBase), 4)), "may sleep");
         CHECK(copy_from_user_inatomic(&word, user(kBase), 4) == 0);
         CHECK(word == 5);
@@ -251,6 +251,17 @@ TEST_CASE("user copy: between a page and a program", "[user_copy]") {
             CHECK(std::equal(in.begin(), in.end(), data.begin()));
         }
         CHECK(copy_user_to_page(page, 0, user(kBase + 4 * kPageSize - 10), 20) == 10);
+        // The second page of the program is not there yet: a second attempt goes on where the first one ended.
+        REQUIRE(p->unmap(VirtAddr{kBase + kPageSize}, kPageSize));
+        map_pages(*p, kBase + kPageSize, 1);
+        REQUIRE(copy_to_user(user(kBase + kPageSize - 8), data.data(), 8) == 0);
+        memset_page(page, 0, 1, kPageSize);
+        CHECK(copy_user_to_page(page, 4, user(kBase + kPageSize - 8), 16) == 0);
+        std::vector<u8> both(24);
+        memcpy_from_page(both.data(), page, 0, 24);
+        CHECK(std::equal(data.begin(), data.begin() + 8, both.begin() + 4));
+        CHECK(std::count(both.begin() + 12, both.begin() + 20, 0) == 8);
+        CHECK(std::count(both.begin(), both.end(), 1) == 8);
         CHECK(copy_page_to_user(user(kBase + 5 * kPageSize), page, 0, 20) == 20);
         REQUIRE_PANIC(static_cast<void>(copy_user_to_page(page, 1, user(kBase), kPageSize)), "do not lie in one page");
         REQUIRE_PANIC(static_cast<void>(copy_page_to_user(user(kBase), page, kPageSize + 1, 0)),

@@ -115,12 +115,15 @@ TEST_CASE("pagetable: the first MiB is in small pages wherever the image lies, f
     const ReservedRange reserved[] = {info.reserved[0], {PhysAddr{u64{32 * MiB}}, PhysAddr{u64{36 * MiB}}, "kernel"}};
     info.reserved = reserved;
     info.guard_pages = {};
+    info.data.end = VirtAddr{layout::kPageOffset + 36 * MiB};
     pagetable_early(machine.boot_last_table());
     mm_init(info);
     for (u32 va = layout::kPageOffset; va < layout::kPageOffset + MiB; va += kPageSize)
         REQUIRE_FALSE(oracle_walk(root(), va)->large);
     CHECK(oracle_walk(root(), layout::kPageOffset + paging::kLargeSize)->large);
     CHECK_FALSE(oracle_walk(root(), info.rodata.begin.value())->write);
+    CHECK_FALSE(oracle_walk(root(), info.data.end.value() - kPageSize)->large);
+    CHECK(oracle_walk(root(), info.data.end.value())->large);
 }
 
 TEST_CASE("pagetable: every table of the upper part exists from boot on, and kernel_pte finds each entry",
@@ -238,6 +241,18 @@ TEST_CASE("pagetable: the walker says where a walk ended", "[pagetable][walk]") 
     CHECK_FALSE(user.present);
     CHECK(user.level == Level::directory);
     CHECK(user.root.present() == config::kPae);
+}
+
+TEST_CASE("pagetable: before the border of lowmem is known the walker reads every table", "[pagetable][walk]") {
+    Booted kernel{machine(100 * MiB)};
+    const auto borders = std::exchange(layout::boundaries, {});
+    const u32 frames = std::exchange(mem_map_count, 0);
+    const Walk walk = page_walk(kernel_root(), VirtAddr{0xc000'1000u});
+    layout::boundaries = borders;
+    mem_map_count = frames;
+    CHECK_FALSE(walk.unreadable);
+    CHECK(walk.level == Walk::Level::table);
+    CHECK(walk.entry.pfn() == Pfn{1u});
 }
 
 TEST_CASE("pagetable: the walker stops at a level that is not present", "[pagetable][walk]") {

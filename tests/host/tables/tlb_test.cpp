@@ -96,6 +96,14 @@ TEST_CASE("TlbBatch: up to 16 pages cost one invlpg each on each CPU, more cost 
         CHECK(cost(kind, 1) == Totals{kCpus, 0, 0, ipis});
         CHECK(cost(kind, 16) == Totals{16 * kCpus, 0, 0, ipis});
     }
+    // A batch that has been flushed is as a new one.
+    TlbBatch batch{TlbBatch::Kind::non_global};
+    batch.add(place(0));
+    batch.flush();
+    const Totals before = totals();
+    batch.add(place(2));
+    batch.flush();
+    CHECK(since(before) == Totals{kCpus, 0, 0, ipis});
     CHECK(cost(TlbBatch::Kind::non_global, 17) == Totals{0, kCpus, 0, ipis});
     CHECK(cost(TlbBatch::Kind::global, 17) == Totals{0, 0, kCpus, ipis});
     CHECK(cost(TlbBatch::Kind::non_global, 500) == Totals{0, kCpus, 0, ipis});

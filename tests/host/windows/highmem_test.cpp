@@ -67,6 +67,20 @@ TEST_CASE("highmem: copy_highpage copies between pages of any kind", "[highmem]"
     CHECK(books().held_maps == 0);
 }
 
+TEST_CASE("highmem: a copy maps the pages of high memory only", "[highmem]") {
+    ONLY_WITH(kHigh && !kDebug);
+    Booted kernel;
+    const u32& misses = local_maps.of(CpuId{0}).misses;
+    for (const Gfp from : {Gfp::kernel, Gfp::high})
+        for (const Gfp to : {Gfp::kernel, Gfp::high}) {
+            Page* const source = new_page(from);
+            Page* const target = new_page(to);
+            const u32 before = misses;
+            copy_highpage(target, source);
+            CHECK(misses - before == u32{from == Gfp::high} + u32{to == Gfp::high});
+        }
+}
+
 TEST_CASE("highmem: a copy takes two slots: the 16th is not enough, and nothing stays behind", "[highmem]") {
     ONLY_WITH(config::kHighMem);
     Booted kernel;

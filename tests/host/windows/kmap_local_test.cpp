@@ -129,7 +129,7 @@ TEST_CASE("kmap_local: the same page again costs nothing, another one costs one 
     Booted kernel;
     auto pages = stamped(2);
     sim::Counters& counters = kernel.machine.counters(CpuId{0});
-    const u32 before = misses();
+    const u32 before = misses(), flushed = tlb_stats_of(CpuId{0}).invlpg;
     touch(pages[0]);
     CHECK(counters.invlpg == 1);
     CHECK(misses() == before + 1);
@@ -149,6 +149,7 @@ TEST_CASE("kmap_local: the same page again costs nothing, another one costs one 
     touch(pages[1]);
     CHECK(counters.invlpg == 2);
     CHECK(misses() == before + 2);
+    CHECK(tlb_stats_of(CpuId{0}).invlpg == flushed + 2);
     CHECK(kernel.machine.total().ipis_sent == 0);
     CHECK(kernel.machine.total().flush_non_global + kernel.machine.total().flush_all == 0);
     CHECK(entry != 0);

@@ -482,6 +482,66 @@ TEST_CASE("kunmap: of a page that is not mapped is a panic", "[pkmap]") {
     kunmap(pages[0]);
 }
 
+TEST_CASE("kunmap: of a page whose idle slot another page gets meanwhile is a panic, too", "[pkmap]") {
+    ONLY_WITH(kHigh && !kDebug);
+    Booted kernel;
+    pkmap_set_slots(4);
+    auto pages = stamped(5);
+    for (u32 i = 0; i < 4; ++i)
+        (void)kmap(pages[i]);
+    kunmap(pages[0]);
+    GlobalAddr other{};
+    bool was_there = false;
+    {
+        // The slot of the page has been read, and not yet the word of the slot.
+        sim::ScopedHook hook{[&](sim::Point point) {
+            if (point != sim::Point::atomic || std::exchange(was_there, true)) return;
+            REQUIRE(try_on_cpu(CpuId{1}, [&] { other = kmap(pages[4]); }));
+        }};
+        CHECK_PANIC(kunmap(pages[0]), sim::text("kunmap: frame {} is not mapped", page_to_pfn(pages[0])));
+    }
+    CHECK(count_of(other) == 2);
+    CHECK(every_cpu_sees(other, pages[4]));
+}
+
+TEST_CASE("kmap: a slot that was taken in vain is used again after the flush that it owes", "[pkmap]") {
+    ONLY_WITH(kHigh && !kDebug);
+    Booted kernel;
+    pkmap_set_slots(4);
+    pkmap_trust_accessed_bit(false);
+    auto pages = stamped(4);
+    bool was_there = false;
+    {
+        // This CPU has a slot for the page, and another one gives the page a slot before.
+        sim::ScopedHook hook{[&](sim::Point point) {
+            if (point != sim::Point::pte_store || std::exchange(was_there, true)) return;
+            REQUIRE(try_on_cpu(CpuId{1}, [&] { (void)kmap(pages[0]); }));
+        }};
+        (void)kmap(pages[0]);
+    }
+    sim::on_cpu(CpuId{1}, [&] { (void)kmap(pages[1]); });
+    (void)kmap(pages[2]);
+    CHECK(pkmap_use().used == 3);
+    CHECK(pkmap_use().idle == 1);
+    CHECK(every_cpu_sees(kmap(pages[3]), pages[3]));
+}
+
+TEST_CASE("kmap: a page that another thread has mapped is mapped without a lock", "[pkmap]") {
+    ONLY_WITH(kHigh);
+    Booted kernel;
+    Page* const page = stamped(1)[0];
+    const GlobalAddr addr = kmap(page);
+    u32 locks = 0;
+    {
+        sim::ScopedHook hook{[&](sim::Point point) { locks += point == sim::Point::irq; }};
+        CHECK(kmap(page) == addr);
+    }
+    CHECK(locks == 0);
+    CHECK(count_of(addr) == 3);
+    kunmap(page);
+    kunmap(page);
+}
+
 TEST_CASE("kunmap: of a page whose slot is idle is a panic for who has others mapped, too", "[pkmap]") {
     ONLY_WITH(kHigh);
     Booted kernel;

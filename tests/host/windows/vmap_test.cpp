@@ -122,6 +122,7 @@ TEST_CASE("vmap: nothing, and more than there is, are errors", "[vmap]") {
     CHECK(vmalloc(0).error() == Error::invalid);
     CHECK(vmalloc(layout::kMinVmap).error() == Error::no_space);
     CHECK(vmalloc(~0u).error() == Error::no_space);
+    CHECK(since_start(vmap_stats().rounds) == 0); // nothing was looked for
     CHECK(books() == before);
     // The whole range: an area and its guard page.
     std::vector<Page*> pages(kAreaPages - 1, new_page());
