@@ -110,6 +110,22 @@ TEST_CASE("threads: who sleeps wakes when its time has come, and not before", "[
     s.explore(sim::random(schedules(5'000)));
 }
 
+TEST_CASE("threads: an alarm rings while a thread is created", "[.threads][threads-time]") {
+    // Both make a thread ready: the tick must not come while the creator holds the lock of the queue.
+    Scene s{1};
+    s.main([&] {
+        yield(); // the other one falls asleep
+        auto body = [&s] { s.word[0].store(1); };
+        Thread* const made = thread_create("made", body, cpus_of({0}));
+        sim::expect(made != nullptr, "there is memory for a thread");
+        thread_join(made);
+        sim::expect(s.word[0].load() == 1, "it has run");
+    });
+    s.thread(0, [] { sleep_ms(10); });
+    s.explored.ticks = 1;
+    s.explore(sim::reduced(schedules(4'000)));
+}
+
 TEST_CASE("threads: an alarm and a wake-up at the same time", "[.threads][threads-time]") {
     Scene s{2};
     s.reset = [] { queue.emplace(); };
