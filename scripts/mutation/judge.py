@@ -3,7 +3,7 @@
 A mutant that leaves out a lock is killed by clang's lock checks if these notice it: the builds by clang fail. Else it runs.
 A mutant of mm runs with the host tests: first those with the tag of its unit, then all, then the explorer (for the class logic: the
 explorer's tests of its room). One of a function that only DEBUG=1 calls runs with the host tests for DEBUG, one of kernel/threads
-with thread-tests. One of the HAL is compiled into tests/instructions, which the link of every kernel inspects. Those of
+with thread-tests, those of its source first. One of the HAL is compiled into tests/instructions, which the link of every kernel inspects. Those of
 kernel/threads and of the HAL that survive run in a kernel with all self-tests. A failed test, a crash, a panic or a hang kills a
 mutant. One that does not compile is stillborn: it counts as nothing.
 """
@@ -30,6 +30,9 @@ EXPLORER = {'ground': '[explorer-remote],[explorer-credits],[explorer-mutex]', '
             'cache': '[explorer-space],[explorer-shared],[explorer-disk]',
             'spaces': '[explorer-space],[explorer-shared],[explorer-cow]',
             'frames': '[explorer-many],[explorer-vmap],[explorer-shared],[explorer-page]'}
+# The tests that are closest to a source of kernel/threads.
+THREADS = {'sleep': '[threads-time]', 'sync': '[threads-sync],[threads-time],[threads-park]',
+           'scheduler': '[threads-switch],[threads-kick],[threads-pull],[threads-tick],[threads-park]'}
 # Functions that only DEBUG=1 calls, besides those of free_checks.cpp.
 ONLY_DEBUG = re.compile(r'(^|::)(local_map_debug|local_unmap_debug|check_rank|release_now|kunmap_debug|debug_\w+)(:|$)')
 ERROR = re.compile(r'^(\S+?):(\d+):\d+: (?:fatal )?error: ', re.MULTILINE)
@@ -112,8 +115,10 @@ class OnThreads(OnHost):
         return mutant.file.startswith('kernel/threads/') and not mutant.file.startswith('kernel/threads/clock.')
 
     @staticmethod
-    def stages(_mutant):
-        yield ['[threads]', '--abort'], 120
+    def stages(mutant):
+        near = THREADS.get(os.path.basename(mutant.file).split('.')[0], '[threads-join]')
+        yield [near, '--abort'], 120
+        yield ['[threads]' + ''.join(f'~{tag}' for tag in near.split(',')), '--abort'], 120
 
 
 class OnInstructions:

@@ -21,6 +21,11 @@ void wander(u32 times) {
 
 } // namespace
 
+TEST_CASE("threads: when the scheduler has begun, interrupts are as they were", "[.threads][threads-switch]") {
+    const Scene s{1};
+    CHECK(hal::irqs_enabled());
+}
+
 TEST_CASE("threads: an idle CPU that is about to halt gets the thread that is woken", "[.threads][threads-kick]") {
     // No tick comes: a lost kick is a deadlock.
     Scene s{2};
@@ -94,10 +99,14 @@ TEST_CASE("threads: threads pass between three CPUs", "[.threads][threads-pull]"
     s.thread(
         1,
         [] {
-            MigrateGuard here;
-            const CpuId cpu = hal::this_cpu();
-            yield();
-            sim::expect(hal::this_cpu() == cpu, "a thread that has disabled migration stays");
+            {
+                const MigrateGuard here;
+                const CpuId cpu = hal::this_cpu();
+                yield();
+                sim::expect(hal::this_cpu() == cpu, "a thread that has disabled migration stays");
+            }
+            set_affinity(cpus_of({1})); // which only a thread that may migrate calls
+            expect_allowed();
         },
         cpus_of({1, 2}));
     s.explored.ticks = 2;
