@@ -13,6 +13,16 @@ namespace {
 struct Alarms {
     SpinLock lock;
     Alarm::List list LOFT_GUARDED_BY(lock); // in order of time
+
+    // Functions, because clang does not check the locks of constructors and destructors.
+    template <typename F> void insert(Alarm& alarm, F&& is_after) {
+        const SpinGuard guard{lock};
+        list.insert(alarm, is_after);
+    }
+    void remove_if_there(Alarm& alarm) {
+        const SpinGuard guard{lock};
+        static_cast<void>(list.remove_if_there(alarm));
+    }
 };
 LOFT_PERCPU hal::PerCpu<Alarms> alarms;
 
@@ -21,17 +31,11 @@ LOFT_PERCPU hal::PerCpu<Alarms> alarms;
 Alarm::Alarm(u64 when_us) : when_{when_us}, thread_{hal::current_thread()} {
     const IrqGuard same_cpu;
     cpu_ = hal::this_cpu();
-    Alarms& mine = alarms.mine();
-    const SpinGuard guard{mine.lock};
-    mine.list.insert(*this, [this](const Alarm& other) { return other.when_ > when_; });
+    alarms.mine().insert(*this, [this](const Alarm& other) { return other.when_ > when_; });
 }
 
 // Takes the lock even if the alarm rang: the tick may be about to read `thread_`.
-Alarm::~Alarm() {
-    Alarms& its = alarms.of(cpu_);
-    const SpinGuard guard{its.lock};
-    static_cast<void>(its.list.remove_if_there(*this));
-}
+Alarm::~Alarm() { alarms.of(cpu_).remove_if_there(*this); }
 
 void ring_alarms() {
     Alarms& mine = alarms.mine();

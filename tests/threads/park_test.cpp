@@ -137,3 +137,30 @@ TEST_CASE("threads: two CPUs find at the same time what threads have left behind
         s.explore(sim::reduced(schedules(4'000), 1));
     }
 }
+
+TEST_CASE("threads: each thing that a thread holds when it returns to its program is reported once",
+          "[.threads][threads-join]") {
+    Scene s{1};
+    Page* const page = new_page();
+    s.main([&] {
+        const auto reports = [] {
+            const u32 before = thread_leaks();
+            check_return_to_user();
+            sim::expect(preemptible() && !local_held() && !pagefaults_disabled(), "the thread goes on without it");
+            return thread_leaks() - before;
+        };
+        sim::expect(reports() == 0, "it holds nothing");
+        preempt_disable();
+        sim::expect(reports() == 1 && reports() == 0, "preemption that is off");
+        pagefault_disable();
+        sim::expect(reports() == 1 && reports() == 0, "page-fault handling that is off");
+        static_cast<void>(kmap_local_page(page));
+        sim::expect(reports() == 1 && reports() == 0, "a local mapping");
+        static_cast<void>(kmap(page));
+        sim::expect(reports() == 1 && reports() == 0, "a mapping");
+        context.add<&Context::minus_kmaps>(~0u);
+        kunmap(page);
+    });
+    s.leaks = 4;
+    s.explore(sim::reduced(1));
+}

@@ -114,6 +114,37 @@ TEST_CASE("threads: threads pass between three CPUs", "[.threads][threads-pull]"
     s.explore(sim::random(schedules(8'000)));
 }
 
+TEST_CASE("threads: a thread that may not migrate is woken where it was, and no wish moves it",
+          "[.threads][threads-pull]") {
+    // CPU 2 is idle, CPU 1 is not.
+    Scene s{3};
+    Thread* sleeper = nullptr;
+    s.main([&] {
+        s.word[0].store(1);
+        hal::unpark(ThreadId{sleeper->id.load()});
+    });
+    sleeper = s.thread(1, [&] {
+        wait_for(s.word[0]);
+        sim::expect(hal::this_cpu() == CpuId{1}, "woken where it was");
+        request_move(CpuId{2});
+        s.word[1].store(1);
+        yield();
+        sim::expect(hal::this_cpu() == CpuId{1}, "not moved");
+        migrate_enable();
+    });
+    s.thread(
+        1,
+        [&] {
+            while (s.word[1].load() == 0)
+                hal::cpu_relax();
+        },
+        cpus_of({1}));
+    sleeper->migrate_disabled = 1; // from its begin
+    s.explored.ticks = 2;
+    s.explore(sim::reduced(schedules(3'000), 1));
+    s.explore(sim::random(schedules(3'000)));
+}
+
 TEST_CASE("threads: the tick preempts a thread that waits for another of its CPU", "[.threads][threads-tick]") {
     Scene s{1};
     s.main([&] {

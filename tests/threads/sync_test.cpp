@@ -58,6 +58,40 @@ TEST_CASE("threads: a wait queue loses no wake-up", "[.threads][threads-sync]") 
     s.explore(sim::random(schedules(5'000)));
 }
 
+TEST_CASE("threads: a waiter that needs no wake-up any more passes it on", "[.threads][threads-sync]") {
+    Scene s{3};
+    s.reset = [] { queue.emplace(); };
+    enum { first_is_in, second_is_in, it_holds, first_is_woken };
+    const auto until = [&s](u32 what) {
+        while (s.count[what].load() == 0)
+            hal::cpu_relax();
+    };
+    s.main([&] {
+        bool again = false;
+        queue->wait([&] {
+            if (!std::exchange(again, true)) return false;
+            s.count[first_is_in].store(1);
+            until(first_is_woken);
+            return true;
+        });
+    });
+    s.thread(1, [&] {
+        until(first_is_in);
+        bool again = false;
+        queue->wait([&] {
+            if (std::exchange(again, true)) s.count[second_is_in].store(1);
+            return s.count[it_holds].load() != 0;
+        });
+    });
+    s.thread(2, [&] {
+        until(second_is_in);
+        s.count[it_holds].store(1);
+        queue->wake_one();
+        s.count[first_is_woken].store(1);
+    });
+    s.explore(sim::reduced(schedules(4'000), 2));
+}
+
 TEST_CASE("threads: a waiter that is stopped leaves the queue to the others", "[.threads][threads-sync]") {
     Scene s{2};
     s.reset = [] { queue.emplace(); };
