@@ -512,3 +512,25 @@ TEST_CASE("page_alloc: random requests on four CPUs against a set of frames", "[
         REQUIRE(books() == before);
     }
 }
+
+TEST_CASE("page allocator: programs get what was freed lately, and never the reserve", "[page_alloc]") {
+    Booted kernel{small(1)};
+    std::vector<Page*> taken;
+    while (Page* const page = alloc_page(Gfp::user))
+        taken.push_back(page);
+    // This CPU's list of the zone is full of the kernel's frames then; together with the zone's they are the reserve.
+    Page* const own = alloc_page(Gfp::kernel);
+    REQUIRE(own != nullptr);
+    CHECK(alloc_page(Gfp::user) == nullptr);
+    free_page(own);
+    CHECK(alloc_page(Gfp::user) == nullptr);
+    for (u32 i = 0; i < 2; ++i, taken.pop_back())
+        free_page(taken.back());
+    for (u32 i = 0; i < 2; ++i) {
+        taken.push_back(alloc_page(Gfp::user));
+        REQUIRE(taken.back() != nullptr);
+    }
+    CHECK(alloc_page(Gfp::user) == nullptr);
+    for (Page* const page : taken)
+        free_page(page);
+}
