@@ -486,15 +486,14 @@ u32 MemoryObject::sweep(bool& passed) {
     {
         MutexGuard guard{mutex_};
         begin = hand_;
+        u32 next = begin;
         passed = index_.each(begin, end, [&](u32 number, PageIndex::Entry& entry) {
-            hand_ = number + 1;
+            next = number + 1;
             used |= entry.page->refs() > 1;
             return ++seen < kSweep;
         });
-        if (passed)
-            hand_ = 0;
-        else
-            end = hand_;
+        if (!passed) end = next;
+        hand_ = passed ? 0 : next;
     }
     if (used && writing_.try_lock()) {
         each_space(begin, end, AreaWalk::age);

@@ -117,7 +117,7 @@ void space_walk(AddressSpace& space, MemoryObject& object, u32 begin, u32 end, A
         if (what == AreaWalk::remove) space.zap(part, batch);
         if (what == AreaWalk::age)
             space.zap_if(part, batch, [&](hal::PteCell* cell, Pte entry, VirtAddr va) {
-                return space.is_cold(area, cell, entry, va);
+                return AddressSpace::is_cold(area, cell, entry, va);
             });
         if (what != AreaWalk::protect) return true;
         const auto protect = [&](hal::PteCell* cell, Pte entry, VirtAddr va) LOFT_REQUIRES(space.mutex_) {

@@ -142,7 +142,7 @@ class AddressSpace : NotCopyable<AddressSpace> {
     void remove(PageRange range) LOFT_REQUIRES(mutex_);
     void zap(PageRange range, TlbBatch& batch) LOFT_REQUIRES(mutex_);
     template <typename F> void zap_if(PageRange range, TlbBatch& batch, F&& goes) LOFT_REQUIRES(mutex_);
-    bool is_cold(const UserArea& area, hal::PteCell* cell, Pte entry, VirtAddr va) LOFT_REQUIRES(mutex_);
+    static bool is_cold(const UserArea& area, hal::PteCell* cell, Pte entry, VirtAddr va); // mutex_ is held
     void change_rights(const UserArea& area, hal::PteCell* cell, Pte old, VirtAddr va, TlbBatch& batch)
         LOFT_REQUIRES(mutex_); // of an entry that is not empty
     Result<AddressSpace*> try_fork();

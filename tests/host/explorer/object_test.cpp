@@ -237,7 +237,7 @@ TEST_CASE("explorer: a program uses a file while its pages are reclaimed", "[.ex
             w.store(1, 20);
             static_cast<void>(user_load(page(1)));
         });
-        w.s.thread(1, [&w] {
+        w.s.thread(1, [] {
             // Twice: the first time takes the marks of the pages, and the A bits.
             for (u32 pass = 0; pass < 2; ++pass)
                 static_cast<void>(drop_pages(1));
