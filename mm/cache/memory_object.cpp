@@ -415,7 +415,7 @@ Status MemoryObject::resize(u64 bytes) {
     MutexGuard transfers{io_};
     const u64 old = this->bytes(), edge = std::min(old, bytes);
     const u32 edge_page = static_cast<u32>(edge >> kPageShift), in_page = static_cast<u32>(edge) & ~kPageMask;
-    const u32 old_end = pages_of(old), end = pages_of(bytes);
+    const u32 old_end = pages_of(old), first_gone = pages_of(bytes);
     // The page with the smaller end in it, if there is one, is in memory until its bytes behind that end are zero.
     Page* tail = nullptr;
     if (in_page != 0 && old != bytes) {
@@ -429,19 +429,19 @@ Status MemoryObject::resize(u64 bytes) {
         MutexGuard guard{mutex_};
         bytes_ = bytes;
     }
-    if (end < old_end) {
+    if (first_gone < old_end) {
         // From here on nobody finds a page behind the end; so what the walk has unmapped stays unmapped.
-        each_space(end, old_end, AreaWalk::remove);
+        each_space(first_gone, old_end, AreaWalk::remove);
         MutexGuard guard{mutex_};
         u32 dirty = 0;
-        index_.each(end, old_end, [&](u32, PageIndex::Entry& entry) {
+        index_.each(first_gone, old_end, [&](u32, PageIndex::Entry& entry) {
             dirty += entry.state & kDirty;
             return true;
         });
         dirty_ -= dirty;
         totals.dirty.fetch_sub(dirty);
         const u32 before = index_.pages();
-        index_.clear([](Page* page) { put_page(page); }, end);
+        index_.clear([](Page* page) { put_page(page); }, first_gone);
         totals.pages.fetch_sub(before - index_.pages());
     }
     if (tail != nullptr) {
