@@ -52,8 +52,11 @@ TEST_CASE("near_wrap: the statistics of mm are about to wrap after the boot", "[
 // A time that is cut to 32 bits would make a CPU clean that has not flushed since.
 TEST_CASE("near_wrap: debts are told apart across the carry of the flush clock", "[near_wrap][tlb]") {
     Booted kernel{small(2)};
-    tlb_init(); // the boot may have passed the carry
-    FlushTime debt = tlb_new_debt();
+    FlushTime debt = 0;
+    do {
+        tlb_init(); // the boot may have passed the carry, or the first debt may be at it
+        debt = tlb_new_debt();
+    } while ((debt & 0xffff'ffff) == 0);
     const FlushTime before = debt, carry = (before | 0xffff'ffff) + 1;
     REQUIRE(carry - before < 5);
     while (debt < carry)
