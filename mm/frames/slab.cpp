@@ -27,7 +27,7 @@ u32 ObjectCache::capacity() const { return std::min((kPageSize - first()) / stri
 
 void ObjectCache::reset() LOFT_UNCHECKED {
     lock_.reset();
-    partial_ = SlabLink{};
+    partial_ = ListLink{};
     stats_ = CacheStats{};
     listed_ = false;
 }
@@ -50,7 +50,7 @@ ObjectCache::Slab* ObjectCache::grow() {
         slab->free_list = object;
         hal::note_object_free(object, size_);
     }
-    SlabLinks::link_after(&partial_, slab);
+    ListLinks::link_after(&partial_, slab);
     ++stats_.slabs;
     if (!listed_) {
         listed_ = true;
@@ -65,7 +65,7 @@ void* ObjectCache::alloc() {
     LOFT_ASSERT(size_ <= kMaxSize && align_ <= 64);
     if (hal::out_of_memory()) return nullptr;
     SpinGuard guard{lock_};
-    if (partial_.next == nullptr) SlabLinks::init_header(&partial_);
+    if (partial_.next == nullptr) ListLinks::init_header(&partial_);
     Slab* slab = partial_.next != &partial_ ? static_cast<Slab*>(partial_.next) : grow();
     if (slab == nullptr) return nullptr;
 
@@ -75,7 +75,7 @@ void* ObjectCache::alloc() {
     const u32 index = (hal::lowmem_addr(object).page_offset() - first()) / stride();
     slab->used[index / 32] |= 1u << index % 32;
     ++stats_.objects;
-    if (++slab->in_use == capacity()) SlabLinks::unlink(slab);
+    if (++slab->in_use == capacity()) ListLinks::unlink(slab);
     return object;
 }
 
@@ -97,7 +97,7 @@ void ObjectCache::free(void* object) {
     hal::note_object_free(object, size_);
     --stats_.objects;
     const bool was_full = slab->in_use-- == capacity();
-    if (was_full) SlabLinks::link_after(&partial_, slab);
+    if (was_full) ListLinks::link_after(&partial_, slab);
     // An empty slab is kept only if no other slab has a free object. So the number of slabs of a cache does not depend
     // on the order in which they become empty.
     const bool alone = partial_.next == slab && slab->next == &partial_;
@@ -109,7 +109,7 @@ void ObjectCache::free(void* object) {
 
 void ObjectCache::give_back(Slab& slab) {
     Page* page = pfn_to_page(direct_phys(hal::lowmem_addr(&slab)).pfn());
-    SlabLinks::unlink(&slab);
+    ListLinks::unlink(&slab);
     --stats_.slabs;
     page->set_type(PageType::used);
     free_page(page);

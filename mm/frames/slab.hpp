@@ -8,30 +8,12 @@
 #pragma once
 
 #include "mm/frames/page_alloc.hpp"
-#include "mm/ground/spinlock.hpp"
+#include "mm/ground/ring.hpp"
 
-#include <boost/intrusive/circular_list_algorithms.hpp>
 #include <new>
 #include <utility>
 
 namespace loft {
-
-// Slabs use Boost's list algorithms, not its list class: that class has a constructor and a destructor, and the kernel
-// runs neither for objects at namespace scope.
-struct SlabLink {
-    SlabLink* next = nullptr;
-    SlabLink* prev = nullptr;
-};
-struct SlabLinkTraits {
-    using node = SlabLink;
-    using node_ptr = SlabLink*;
-    using const_node_ptr = const SlabLink*;
-    static node_ptr get_next(const_node_ptr n) { return n->next; }
-    static void set_next(node_ptr n, node_ptr next) { n->next = next; }
-    static node_ptr get_previous(const_node_ptr n) { return n->prev; }
-    static void set_previous(node_ptr n, node_ptr prev) { n->prev = prev; }
-};
-using SlabLinks = boost::intrusive::circular_list_algorithms<SlabLinkTraits>;
 
 struct CacheStats {
     u32 objects = 0; // allocated
@@ -65,7 +47,7 @@ class ObjectCache {
     static void forget_all(); // boot, before the first object: empties the list of caches
 
   private:
-    struct Slab : SlabLink {
+    struct Slab : ListLink {
         ObjectCache* cache;
         void* free_list;
         u32 in_use;
@@ -83,7 +65,7 @@ class ObjectCache {
     u32 align_;
     Gfp gfp_;
     SpinLock lock_{LockRank::cache};
-    SlabLink partial_ LOFT_GUARDED_BY(lock_); // slabs with at least one free object; full slabs are in no list
+    ListLink partial_ LOFT_GUARDED_BY(lock_); // slabs with at least one free object; full slabs are in no list
     CacheStats stats_ LOFT_GUARDED_BY(lock_);
     bool listed_ LOFT_GUARDED_BY(lock_) = false;
     ObjectCache* next_ = nullptr; // in the list of caches that have had a slab; set once, before the cache is listed
