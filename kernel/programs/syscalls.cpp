@@ -401,8 +401,8 @@ SysResult open_at(Call& call, u32 directory, UserAddr name, u32 flags) {
     FileTable& files = call.process.files;
     const u32 number = files.reserve();
     if (number == FileTable::kMost) return Errno::mfile;
-    const u32 access = flags & kAccess;
-    File* const file = open_disk(*disk, access != 1, access != 0, flags & kDataSync);
+    const u32 access = flags & kAccess; // 3: neither to read nor to write (open(2))
+    File* const file = open_disk(*disk, access == 0 || access == 2, access == 1 || access == 2, flags & kDataSync);
     if (file == nullptr) {
         files.cancel(number);
         return Errno::nomem;
@@ -568,14 +568,14 @@ SysResult sys_mmap2(Call& call) {
     if (flags & kHuge) return Errno::nomem;            // no huge pages, as on Linux by default
     const Prot prot = prot_of(call.process, call.c()); // mmap(2): other bits are ignored
     const MapKind kind = type == kShared ? MapKind::shared : flags & kGrowsDown ? MapKind::grows : MapKind::anonymous;
-    const Backing backing{object, object != nullptr ? call.f() : 0};
+    const Backing backing{object, object != nullptr ? call.f() : 0, anonymous || file->may_write()};
     const Result<VirtAddr> area =
         call.process.space->map(VirtAddr{where & kPages}, length, prot, kind, fixed, !(flags & kNoReplace), backing);
     if (!area) {
         if (area.error() == Error::busy) return Errno::exist;
         return area.error() == Error::no_access ? Errno::perm : errno_of(area.error());
     }
-    // There is no paging out, so locked memory is populated memory.
+    // Locked memory is populated memory: no private page is paged out. Pages of a file may be dropped all the same.
     if ((flags & kLocked) || (flags & (kPopulate | kNonBlock)) == kPopulate) populate(*area, length, prot);
     return area->value();
 }

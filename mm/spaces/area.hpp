@@ -40,6 +40,7 @@ struct UserArea : boost::intrusive::set_base_hook<boost::intrusive::link_mode<bo
     u32 limit = 0;                  // stack: the lowest address to which it may grow
     MemoryObject* object = nullptr; // the source of its pages, with a reference; null: zeros
     u32 first = 0;                  // the number of the object's page at `begin`
+    bool may_write = true;          // shared: it may get the right to write; else the file was opened for reading only
 
     // Its object knows it: the space is told before pages go away, and asked what was stored.
     bool is_linked() const { return object != nullptr && object->is_written_back(); }
@@ -51,6 +52,7 @@ struct UserArea : boost::intrusive::set_base_hook<boost::intrusive::link_mode<bo
 struct Backing {
     MemoryObject* object = nullptr;
     u32 first = 0;
+    bool may_write = true; // a shared area: UserArea::may_write
 };
 
 // An area of MapKind::grows grows up to this size, like the stack of a program.

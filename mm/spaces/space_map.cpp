@@ -35,6 +35,7 @@ UserArea* new_area(PageRange range, Prot prot, MapKind kind, Backing backing = {
         backing.object->get();
         what.object = backing.object;
         what.first = backing.first;
+        what.may_write = kind != MapKind::shared || backing.may_write;
     } else if (kind == MapKind::shared) {
         what.object = ZeroObject::create(range.pages());
         if (what.object == nullptr) return nullptr;
@@ -118,6 +119,8 @@ Status AddressSpace::protect(VirtAddr begin, u32 bytes, Prot prot, bool down) {
     bool has_guard = false;
     if (!areas_.is_mapped(range, has_guard)) return Error::not_found;
     if (has_guard) return Error::no_access;
+    const auto permits = [prot](const UserArea& area) { return area.may_write || !has(prot, Prot::write); };
+    if (!areas_.each(range, permits)) return Error::no_access;
     if (!areas_.isolate(range)) return Error::no_memory;
     areas_.set_prot(range, prot);
     TlbBatch batch{root_};
