@@ -43,7 +43,8 @@ class ObjectFile final : public File {
     bool may_write() const override { return writes_; }
 
   private:
-    Status put(u64 offset, UserSource& from, u32 bytes, bool& faulted);
+    bool put_whole(u32 number, UserSource& from);
+    Status put(u64 offset, UserSource& from, u32 bytes, u32& done);
 
     hal::Atomic<u32> users_{1};
     MemoryObject& object_;
@@ -75,35 +76,36 @@ SysResult ObjectFile::read_at(u64 offset, UserAddr to, u32 bytes) {
     return bytes;
 }
 
-// Writes `bytes` to one page. `faulted`: the program's memory is not there.
-Status ObjectFile::put(u64 offset, UserSource& from, u32 bytes, bool& faulted) {
+// Writes a whole page that is not in memory, without reading it before. False: nothing was written, and `from` is
+// unchanged: there is no memory, another thread has filled the page meanwhile, or the program's memory ends.
+bool ObjectFile::put_whole(u32 number, UserSource& from) {
+    static_cast<void>(reclaim_frames()); // before it takes the last frames
+    Page* const fresh = alloc_page(Gfp::user);
+    if (fresh == nullptr) return false;
+    UserSource source = from;
+    if (source.copy_to_page(fresh, 0, kPageSize) == kPageSize && object_.insert(number, fresh)) {
+        from = source;
+        return true;
+    }
+    put_page(fresh);
+    return false;
+}
+
+// Writes `bytes` to one page; `done` becomes the number of those that were written: fewer if the program's memory ends.
+Status ObjectFile::put(u64 offset, UserSource& from, u32 bytes, u32& done) {
+    done = 0;
     const u32 number = page_number(offset);
     Result<Page*> page = object_.find(number);
-    if (page && *page == nullptr && bytes == kPageSize) {
-        if (memory_is_low()) static_cast<void>(reclaim_frames());
-        Page* const fresh = alloc_page(Gfp::user);
-        if (fresh == nullptr) return Error::no_memory;
-        faulted = !from.copy_to_page(fresh, 0, kPageSize);
-        if (!faulted && object_.insert(number, fresh)) return {};
-        // Another thread has filled the page meanwhile; or there is no memory for the index, which page() will say.
-        Status status;
-        if (!faulted) {
-            page = object_.page(number);
-            if (page) {
-                copy_highpage(*page, fresh);
-                object_.stored_to(number);
-                put_page(*page);
-            } else {
-                status = page.error();
-            }
+    if (page && *page == nullptr) {
+        if (bytes == kPageSize && put_whole(number, from)) {
+            done = bytes;
+            return {};
         }
-        put_page(fresh);
-        return status;
+        page = object_.page(number);
     }
-    if (page && *page == nullptr) page = object_.page(number);
     if (!page) return page.error();
-    faulted = !from.copy_to_page(*page, offset_in_page(offset), bytes);
-    object_.stored_to(number); // some bytes may be there even if it faulted
+    done = from.copy_to_page(*page, offset_in_page(offset), bytes);
+    if (done != 0) object_.stored_to(number);
     put_page(*page);
     return {};
 }
@@ -116,12 +118,14 @@ SysResult ObjectFile::write_at(u64 offset, UserSource& from) {
     u32 done = 0;
     Status status;
     bool faulted = false;
-    while (done < bytes) {
+    while (done < bytes && !faulted) {
         if (must_stop()) break;
         const u32 step = in_first_page(offset + done, bytes - done);
-        status = put(offset + done, from, step, faulted);
-        if (!status || faulted) break;
-        done += step;
+        u32 here = 0;
+        status = put(offset + done, from, step, here);
+        if (!status) break;
+        done += here;
+        faulted = here < step;
         limit_dirty_pages();
     }
     if (synchronous_ && done != 0)

@@ -92,7 +92,7 @@ SysResult Pipe::put(UserSource& from, u32 step) {
                 why = Errno::nomem;
                 return false;
             }
-            return from.copy_to_page(page[i], offset, here);
+            return from.copy_to_page(page[i], offset, here) == here;
         });
     if (!all) return why; // pages allocated for this step stay for the next
     bytes.fetch_add(step);

@@ -15,35 +15,35 @@ UserSource UserSource::of_list(UserAddr list, u32 pieces, u32 bytes) {
     return source;
 }
 
-// Calls copy(from, done, bytes) for each contiguous part; `done` bytes were copied before it.
-template <typename F> bool UserSource::each_piece(u32 bytes, F&& copy) {
+// Calls copy(from, done, bytes) for each contiguous part; `done` bytes were copied before it. It returns the number of
+// bytes that it has not copied. The result: how many were copied.
+template <typename F> u32 UserSource::each_piece(u32 bytes, F&& copy) {
     for (u32 done = 0; done < bytes;) {
         if (piece_.bytes == 0) {
-            if (pieces_ == 0 || copy_from_user(&piece_, list_, sizeof piece_) != 0) return false;
+            if (pieces_ == 0 || copy_from_user(&piece_, list_, sizeof piece_) != 0) return done;
             list_ = list_ + u32{sizeof piece_};
             --pieces_;
             continue;
         }
         const u32 step = std::min(bytes - done, piece_.bytes);
-        if (!copy(UserAddr{piece_.base}, done, step)) return false;
+        if (const u32 left = copy(UserAddr{piece_.base}, done, step); left != 0) return done + step - left;
         piece_.base += step;
         piece_.bytes -= step;
         done += step;
     }
     left_ -= bytes;
-    return true;
+    return bytes;
 }
 
 bool UserSource::copy_to(void* to, u32 bytes) {
     return each_piece(bytes, [&](UserAddr from, u32 done, u32 step) {
-        return copy_from_user(static_cast<u8*>(to) + done, from, step) == 0;
-    });
+               return copy_from_user(static_cast<u8*>(to) + done, from, step);
+           }) == bytes;
 }
 
-bool UserSource::copy_to_page(Page* to, u32 offset, u32 bytes) {
-    return each_piece(bytes, [&](UserAddr from, u32 done, u32 step) {
-        return copy_user_to_page(to, offset + done, from, step) == 0;
-    });
+u32 UserSource::copy_to_page(Page* to, u32 offset, u32 bytes) {
+    return each_piece(
+        bytes, [&](UserAddr from, u32 done, u32 step) { return copy_user_to_page(to, offset + done, from, step); });
 }
 
 } // namespace loft

@@ -25,10 +25,11 @@ class UserSource {
     // Copies the next `bytes` (at most left()). False: part of that user memory is not there; the contents of the
     // target are then undefined, and the source must not be used any more.
     [[nodiscard]] bool copy_to(void* to, u32 bytes);
-    [[nodiscard]] bool copy_to_page(Page* to, u32 offset, u32 bytes); // within the page
+    // The same within a page. Returns the number of bytes that were copied: fewer than `bytes` if that memory ends.
+    [[nodiscard]] u32 copy_to_page(Page* to, u32 offset, u32 bytes);
 
   private:
-    template <typename F> bool each_piece(u32 bytes, F&& copy);
+    template <typename F> u32 each_piece(u32 bytes, F&& copy);
 
     UserPiece piece_;
     UserAddr list_{}; // the entry after `piece_`

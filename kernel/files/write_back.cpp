@@ -15,8 +15,6 @@ void write_pages(void*) {
     bool failed = false;
     for (;;) {
         sleep_ms(kWriteBackMs);
-        while (memory_is_low() && reclaim_frames()) {
-        }
         if (page_cache_stats().objects == 0) continue;
         const Status status = write_back_all();
         if (!status && !failed)
@@ -37,7 +35,8 @@ void write_back_init() {
 }
 
 void limit_dirty_pages() {
-    while (page_cache_stats().dirty > dirty_limit)
+    // Programs may make pages dirty through mappings meanwhile: each object has its turn once.
+    for (u32 left = page_cache_stats().objects; left != 0 && page_cache_stats().dirty > dirty_limit; --left)
         if (const Result<bool> one = write_back_one(); !one || !*one) return;
 }
 

@@ -4,9 +4,6 @@
 #include "mm/ground/context.hpp"
 #include "mm/windows/highmem.hpp"
 
-#include <boost/intrusive/circular_list_algorithms.hpp>
-#include <boost/intrusive/parent_from_member.hpp>
-
 #include <algorithm>
 
 namespace loft {
@@ -26,62 +23,9 @@ struct {
     MemoryObject::DirtyList list LOFT_GUARDED_BY(lock);
 } dirty_objects;
 
-struct RingTraits {
-    using node = MemoryObject::RingLink;
-    using node_ptr = node*;
-    using const_node_ptr = const node*;
-    static node_ptr get_next(const_node_ptr n) { return n->next; }
-    static void set_next(node_ptr n, node_ptr next) { n->next = next; }
-    static node_ptr get_previous(const_node_ptr n) { return n->previous; }
-    static void set_previous(node_ptr n, node_ptr previous) { n->previous = previous; }
-};
-using RingLinks = boost::intrusive::circular_list_algorithms<RingTraits>;
+MemoryObject::ObjectRing ring;
 
 } // namespace
-
-struct ObjectRing {
-    SpinLock lock{LockRank::last};
-    MemoryObject::RingLink head LOFT_GUARDED_BY(lock);
-    u32 count LOFT_GUARDED_BY(lock) = 0;
-
-    void add(MemoryObject& object) {
-        SpinGuard guard{lock};
-        RingLinks::link_before(&head, &object.ring_);
-        ++count;
-    }
-    void remove(MemoryObject& object) {
-        SpinGuard guard{lock};
-        RingLinks::unlink(&object.ring_);
-        --count;
-    }
-    // The object at the hand, with a reference. Null: none is used.
-    MemoryObject* first() {
-        SpinGuard guard{lock};
-        for (RingLinks::node_ptr at = head.next; at != &head; at = at->next) {
-            MemoryObject& object = *boost::intrusive::get_parent_from_member(at, &MemoryObject::ring_);
-            if (object.get_if_used()) return &object;
-        }
-        return nullptr;
-    }
-    // The hand has passed it.
-    void passed(MemoryObject& object) {
-        SpinGuard guard{lock};
-        RingLinks::unlink(&object.ring_);
-        RingLinks::link_before(&head, &object.ring_);
-    }
-    u32 size() {
-        SpinGuard guard{lock};
-        return count;
-    }
-    void reset() {
-        SpinGuard guard{lock};
-        RingLinks::init_header(&head);
-        count = 0;
-    }
-};
-namespace {
-ObjectRing ring;
-}
 
 MemoryObject::MemoryObject(u64 bytes, bool written_back) : written_back_{written_back}, bytes_{bytes} {
     LOFT_ASSERT(bytes <= kMaxBytes);
@@ -132,9 +76,9 @@ Result<Page*> MemoryObject::find(u32 number) {
 }
 
 Result<Page*> MemoryObject::page(u32 number) {
-    for (;;) {
+    for (ReclaimRounds rounds{false};;) {
         const Result<Page*> found = find_or_fill(number);
-        if (found || found.error() != Error::no_memory || !reclaim_frames()) return found;
+        if (found || found.error() != Error::no_memory || !rounds.another()) return found;
     }
 }
 
@@ -142,7 +86,7 @@ Result<Page*> MemoryObject::find_or_fill(u32 number) {
     const Result<Page*> found = find(number);
     if (!found || *found != nullptr) return found;
     // The cache gives frames back before it takes the last ones.
-    if (memory_is_low()) static_cast<void>(reclaim_frames());
+    static_cast<void>(reclaim_frames());
     MutexGuard guard{io_};
     // Another thread may have filled it, or changed the size, before this one had io_.
     const Result<Page*> again = find(number);
@@ -291,7 +235,8 @@ u32 MemoryObject::next_run(u32& begin, u32 end, Page** out) {
 // Stores the pages, and puts them. Of a run that fails each page is tried alone, so that a bad sector harms no other.
 Status MemoryObject::store_run(u32 first, std::span<Page* const> frames) {
     Status status = store(first, frames);
-    if (!status && frames.size() > 1 && status.error() != Error::gone) {
+    const bool answers = status || (status.error() != Error::gone && status.error() != Error::timed_out);
+    if (!status && frames.size() > 1 && answers) {
         status = {};
         for (u32 i = 0; i < frames.size(); ++i)
             if (const Status one = store_run(first + i, frames.subspan(i, 1)); !one) status = one;
@@ -349,8 +294,28 @@ Status MemoryObject::write_locked(u32 begin, u32 end) {
         const Status status = store_run(begin, {frames, count});
         if (!status && result) result = status;
         begin += count;
+        if (!status && status.error() == Error::timed_out) { // the rest would wait as long, each run by itself
+            end_writing(begin, end);
+            break;
+        }
     }
     return result;
+}
+
+// The pages of the range that are still to be stored are dirty again.
+void MemoryObject::end_writing(u32 begin, u32 end) {
+    MutexGuard guard{mutex_};
+    u32 count = 0;
+    index_.each(begin, end, [&](u32, PageIndex::Entry& entry) {
+        if ((entry.state & kWriting) == 0) return true;
+        count += (entry.state & kDirty) == 0;
+        entry.state = static_cast<u8>((entry.state & ~kWriting) | kDirty);
+        return true;
+    });
+    if (count == 0) return;
+    dirty_ += count;
+    totals.dirty.fetch_add(count);
+    enter_dirty_list();
 }
 
 // One thread at a time works at the list, so that who finds it empty knows that nothing is under way.

@@ -33,6 +33,7 @@
 #include "mm/cache/page_index.hpp"
 #include "mm/frames/slab.hpp"
 #include "mm/ground/mutex.hpp"
+#include "mm/ground/ring.hpp"
 
 #include <boost/intrusive/list.hpp>
 
@@ -94,8 +95,9 @@ class MemoryObject : NotCopyable<MemoryObject> {
     void stored_to(u32 number);
 
     // Stores the dirty pages of [begin, end) to the source and returns when that is done. A page that cannot be stored
-    // stays dirty, unless the source is gone. Errors: those of store, the first one. Preemptible context as page().
-    // Cost: one flush of each space that could write to one of these pages through a mapping.
+    // stays dirty, unless the source is gone; after a `timed_out` no further page is tried. Errors: those of store, the
+    // first one. Preemptible context as page(). Cost: one flush of each space that could write to one of these pages
+    // through a mapping.
     [[nodiscard]] Status write_back(u32 begin = 0, u32 end = PageIndex::kMaxPages);
     // write_back of all pages; when it returns success, they are durable at the source. Errors: those of store. Context
     // and cost as write_back.
@@ -156,6 +158,7 @@ class MemoryObject : NotCopyable<MemoryObject> {
     u32 window_at(u32 number) LOFT_REQUIRES(io_);
     Result<Page*> fill_at(u32 number) LOFT_REQUIRES(io_);
     bool begin_writing(u32& begin, u32& end) LOFT_REQUIRES(writing_);
+    void end_writing(u32 begin, u32 end) LOFT_REQUIRES(writing_);
     u32 next_run(u32& begin, u32 end, Page** out) LOFT_REQUIRES(writing_);
     Status store_run(u32 first, std::span<Page* const> frames) LOFT_REQUIRES(writing_);
     void each_space(u32 begin, u32 end, AreaWalk what) LOFT_REQUIRES(writing_);
@@ -179,14 +182,12 @@ class MemoryObject : NotCopyable<MemoryObject> {
 
   public:
     using DirtyList = Chain<MemoryObject, &MemoryObject::next_dirty_>;
-    // The ring of all objects that are written back, which the clock's hand follows. Its lock guards the links.
-    struct RingLink {
-        RingLink *next = nullptr, *previous = nullptr;
-    };
 
   private:
-    friend struct ObjectRing;
-    RingLink ring_;
+    ListLink ring_;
+
+  public:
+    using ObjectRing = Ring<MemoryObject, &MemoryObject::ring_>; // of all objects that are written back
 };
 
 // Memory without a source: zeros at first, freed with the last reference. For MAP_SHARED | MAP_ANONYMOUS.
@@ -231,9 +232,26 @@ PageCacheStats page_cache_stats(); // any context; a snapshot
 
 // --- Up-calls, defined by mm/reclaim.
 
-// Frees some frames; false: there is nothing that can be freed. For who has got none, or finds memory_is_low().
-// Context: that of reclaim().
-bool reclaim_frames();
+// Frees about `wanted` frames if memory_is_low(). False: it is not low, so whoever has got no frame wants one of
+// lowmem, which pages of files do not give; or nothing can be freed. Context and `waits`: as reclaim().
+bool reclaim_frames(bool waits = false, u32 wanted = MemoryObject::kRun);
+
+// For a caller that has got no frame, and starts again: each time it reclaims twice as many, in all some thousands.
+// Then it is told to give up, since others may take what it frees, or it may want frames that reclaim does not give.
+class ReclaimRounds {
+  public:
+    explicit ReclaimRounds(bool waits) : waits_{waits} {}
+    [[nodiscard]] bool another() {
+        const u32 wanted = wanted_;
+        wanted_ *= 2;
+        return wanted <= kMost && reclaim_frames(waits_, wanted);
+    }
+
+  private:
+    static constexpr u32 kMost = 4096;
+    const bool waits_;
+    u32 wanted_ = MemoryObject::kRun;
+};
 
 // --- Up-calls, defined by mm/spaces: what the walk over the areas of an object does. Preemptible context.
 

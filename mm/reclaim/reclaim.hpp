@@ -15,10 +15,10 @@
 namespace loft {
 
 // Frees about `wanted` frames: clean pages first; if there are none, dirty ones, after it has written them. Returns how
-// many are free now that were not; 0: there is nothing that can be freed, or other threads are at it and have not
-// finished. Preemptible context; no mutex of a space or of an index is held. A thread that stores or fills pages of an
-// object may call it: it never waits for the write-back of another thread. Cost: one flush of each space from which
-// pages are unmapped, and the local maps of the index.
-u32 reclaim(u32 wanted);
+// many are free now that were not. `waits`: the caller has no mutex of an object; then it waits for threads that write
+// back, and 0 says that nothing can be freed. Without `waits`, a thread that stores or fills pages of an object may
+// call it, and 0 may also say that another thread has not finished. Preemptible context; no mutex of a space or of an
+// index is held. Cost: one flush of each space from which pages are unmapped, and the local maps of the index.
+u32 reclaim(u32 wanted, bool waits = false);
 
 } // namespace loft

@@ -68,9 +68,9 @@ class AddressSpace : NotCopyable<AddressSpace> {
     // too). Source: munmap(2).
     Status unmap(VirtAddr begin, u32 bytes);
     // Changes the rights of the range, which must have no hole and no guard area. `down`: the range begins with its
-    // first area, which must grow down (else invalid). Errors: not_found (a hole), no_access (a guard area), invalid,
-    // no_memory; nothing has changed then. Preemptible context. Cost: one flush if rights were removed. Source:
-    // mprotect(2).
+    // first area, which must grow down (else invalid). Errors: not_found (a hole), no_access (a guard area, or a right
+    // that an area must not have: UserArea::may_write), invalid, no_memory; nothing has changed then. Preemptible
+    // context. Cost: one flush if rights were removed. Source: mprotect(2).
     Status protect(VirtAddr begin, u32 bytes, Prot prot, bool down = false);
 
     // Makes the objects of all shared areas in the range durable (MemoryObject::sync), if `waits`. Errors: not_found (a
@@ -101,16 +101,17 @@ class AddressSpace : NotCopyable<AddressSpace> {
 
     // Handles a fault of a program at `va`, or of the kernel on its behalf. Resolves demand-zero pages, pages of
     // objects, copy on write, growth of a stack, and spurious faults. Reclaims frames if there are none. Preemptible
-    // context, no mutex of a space or of an index is held. Cost: none; for a copy of a
-    // page that was present: one flush on the CPUs of the space.
+    // context; no mutex of a space or of an object is held. Cost: none; for a copy of a page that was present: one
+    // flush on the CPUs of the space.
     FaultResult handle_fault(VirtAddr va, FaultAccess access);
     // The same; also returns the page of `va`, with a reference taken under the mutex.
     struct Pinned {
         FaultResult result = FaultResult::resolved;
         Page* page = nullptr; // if resolved; the caller must call put_page
-        MemoryObject* object =
-            nullptr;    // of a pin for writing, if it is written back: with a reference. The caller tells
-        u32 number = 0; // it after its last store (MemoryObject::stored_to), and puts it
+        // Of a pin for writing of a page that is written back: its object, with a reference, and its number there. The
+        // caller tells the object after its last store (MemoryObject::stored_to), and puts it.
+        MemoryObject* object = nullptr;
+        u32 number = 0;
     };
     [[nodiscard]] Pinned pin(VirtAddr va, FaultAccess access);
 

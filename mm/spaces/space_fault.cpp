@@ -42,7 +42,8 @@ AddressSpace::Pinned AddressSpace::pin(VirtAddr va, FaultAccess access) {
 }
 
 AddressSpace::Pinned AddressSpace::fault(VirtAddr va, FaultAccess access, bool pins) {
-    Page* filled = nullptr; // stays in memory until the entry maps it
+    ReclaimRounds rounds{true};
+    Page* filled = nullptr; // stays in memory until the fault is resolved: reclaim must not take it away again
     for (;;) {
         Missing missing;
         Pinned found;
@@ -54,13 +55,13 @@ AddressSpace::Pinned AddressSpace::fault(VirtAddr va, FaultAccess access, bool p
                 if (found.object != nullptr) found.object->get();
             }
         }
-        if (filled != nullptr) put_page(filled);
         if (missing.object == nullptr) {
-            if (found.result != FaultResult::no_memory || !reclaim_frames()) return found;
-            filled = nullptr;
-            continue;
+            if (found.result == FaultResult::no_memory && rounds.another()) continue;
+            if (filled != nullptr) put_page(filled);
+            return found;
         }
         // Filling may wait for a disk, so it happens without the mutex. Another thread may change the area meanwhile.
+        if (filled != nullptr) put_page(filled);
         const Result<Page*> page = missing.object->page(missing.page);
         missing.object->put();
         if (!page) return {page.error() == Error::no_memory ? FaultResult::no_memory : FaultResult::no_page};

@@ -9,9 +9,9 @@
 namespace loft {
 
 Result<AddressSpace*> AddressSpace::fork() {
-    for (;;) {
+    for (ReclaimRounds rounds{true};;) {
         const Result<AddressSpace*> child = try_fork();
-        if (child || !reclaim_frames()) return child;
+        if (child || !rounds.another()) return child;
     }
 }
 

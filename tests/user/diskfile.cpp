@@ -164,6 +164,31 @@ void errors(const char* path, u32 file, u32* buffer) {
     CHECK_EQ(
         reinterpret_cast<u32>(map_file(static_cast<u32>(reader), kPage, sys::kRead | sys::kWrite, sys::kShared, 0)),
         -kEacces);
+    void* read_only = map_file(static_cast<u32>(reader), kPage, sys::kRead, sys::kShared, 0);
+    REQUIRE(!sys::failed(read_only));
+    CHECK_EQ(sys::mprotect(read_only, kPage, sys::kRead | sys::kWrite), -kEacces);
+    CHECK_EQ(sys::munmap(read_only, kPage), 0);
+    read_only = map_file(static_cast<u32>(reader), kPage, sys::kRead, sys::kPrivate, 0);
+    REQUIRE(!sys::failed(read_only));
+    CHECK_EQ(sys::mprotect(read_only, kPage, sys::kRead | sys::kWrite), 0);
+    CHECK_EQ(sys::munmap(read_only, kPage), 0);
+    const int neither = open(path, 3);
+    REQUIRE(neither >= 0);
+    CHECK_EQ(sys::read(static_cast<u32>(neither), buffer, 512), -kEbadf);
+    CHECK_EQ(sys::write(static_cast<u32>(neither), buffer, 512), -kEbadf);
+    sys::close(static_cast<u32>(neither));
+    // A buffer that ends within the write: the bytes before the end are written, and counted.
+    u8* const last = new_memory(2 * kPage) + kPage - 1000;
+    CHECK_EQ(sys::munmap(last + 1000, kPage), 0);
+    for (u32 i = 0; i < 1000; ++i)
+        last[i] = static_cast<u8>(i);
+    CHECK_EQ(pwrite(file, last, 4096, begin + 8192), 1000);
+    CHECK_EQ(pread(file, buffer, 1000, begin + 8192), 1000);
+    CHECK_EQ(buffer[1], 0x0706'0504u);
+    for (u32 i = 0; i < 2048; ++i)
+        buffer[i] = word_at(begin + 8192 + i * 4);
+    CHECK_EQ(pwrite(file, buffer, 8192, begin + 8192), 8192);
+    CHECK_EQ(fsync(file), 0);
     void* behind = map_file(file, kPage, sys::kRead, sys::kShared, static_cast<u32>((size + kPage) / kPage));
     constexpr u64 kLargest = u64{1} << 42; // 4 TiB, which no mapping may pass
     if (size < kLargest) {

@@ -12,7 +12,7 @@ struct Ticket {
     enum class Progress : u32 { none, expected, online, given_up, unsuitable };
 
     hal::Plain<u32> root;      // of the kernel's page tables
-    hal::Plain<u32> stack_top; //
+    hal::Plain<u32> stack_top; // of that CPU's first thread
     hal::Plain<CpuId> cpu;
     hal::Atomic<Progress> progress;
     u64 arrival = 0; // time-stamp counter of that CPU

@@ -438,6 +438,79 @@ TEST_CASE("object: a page that cannot be read or stored harms no other", "[objec
     });
 }
 
+TEST_CASE("object: a source that does not answer is tried once, and its pages stay dirty", "[object]") {
+    keeps_books([] {
+        TestFile file{200 * kPageSize, true};
+        u32 stores = 0;
+        file.in_store = [&stores] { ++stores; };
+        for (u32 page = 0; page < 200; ++page) {
+            put_page(*file.page(page));
+            if (page % 50 < 40) file.stored_to(page); // four runs, and parts of runs
+        }
+        file.refusal = Error::timed_out;
+        CHECK(file.write_back().error() == Error::timed_out);
+        CHECK(stores == 1);
+        CHECK(page_cache_stats().dirty == 160);
+        file.refusal = {};
+        REQUIRE(*write_back_one()); // it is in the list of dirty objects
+        CHECK(file.stored.size() == 160);
+        CHECK(page_cache_stats().dirty == 0);
+    });
+}
+
+TEST_CASE("object: sync of a range makes the shared areas in it durable", "[object]") {
+    keeps_books([] {
+        TestFile one{2 * kPageSize, true}, two{2 * kPageSize, true}, own{kPageSize, true};
+        Owned space;
+        map_file(*space, one, 0, 2, MapKind::shared);
+        map_file(*space, own, 2, 1, MapKind::anonymous);
+        map_file(*space, two, 4, 2, MapKind::shared);
+        run_in(space.get());
+        for (const u32 page : {0u, 1u, 2u, 4u, 5u})
+            user_store(at(page), page + 100);
+        const auto range = [](u32 first, u32 end) { return PageRange{at(first).value(), at(end).value()}; };
+        REQUIRE(space->sync(range(0, 3), false)); // waits for nothing
+        CHECK(one.source.empty());
+        REQUIRE(space->sync(range(1, 2), true));
+        CHECK(one.source[1][0] == 101); // the whole object
+        CHECK(one.source[0][0] == 100);
+        CHECK(two.source.empty());
+        user_store(at(0), 7);
+        CHECK(space->sync(range(0, 6), true).error() == Error::not_found); // the hole; all the same:
+        CHECK(one.source[0][0] == 7);
+        CHECK(two.source[1][0] == 105);
+        CHECK(own.source.empty());
+        two.refusal = Error::io;
+        user_store(at(4), 8);
+        CHECK(space->sync(range(4, 6), true).error() == Error::io);
+        run_in(nullptr);
+    });
+}
+
+// mprotect(2), EACCES: "for example, if you mmap(2) a file to which you have read-only access".
+TEST_CASE("object: a shared area of a file that is open for reading gets no right to write", "[object]") {
+    keeps_books([] {
+        TestFile file{4 * kPageSize, true};
+        Owned space;
+        REQUIRE(space->map(at(0), 2 * kPageSize, kRead, MapKind::shared, true, true, {&file, 0, false}));
+        REQUIRE(space->map(at(2), 2 * kPageSize, kRead, MapKind::shared, true, true, {&file, 2, true}));
+        CHECK(space->stats().areas == 2);
+        CHECK(space->protect(at(0), kPageSize, kReadWrite).error() == Error::no_access);
+        CHECK(space->protect(at(1), 2 * kPageSize, kReadWrite).error() == Error::no_access);
+        REQUIRE(space->protect(at(0), kPageSize, Prot::none));
+        REQUIRE(space->protect(at(0), kPageSize, kRead | Prot::exec));
+        Owned child = fork_of(*space);
+        for (AddressSpace* const one : {space.get(), child.get()}) {
+            CHECK(one->protect(at(0), kPageSize, kReadWrite).error() == Error::no_access);
+            CHECK(one->protect(at(1), kPageSize, kReadWrite).error() == Error::no_access);
+            CHECK(one->handle_fault(at(2), FaultAccess::write) == FaultResult::no_access);
+        }
+        REQUIRE(space->protect(at(2), 2 * kPageSize, kReadWrite));
+        REQUIRE(space->map(at(4), 2 * kPageSize, kRead, MapKind::anonymous, true, true, {&file, 0, false}));
+        REQUIRE(space->protect(at(4), kPageSize, kReadWrite)); // private: its stores do not reach the file
+    });
+}
+
 TEST_CASE("object: only pages of a source are dropped", "[object]") {
     keeps_books([] {
         TestFile file{2 * kPageSize};
