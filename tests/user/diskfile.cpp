@@ -186,7 +186,7 @@ void errors(const char* path, u32 file, u32* buffer) {
     CHECK_EQ(pread(file, buffer, 1000, begin + 8192), 1000);
     CHECK_EQ(buffer[1], 0x0706'0504u);
     for (u32 i = 0; i < 2048; ++i)
-        buffer[i] = word_at(begin + 8192 + i * 4);
+        buffer[i] = word_at(begin + 8192 + u64{i} * 4);
     CHECK_EQ(pwrite(file, buffer, 8192, begin + 8192), 8192);
     CHECK_EQ(fsync(file), 0);
     void* behind = map_file(file, kPage, sys::kRead, sys::kShared, static_cast<u32>((size + kPage) / kPage));
