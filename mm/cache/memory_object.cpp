@@ -302,7 +302,8 @@ Status MemoryObject::write_locked(u32 begin, u32 end) {
     return result;
 }
 
-// The pages of the range that are still to be stored are dirty again.
+// The pages of the range that are still to be stored are dirty again. Those that could not be stored have listed the
+// object.
 void MemoryObject::end_writing(u32 begin, u32 end) {
     MutexGuard guard{mutex_};
     u32 count = 0;
@@ -312,10 +313,8 @@ void MemoryObject::end_writing(u32 begin, u32 end) {
         entry.state = static_cast<u8>((entry.state & ~kWriting) | kDirty);
         return true;
     });
-    if (count == 0) return;
     dirty_ += count;
     totals.dirty.fetch_add(count);
-    enter_dirty_list();
 }
 
 // One thread at a time works at the list, so that who finds it empty knows that nothing is under way.
