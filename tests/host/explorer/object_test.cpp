@@ -225,6 +225,23 @@ TEST_CASE("explorer: cutting and joining areas while the object becomes smaller"
     w.s.explore(sim::random(schedules(1'000)));
 }
 
+TEST_CASE("explorer: a new area joins an old one while the object becomes smaller", "[.explorer][explorer-object]") {
+    FileWorld w{2};
+    REQUIRE(w.space->unmap(page(0), kPageSize));
+    w.s.thread(0, [&w] {
+        sim::expect(
+            static_cast<bool>(w.space->map(page(0), kPageSize, kReadWrite, MapKind::shared, true, true, {w.file, 0})),
+            "map works");
+    });
+    w.s.thread(1, [&w] { w.end_after_first_page(); });
+    w.s.explored.check = [&w] {
+        sim::expect(w.space->stats().resident == 0, "no page behind the end is mapped");
+        sim::expect(w.space->stats().areas == 1, "the areas are one");
+    };
+    w.s.explore(sim::reduced(schedules(2'000), 1, 1));
+    w.s.explore(sim::random(schedules(1'000)));
+}
+
 TEST_CASE("explorer: two CPUs want the same page of the source, while it is dropped", "[.explorer][explorer-object]") {
     FileWorld w{2};
     REQUIRE(w.space->unmap(page(0), kFilePages * kPageSize));
