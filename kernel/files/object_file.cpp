@@ -79,7 +79,7 @@ SysResult ObjectFile::read_at(u64 offset, UserAddr to, u32 bytes) {
 // Writes a whole page that is not in memory, without reading it before. False: nothing was written, and `from` is
 // unchanged: there is no memory, another thread has filled the page meanwhile, or the program's memory ends.
 bool ObjectFile::put_whole(u32 number, UserSource& from) {
-    static_cast<void>(reclaim_frames()); // before it takes the last frames
+    static_cast<void>(reclaim_frames(Reclaimer::transfer)); // before it takes the last frames
     Page* const fresh = alloc_page(Gfp::user);
     if (fresh == nullptr) return false;
     UserSource source = from;

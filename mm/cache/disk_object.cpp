@@ -14,7 +14,7 @@ constexpr u32 kPerPage = kPageSize / kSectorBytes;
 } // namespace
 
 DiskObject::DiskObject(BlockDevice& disk)
-    : MemoryObject{std::min(disk.sectors() << kSectorShift, kMaxBytes), true}, disk_{disk} {}
+    : MemoryObject{std::min(disk.sectors() << kSectorShift, kMaxBytes), ObjectKind::written_back}, disk_{disk} {}
 
 DiskObject* DiskObject::create(BlockDevice& disk) { return disk_cache.make(disk); }
 

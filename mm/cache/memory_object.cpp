@@ -27,9 +27,9 @@ MemoryObject::ObjectRing ring;
 
 } // namespace
 
-MemoryObject::MemoryObject(u64 bytes, bool written_back) : written_back_{written_back}, bytes_{bytes} {
+MemoryObject::MemoryObject(u64 bytes, ObjectKind kind) : kind_{kind}, bytes_{bytes} {
     LOFT_ASSERT(bytes <= kMaxBytes);
-    if (written_back_) ring.add(*this);
+    if (is_written_back()) ring.add(*this);
 }
 
 void MemoryObject::get() { refs_.fetch_add(1); }
@@ -46,7 +46,7 @@ void MemoryObject::put() {
     const u32 before = refs_.fetch_sub(1);
     LOFT_ASSERT(before != 0);
     if (before != 1) return;
-    if (written_back_) ring.remove(*this);
+    if (is_written_back()) ring.remove(*this);
     {
         MutexGuard guard{mutex_}; // only for the thread-safety analysis: no other thread uses the object any more
         LOFT_ASSERT(dirty_ == 0 && mappings_.empty());
@@ -61,10 +61,15 @@ u64 MemoryObject::bytes() {
     return bytes_;
 }
 
+u32 MemoryObject::pages() {
+    MutexGuard guard{mutex_};
+    return index_.pages();
+}
+
 Page* MemoryObject::find_locked(u32 number) {
     const PageIndex::Entry entry = index_.find(number);
     if (entry.page == nullptr) return nullptr;
-    if (written_back_ && (entry.state & kFound) == 0) index_.set_state(number, entry.state | kFound);
+    if (is_written_back() && (entry.state & kFound) == 0) index_.set_state(number, entry.state | kFound);
     get_page(entry.page);
     return entry.page;
 }
@@ -75,8 +80,10 @@ Result<Page*> MemoryObject::find(u32 number) {
     return find_locked(number);
 }
 
+Reclaimer MemoryObject::reclaimer() const { return serves_others() ? Reclaimer::server : Reclaimer::transfer; }
+
 Result<Page*> MemoryObject::page(u32 number) {
-    for (ReclaimRounds rounds{false};;) {
+    for (ReclaimRounds rounds{reclaimer()};;) {
         const Result<Page*> found = find_or_fill(number);
         if (found || found.error() != Error::no_memory || !rounds.another()) return found;
     }
@@ -86,7 +93,7 @@ Result<Page*> MemoryObject::find_or_fill(u32 number) {
     const Result<Page*> found = find(number);
     if (!found || *found != nullptr) return found;
     // The cache gives frames back before it takes the last ones.
-    static_cast<void>(reclaim_frames());
+    static_cast<void>(reclaim_frames(reclaimer()));
     MutexGuard guard{io_};
     // Another thread may have filled it, or changed the size, before this one had io_.
     const Result<Page*> again = find(number);
@@ -105,8 +112,8 @@ Result<Page*> MemoryObject::fill_at(u32 number) {
     u32 count = 0;
     {
         MutexGuard guard{mutex_};
-        const u32 end =
-            static_cast<u32>(std::min<u64>(pages_of(bytes_), u64{number} + (written_back_ ? window_at(number) : 1)));
+        const u32 end = static_cast<u32>(
+            std::min<u64>(pages_of(bytes_), u64{number} + (is_written_back() ? window_at(number) : 1)));
         u32 wanted = 1;
         while (number + wanted < end && index_.find(number + wanted).page == nullptr)
             ++wanted;
@@ -146,7 +153,7 @@ bool MemoryObject::insert(u32 number, Page* frame) {
     if (number >= pages_of(bytes_) || index_.find(number).page != nullptr) return false;
     if (!index_.insert(number, frame, kFound)) return false;
     totals.pages.fetch_add(1);
-    if (written_back_) make_dirty(number);
+    if (is_written_back()) make_dirty(number);
     return true;
 }
 
@@ -189,7 +196,7 @@ void MemoryObject::enter_dirty_list() {
 }
 
 void MemoryObject::stored_to(u32 number) {
-    LOFT_ASSERT(written_back_);
+    LOFT_ASSERT(is_written_back());
     MutexGuard guard{mutex_};
     make_dirty(number);
 }
@@ -280,7 +287,7 @@ void MemoryObject::each_space(u32 begin, u32 end, AreaWalk what) {
 
 Status MemoryObject::write_back(u32 begin, u32 end) {
     might_sleep("write-back");
-    if (!written_back_) return {};
+    if (!is_written_back()) return {};
     MutexGuard guard{writing_};
     return write_locked(begin, end);
 }
@@ -324,11 +331,11 @@ constinit Mutex list_work{"of the list of dirty objects"};
 
 } // namespace
 
-Result<bool> write_back_first(bool waits) {
+Result<bool> write_back_first(bool waits, bool only_servers) {
     MemoryObject* object = nullptr;
     {
         SpinGuard guard{dirty_objects.lock};
-        object = dirty_objects.list.pop_front();
+        object = dirty_objects.list.take([&](const MemoryObject& one) { return !only_servers || one.serves_others(); });
         if (object == nullptr) return false;
         object->listed_ = false; // from here on a page that becomes dirty enters it again
         totals.objects.fetch_sub(1);
@@ -352,12 +359,12 @@ Result<bool> write_back_first(bool waits) {
 
 Result<bool> write_back_one() {
     MutexGuard guard{list_work};
-    return write_back_first(true);
+    return write_back_first(true, false);
 }
 
-Result<bool> try_write_back_one() {
+Result<bool> try_write_back_one(bool only_servers) {
     if (!list_work.try_lock()) return false;
-    const Result<bool> result = write_back_first(false);
+    const Result<bool> result = write_back_first(false, only_servers);
     list_work.unlock();
     return result;
 }
@@ -366,7 +373,7 @@ Status write_back_all() {
     MutexGuard guard{list_work};
     Status first;
     for (u32 left = totals.objects.load(); left != 0; --left)
-        if (const Result<bool> one = write_back_first(true); !one && first) first = one.error();
+        if (const Result<bool> one = write_back_first(true, false); !one && first) first = one.error();
     return first;
 }
 
@@ -374,6 +381,7 @@ Status write_back_all() {
 
 Status MemoryObject::resize(u64 bytes) {
     might_sleep("a new size");
+    LOFT_ASSERT(knows_areas());
     if (bytes > kMaxBytes) return Error::invalid;
     MutexGuard writing{writing_};
     MutexGuard transfers{io_};
@@ -410,7 +418,7 @@ Status MemoryObject::resize(u64 bytes) {
     }
     if (tail != nullptr) {
         if (bytes < old) zero_user(tail, in_page, kPageSize);
-        if (written_back_) stored_to(edge_page);
+        if (is_written_back()) stored_to(edge_page);
         put_page(tail);
     }
     return {};
@@ -418,7 +426,7 @@ Status MemoryObject::resize(u64 bytes) {
 
 u32 MemoryObject::drop(u32 begin, u32 end) {
     might_sleep("dropping pages");
-    if (!written_back_) return 0;
+    if (!is_written_back()) return 0;
     MutexGuard guard{mutex_};
     return drop_locked(begin, end);
 }

@@ -51,7 +51,25 @@ enum class AreaWalk : u8 {
     age,     // unmaps a page of the object that was not accessed since the last walk of this kind
 };
 
-// What an object that is written back knows of an area that maps it. The mutex of the object guards it.
+// Who wants frames. What the caller holds says for whom it may wait, and what it may store.
+enum class Reclaimer : u8 {
+    // It holds no mutex of an object, and no other that storing pages may need. It waits for threads that write back.
+    program,
+    // It fills or stores pages of an object, or writes to a file. It never waits for another thread's write-back.
+    transfer,
+    // The same for an object that serves others (MemoryObject::serves_others), whose pages are read under mutexes that
+    // storing a file may need. Dirty pages are stored only of such objects; clean ones are freed of all.
+    server,
+};
+
+// What a memory object does with its areas.
+enum class ObjectKind : u8 {
+    fixed,        // nothing: its size stays, and stores are kept in its pages
+    resized,      // it knows them, so that what a smaller size leaves out is unmapped
+    written_back, // likewise; and what is stored to its pages is written to its source
+};
+
+// What an object knows of an area that maps it. The mutex of the object guards it.
 struct Mapping : boost::intrusive::list_base_hook<boost::intrusive::link_mode<boost::intrusive::normal_link>> {
     AddressSpace* space = nullptr;
     u32 walked = 0; // the last walk over the object's areas that has visited it
@@ -68,9 +86,18 @@ class MemoryObject : NotCopyable<MemoryObject> {
     [[nodiscard]] bool get_if_used();
     void put(); // preemptible context; the last one puts all pages and destroys the object
 
+    // The references now: for an owner that no other thread can get one from. Any context.
+    u32 refs() const { return refs_.load(); }
+
     u64 bytes(); // preemptible context; takes mutex_
+    u32 pages(); // in memory; preemptible context; takes mutex_
     // True: what is stored to its pages is written to the object's source.
-    bool is_written_back() const { return written_back_; }
+    bool is_written_back() const { return kind_ == ObjectKind::written_back; }
+    // True: areas tell it that they map it (link). Only such an object may get a smaller size.
+    bool knows_areas() const { return kind_ != ObjectKind::fixed; }
+    // True: its pages are read while those of another object are filled or stored, under mutexes that this work holds.
+    // So reclaim for it stores only objects of this kind, whose store takes no such mutex.
+    virtual bool serves_others() const { return false; }
 
     // Page `number` if it is in memory, with a reference for the caller; null: it has to be filled, by page(). Error:
     // not_found (behind the end). Preemptible context; takes mutex_. Cost: the local maps of the index.
@@ -131,7 +158,7 @@ class MemoryObject : NotCopyable<MemoryObject> {
 
   protected:
     // Reference count 1.
-    explicit MemoryObject(u64 bytes, bool written_back = false);
+    explicit MemoryObject(u64 bytes, ObjectKind kind = ObjectKind::fixed);
     ~MemoryObject() = default; // after the last put
 
     // Writes the contents of the pages from `first` on to new frames, which no other thread knows yet. All pages are
@@ -145,10 +172,11 @@ class MemoryObject : NotCopyable<MemoryObject> {
     virtual void destroy() = 0;
 
   private:
-    friend Result<bool> write_back_first(bool waits);
+    friend Result<bool> write_back_first(bool waits, bool only_servers);
     enum State : u8 { kDirty = 1, kFound = 2, kWriting = 4 };
     using Mappings = boost::intrusive::list<Mapping, boost::intrusive::constant_time_size<false>>;
 
+    Reclaimer reclaimer() const;
     static u32 pages_of(u64 bytes) { return static_cast<u32>((bytes + kPageSize - 1) >> kPageShift); }
     Result<Page*> find_or_fill(u32 number);
     Status write_locked(u32 begin, u32 end) LOFT_REQUIRES(writing_);
@@ -165,7 +193,7 @@ class MemoryObject : NotCopyable<MemoryObject> {
     u32 drop_locked(u32 begin, u32 end) LOFT_REQUIRES(mutex_);
 
     hal::Atomic<u32> refs_{1};
-    const bool written_back_;
+    const ObjectKind kind_;
     Mutex writing_{"of a memory object's write-back"};
     Mutex io_{"of a memory object's transfers"};
     Mutex mutex_{"of a memory object"};
@@ -210,8 +238,9 @@ void memory_object_init(); // boot; after the object cache
 // Error: that of write_back; what could not be written is in the list again. Preemptible context as
 // MemoryObject::page().
 Result<bool> write_back_one();
-// The same, but it never waits for another thread that writes or stores: it returns false then.
-Result<bool> try_write_back_one();
+// The same, but it never waits for another thread that writes or stores: it returns false then. `only_servers`: of the
+// objects that serve others.
+Result<bool> try_write_back_one(bool only_servers = false);
 // Writes all pages that are dirty at the call. The first error. Context as write_back_one.
 [[nodiscard]] Status write_back_all();
 
@@ -233,23 +262,23 @@ PageCacheStats page_cache_stats(); // any context; a snapshot
 // --- Up-calls, defined by mm/reclaim.
 
 // Frees about `wanted` frames if memory_is_low(). False: it is not low, so whoever has got no frame wants one of
-// lowmem, which pages of files do not give; or nothing can be freed. Context and `waits`: as reclaim().
-bool reclaim_frames(bool waits = false, u32 wanted = MemoryObject::kRun);
+// lowmem, which pages of files do not give; or nothing can be freed. Context: as reclaim().
+bool reclaim_frames(Reclaimer who, u32 wanted = MemoryObject::kRun);
 
 // For a caller that has got no frame, and starts again: each time it reclaims twice as many, in all some thousands.
 // Then it is told to give up, since others may take what it frees, or it may want frames that reclaim does not give.
 class ReclaimRounds {
   public:
-    explicit ReclaimRounds(bool waits) : waits_{waits} {}
+    explicit ReclaimRounds(Reclaimer who) : who_{who} {}
     [[nodiscard]] bool another() {
         const u32 wanted = wanted_;
         wanted_ *= 2;
-        return wanted <= kMost && reclaim_frames(waits_, wanted);
+        return wanted <= kMost && reclaim_frames(who_, wanted);
     }
 
   private:
     static constexpr u32 kMost = 4096;
-    const bool waits_;
+    const Reclaimer who_;
     u32 wanted_ = MemoryObject::kRun;
 };
 

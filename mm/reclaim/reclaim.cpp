@@ -1,27 +1,27 @@
 // Reclaim. Contract: reclaim.hpp.
 #include "mm/reclaim/reclaim.hpp"
 
-#include "mm/cache/memory_object.hpp"
 #include "mm/frames/page_alloc.hpp"
 #include "mm/ground/context.hpp"
 
 namespace loft {
 
-u32 reclaim(u32 wanted, bool waits) {
+u32 reclaim(u32 wanted, Reclaimer who) {
     might_sleep("reclaim");
     u32 freed = drop_pages(wanted);
     // What is written now is clean at the next pass of the hand. Programs may make it dirty again and again: each
     // object has its turn once.
     bool more = true;
     for (u32 left = page_cache_stats().objects + 1; freed == 0 && more && left != 0; --left) {
-        Result<bool> written = try_write_back_one();
-        if (written && !*written && waits) written = write_back_one(); // after another thread has written, maybe all
+        Result<bool> written = try_write_back_one(who == Reclaimer::server);
+        // After another thread has written, maybe all:
+        if (written && !*written && who == Reclaimer::program) written = write_back_one();
         more = written && *written;
         freed = drop_pages(wanted);
     }
     return freed;
 }
 
-bool reclaim_frames(bool waits, u32 wanted) { return memory_is_low() && reclaim(wanted, waits) != 0; }
+bool reclaim_frames(Reclaimer who, u32 wanted) { return memory_is_low() && reclaim(wanted, who) != 0; }
 
 } // namespace loft

@@ -10,15 +10,14 @@
 // first lookup (docs/disks.md).
 #pragma once
 
-#include "arch/base/types.hpp"
+#include "mm/cache/memory_object.hpp"
 
 namespace loft {
 
 // Frees about `wanted` frames: clean pages first; if there are none, dirty ones, after it has written them. Returns how
-// many are free now that were not. `waits`: the caller has no mutex of an object; then it waits for threads that write
-// back, and 0 says that nothing can be freed. Without `waits`, a thread that stores or fills pages of an object may
-// call it, and 0 may also say that another thread has not finished. Preemptible context; no mutex of a space or of an
-// index is held. Cost: one flush of each space from which pages are unmapped, and the local maps of the index.
-u32 reclaim(u32 wanted, bool waits = false);
+// many are free now that were not. For a `program`, 0 says that nothing can be freed; for others also that another
+// thread has not finished. Preemptible context; no mutex of a space or of an index is held, and no other that `who`
+// excludes. Cost: one flush of each space from which pages are unmapped, and the local maps of the index.
+u32 reclaim(u32 wanted, Reclaimer who);
 
 } // namespace loft

@@ -42,8 +42,8 @@ struct UserArea : boost::intrusive::set_base_hook<boost::intrusive::link_mode<bo
     u32 first = 0;                  // the number of the object's page at `begin`
     bool may_write = true;          // shared: it may get the right to write; else the file was opened for reading only
 
-    // Its object knows it: the space is told before pages go away, and asked what was stored.
-    bool is_linked() const { return object != nullptr && object->is_written_back(); }
+    // Its object knows it: the space unmaps pages before they go away, and takes the right to write from them.
+    bool is_linked() const { return object != nullptr && object->knows_areas(); }
     bool is_private() const { return kind == MapKind::anonymous || kind == MapKind::stack; }
     u32 page_of(VirtAddr va) const { return first + ((va.value() - begin) >> kPageShift); }
 };

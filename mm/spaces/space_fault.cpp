@@ -24,7 +24,8 @@ bool permits(const UserArea& area, FaultAccess access) {
 
 // A resolved fault. A write to a page of an object that is written back names the page.
 AddressSpace::Pinned found_in(const UserArea& area, VirtAddr va, FaultAccess access, Page* page) {
-    if (access != FaultAccess::write || area.kind != MapKind::shared || !area.is_linked())
+    if (access != FaultAccess::write || area.kind != MapKind::shared || area.object == nullptr ||
+        !area.object->is_written_back())
         return {FaultResult::resolved, page};
     return {FaultResult::resolved, page, area.object, area.page_of(va)};
 }
@@ -42,7 +43,7 @@ AddressSpace::Pinned AddressSpace::pin(VirtAddr va, FaultAccess access) {
 }
 
 AddressSpace::Pinned AddressSpace::fault(VirtAddr va, FaultAccess access, bool pins) {
-    ReclaimRounds rounds{true};
+    ReclaimRounds rounds{Reclaimer::program};
     Page* filled = nullptr; // stays in memory until the fault is resolved: reclaim must not take it away again
     for (;;) {
         Missing missing;

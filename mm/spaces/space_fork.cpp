@@ -9,7 +9,7 @@
 namespace loft {
 
 Result<AddressSpace*> AddressSpace::fork() {
-    for (ReclaimRounds rounds{true};;) {
+    for (ReclaimRounds rounds{Reclaimer::program};;) {
         const Result<AddressSpace*> child = try_fork();
         if (child || !rounds.another()) return child;
     }

@@ -391,6 +391,37 @@ TEST_CASE("object: a smaller size takes pages from all spaces, a larger one give
     });
 }
 
+TEST_CASE("object: a smaller size takes pages of an object without a source, too", "[address_space][object]") {
+    keeps_books([] {
+        TestFile file{4 * kPageSize, ObjectKind::resized};
+        Owned one, two;
+        map_file(*one, file, 0, 4, MapKind::shared);
+        map_file(*two, file, 0, 4, MapKind::anonymous);
+        run_in(one.get());
+        for (u32 page = 0; page < 4; ++page)
+            user_store(at(page), page + 100);
+        run_in(two.get());
+        CHECK(user_load(at(2)) == 102);
+        user_store(at(3), 200);
+        CHECK(file.drop() + file.drop() == 0); // nothing else has these pages
+        REQUIRE(file.resize(kPageSize + 8));
+        CHECK(one->stats().resident == 2);
+        CHECK(two->stats().resident == 0);
+        CHECK(two->handle_fault(at(2), FaultAccess::read) == FaultResult::no_page);
+        run_in(one.get());
+        CHECK(one->handle_fault(at(2), FaultAccess::read) == FaultResult::no_page);
+        CHECK(user_load(at(1)) == 101);
+        user_store(at(1, 12), 9);
+        file.source.clear();
+        REQUIRE(file.resize(3 * kPageSize));
+        CHECK(user_load(at(1, 12)) == 0);
+        CHECK(user_load(at(2)) == TestFile::word(2, 0));
+        REQUIRE(file.write_back());
+        CHECK(file.stored.empty());
+        CHECK(page_cache_stats().sources == 0);
+    });
+}
+
 TEST_CASE("object: a size inside a page: nothing is left behind it", "[object]") {
     keeps_books([] {
         for (const bool in_memory : {true, false})

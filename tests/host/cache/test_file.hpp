@@ -19,7 +19,9 @@ class TestFile final : public MemoryObject {
   public:
     using Words = std::array<u32, kPageSize / 4>;
 
-    explicit TestFile(u64 bytes, bool written_back = false) : MemoryObject{bytes, written_back} {}
+    explicit TestFile(u64 bytes, bool written_back = false)
+        : TestFile{bytes, written_back ? ObjectKind::written_back : ObjectKind::fixed} {}
+    TestFile(u64 bytes, ObjectKind kind) : MemoryObject{bytes, kind} {}
     ~TestFile() {
         refusal = {};
         bad_page = ~0u;
@@ -37,7 +39,9 @@ class TestFile final : public MemoryObject {
     std::map<u32, Words> source{}; // the pages that were stored
     std::multiset<u32> stored{};   // their numbers, since they were looked at
     bool destroyed = false;
+    bool serves = false; // others
     std::function<void()> in_fill = [] {}, in_store = [] {};
+    bool serves_others() const override { return serves; }
 
   private:
     Status fill(u32 first, std::span<Page* const> frames) override {

@@ -22,7 +22,7 @@ std::array<u32, kFilePages> source; // of the host; a test resets it
 
 class File final : public MemoryObject {
   public:
-    File() : MemoryObject{kFilePages * kPageSize, true} {}
+    File() : MemoryObject{kFilePages * kPageSize, ObjectKind::written_back} {}
 
   private:
     Status fill(u32 first, std::span<Page* const> frames) override {
@@ -296,7 +296,7 @@ TEST_CASE("explorer: reclaim while other threads write all that could be freed",
         w.s.thread(0, [&w, by_list] {
             sim::expect(static_cast<bool>(by_list ? write_back_all() : w.file->write_back()), "write-back works");
         });
-        w.s.thread(1, [] { sim::expect(reclaim(1, true) != 0, "a page that was dirty is freed"); });
+        w.s.thread(1, [] { sim::expect(reclaim(1, Reclaimer::program) != 0, "a page that was dirty is freed"); });
         w.s.explore(sim::reduced(schedules(4'000), 1, 1));
         w.s.explore(sim::random(schedules(1'000)));
     }

@@ -180,11 +180,11 @@ TEST_CASE("reclaim: a page that becomes dirty again and again does not hold it u
     file.in_store = [&file, &stores] {
         if (++stores < 50) file.stored_to(0);
     };
-    CHECK(reclaim(1) == 0);
-    CHECK(reclaim(1, true) == 0);
+    CHECK(reclaim(1, Reclaimer::transfer) == 0);
+    CHECK(reclaim(1, Reclaimer::program) == 0);
     CHECK(stores <= 4);
     file.in_store = [] {};
-    CHECK(reclaim(1) == 1);
+    CHECK(reclaim(1, Reclaimer::transfer) == 1);
 }
 
 TEST_CASE("reclaim: pages that are used stay, and others go", "[reclaim]") {
@@ -212,8 +212,8 @@ TEST_CASE("reclaim: pages that are used stay, and others go", "[reclaim]") {
     CHECK(user_load(at(0)) == 1);
     CHECK(file.filled == fills);
     put_page(held);
-    CHECK(reclaim(1) != 0);
-    while (reclaim(1) != 0) {
+    CHECK(reclaim(1, Reclaimer::transfer) != 0);
+    while (reclaim(1, Reclaimer::transfer) != 0) {
     }
     CHECK(page_cache_stats().pages == 0);
     CHECK(file.source.at(0)[0] == 1);
@@ -259,7 +259,7 @@ TEST_CASE("reclaim: a page without a source, a private copy and a pinned page st
     Page* pinned = nullptr;
     REQUIRE(get_user_pages(*space, UserAddr{at(3).value()}, 1, false, &pinned));
     Owned child = fork_of(*space); // the private copy has two mappings now
-    while (reclaim(1) != 0) {
+    while (reclaim(1, Reclaimer::transfer) != 0) {
     }
     CHECK(user_load(at(0)) == 10);
     CHECK(user_load(at(2)) == 12);
@@ -312,12 +312,12 @@ TEST_CASE("reclaim: a source that cannot be written keeps its dirty pages", "[re
         file.stored_to(page);
     }
     file.refusal = Error::io;
-    CHECK(reclaim(1) == 0);
+    CHECK(reclaim(1, Reclaimer::transfer) == 0);
     CHECK(page_cache_stats().dirty == 4);
     put_page(*other.page(0));
-    CHECK(reclaim(1) != 0);
+    CHECK(reclaim(1, Reclaimer::transfer) != 0);
     file.refusal = {};
-    while (reclaim(1) != 0) {
+    while (reclaim(1, Reclaimer::transfer) != 0) {
     }
     CHECK(file.stored.size() == 4);
     CHECK(page_cache_stats().pages == 0);
@@ -394,7 +394,7 @@ TEST_CASE("reclaim: while an object is stored, by the thread that stores it", "[
         called = true;
         put_page(*file.page(7));
         file.stored_to(7);
-        while (reclaim(1) != 0) {
+        while (reclaim(1, Reclaimer::transfer) != 0) {
         }
         CHECK(other.stored.empty()); // the list is worked at in order
     };
@@ -405,4 +405,35 @@ TEST_CASE("reclaim: while an object is stored, by the thread that stores it", "[
     CHECK(file.stored.contains(7));
     CHECK(other.stored.size() == 4);
     CHECK(page_cache_stats().dirty == 0);
+}
+
+TEST_CASE("reclaim: for an object that serves others, no file is stored", "[reclaim]") {
+    Booted kernel;
+    warm_up();
+    TestFile file{8 * kPageSize, true}, server{8 * kPageSize, true};
+    server.serves = true;
+    for (TestFile* one : {&file, &server})
+        for (u32 page = 0; page < 4; ++page) {
+            put_page(*one->page(page));
+            one->stored_to(page);
+        }
+    for (u32 page = 4; page < 6; ++page)
+        put_page(*file.page(page)); // clean
+    while (reclaim(1, Reclaimer::server) != 0) {
+    }
+    CHECK(file.stored.empty()); // although it is the first of the list
+    CHECK(server.stored.size() == 4);
+    CHECK(page_cache_stats().pages == 4);
+    // Without a free frame: the server gets none, because only files could be stored. A file does.
+    std::vector<Page*> taken;
+    while (Page* const page = alloc_page(Gfp::user))
+        taken.push_back(page);
+    CHECK(server.page(0).error() == Error::no_memory);
+    CHECK(file.stored.empty());
+    const Result<Page*> page = file.page(7);
+    CHECK(file.stored.size() == 4);
+    REQUIRE(page);
+    put_page(*page);
+    for (Page* const one : taken)
+        put_page(one);
 }
