@@ -17,6 +17,8 @@ enum class Error : unsigned char {
     io,           // the device reported an error
     timed_out,    // the device did not answer
     gone,         // the device was taken away
+    full,         // the disk, or the file system, has no room left
+    corrupt,      // what the disk has contradicts its format
 };
 
 constexpr const char* error_name(Error error) {
@@ -43,26 +45,30 @@ constexpr const char* error_name(Error error) {
         return "the device does not answer";
     case Error::gone:
         return "the device is gone";
+    case Error::full:
+        return "no space left";
+    case Error::corrupt:
+        return "the structure needs cleaning";
     }
     return "?";
 }
 
-// loft uses this only with trivially destructible T: addresses, frames, pointers.
-template <typename T> class [[nodiscard]] Result {
+// loft uses this only with trivially destructible T: addresses, frames, pointers. E: the type of the errors.
+template <typename T, typename E = Error> class [[nodiscard]] Result {
   public:
     constexpr Result(T value) : value_{std::move(value)}, ok_{true} {}
-    constexpr Result(Error error) : error_{error} {}
+    constexpr Result(E error) : error_{error} {}
 
     constexpr explicit operator bool() const { return ok_; }
     constexpr const T& operator*() const { return value_; }
     constexpr T& operator*() { return value_; }
     constexpr const T* operator->() const { return &value_; }
-    constexpr Error error() const { return error_; }
+    constexpr E error() const { return error_; }
     constexpr T value_or(T other) const { return ok_ ? value_ : other; }
 
   private:
     T value_{};
-    Error error_{};
+    E error_{};
     bool ok_ = false;
 };
 

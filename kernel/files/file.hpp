@@ -1,7 +1,7 @@
 // Open files: the console, and pipes.
 #pragma once
 
-#include "kernel/files/errno.hpp"
+#include "kernel/tree/errno.hpp"
 #include "kernel/files/user_source.hpp"
 #include "mm/ground/spinlock.hpp"
 

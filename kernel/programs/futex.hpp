@@ -2,7 +2,7 @@
 #pragma once
 
 #include "arch/base/types.hpp"
-#include "kernel/files/errno.hpp"
+#include "kernel/tree/errno.hpp"
 
 namespace loft {
 

@@ -7,7 +7,7 @@
 #pragma once
 
 #include "arch/base/chain.hpp"
-#include "kernel/files/errno.hpp"
+#include "kernel/tree/errno.hpp"
 #include "kernel/files/file.hpp"
 #include "kernel/programs/elf.hpp"
 #include "kernel/programs/launch.hpp"

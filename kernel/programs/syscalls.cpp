@@ -13,6 +13,7 @@
 #include "kernel/threads/clock.hpp"
 #include "kernel/threads/scheduler.hpp"
 #include "kernel/threads/sleep.hpp"
+#include "kernel/tree/file_system.hpp"
 #include "mm/spaces/user_copy.hpp"
 
 #include <algorithm>
@@ -935,6 +936,8 @@ SysResult unknown_call(Call& call, u32 number) {
 }
 
 } // namespace
+
+u32 file_time() { return static_cast<u32>((boot_date_us() + now_us()) / kMicrosecondsPerSecond); }
 
 void system_call(TrapFrame& frame) {
     UserThread& thread = *current_user_thread();

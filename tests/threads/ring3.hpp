@@ -2,8 +2,8 @@
 #pragma once
 
 #include "arch/i386/cpu/trap_frame.hpp"
-#include "kernel/files/errno.hpp"
 #include "kernel/programs/process.hpp"
+#include "kernel/tree/errno.hpp"
 #include "tests/sim/schedule.hpp"
 
 #include <functional>

@@ -5,33 +5,45 @@
 
 namespace loft {
 
+// Errno{}: no error.
 enum class Errno : int {
     perm = 1,
     noent = 2,
     srch = 3,
     intr = 4,
     io = 5,
+    nxio = 6,
     badf = 9,
     child = 10,
     again = 11,
     nomem = 12,
     acces = 13,
     fault = 14,
+    busy = 16,
     exist = 17,
+    xdev = 18,
     nodev = 19,
     notdir = 20,
+    isdir = 21,
     inval = 22,
     mfile = 24,
     notty = 25,
+    fbig = 27,
     nospc = 28,
     spipe = 29,
+    rofs = 30,
+    mlink = 31,
     pipe = 32,
+    range = 34,
     nametoolong = 36,
     nosys = 38,
+    notempty = 39,
+    loop = 40,
     nopkg = 65,
     overflow = 75,
     notsup = 95,
     timedout = 110,
+    uclean = 117,
 };
 
 // The errno for an error of mm.
@@ -54,9 +66,16 @@ constexpr Errno errno_of(Error error) {
     case Error::timed_out:
     case Error::gone:
         return Errno::io;
+    case Error::full:
+        return Errno::nospc;
+    case Error::corrupt:
+        return Errno::uclean;
     }
     return Errno::inval;
 }
+
+constexpr bool is_error(Errno error) { return error != Errno{}; }
+constexpr Errno errno_of(Status status) { return status ? Errno{} : errno_of(status.error()); }
 
 // The result of a system call: a non-negative value, or an Errno. The addresses that mmap and brk return are values
 // too; they lie below the last page.
