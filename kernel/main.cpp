@@ -20,7 +20,8 @@
 #include "kernel/boot/table_probe.hpp"
 #include "kernel/boot/topology.hpp"
 #include "kernel/devices/disks.hpp"
-#include "kernel/files/object_file.hpp"
+#include "kernel/files/archive.hpp"
+#include "kernel/files/mounts.hpp"
 #include "kernel/files/write_back.hpp"
 #include "kernel/programs/faults.hpp"
 #include "kernel/programs/process.hpp"
@@ -116,11 +117,20 @@ void start_lapic() {
     smp_init();
 }
 
+void mount_disks() {
+    any_item(options().mounts, [](std::string_view item) {
+        const std::size_t colon = item.find(':');
+        static_cast<void>(mount_disk(item.substr(0, colon), item.substr(colon + 1))); // it logs what it does
+        return false;
+    });
+}
+
 void start_cpus() { start_other_cpus(cpu_topology(), options().maxcpus, trampoline); }
 
 [[noreturn]] void finish(const selftest::Totals& totals, bool measured) {
     const bool failed = totals.failed != 0 || !measured;
     const ExitStatus status = failed ? ExitStatus::failed : ExitStatus::passed;
+    unmount_disks();
     report_counters(); // with the costs of the tests
     report_cpus();
     report_disks();
@@ -165,9 +175,11 @@ extern "C" [[noreturn]] void kernel_main(u32 magic, u32 info) {
     hal::irq_restore(eflags::interrupt);           // interrupts on: the tick runs
     scheduler_init();                              // from here on this context is a thread
     start_cpus();                                  // all of them, or as many as maxcpus= allows
-    object_file_init();                            // files of the page cache
+    mounts_init();                                 // the root of the files, in memory
     write_back_init();                             // a thread writes dirty pages
+    unpack_archives();                             // the files that the loader has brought
     disks_init();                                  // finds and starts the disks; a thread watches them
+    mount_disks();                                 // those that mount= names
     process_init();                                // from here on processes can be started
     programs_init();                               // finds the programs among the loader's modules
     report_counters();                             // with the costs of the boot

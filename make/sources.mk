@@ -14,7 +14,7 @@ HOST_SOURCES   := $(sort $(call sources-of,arch/base mm kernel/tree kernel/ext2 
                   $(wildcard arch/i386/firmware/*.cpp) kernel/boot/in_use.cpp kernel/boot/multiboot.cpp)
 # The kernel's threads and programs over the simulated machine: they are the threads of mm there, instead of tests/sim/threads.cpp.
 # The date needs a clock chip; there are no boot modules.
-THREAD_SOURCES := $(sort $(filter-out tests/sim/threads.cpp kernel/threads/clock.cpp kernel/programs/programs.cpp,$(call \
+THREAD_SOURCES := $(sort $(filter-out tests/sim/threads.cpp kernel/threads/clock.cpp kernel/programs/programs.cpp kernel/files/archive.cpp,$(call \
                   sources-of,arch/base mm tests/sim kernel/threads kernel/tree kernel/ext2 kernel/files kernel/programs tests/threads)) tests/host/booted.cpp \
                   $(addprefix arch/i386/,cpu/tls.cpp irq/smp.cpp irq/traps.cpp irq/user_mode.cpp) $(addprefix kernel/,boot/random.cpp \
                   boot/smp.cpp report/nmi.cpp))

@@ -42,6 +42,14 @@ bool set_text(std::string_view& field, std::string_view text) {
     return true;
 }
 
+bool set_mounts(std::string_view text) {
+    const bool malformed = any_item(text, [](std::string_view item) {
+        const std::size_t colon = item.find(':');
+        return colon == 0 || colon == std::string_view::npos || colon + 1 == item.size();
+    });
+    return !malformed && set_text(values.mounts, text);
+}
+
 bool set_order(std::string_view text) {
     if (text == "reverse") {
         values.order = TestOrder::reverse;
@@ -72,6 +80,7 @@ constexpr Option kOptions[] = {
      [](std::string_view v) { return set_size(values.vmalloc, v, kMost32) && values.vmalloc != 0; }},
     {"nopse", kNone, "", [](std::string_view) { return values.nopse = true; }},
     {"nmi", kNeeded, "panic", [](std::string_view v) { return values.nmi_panics = v == "panic"; }},
+    {"mount", kNeeded, "DISK:PATH[,DISK:PATH...]", set_mounts},
     {"loglevel", kNeeded, "a number from 0 to 8",
      [](std::string_view v) { return set_number(values.loglevel, v, 0, 8); }},
     {"bench", kOptional, "GLOB[,GLOB...]",

@@ -1,18 +1,20 @@
-// Open files: the console, and pipes.
+// Open files, and the table of a process.
 #pragma once
 
-#include "kernel/tree/errno.hpp"
 #include "kernel/files/user_source.hpp"
+#include "kernel/tree/errno.hpp"
 #include "mm/ground/spinlock.hpp"
 
 #include <string_view>
 
 namespace loft {
 
+class Inode;
+class ListVisitor;
 class MemoryObject;
 
 // What stat(2) says of a file.
-enum class FileKind : u8 { console, pipe, disk };
+enum class FileKind : u8 { console, pipe, disk, inode }; // inode: it has a stat of its own
 struct FileStat {
     FileKind kind = FileKind::pipe;
     u64 bytes = 0;
@@ -39,6 +41,11 @@ class File {
     virtual FileStat stat() = 0;
     // The pages of the file, for mmap; null: it cannot be mapped. Valid as long as the file has a user.
     virtual MemoryObject* object() { return nullptr; }
+    // The inode of a file that a path has named; null: it is another kind of file. Valid as long as the file has a
+    // user.
+    virtual Inode* inode() { return nullptr; }
+    // Calls `visitor` for the entries of a directory from its position on, which moves (kernel/tree/file_system.hpp).
+    virtual Errno list(ListVisitor&) { return Errno::notdir; }
 
     virtual void share() = 0;   // adds a user
     virtual void release() = 0; // removes a user; preemptible context

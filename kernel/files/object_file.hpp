@@ -1,23 +1,94 @@
-// Open files whose bytes are the pages of a memory object: the disks, by the names /dev/NAME.
+// Open files whose bytes are the pages of a memory object: what disks and the files of a file system have in common.
 //
 // read and write copy between the program and the pages of the object: a page is mapped by kmap_atomic, where a fault
-// of the program's memory ends the copy early; then nothing is held but a reference to the page, the fault is resolved,
-// and the copy is tried again (mm/spaces/user_copy.hpp). So a program may read a file into a mapping of the same file.
-// A write to a page that is not in memory and replaces all of it does not read it first.
+// of the program's memory ends the copy early; then nothing is held but a reference to the page and the mutexes of the
+// open file and of the file's size, which no fault needs; the fault is resolved, and the copy is tried again
+// (mm/spaces/user_copy.hpp). So a program may read a file into a mapping of the same file.
 //
-// Sources: open(2), read(2), pread(2), lseek(2), fsync(2), mmap(2); Linux 6.1 for the errors of block devices.
+// Sources: read(2), pread(2), lseek(2), fsync(2), mmap(2).
 #pragma once
 
 #include "kernel/files/file.hpp"
 #include "mm/cache/memory_object.hpp"
 
+#include <algorithm>
+
 namespace loft {
 
-class BlockDevice;
+// What open(2) asked for.
+struct OpenMode {
+    bool reads = false, writes = false;
+    bool appends = false;     // O_APPEND
+    bool synchronous = false; // O_DSYNC: a write returns when its bytes are durable
+};
 
-// The open file of a disk, with one user; null: no memory. All files of a disk share its pages. Preemptible context.
-[[nodiscard]] File* open_disk(BlockDevice& disk, bool reads, bool writes, bool synchronous);
+class ObjectFile : public File {
+  public:
+    SysResult read(UserAddr to, u32 bytes) final;
+    SysResult write(UserSource& from) final;
+    SysResult read_at(u64 offset, UserAddr to, u32 bytes) final;
+    SysResult write_at(u64 offset, UserSource& from) final { return write_from(offset, from); }
+    Errno seek(i64 offset, Whence whence, u64& position) final;
+    Status sync() override { return object_.sync(); }
+    bool has_offsets() const final { return true; }
+    MemoryObject* object() override { return &object_; }
 
-void object_file_init(); // boot; after mm_init
+    void share() final { users_.fetch_add(1); }
+    void release() final {
+        if (users_.fetch_sub(1) == 1) destroy();
+    }
+    bool may_read() const final { return mode_.reads; }
+    bool may_write() const final { return mode_.writes; }
+
+  protected:
+    ObjectFile(MemoryObject& object, const OpenMode& mode) : object_{object}, mode_{mode} {}
+    ~ObjectFile() = default;
+
+    // Writes at `offset`, or, with O_APPEND, at the end; `offset` becomes that of the first byte. The result is that of
+    // write(2).
+    virtual SysResult write_from(u64& offset, UserSource& from) = 0;
+    // Calls put(offset, bytes) for one page after the other, until it returns an error, or that it has written fewer
+    // bytes because the program's memory ends. The result is that of write(2).
+    template <typename F> SysResult each_page(u64 offset, u32 bytes, F&& put);
+    // The last user has gone. Preemptible context.
+    virtual void destroy() = 0;
+    // Errors of read(2) that the kind of file has; Errno{}: it can be read.
+    virtual Errno may_be_read() const { return Errno{}; }
+    // The size that reads see.
+    virtual u64 visible_bytes() { return object_.bytes(); }
+    // The greatest position.
+    virtual u64 most_position() = 0;
+
+    MemoryObject& object_;
+    const OpenMode mode_;
+    Mutex mutex_{"of an open file"};
+    u64 position_ LOFT_GUARDED_BY(mutex_) = 0;
+
+  private:
+    hal::Atomic<u32> users_{1};
+};
+
+constexpr u32 offset_in_page(u64 offset) { return static_cast<u32>(offset) & ~kPageMask; }
+// The bytes of a range that lie in its first page.
+constexpr u32 in_first_page(u64 offset, u32 bytes) { return std::min(bytes, kPageSize - offset_in_page(offset)); }
+
+template <typename F> SysResult ObjectFile::each_page(u64 offset, u32 bytes, F&& put) {
+    u32 done = 0;
+    SysResult problem = 0u;
+    while (done < bytes && !problem.failed()) {
+        if (must_stop()) {
+            problem = Errno::intr;
+            break;
+        }
+        const u32 step = in_first_page(offset + done, bytes - done);
+        const SysResult here = put(offset + done, step);
+        const u32 written = here.failed() ? 0 : static_cast<u32>(here.value());
+        done += written;
+        problem = here.failed() || written == step ? here : Errno::fault;
+    }
+    if (mode_.synchronous && done != 0)
+        if (const Status synced = sync(); !synced) return synced.error();
+    return done != 0 ? SysResult{done} : problem;
+}
 
 } // namespace loft

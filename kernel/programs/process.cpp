@@ -263,6 +263,7 @@ void become_zombie(Process& process) {
 
 void give_back_resources(Process& process) {
     process.files.close_all();
+    process.directory.set(nullptr);
     process.output.finish();
     AddressSpace* space = process.space;
     process.space = nullptr;
@@ -479,6 +480,8 @@ SysResult process_fork(const TrapFrame& frame, const CloneArguments& arguments) 
         static_cast<void>(write_space(*child->space, arguments.child_tid, &pid, sizeof pid));
     thread->clear_tid = arguments.clear_tid;
     child->files.share_all(parent.files);
+    child->directory.set(parent.directory.get());
+    child->umask.store(parent.umask.load());
     {
         const SpinGuard guard{family};
         thread->blocked = me.blocked;
@@ -492,6 +495,7 @@ SysResult process_fork(const TrapFrame& frame, const CloneArguments& arguments) 
         wake_threads(parent); // a thread may already wait for this child
     }
     child->files.close_all();
+    child->directory.set(nullptr);
     return give_up(Errno::again);
 }
 

@@ -7,12 +7,13 @@
 #pragma once
 
 #include "arch/base/chain.hpp"
-#include "kernel/tree/errno.hpp"
 #include "kernel/files/file.hpp"
+#include "kernel/files/working_directory.hpp"
 #include "kernel/programs/elf.hpp"
 #include "kernel/programs/launch.hpp"
 #include "kernel/threads/sync.hpp"
 #include "kernel/threads/user_thread.hpp"
+#include "kernel/tree/errno.hpp"
 #include "mm/spaces/address_space.hpp"
 
 #include <optional>
@@ -75,6 +76,8 @@ struct Process {
     AddressSpace* space = nullptr; // null after its last thread has left
     bool read_exec = false;        // ElfPlan::read_exec
     FileTable files;
+    WorkingDirectory directory;
+    hal::Atomic<u32> umask{022}; // umask(2)
     ProgramOutput output;
     ProcessWatch watch;
 

@@ -4,6 +4,7 @@
 #include "arch/base/fixed_list.hpp"
 #include "arch/base/panic.hpp"
 #include "kernel/boot/multiboot.hpp"
+#include "kernel/files/archive.hpp"
 #include "kernel/files/bytes_file.hpp"
 #include "kernel/programs/elf.hpp"
 #include "mm/frames/slab.hpp"
@@ -72,6 +73,7 @@ const char* examine(const BootModule& module, Program& program) {
 
 void programs_init() {
     for (const BootModule& module : multiboot_modules()) {
+        if (is_archive(module)) continue;
         Program program;
         if (const char* problem = examine(module, program))
             log(LogLevel::warn, "user", "module \"{}\" is no program and is left out: {}", module.command, problem);

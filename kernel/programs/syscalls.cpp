@@ -1,13 +1,11 @@
 // The system calls. Contract: syscalls.hpp. Sources: the man pages (section 2) of the calls.
 #include "kernel/programs/syscalls.hpp"
 
-#include "arch/base/not_copyable.hpp"
 #include "arch/base/panic.hpp"
 #include "arch/i386/irq/timer.hpp"
 #include "kernel/boot/random.hpp"
-#include "kernel/devices/disks.hpp"
-#include "kernel/files/object_file.hpp"
-#include "kernel/files/write_back.hpp"
+#include "kernel/programs/call.hpp"
+#include "kernel/programs/file_calls.hpp"
 #include "kernel/programs/futex.hpp"
 #include "kernel/programs/process.hpp"
 #include "kernel/threads/clock.hpp"
@@ -21,34 +19,6 @@
 
 namespace loft {
 namespace {
-
-// The arguments and the caller of a system call.
-struct Call {
-    TrapFrame& frame;
-    UserThread& thread;
-    Process& process;
-
-    u32 a() const { return frame.ebx; }
-    u32 b() const { return frame.ecx; }
-    u32 c() const { return frame.edx; }
-    u32 d() const { return frame.esi; }
-    u32 e() const { return frame.edi; }
-    u32 f() const { return frame.ebp; }
-    UserAddr pointer_a() const { return UserAddr{a()}; }
-    UserAddr pointer_b() const { return UserAddr{b()}; }
-    UserAddr pointer_c() const { return UserAddr{c()}; }
-    UserAddr pointer_d() const { return UserAddr{d()}; }
-    UserAddr pointer_e() const { return UserAddr{e()}; }
-};
-
-constexpr u32 kPages = ~(kPageSize - 1);
-constexpr u32 kMostBytes = 0x7fff'f000; // limit of one read or write, so that the result is not negative
-
-// True if the range lies below the end of user addresses. An empty range at the end counts.
-constexpr bool in_reach(UserAddr at, u32 bytes) {
-    return bytes <= layout::kUserEnd && at.value() <= layout::kUserEnd - bytes;
-}
-constexpr bool is_negative(u32 number) { return static_cast<int>(number) < 0; }
 
 // --- Exit, fork, clone, wait.
 
@@ -77,9 +47,9 @@ SysResult sys_clone(Call& call) {
     if (flags & kSetTls) arguments.tls = call.pointer_d();
     if (flags & kChildSetTid) arguments.child_tid = call.pointer_e();
     if (flags & kChildClearTid) arguments.clear_tid = call.pointer_e();
-    // A thread shares everything with its creator, a process nothing (kFs: there is no current directory). No mixtures.
+    // A thread shares everything with its creator, a process nothing. No mixtures.
     if ((flags & ~kOptions) == kOneProcess) return process_clone_thread(call.frame, arguments);
-    if ((flags & ~(kOptions | kFs)) == 0) return process_fork(call.frame, arguments);
+    if ((flags & ~kOptions) == 0) return process_fork(call.frame, arguments);
     return Errno::inval;
 }
 
@@ -173,20 +143,6 @@ SysResult sys_uname(Call& call) {
 
 // --- Files.
 
-// A reference to a file for the duration of a call.
-class OpenFile : NotCopyable<OpenFile> {
-  public:
-    OpenFile(Process& process, u32 number) : file_{process.files.get(number)} {}
-    ~OpenFile() {
-        if (file_ != nullptr) file_->release();
-    }
-    explicit operator bool() const { return file_ != nullptr; }
-    File* operator->() const { return file_; }
-
-  private:
-    File* file_;
-};
-
 // Checks the buffer of a read or write as Linux does; 0: valid.
 SysResult check_range(UserAddr at, u32 bytes) {
     if (!in_reach(at, bytes)) return Errno::fault;
@@ -236,9 +192,6 @@ SysResult sys_writev(Call& call) {
     return file->write(source);
 }
 
-// The offset of pread64 and pwrite64: two words.
-constexpr u64 wide(u32 low, u32 high) { return u64{high} << 32 | low; }
-
 SysResult sys_pread64(Call& call) {
     const OpenFile file{call.process, call.a()};
     if (is_negative(call.e())) return Errno::inval;
@@ -287,17 +240,6 @@ SysResult sys_llseek(Call& call) {
     return copy_to_user(call.pointer_d(), &position, sizeof position) != 0 ? Errno::fault : SysResult{0u};
 }
 
-SysResult sys_fsync(Call& call) {
-    const OpenFile file{call.process, call.a()};
-    if (!file) return Errno::badf;
-    return SysResult{file->sync()};
-}
-
-SysResult sys_sync(Call&) {
-    (void)write_back_all(); // sync(2) always succeeds
-    return 0u;
-}
-
 SysResult sys_close(Call& call) {
     if (!call.process.files.close(call.a())) return Errno::badf;
     return 0u;
@@ -336,99 +278,6 @@ SysResult sys_pipe2(Call& call) {
     return new_pipe(call, call.b());
 }
 
-// --- Paths. There are no files: a valid path is not found.
-
-constexpr u32 kHere = 0xffff'ff9c; // AT_FDCWD
-
-struct Path {
-    u32 bytes = 0; // without the terminator
-    bool absolute = false;
-};
-// Reads a path. Errors: fault; nametoolong, for the path or its first component (the look-up fails there).
-SysResult read_path(UserAddr from, Path& path) {
-    constexpr u32 kMostPath = 4096, kMostName = 255;
-    u32 name = 0; // size of the first component
-    bool in_name = true;
-    for (std::array<char, 64> text; path.bytes < kMostPath;) {
-        const u32 got = text.size() - copy_from_user(text.data(), from + path.bytes, text.size());
-        for (u32 i = 0; i < got; ++i, ++path.bytes) {
-            if (text[i] == '\0') return name > kMostName ? SysResult{Errno::nametoolong} : SysResult{0u};
-            if (path.bytes == 0) path.absolute = text[i] == '/';
-            if (text[i] != '/')
-                name += in_name;
-            else
-                in_name = name == 0;
-        }
-        if (got != text.size()) return Errno::fault;
-    }
-    return Errno::nametoolong;
-}
-
-// Result of looking up a path relative to `directory`; 0 if the path is empty and `may_be_empty`.
-SysResult look_up(Call& call, u32 directory, UserAddr name, bool may_be_empty) {
-    Path path;
-    const SysResult result = read_path(name, path);
-    if (result.failed() && result.value() != SysResult{Errno::nametoolong}.value()) return result;
-    if (path.bytes == 0 && !may_be_empty) return Errno::noent;
-    if (!path.absolute && directory != kHere) {
-        const OpenFile file{call.process, directory};
-        if (!file) return Errno::badf;
-        if (path.bytes == 0) return 0u;
-        return Errno::notdir;
-    }
-    return result.failed() ? result : SysResult{Errno::noent};
-}
-
-// The disk that is named by /dev/NAME; null: none.
-BlockDevice* disk_named(UserAddr name) {
-    std::array<char, 32> text;
-    const Result<u32> length = strncpy_from_user(text.data(), name, text.size());
-    if (!length || *length == text.size()) return nullptr;
-    std::string_view path{text.data(), *length};
-    constexpr std::string_view kFolder = "/dev/";
-    return path.starts_with(kFolder) ? find_disk(path.substr(kFolder.size())) : nullptr;
-}
-
-SysResult open_at(Call& call, u32 directory, UserAddr name, u32 flags) {
-    constexpr u32 kAccess = 3, kCreate = 0100, kExclusive = 0200, kDataSync = 010000, kDirect = 040000,
-                  kDirectory = 0200000, kUnnamed = 020000000; // O_TMPFILE contains both
-    if ((flags & kUnnamed) && (!(flags & kDirectory) || (flags & kAccess) == 0)) return Errno::inval;
-    const SysResult found = look_up(call, directory, name, false);
-    BlockDevice* const disk = found.value() == SysResult{Errno::noent}.value() ? disk_named(name) : nullptr;
-    if (disk == nullptr) return found;
-    if ((flags & kCreate) && (flags & kExclusive)) return Errno::exist;
-    if (flags & kDirectory) return Errno::notdir;
-    if (flags & kDirect) return Errno::inval;
-    FileTable& files = call.process.files;
-    const u32 number = files.reserve();
-    if (number == FileTable::kMost) return Errno::mfile;
-    const u32 access = flags & kAccess; // 3: neither to read nor to write (open(2))
-    File* const file = open_disk(*disk, access == 0 || access == 2, access == 1 || access == 2, flags & kDataSync);
-    if (file == nullptr) {
-        files.cancel(number);
-        return Errno::nomem;
-    }
-    files.open(number, file);
-    return number;
-}
-SysResult sys_open(Call& call) { return open_at(call, kHere, call.pointer_a(), call.b()); }
-SysResult sys_openat(Call& call) { return open_at(call, call.a(), call.pointer_b(), call.c()); }
-
-SysResult sys_access(Call& call) {
-    if (call.b() & ~7u) return Errno::inval;
-    return look_up(call, kHere, call.pointer_a(), false);
-}
-
-SysResult read_link_at(Call& call, u32 directory, UserAddr name, u32 bytes) {
-    if (bytes == 0 || is_negative(bytes)) return Errno::inval;
-    const SysResult result = look_up(call, directory, name, directory != kHere);
-    return result.failed() ? result : SysResult{Errno::noent}; // an open file is not a link
-}
-SysResult sys_readlink(Call& call) { return read_link_at(call, kHere, call.pointer_a(), call.c()); }
-SysResult sys_readlinkat(Call& call) { return read_link_at(call, call.a(), call.pointer_b(), call.d()); }
-
-// --- Open files.
-
 SysResult sys_ioctl(Call& call) {
     constexpr u32 kNonBlocking = 0x5421, kNoCloseOnExec = 0x5450, kCloseOnExec = 0x5451, kReadable = 0x541b;
     const OpenFile file{call.process, call.a()};
@@ -453,67 +302,9 @@ SysResult sys_ioctl(Call& call) {
     }
 }
 
-// What stat says of each kind of file. The console is a character device: for such a file a C library buffers output by
-// lines.
-struct Kind {
-    u32 mode = 0, major = 0, minor = 0;
-};
-constexpr Kind kind_of(FileKind kind) {
-    switch (kind) {
-    case FileKind::console:
-        return {0020'620, 5, 1};
-    case FileKind::pipe:
-        return {0010'600, 0, 0};
-    case FileKind::disk:
-        return {0060'660, 3, 0};
-    }
-    return {};
-}
-
-SysResult sys_fstat64(Call& call) {
-    const OpenFile file{call.process, call.a()};
-    if (!file) return Errno::badf;
-    std::array<u32, 24> stat{}; // struct stat64
-    const FileStat about = file->stat();
-    const Kind kind = kind_of(about.kind);
-    stat[4] = kind.mode;
-    stat[5] = 1; // number of links
-    stat[8] = kind.major << 8 | kind.minor;
-    stat[11] = static_cast<u32>(about.bytes);
-    stat[12] = static_cast<u32>(about.bytes >> 32);
-    stat[13] = kPageSize; // block size
-    if (copy_to_user(call.pointer_b(), stat.data(), sizeof stat) != 0) return Errno::fault;
-    return 0u;
-}
-
-// For an open file only, with an empty path.
-SysResult sys_statx(Call& call) {
-    constexpr u32 kBasicStats = 0x7ff, kReservedMask = 0x8000'0000;
-    constexpr u32 kNoFollow = 0x100, kNoAutomount = 0x800, kEmptyPath = 0x1000, kSync = 0x6000;
-    const u32 flags = call.c();
-    if ((call.d() & kReservedMask) || (flags & kSync) == kSync ||
-        (flags & ~(kNoFollow | kNoAutomount | kEmptyPath | kSync)))
-        return Errno::inval;
-    const SysResult found = look_up(call, call.a(), call.pointer_b(), flags & kEmptyPath);
-    if (found.failed()) return found;
-    const OpenFile file{call.process, call.a()};
-    if (!file) return Errno::badf;
-    std::array<u32, 64> stat{}; // struct statx
-    stat[0] = kBasicStats;
-    stat[1] = kPageSize;
-    stat[4] = 1; // number of links
-    const FileStat about = file->stat();
-    const Kind kind = kind_of(about.kind);
-    stat[7] = kind.mode; // 16 bits
-    stat[10] = static_cast<u32>(about.bytes);
-    stat[11] = static_cast<u32>(about.bytes >> 32);
-    stat[32] = kind.major; // device number
-    stat[33] = kind.minor;
-    if (copy_to_user(call.pointer_e(), stat.data(), sizeof stat) != 0) return Errno::fault;
-    return 0u;
-}
-
 // --- Memory.
+
+constexpr u32 kPages = ~(kPageSize - 1);
 
 Prot prot_of(const Process& process, u32 bits) {
     constexpr u32 kRead = 1, kWrite = 2, kExec = 4;
@@ -543,9 +334,11 @@ void populate(VirtAddr begin, u32 bytes, Prot prot) {
 
 // Anonymous memory, private or shared with forked processes, or pages of a file. Order of the checks as on Linux.
 SysResult sys_mmap2(Call& call) {
-    constexpr u32 kWrite = 2, kShared = 1, kPrivate = 2, kType = 0xf, kFixed = 0x10, kAnonymous = 0x20,
-                  kGrowsDown = 0x100, kLocked = 0x2000, kPopulate = 0x8000, kNonBlock = 0x1'0000, kHuge = 0x4'0000,
-                  kNoReplace = 0x10'0000;
+    constexpr u32 kWrite = 2, kShared = 1, kPrivate = 2, kSharedValidate = 3, kType = 0xf, kFixed = 0x10,
+                  kAnonymous = 0x20, kGrowsDown = 0x100, kLocked = 0x2000, kPopulate = 0x8000, kNonBlock = 0x1'0000,
+                  kHuge = 0x4'0000, kNoReplace = 0x10'0000;
+    // What MAP_SHARED_VALIDATE accepts: the flags of Linux before it, MAP_FIXED_NOREPLACE is not one of them.
+    constexpr u32 kKnown = 0x7c07'f973;
     const u32 flags = call.d(), where = call.a(), bytes = call.b(), type = flags & kType;
     const bool anonymous = flags & kAnonymous, fixed = flags & (kFixed | kNoReplace);
     const OpenFile file{call.process, anonymous ? FileTable::kMost : call.e()};
@@ -558,17 +351,20 @@ SysResult sys_mmap2(Call& call) {
     if (fixed && (where & ~kPages)) return Errno::inval;
     MemoryObject* const object = anonymous ? nullptr : file->object();
     if (object != nullptr && call.f() > PageIndex::kMaxPages - (length >> kPageShift)) return Errno::overflow;
-    if (type != kShared && type != kPrivate) return Errno::inval;
+    const bool validated = type == kSharedValidate && !anonymous;
+    if (validated && (flags & ~kKnown)) return Errno::notsup;
+    if (type != kShared && type != kPrivate && !validated) return Errno::inval;
+    const bool shared = type != kPrivate;
     if (!anonymous) {
         if (!file->may_read()) return Errno::acces;
-        if (type == kShared && (call.c() & kWrite) && !file->may_write()) return Errno::acces;
+        if (shared && (call.c() & kWrite) && !file->may_write()) return Errno::acces;
         if (object == nullptr) return Errno::nodev;
         if (flags & kGrowsDown) return Errno::inval;
     }
-    if ((flags & kGrowsDown) && type == kShared) return Errno::inval;
+    if ((flags & kGrowsDown) && shared) return Errno::inval;
     if (flags & kHuge) return Errno::nomem;            // no huge pages, as on Linux by default
     const Prot prot = prot_of(call.process, call.c()); // mmap(2): other bits are ignored
-    const MapKind kind = type == kShared ? MapKind::shared : flags & kGrowsDown ? MapKind::grows : MapKind::anonymous;
+    const MapKind kind = shared ? MapKind::shared : flags & kGrowsDown ? MapKind::grows : MapKind::anonymous;
     const Backing backing{object, object != nullptr ? call.f() : 0, anonymous || file->may_write()};
     const Result<VirtAddr> area =
         call.process.space->map(VirtAddr{where & kPages}, length, prot, kind, fixed, !(flags & kNoReplace), backing);
@@ -854,28 +650,54 @@ constexpr Entry kCalls[] = {
     {5, sys_open},
     {6, sys_close},
     {7, sys_waitpid},
+    {8, sys_creat},
+    {9, sys_link},
+    {10, sys_unlink},
+    {12, sys_chdir},
     {13, sys_time},
+    {15, sys_chmod},
+    {16, sys_lchown16},
+    {18, sys_oldstat},
     {19, sys_lseek},
     {20, sys_getpid},
     {24, sys_zero}, // getuid
+    {28, sys_oldfstat},
+    {30, sys_utime},
     {33, sys_access},
     {36, sys_sync},
+    {38, sys_rename},
+    {39, sys_mkdir},
+    {40, sys_rmdir},
     {42, sys_pipe},
     {45, sys_brk},
     {47, sys_zero}, // getgid
     {49, sys_zero}, // geteuid
     {50, sys_zero}, // getegid
     {54, sys_ioctl},
+    {60, sys_umask},
     {64, sys_getppid},
     {78, sys_gettimeofday},
+    {83, sys_symlink},
+    {84, sys_oldlstat},
     {85, sys_readlink},
     {91, sys_munmap},
+    {92, sys_truncate},
+    {93, sys_ftruncate},
+    {94, sys_fchmod},
+    {95, sys_fchown16},
+    {99, sys_statfs},
+    {100, sys_fstatfs},
+    {106, sys_stat},
+    {107, sys_lstat},
+    {108, sys_fstat},
     {114, sys_wait4},
     {118, sys_fsync},
     {120, sys_clone},
     {122, sys_uname},
     {125, sys_mprotect},
+    {133, sys_fchdir},
     {140, sys_llseek},
+    {141, sys_getdents},
     {144, sys_msync},
     {146, sys_writev},
     {148, sys_fsync}, // fdatasync
@@ -885,13 +707,23 @@ constexpr Entry kCalls[] = {
     {175, sys_rt_sigprocmask},
     {180, sys_pread64},
     {181, sys_pwrite64},
+    {182, sys_chown16},
+    {183, sys_getcwd},
     {191, sys_ugetrlimit},
     {192, sys_mmap2},
+    {193, sys_truncate64},
+    {194, sys_ftruncate64},
+    {195, sys_stat64},
+    {196, sys_lstat64},
     {197, sys_fstat64},
+    {198, sys_lchown},
     {199, sys_zero}, // getuid32
     {200, sys_zero}, // getgid32
     {201, sys_zero}, // geteuid32
     {202, sys_zero}, // getegid32
+    {207, sys_fchown},
+    {212, sys_chown},
+    {220, sys_getdents64},
     {224, sys_gettid},
     {238, sys_tkill},
     {240, futex<TimeSpec>},
@@ -901,17 +733,35 @@ constexpr Entry kCalls[] = {
     {265, clock_gettime<TimeSpec>},
     {266, clock_getres<TimeSpec>},
     {267, clock_nanosleep<TimeSpec>},
+    {268, sys_statfs64},
+    {269, sys_fstatfs64},
     {270, sys_tgkill},
+    {271, sys_utimes},
     {295, sys_openat},
+    {296, sys_mkdirat},
+    {298, sys_fchownat},
+    {299, sys_futimesat},
+    {300, sys_fstatat64},
+    {301, sys_unlinkat},
+    {302, sys_renameat},
+    {303, sys_linkat},
+    {304, sys_symlinkat},
     {305, sys_readlinkat},
+    {306, sys_fchmodat},
+    {307, sys_faccessat},
+    {320, sys_utimensat},
     {331, sys_pipe2},
     {340, sys_prlimit64},
+    {344, sys_syncfs},
+    {353, sys_renameat2},
     {355, sys_getrandom},
     {383, sys_statx},
     {403, clock_gettime<TimeSpec64>},
     {406, clock_getres<TimeSpec64>},
     {407, clock_nanosleep<TimeSpec64>},
+    {412, sys_utimensat_time64},
     {422, futex<TimeSpec64>},
+    {439, sys_faccessat2},
 };
 
 constexpr u32 kNumbers = 512; // above all of Linux's numbers on i386

@@ -1,0 +1,69 @@
+// Open inodes. Contract: inode_file.hpp.
+#include "kernel/files/inode_file.hpp"
+
+#include "kernel/files/write_back.hpp"
+
+namespace loft {
+namespace {
+
+class InodeFile final : public ObjectFile {
+  public:
+    InodeFile(Inode& inode, const OpenMode& mode) : ObjectFile{inode, mode}, inode_{inode} {}
+
+    FileStat stat() override { return {.kind = FileKind::inode, .bytes = 0}; }
+    MemoryObject* object() override { return inode_.kind() == InodeKind::file ? &inode_ : nullptr; }
+    Inode* inode() override { return &inode_; }
+    Errno list(ListVisitor& visitor) override {
+        MutexGuard guard{mutex_};
+        return inode_.system().list(inode_, position_, visitor);
+    }
+
+  private:
+    SysResult write_from(u64& offset, UserSource& from) override;
+    SysResult put(u64 offset, UserSource& from, u32 bytes);
+    Errno may_be_read() const override { return inode_.is_directory() ? Errno::isdir : Errno{}; }
+    u64 visible_bytes() override { return inode_.visible_bytes(); }
+    u64 most_position() override { return ~u64{0} >> 1; }
+    void destroy() override;
+
+    Inode& inode_;
+};
+Cache<InodeFile> inode_files{"inode_file", Gfp::user_low};
+
+// Writes `bytes` to one page; fewer if the program's memory ends. The writer's mutex is held.
+SysResult InodeFile::put(u64 offset, UserSource& from, u32 bytes) {
+    FileSystem& system = inode_.system();
+    const Result<FileSystem::Part, Errno> part = system.begin_page(inode_, offset, bytes);
+    if (!part) return part.error();
+    const u32 copied = from.copy_to_page(part->page, offset_in_page(offset), bytes);
+    const Errno error = system.end_page(inode_, *part, offset, copied);
+    return is_error(error) ? SysResult{error} : SysResult{copied};
+}
+
+SysResult InodeFile::write_from(u64& offset, UserSource& from) {
+    const u32 wanted = from.left();
+    SysResult result = 0u;
+    if (wanted != 0) {
+        MutexGuard guard{inode_.system().writer_of(inode_)};
+        if (mode_.appends) offset = inode_.bytes();
+        result = each_page(offset, wanted, [&](u64 at, u32 bytes) {
+            const SysResult done = put(at, from, bytes);
+            if (!done.failed()) limit_dirty_pages();
+            return done;
+        });
+    }
+    return result;
+}
+
+void InodeFile::destroy() {
+    FileSystem::release(&inode_);
+    inode_files.destroy(this);
+}
+
+} // namespace
+
+File* open_inode(Inode& inode, const OpenMode& mode) { return inode_files.make(inode, mode); }
+
+void inode_file_init() { inode_files.reset(); }
+
+} // namespace loft
