@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 
-from . import disk, ktap, memory, readme, verdict
+from . import archive, disk, ktap, memory, readme, verdict
 from .make import BUILD, LOGS
 from .result import Hung, Result, Test, read_log, run_program
 
@@ -17,7 +17,7 @@ SHIM = f'{BUILD}/shim/shim.elf'
 PROGRAMS = f'{BUILD}/user/programs'  # a file with their names
 DEFAULT_KERNEL = '64g-highpte-smp-preempt'
 KEYS = {'kernel', 'mem', 'smp', 'cpu', 'append', 'icount', 'boot', 'scenario', 'status', 'expect', 'forbid', 'ktap',
-        'memory', 'require', 'timeout', 'console', 'repeat', 'qemu', 'modules', 'program', 'shown', 'disks'}
+        'memory', 'require', 'timeout', 'console', 'repeat', 'qemu', 'modules', 'program', 'shown', 'disks', 'archive'}
 CONDITION = re.compile(r'(\w+) *(==|>=|<=) *(\d+)$')
 
 
@@ -55,6 +55,7 @@ class Machine:
         self.program = keys.get('program', '')
         self.disks = [disk.Disk(line, self.log(f'disk{number}'))
                       for number, line in enumerate(lines(keys.get('disks', '')))]
+        self.archive = self.log('cpio') if keys.get('archive', 'no') == 'yes' else ''
         self.modules = lines(keys['modules']) if 'modules' in keys else None
 
     @property
@@ -86,6 +87,9 @@ def module_options(machine):
     if names is None:
         with open(PROGRAMS, encoding='utf-8') as file:
             names = file.read().split()
+    if machine.archive:
+        archive.create(machine.archive)
+        names = [machine.archive, *names]
     return [option for name in names for option in ('--module', name)]
 
 

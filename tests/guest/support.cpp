@@ -6,6 +6,7 @@
 #include "kernel/threads/lifecycle.hpp"
 #include "kernel/threads/sync.hpp"
 #include "kernel/threads/thread.hpp"
+#include "mm/cache/memory_object.hpp"
 #include "mm/frames/slab.hpp"
 #include "mm/windows/vmap.hpp"
 
@@ -19,8 +20,11 @@ constexpr u32 kMiddle = 0x155; // an odd index: it shows an error in the upper b
 
 ZoneId zone_at(u32 i) { return static_cast<ZoneId>(i); }
 
-// Frees the frames that wait for the flush of vfree, and the empty slabs of caches: both depend on earlier tests.
+// Frees what depends on earlier tests: pages of files that nobody uses (a test that takes all memory has them
+// reclaimed), the frames that wait for the flush of vfree, and the empty slabs of caches.
 void give_back_what_is_kept() {
+    if (page_cache_stats().dirty != 0) (void)write_back_all();
+    if (page_cache_stats().pages != 0) drop_pages(~0u);
     vmap_flush();
     ObjectCache::give_back_empty_slabs();
 }

@@ -22,8 +22,8 @@ namespace loft::guest {
 // ------------------------------------------------------------------------------------------- free frames
 
 // Fails the test if, at its end, a zone does not have as many free frames as at its beginning. Frames in per-CPU lists
-// count as free (zone_info). Frames that wait for the flush of vfree, and empty slabs of caches, are freed first, so
-// that the result does not depend on earlier tests. Declared before all objects that hold frames.
+// count as free (zone_info). Pages of files, frames that wait for the flush of vfree, and empty slabs of caches are
+// freed first, so that the result does not depend on earlier tests. Declared before all objects that hold frames.
 class KeepsFreeCounts : NotCopyable<KeepsFreeCounts> {
   public:
     KeepsFreeCounts();

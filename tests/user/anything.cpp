@@ -25,10 +25,13 @@ struct Random {
 u32 mark(u32 page) { return 0x5eed'0000 + page; }
 
 // Calls that map and unmap memory occur more often. Left out: the exit of a thread or a program, which would come too
-// soon; fork and clone, as a child needs code to run; and signals, which must not go to other programs.
-constexpr u8 kCalls[]{3,   4,   5,   6,   7,   13,  20,  33,  42,  42,  45,  54,  64,  78,  85,  91,  91, 91,
-                      114, 122, 125, 125, 125, 146, 158, 162, 174, 175, 191, 192, 192, 192, 197, 224, 240};
-constexpr u16 kMore[]{240, 240, 240, 243, 258, 265, 266, 267, 295, 305, 331, 340, 355, 383, 403, 406, 407, 422, 422};
+// soon; fork and clone, as a child needs code to run; signals, which must not go to other programs; new directories and
+// another current one, as the files that are made have to be found again.
+constexpr u8 kCalls[]{3,  4,  5,  6,  7,   8,   9,   10,  13,  20,  33,  38,  42,  42,  45,  54,  64,  78,  83,
+                      85, 91, 92, 93, 118, 91,  91,  114, 122, 125, 125, 125, 146, 158, 162, 174, 175, 191, 183,
+                      15, 30, 60, 94, 99,  106, 141, 198, 207, 212, 192, 192, 192, 195, 196, 197, 220, 224, 240};
+constexpr u16 kMore[]{240, 240, 240, 243, 258, 265, 266, 267, 268, 269, 295, 300, 301, 302, 298, 303,
+                      304, 305, 306, 307, 320, 331, 353, 340, 355, 383, 403, 406, 407, 422, 422};
 
 u32 address(Random& random) {
     const u32 page = random.below(kPages) * kPage;
@@ -133,11 +136,38 @@ void run(u32 seed) {
 
 } // namespace
 
+namespace {
+
+constexpr char kFolder[] = "/anything"; // the files that random calls make are in it
+
+void enter_folder() {
+    sys::call(39, sys::word(kFolder), 0755);
+    REQUIRE(sys::call(12, sys::word(kFolder)) == 0);
+}
+void remove_folder() {
+    alignas(8) u8 entries[kPage];
+    const int folder = sys::call(5, sys::word("."), 0, 0);
+    REQUIRE(folder >= 0);
+    for (u32 removed = 1; removed != 0;) {
+        removed = 0;
+        sys::call(19, static_cast<u32>(folder), 0, 0);
+        const int got = sys::call(220, static_cast<u32>(folder), sys::word(entries), sizeof entries);
+        for (int at = 0; at < got; at += entries[at + 16] | entries[at + 17] << 8)
+            removed += sys::call(10, sys::word(entries + at + 19)) == 0; // not "." and ".."
+    }
+    sys::close(static_cast<u32>(folder));
+    REQUIRE(sys::call(12, sys::word("/")) == 0);
+    CHECK_EQ(sys::call(40, sys::word(kFolder)), 0);
+}
+
+} // namespace
+
 int main(int argc, char** argv) {
     if (argc > 1) first_seed = number_of(argv[1]);
     const u32 rounds = argc > 2 ? number_of(argv[2]) : 20;
     arena = new_memory(kPages * kPage);
     shared = new_memory(kPages * kPage, sys::kShared | sys::kAnonymous);
+    enter_folder();
     u32 faults = 0;
     for (u32 round = 0; round < rounds; ++round) {
         for (u32 page = 0; page < kPages; ++page)
@@ -158,6 +188,7 @@ int main(int argc, char** argv) {
                 wrong += load<u32>(reinterpret_cast<u32>(arena) + page * kPage + at) != mark(page);
         CHECK_EQ(wrong, 0);
     }
+    remove_folder();
     Line{} << rounds << " rounds, " << faults << " ended by a fault";
     return 0;
 }

@@ -122,11 +122,12 @@ struct Name {
     const char* name;
 };
 constexpr Name kErrors[] = {
-    {1, "EPERM"},    {2, "ENOENT"},      {3, "ESRCH"},         {4, "EINTR"},   {7, "E2BIG"},   {9, "EBADF"},
-    {10, "ECHILD"},  {11, "EAGAIN"},     {12, "ENOMEM"},       {13, "EACCES"}, {14, "EFAULT"}, {17, "EEXIST"},
-    {19, "ENODEV"},  {20, "ENOTDIR"},    {22, "EINVAL"},       {23, "ENFILE"}, {24, "EMFILE"}, {25, "ENOTTY"},
-    {29, "ESPIPE"},  {32, "EPIPE"},      {36, "ENAMETOOLONG"}, {38, "ENOSYS"}, {65, "ENOPKG"}, {75, "EOVERFLOW"},
-    {95, "ENOTSUP"}, {110, "ETIMEDOUT"},
+    {1, "EPERM"},      {2, "ENOENT"},     {3, "ESRCH"},    {4, "EINTR"},       {7, "E2BIG"},         {9, "EBADF"},
+    {10, "ECHILD"},    {11, "EAGAIN"},    {12, "ENOMEM"},  {13, "EACCES"},     {14, "EFAULT"},       {16, "EBUSY"},
+    {17, "EEXIST"},    {18, "EXDEV"},     {21, "EISDIR"},  {27, "EFBIG"},      {30, "EROFS"},        {34, "ERANGE"},
+    {39, "ENOTEMPTY"}, {40, "ELOOP"},     {19, "ENODEV"},  {20, "ENOTDIR"},    {22, "EINVAL"},       {23, "ENFILE"},
+    {24, "EMFILE"},    {25, "ENOTTY"},    {29, "ESPIPE"},  {32, "EPIPE"},      {36, "ENAMETOOLONG"}, {38, "ENOSYS"},
+    {65, "ENOPKG"},    {75, "EOVERFLOW"}, {95, "ENOTSUP"}, {110, "ETIMEDOUT"},
 };
 Text& add_result(Text& text, int result) {
     if (!sys::failed(result)) return text << result;
@@ -495,6 +496,25 @@ void names() {
         {"openat", [](u32 name, u32 at) { return sys::call(295, at, name, 0, 0); }, true},
         {"readlinkat", [](u32 name, u32 at) { return sys::call(305, at, name, kGood, 100); }, true},
         {"statx", [](u32 name, u32 at) { return sys::call(383, at, name, 0, 0x7ff, kGood); }, true},
+        {"unlink", [](u32 name, u32) { return sys::call(10, name); }, false},
+        {"chdir", [](u32 name, u32) { return sys::call(12, name); }, false},
+        {"chmod", [](u32 name, u32) { return sys::call(15, name, 0600); }, false},
+        {"lchown16", [](u32 name, u32) { return sys::call(16, name, 0, 0); }, false},
+        {"oldstat", [](u32 name, u32) { return sys::call(18, name, kGood); }, false},
+        {"utime", [](u32 name, u32) { return sys::call(30, name, 0); }, false},
+        {"rmdir", [](u32 name, u32) { return sys::call(40, name); }, false},
+        {"truncate", [](u32 name, u32) { return sys::call(92, name, 0); }, false},
+        {"statfs", [](u32 name, u32) { return sys::call(99, name, kGood); }, false},
+        {"stat", [](u32 name, u32) { return sys::call(106, name, kGood); }, false},
+        {"lstat64", [](u32 name, u32) { return sys::call(196, name, kGood); }, false},
+        {"chown", [](u32 name, u32) { return sys::call(212, name, 0, 0); }, false},
+        {"utimes", [](u32 name, u32) { return sys::call(271, name, 0); }, false},
+        {"fchownat", [](u32 name, u32 at) { return sys::call(298, at, name, 0, 0, 0); }, true},
+        {"fstatat64", [](u32 name, u32 at) { return sys::call(300, at, name, kGood, 0); }, true},
+        {"unlinkat", [](u32 name, u32 at) { return sys::call(301, at, name, 0); }, true},
+        {"fchmodat", [](u32 name, u32 at) { return sys::call(306, at, name, 0600); }, true},
+        {"faccessat", [](u32 name, u32 at) { return sys::call(307, at, name, 0); }, true},
+        {"renameat2", [](u32 name, u32 at) { return sys::call(353, at, name, at, w("/x"), 1); }, true},
     };
     for (const auto& one : calls) {
         pointers(one.call, "", [&](u32 p) { return one.make(p, kHere); });
@@ -576,6 +596,193 @@ void names() {
     result("ioctl", "FIONBIO of a pipe, 0", sys::call(54, in, 0x5421, kGood));
     result("ioctl", "FIOCLEX", sys::call(54, in, 0x5451, 0));
     result("ioctl", "FIONCLEX", sys::call(54, in, 0x5450, 0));
+}
+
+// ------------------------------------------------------------------------------------------------------------- files
+
+// In a folder of the root, which is in memory on both systems.
+void files_and_folders() {
+    constexpr u32 kHere = 0xffff'ff9c; // AT_FDCWD
+    constexpr u32 kCreate = 0100, kExclusive = 0200, kTruncate = 01000, kDirectory = 0200000, kNoFollow = 0400000,
+                  kUnnamed = 020200000;
+    REQUIRE(sys::call(39, w("/arguments.d"), 0755) == 0);
+    REQUIRE(sys::call(12, w("/arguments.d")) == 0);
+    sys::call(60, 022);
+    const auto open = [](const char* name, u32 flags) { return sys::call(5, w(name), flags, 0644); };
+    const auto opens = [&](const char* what, const char* name, u32 flags) {
+        const int file = open(name, flags);
+        works("open", what, file);
+        if (!sys::failed(file)) sys::close(u(file));
+    };
+    const int file = open("f", kCreate | kExclusive | 2);
+    REQUIRE(file >= 0);
+    REQUIRE(sys::call(39, w("d"), 0755) == 0);
+    REQUIRE(sys::call(83, w("f"), w("link")) == 0);
+    REQUIRE(sys::call(83, w("nowhere"), w("broken")) == 0);
+    REQUIRE(sys::call(83, w("loop"), w("loop")) == 0);
+    REQUIRE(sys::call(83, w("d"), w("to_d")) == 0);
+    const int folder = open("d", kDirectory);
+    REQUIRE(folder >= 0);
+
+    for (const u32 flags :
+         {0u, 1u, 2u, 3u, kCreate, kCreate | kExclusive, kDirectory, kNoFollow, kUnnamed, kUnnamed | 2}) {
+        for (const char* name :
+             {"f", "d", "link", "broken", "loop", "to_d", "f/", "d/", "link/", "to_d/", "f/x", ".", "/"}) {
+            if ((flags & kCreate) && same(name, "broken")) continue; // would make a file
+            if ((flags & kUnnamed) == kUnnamed && flags & 2 && (same(name, "d") || same(name, "to_d"))) continue;
+            Text what;
+            what << name << ", flags " << static_cast<int>(flags);
+            opens(what.view(), name, flags);
+        }
+    }
+    opens("f, O_TRUNC, for reading", "f", kTruncate);
+    opens("d, O_TRUNC", "d", kTruncate);
+    opens("new/, O_CREAT", "new/", kCreate);
+    opens("missing/f, O_CREAT", "missing/f", kCreate);
+    opens("d, O_TMPFILE", "d", kUnnamed | 2);
+    const auto names = [](const char* call, auto&& make) {
+        for (const char* name : {"f", "d", "link", "broken", "loop", "to_d", "f/", "to_d/", "f/x", "missing",
+                                 "missing/", ".", "..", "d/.", "d/..", "/"})
+            works(call, name, make(w(name)));
+    };
+    names("mkdir",
+          [](u32 name) { return sys::call(39, name, 0755) == 0 ? sys::call(40, name) : sys::call(39, name, 0755); });
+    names("readlink", [](u32 name) { return sys::call(85, name, kGood, 10); });
+    names("stat64", [](u32 name) { return sys::call(195, name, kGood); });
+    names("lstat64", [](u32 name) { return sys::call(196, name, kGood); });
+    names("access, W_OK", [](u32 name) { return sys::call(33, name, 2); });
+    names("access, X_OK", [](u32 name) { return sys::call(33, name, 1); });
+    names("truncate", [](u32 name) { return sys::call(92, name, 0); });
+    names("chmod", [](u32 name) { return sys::call(15, name, 0755); });
+    names("lchown", [](u32 name) { return sys::call(198, name, ~0u, ~0u); });
+    names("utimes", [](u32 name) { return sys::call(271, name, 0); });
+    names("link to new", [](u32 name) {
+        const int made = sys::call(9, name, w("new"));
+        if (made == 0) sys::call(10, w("new"));
+        return made;
+    });
+    names("link of f",
+          [](u32 name) { return sys::call(9, w("f"), name) == 0 ? sys::call(10, name) : sys::call(9, w("f"), name); });
+    names("symlink", [](u32 name) {
+        return sys::call(83, w("x"), name) == 0 ? sys::call(10, name) : sys::call(83, w("x"), name);
+    });
+    names("renameat2 of f, RENAME_NOREPLACE", [](u32 name) {
+        const int moved = sys::call(353, kHere, w("f"), kHere, name, 1);
+        if (moved == 0) sys::call(38, name, w("f"));
+        return moved;
+    });
+    names("renameat2 of d, RENAME_NOREPLACE", [](u32 name) {
+        const int moved = sys::call(353, kHere, w("d"), kHere, name, 1);
+        if (moved == 0) sys::call(38, name, w("d"));
+        return moved;
+    });
+    names("renameat2 to new", [](u32 name) {
+        const int moved = sys::call(353, kHere, name, kHere, w("new"), 1);
+        if (moved == 0) sys::call(38, w("new"), name);
+        return moved;
+    });
+    for (const char* name : {"d", "to_d/", "missing", ".", "..", "/", "d/", "d/x", "f/"}) // all of them are refused
+        works("unlink", name, sys::call(10, w(name)));
+    for (const char* name : {"f", "link", "to_d", "to_d/", "missing", ".", "..", "d/.", "/", "f/x"})
+        works("rmdir", name, sys::call(40, w(name)));
+    for (const u32 flags : {2u, 3u, 6u, 8u, ~0u}) { // 4 leaves something behind on Linux
+        Text what;
+        what << "flags " << static_cast<int>(flags);
+        works("renameat2", what.view(), sys::call(353, kHere, w("f"), kHere, w("missing"), flags));
+    }
+    for (const u32 flags : {1u, 0x100u, 0x200u, 0x400u, 0x1000u, 0x8000'0000u}) {
+        Text what;
+        what << "flags " << static_cast<int>(flags);
+        works("fchownat", what.view(), sys::call(298, kHere, w("f"), ~0u, ~0u, flags));
+        works("utimensat", what.view(), sys::call(320, kHere, w("f"), 0, flags));
+        works("unlinkat", what.view(), sys::call(301, kHere, w("missing"), flags));
+        works("fstatat64", what.view(), sys::call(300, kHere, w("f"), kGood, flags));
+        works("linkat", what.view(), sys::call(303, kHere, w("missing"), kHere, w("new"), flags));
+        what << ", no name";
+        works("fchownat", what.view(), sys::call(298, u(file), w(""), ~0u, ~0u, flags));
+        works("utimensat", what.view(), sys::call(320, u(file), w(""), 0, flags));
+        works("fstatat64", what.view(), sys::call(300, u(file), w(""), kGood, flags));
+        works("utimensat", what.view(), sys::call(320, u(file), 0, 0, flags), ", null");
+    }
+    works("utimensat", "AT_FDCWD, null", sys::call(320, kHere, 0, 0, 0));
+    works("utimensat", "f, bad time", [] {
+        store<u32>(kGood, 1), store<u32>(kGood + 4, 1'000'000'000), store<u32>(kGood + 8, 1), store<u32>(kGood + 12, 0);
+        return sys::call(320, kHere, w("f"), kGood, 0);
+    }());
+    works("utimensat", "missing, bad time", sys::call(320, kHere, w("missing"), kGood, 0));
+    works("utimes", "missing, bad time", sys::call(271, w("missing"), kGood));
+    store<u32>(kGood + 4, 0x3fff'fffe), store<u32>(kGood + 12, 0x3fff'fffe);
+    works("utimensat", "missing, UTIME_OMIT twice", sys::call(320, 77, w("missing"), kGood, 0));
+    pointers("utimensat", "times: ", [](u32 p) { return sys::call(320, kHere, w("f"), p, 0); });
+    pointers("utimensat_time64", "times: ", [](u32 p) { return sys::call(412, kHere, w("f"), p, 0); });
+    pointers("utime", "times: ", [](u32 p) { return sys::call(30, w("f"), p); });
+    pointers("utimes", "times: ", [](u32 p) { return sys::call(271, w("f"), p); });
+    bad_numbers("fchmod", [](u32 n) { return sys::call(94, n, 0600); });
+    bad_numbers("fchown", [](u32 n) { return sys::call(207, n, 0, 0); });
+    bad_numbers("fstatfs", [](u32 n) { return sys::call(100, n, kGood); });
+    bad_numbers("ftruncate", [](u32 n) { return sys::call(93, n, 0); });
+    bad_numbers("getdents", [](u32 n) { return sys::call(141, n, kGood, 100); });
+    bad_numbers("getdents64", [](u32 n) { return sys::call(220, n, kGood, 100); });
+    bad_numbers("fsync", [](u32 n) { return sys::call(118, n); });
+    bad_numbers("syncfs", [](u32 n) { return sys::call(344, n); });
+    bad_numbers("fchdir", [](u32 n) { return sys::call(133, n); });
+    result("getdents", "a file", sys::call(141, u(file), kGood, 100));
+    result("getdents64", "a file", sys::call(220, u(file), kGood, 100));
+    result("getdents", "7 bytes", sys::call(141, u(folder), kGood, 7));
+    result("getdents64", "7 bytes", sys::call(220, u(folder), kGood, 7));
+    outputs("stat64", "", [](u32 p) { return sys::call(195, w("f"), p); });
+    outputs("stat", "", [](u32 p) { return sys::call(106, w("f"), p); });
+    outputs("statfs", "", [](u32 p) { return sys::call(99, w("f"), p); });
+    outputs("statfs64", "", [](u32 p) { return sys::call(268, w("f"), 84, p); });
+    result("statfs64", "83 bytes", sys::call(268, w("f"), 83, kGood));
+    result("statfs64", "83 bytes, missing", sys::call(268, w("missing"), 83, kGood));
+    result("getcwd", "13 bytes", sys::call(183, kGood, 13));
+    result("getcwd", "14 bytes", sys::call(183, kGood, 14));
+    outputs("getcwd", "", [](u32 p) { return sys::call(183, p, 100); });
+    result("ftruncate", "-1", sys::call(93, u(file), ~0u));
+    result("truncate", "-1, missing", sys::call(92, w("missing"), ~0u));
+    result("truncate64", "-1", sys::call(193, w("f"), ~0u, ~0u));
+    result("ftruncate", "a directory", sys::call(93, u(folder), 0));
+    result("read", "a directory", sys::call(3, u(folder), kGood, 10));
+    result("write", "a directory", sys::call(4, u(folder), kGood, 10));
+    result("pread64", "offset -1", sys::call(180, u(file), kGood, 10, ~0u, ~0u));
+    result("pwrite64", "offset -1", sys::call(181, u(file), kGood, 10, ~0u, ~0u));
+    result("pwrite64", "of a directory", sys::call(181, u(folder), kGood, 10, 0, 0));
+    result("lseek", "-1 from the start", sys::call(19, u(file), ~0u, 0));
+    result("lseek", "whence 5", sys::call(19, u(file), 0, 5));
+    result("lseek", "2 GiB - 1", sys::call(19, u(file), 0x7fff'ffff, 0));
+    result("lseek", "one more", sys::call(19, u(file), 1, 1));
+    result("lseek", "back", sys::call(19, u(file), 0, 0));
+    pointers("read", "a file, ", [&](u32 p) { return sys::call(180, u(file), p, 0, 0, 0); });
+    for (const u32 type : {1u, 2u, 3u, 0u, 4u, 8u, 15u})
+        for (const u32 flag : {0u, 0x20'0000u, 0x4000u, 0x8'0000u, 0x8000'0000u}) {
+            Text what;
+            what << "a file, type " << static_cast<int>(type) << ", flag " << static_cast<int>(flag);
+            const int at = mmap(0, kPage, sys::kRead, type | flag, u(file));
+            works("mmap2", what.view(), at);
+            if (!sys::failed(at)) sys::call(91, u(at), kPage);
+        }
+    const auto map = [&](const char* what, u32 of, u32 rights, u32 flags, u32 page = 0, u32 bytes = kPage) {
+        const int at = mmap(0, bytes, rights, flags, of, page);
+        works("mmap2", what, at);
+        if (!sys::failed(at)) sys::call(91, u(at), bytes);
+    };
+    const int reader = open("f", 0), writer = open("f", 1);
+    REQUIRE(reader >= 0 && writer >= 0);
+    map("a file for reading, shared, to write", u(reader), kRw, sys::kShared);
+    map("a file for reading, private, to write", u(reader), kRw, sys::kPrivate);
+    map("a file for writing, private", u(writer), sys::kRead, sys::kPrivate);
+    map("a directory", u(folder), sys::kRead, sys::kPrivate);
+    map("a file, the last page of all", u(file), sys::kRead, sys::kPrivate, ~0u);
+    map("a file, behind the last page", u(file), sys::kRead, sys::kPrivate, ~0u, 2 * kPage);
+    map("a file, MAP_GROWSDOWN", u(file), kRw, sys::kPrivate | 0x100);
+    for (const int one : {reader, writer, file, folder})
+        sys::close(u(one));
+    for (const char* name : {"f", "link", "broken", "loop", "to_d"})
+        result("unlink", name, sys::call(10, w(name)));
+    result("rmdir", "d", sys::call(40, w("d")));
+    REQUIRE(sys::call(12, w("/")) == 0);
+    result("rmdir", "the folder", sys::call(40, w("/arguments.d")));
 }
 
 // ------------------------------------------------------------------------------------------------------------ memory
@@ -1360,6 +1567,8 @@ int main(int argc, char** argv) {
     pipes();
     make_pages();
     names();
+    make_pages();
+    files_and_folders();
     make_pages();
     mapping();
     heap();

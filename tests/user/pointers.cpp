@@ -58,6 +58,30 @@ int main(int, char**) {
         [&](u32 p) { return p == 0 ? -kEfault : sys::call(240, sys::word(&word), 128, 0, p); });
     all("statx", [](u32 p) { return sys::call(383, 1, sys::word(""), 0x1000, 0, p); });
     all("fstat64", [](u32 p) { return sys::call(197, 1, p); });
+    const int root = sys::call(5, sys::word("/"), 0);
+    REQUIRE(root >= 0);
+    for (const u32 number :
+         {5u, 8u, 10u, 12u, 15u, 16u, 18u, 30u, 33u, 39u, 40u, 84u, 92u, 106u, 107u, 182u, 212u, 271u})
+        all("a path", [&](u32 p) { return sys::call(number, p, 0, 0); });
+    for (const u32 number : {9u, 38u, 83u}) {
+        all("the first of two paths", [&](u32 p) { return sys::call(number, p, sys::word("/x")); });
+        all("the second of two paths", [&](u32 p) { return sys::call(number, sys::word("/"), p); });
+    }
+    all("renameat2", [](u32 p) { return sys::call(353, 0, p, 0, sys::word("/x"), 1); });
+    for (const u32 number : {18u, 84u, 99u, 106u, 107u})
+        all("what stat or statfs says", [&](u32 p) { return sys::call(number, sys::word("/"), p); });
+    for (const u32 number : {28u, 100u, 108u})
+        all("what fstat or fstatfs says", [&](u32 p) { return sys::call(number, static_cast<u32>(root), p); });
+    for (const u32 number : {30u, 271u}) // null is the present
+        all("times", [&](u32 p) { return p == 0 ? -kEfault : sys::call(number, sys::word("/"), p); });
+    for (const u32 number : {320u, 412u})
+        all("times", [&](u32 p) { return p == 0 ? -kEfault : sys::call(number, 0xffff'ff9c, sys::word("/"), p, 0); });
+    all("getdents", [&](u32 p) { return sys::call(141, static_cast<u32>(root), p, kPage); });
+    all("stat64", [](u32 p) { return sys::call(195, sys::word("/"), p); });
+    all("statfs64", [](u32 p) { return sys::call(268, sys::word("/"), 84, p); });
+    all("getcwd", [](u32 p) { return sys::call(183, p, 100); });
+    all("getdents64", [&](u32 p) { return sys::call(220, static_cast<u32>(root), p, kPage); });
+    sys::close(static_cast<u32>(root));
     // A child that has ended is reaped, although its status cannot be stored.
     all("waitpid", [](u32 p) {
         if (p == 0) return -kEfault; // null is allowed here: no status

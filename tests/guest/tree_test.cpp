@@ -1,0 +1,71 @@
+// The tree of files: programs work in the root, and on each disk that is mounted (mount=). The host checks these disks
+// afterwards, by e2fsck (scripts/runner/disk.py).
+#include "kernel/files/mounts.hpp"
+#include "mm/cache/memory_object.hpp"
+#include "tests/guest/programs.hpp"
+#include "tests/guest/support.hpp"
+
+#include <cstring>
+
+namespace loft::guest {
+namespace {
+
+// All that the program has made is gone.
+void expect_work_in(std::string_view path, FileSystem& system) {
+    const FileSystemStat before = system.stat();
+    const Outcome outcome = run("files", {}, path);
+    CHECK(outcome.started);
+    CHECK_EQ(outcome.status.value(), 0u);
+    process_wait_for_all();
+    CHECK(!is_error(file_tree().sync()));
+    const FileSystemStat after = system.stat();
+    CHECK_EQ(after.free_blocks, before.free_blocks);
+    CHECK_EQ(after.free_inodes, before.free_inodes);
+}
+
+} // namespace
+
+// scripts/runner/archive.py makes the archive.
+SELFTEST(tree, the_archive_is_unpacked) {
+    constexpr u32 kWords = 25'000;
+    Path path{file_tree(), nullptr};
+    REQUIRE(path.text() != nullptr);
+    constexpr std::string_view kPath = "/archive/link";
+    std::memcpy(path.text(), kPath.data(), kPath.size());
+    path.text()[kPath.size()] = '\0';
+    const Errno error = path.walk(Path::Stop::follow);
+    if (error == Errno::noent) SKIP("this machine has no archive");
+    REQUIRE(!is_error(error));
+    Inode* const file = path.take();
+    CHECK_EQ(file->bytes(), u64{kWords} * 4);
+    u32 wrong = 0;
+    for (u32 i = 0; i < kWords; ++i) {
+        u32 word = 0;
+        if (!CHECK(file->read(u64{i} * 4, &word, sizeof word))) break;
+        wrong += word != i * 2654435761u + 1;
+    }
+    CHECK_EQ(wrong, 0u);
+    FileSystem::release(file);
+}
+
+SELFTEST(tree, a_program_works_in_memory) {
+    if (const char* why = needs_program("files")) SKIP(why);
+    const NothingIsLeft nothing;
+    expect_work_in("/", *file_tree().root());
+}
+
+// Twice: what the first run has left in memory, the second one finds. Then a file that the host reads.
+SELFTEST(tree, programs_work_on_mounted_disks) {
+    if (const char* why = needs_program("files")) SKIP(why);
+    if (mounted_disks().empty()) SKIP("no disk is mounted (mount=)");
+    const NothingIsLeft nothing;
+    for (const MountedDisk& one : mounted_disks()) {
+        expect_work_in(one.path, *one.system);
+        expect_work_in(one.path, *one.system);
+        const Outcome outcome = run("files", {}, one.path, std::string_view{"keep"});
+        CHECK_EQ(outcome.status.value(), 0u);
+        selftest::note("{}: the host finds the file kept", one.path);
+    }
+}
+
+} // namespace loft::guest
