@@ -32,7 +32,8 @@ Zone zones[kZones];
 
 // In a lower zone, Gfp::high leaves 1/32 of the number of frames in the zones above, at most half of the zone: Linux's
 // lowmem_reserve_ratio. Allocations on behalf of programs leave at least 1/64 of the zone, so that the kernel can work
-// when programs have taken the rest, also on a machine without high memory.
+// when programs have taken the rest, also on a machine without high memory. Memory of programs (Gfp::user) leaves 1/64
+// more: a full machine swaps it out, but mmap and fork need lowmem that cannot be had again so.
 constexpr u32 kReserveShift = 5, kLeastReserveShift = 6;
 
 // The zones of a request, in the order in which they are tried.
@@ -53,7 +54,9 @@ Zone& zone_at(ZoneId id) { return zones[static_cast<u32>(id)]; }
 // The number of frames of `zone` that a request must leave.
 u32 floor_for(Gfp gfp, ZoneId zone) {
     if (gfp < Gfp::high || zone == ZoneId::high) return 0;
-    return gfp == Gfp::high ? zone_at(zone).reserve : zone_at(zone).user_reserve;
+    const Zone& limits = zone_at(zone);
+    if (gfp == Gfp::high) return limits.reserve;
+    return limits.user_reserve + (gfp == Gfp::user ? limits.managed >> kLeastReserveShift : 0);
 }
 
 // Takes a block from the first zone of the request that has one above its reserve.

@@ -21,7 +21,7 @@ enum class Gfp : u8 {
     kernel,   // Normal, DMA: memory in the direct map
     high,     // HighMem, then Normal and DMA down to their reserve
     user,     // the same on behalf of a program; leaves a reserve also on a machine without high memory
-    user_low, // the same without HighMem: lowmem on behalf of a program
+    user_low, // lowmem on behalf of a program: Normal, DMA down to a smaller reserve than that of `user`
 };
 
 const char* zone_name(ZoneId zone);
@@ -32,6 +32,9 @@ ZoneId zone_of(Pfn pfn);
 // invlpg for each high frame).
 [[nodiscard]] Page* alloc_pages(Gfp gfp, u32 order);
 [[nodiscard]] Page* alloc_page(Gfp gfp); // inline if this CPU's list of the first zone is not empty
+
+// A frame for a private page of a program: not in the swap cache (its payload is 0).
+[[nodiscard]] inline Page* alloc_anonymous();
 
 // Frees the frames, whatever their reference count; `order` is that of the allocation. Panics on a frame that is not
 // the head of an allocation (double free) or that is still mapped by kmap. An idle pkmap slot of the frame is taken;
@@ -47,7 +50,7 @@ struct ZoneInfo {
     u32 managed;      // frames that the zone got at boot
     u32 free;         // in the buddy lists and in the per-CPU lists
     u32 reserve;      // frames that Gfp::high leaves
-    u32 user_reserve; // frames that Gfp::user and Gfp::user_low leave; at least `reserve`
+    u32 user_reserve; // frames that Gfp::user_low leaves, at least `reserve`; Gfp::user leaves 1/64 of the zone more
     u32 present;      // usable frames of the firmware's map in this zone's range
     u32 by_order[kMaxOrder + 1];
 };
@@ -141,6 +144,12 @@ inline CachedFrames* list_for(CpuPages& mine, const Page* page) {
     page->make_used(PageType::used, 1);
     hal::irq_restore(flags);
     hal::note_frame_used(page_to_pfn(page), 0);
+    return page;
+}
+
+inline Page* alloc_anonymous() {
+    Page* const page = alloc_page(Gfp::user);
+    if (page != nullptr) page->set_payload(0);
     return page;
 }
 
