@@ -13,8 +13,9 @@ constexpr u32 kPerPage = kPageSize / kSectorBytes;
 
 } // namespace
 
-DiskObject::DiskObject(BlockDevice& disk)
-    : MemoryObject{std::min(disk.sectors() << kSectorShift, kMaxBytes), ObjectKind::written_back}, disk_{disk} {}
+DiskObject::DiskObject(BlockDevice& disk, bool reads_ahead)
+    : MemoryObject{std::min(disk.sectors() << kSectorShift, kMaxBytes), ObjectKind::written_back, reads_ahead},
+      disk_{disk} {}
 
 DiskObject* DiskObject::create(BlockDevice& disk) { return disk_cache.make(disk); }
 

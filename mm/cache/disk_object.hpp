@@ -7,7 +7,7 @@
 
 namespace loft {
 
-class DiskObject final : public MemoryObject {
+class DiskObject : public MemoryObject {
   public:
     // An object of the whole disk, reference count 1; the disk must live longer. Of a disk beyond kMaxBytes, the first
     // kMaxBytes. Null: no memory. Context: any but NMI.
@@ -16,13 +16,17 @@ class DiskObject final : public MemoryObject {
     // Writes all dirty pages, and then the disk's write cache: what was stored before the call is durable when it
     // returns success. Errors: io, timed_out, gone. Preemptible context as MemoryObject::page().
     [[nodiscard]] Status sync() override;
+    BlockDevice& disk() const { return disk_; }
 
-  private:
-    friend class Cache<DiskObject>;
-    explicit DiskObject(BlockDevice& disk);
+  protected:
+    explicit DiskObject(BlockDevice& disk, bool reads_ahead = true);
+    ~DiskObject() = default;
     Status fill(u32 first, std::span<Page* const> frames) override;
     Status store(u32 first, std::span<Page* const> frames) override;
     void destroy() override;
+
+  private:
+    friend class Cache<DiskObject>;
     Status transfer(BlockOp op, u32 first, std::span<Page* const> frames);
 
     BlockDevice& disk_;

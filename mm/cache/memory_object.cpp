@@ -27,7 +27,8 @@ MemoryObject::ObjectRing ring;
 
 } // namespace
 
-MemoryObject::MemoryObject(u64 bytes, ObjectKind kind) : kind_{kind}, bytes_{bytes} {
+MemoryObject::MemoryObject(u64 bytes, ObjectKind kind, bool reads_ahead)
+    : kind_{kind}, reads_ahead_{reads_ahead}, bytes_{bytes} {
     LOFT_ASSERT(bytes <= kMaxBytes);
     if (is_written_back()) ring.add(*this);
 }
@@ -112,8 +113,8 @@ Result<Page*> MemoryObject::fill_at(u32 number) {
     u32 count = 0;
     {
         MutexGuard guard{mutex_};
-        const u32 end = static_cast<u32>(
-            std::min<u64>(pages_of(bytes_), u64{number} + (is_written_back() ? window_at(number) : 1)));
+        const u32 end =
+            static_cast<u32>(std::min<u64>(pages_of(bytes_), u64{number} + (reads_ahead_ ? window_at(number) : 1)));
         u32 wanted = 1;
         while (number + wanted < end && index_.find(number + wanted).page == nullptr)
             ++wanted;
@@ -494,6 +495,29 @@ u32 drop_pages(u32 wanted) {
         object->put();
     }
     return dropped;
+}
+
+// --- Pages that come from elsewhere.
+
+bool MemoryObject::add(u32 number, Page* page) {
+    MutexGuard guard{mutex_};
+    if (!index_.insert(number, page, 0, true)) return false;
+    get_page(page);
+    totals.pages.fetch_add(1);
+    make_dirty(number);
+    return true;
+}
+
+Page* MemoryObject::take_out(u32 number) {
+    MutexGuard guard{mutex_};
+    const PageIndex::Entry entry = index_.find(number);
+    if (entry.page == nullptr) return nullptr;
+    if ((entry.state & kDirty) != 0) {
+        --dirty_;
+        totals.dirty.fetch_sub(1);
+    }
+    totals.pages.fetch_sub(1);
+    return index_.remove(number);
 }
 
 // --- Areas.

@@ -157,8 +157,10 @@ class MemoryObject : NotCopyable<MemoryObject> {
     void visited(Mapping& mapping);
 
   protected:
-    // Reference count 1.
-    explicit MemoryObject(u64 bytes, ObjectKind kind = ObjectKind::fixed);
+    // Reference count 1. `reads_ahead`: misses in order fill more pages than the one that is wanted.
+    explicit MemoryObject(u64 bytes, ObjectKind kind = ObjectKind::fixed)
+        : MemoryObject{bytes, kind, kind == ObjectKind::written_back} {}
+    MemoryObject(u64 bytes, ObjectKind kind, bool reads_ahead);
     ~MemoryObject() = default; // after the last put
 
     // Writes the contents of the pages from `first` on to new frames, which no other thread knows yet. All pages are
@@ -167,6 +169,13 @@ class MemoryObject : NotCopyable<MemoryObject> {
     // Stores the pages from `first` on to the source, until they are safe there or it fails. The frames may be stored
     // to meanwhile; then they are dirty again. Context as fill. Objects that are not written back are not asked.
     [[nodiscard]] virtual Status store(u32 first, std::span<Page* const> frames);
+    // For objects whose pages come from elsewhere (mm/cache/swap_area.hpp). Preemptible context, the mutex of a space
+    // may be held; they take mutex_. Page `number`, which is not in memory and which nobody fills, is this one, and
+    // dirty; the object takes a reference of its own. False: no memory for the index.
+    [[nodiscard]] bool add(u32 number, Page* page);
+    // The page leaves the object, whatever its state; the caller has the object's reference. Null: it is not in memory.
+    [[nodiscard]] Page* take_out(u32 number);
+
     // Frees the object's own memory, after the last reference and all pages were put. Preemptible context, maybe under
     // the mutex of a space and io_ of another object: it takes no mutex and waits for nothing.
     virtual void destroy() = 0;
@@ -194,6 +203,7 @@ class MemoryObject : NotCopyable<MemoryObject> {
 
     hal::Atomic<u32> refs_{1};
     const ObjectKind kind_;
+    const bool reads_ahead_;
     Mutex writing_{"of a memory object's write-back"};
     Mutex io_{"of a memory object's transfers"};
     Mutex mutex_{"of a memory object"};

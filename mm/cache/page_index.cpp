@@ -4,8 +4,9 @@
 namespace loft {
 namespace {
 
-Page* new_frame() {
-    Page* const frame = alloc_page(Gfp::user);
+Page* new_frame(bool from_reserve) {
+    Page* frame = alloc_page(Gfp::user);
+    if (frame == nullptr && from_reserve) frame = alloc_page(Gfp::kernel);
     if (frame == nullptr) return nullptr;
     clear_highpage(frame);
     frame->set_payload(0);
@@ -42,16 +43,16 @@ PageIndex::Entry PageIndex::find(u32 number) const {
     return leaf != nullptr ? entry_of(load(leaf, at(number, 0))) : Entry{};
 }
 
-bool PageIndex::grow(u32 number) {
+bool PageIndex::grow(u32 number, bool from_reserve) {
     while (!covers(number)) {
         if (levels_ == 0) { // no frame is needed before the leaf
             levels_ = number < kPerFrame ? 1 : number < kPerFrame * kPerFrame ? 2 : kLevels;
-            top_ = new_frame();
+            top_ = new_frame(from_reserve);
             if (top_ != nullptr) return true;
             levels_ = 0;
             return false;
         }
-        Page* const above = new_frame();
+        Page* const above = new_frame(from_reserve);
         if (above == nullptr) return false;
         store(above, 0, page_to_pfn(top_).value());
         top_ = above;
@@ -60,15 +61,15 @@ bool PageIndex::grow(u32 number) {
     return true;
 }
 
-bool PageIndex::insert(u32 number, Page* page, u8 state) {
+bool PageIndex::insert(u32 number, Page* page, u8 state, bool from_reserve) {
     LOFT_ASSERT(number < kMaxPages);
-    bool made = grow(number);
+    bool made = grow(number, from_reserve);
     Page* frame = top_;
     for (u32 level = levels_; made && level > 1; --level) {
         const u32 word = load(frame, at(number, level - 1));
         Page* next = frame_of(word);
         if (next == nullptr) {
-            next = new_frame();
+            next = new_frame(from_reserve);
             made = next != nullptr;
             if (made) store(frame, at(number, level - 1), page_to_pfn(next).value());
         }

@@ -30,8 +30,9 @@ class PageIndex : NotCopyable<PageIndex> {
     // the visitor uses one.
 
     Entry find(u32 number) const; // page null: none
-    // Inserts `page`; no page has this number yet. False: no memory for the index, which is unchanged.
-    [[nodiscard]] bool insert(u32 number, Page* page, u8 state = 0);
+    // Inserts `page`; no page has this number yet. False: no memory for the index, which is unchanged. `from_reserve`:
+    // if programs can have none, the kernel's is taken; memory is freed then.
+    [[nodiscard]] bool insert(u32 number, Page* page, u8 state = 0, bool from_reserve = false);
     // Changes the state of a page that is there.
     void set_state(u32 number, u8 state);
     // Removes a page that is there, and returns it. Frees the frames of the index that are not needed any more.
@@ -60,8 +61,8 @@ class PageIndex : NotCopyable<PageIndex> {
     // The leaf for a number that the tree covers; null: none. `next`: the first number that is not in this leaf, or, if
     // there is none, in the range without leaves around the number.
     Page* leaf_of(u32 number, u32& next) const;
-    bool grow(u32 number);  // until it covers the number
-    void prune(u32 number); // frees empty frames on the way to the number
+    bool grow(u32 number, bool from_reserve); // until it covers the number
+    void prune(u32 number);                   // frees empty frames on the way to the number
 
     u32 levels_ = 0; // 0: no frame
     u32 pages_ = 0;

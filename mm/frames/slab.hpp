@@ -81,7 +81,7 @@ template <typename T> class Cache {
         return memory ? ::new (memory) T{std::forward<Args>(args)...} : nullptr;
     }
     void destroy(T* object) {
-        object->~T();
+        object->T::~T(); // its own class, not one derived from it
         cache_.free(object);
     }
     CacheStats stats() { return cache_.stats(); }

@@ -1,0 +1,288 @@
+// Swap areas. Contract: swap_area.hpp.
+#include "mm/cache/swap_area.hpp"
+
+#include "mm/ground/context.hpp"
+#include "mm/windows/highmem.hpp"
+
+#include <algorithm>
+#include <string_view>
+
+namespace loft {
+namespace {
+
+Cache<SwapArea> swap_cache{"swap_area", Gfp::kernel};
+constinit hal::Atomic<u32> pages_in{near_wrap<u32>()}, pages_out{near_wrap<u32>()}; // of all areas
+
+// The header of mkswap(8), version 1.
+constexpr std::string_view kSignature = "SWAPSPACE2";
+constexpr u32 kSignatureAt = kPageSize - 10, kVersionAt = 1024, kLastAt = 1028, kBadCountAt = 1032, kBadAt = 1536;
+constexpr u32 kMostBad = (kSignatureAt - kBadAt) / 4;
+
+u32 word_at(Page* header, u32 offset) {
+    u32 word = 0;
+    memcpy_from_page(&word, header, offset, sizeof word);
+    return word;
+}
+
+// The number of pages, with the header. 0: it is no header, or does not fit the disk.
+u32 pages_by(Page* header, u64 disk_bytes) {
+    char signature[kSignature.size()];
+    memcpy_from_page(signature, header, kSignatureAt, sizeof signature);
+    if (std::string_view{signature, sizeof signature} != kSignature || word_at(header, kVersionAt) != 1) return 0;
+    const u32 last = word_at(header, kLastAt);
+    if (last == 0 || u64{last} >= disk_bytes >> kPageShift || word_at(header, kBadCountAt) > kMostBad) return 0;
+    return last + 1;
+}
+
+} // namespace
+
+constinit SpinLock SwapArea::lock_{LockRank::last};
+constinit SwapArea* SwapArea::area_[kMost]{};
+constinit u32 SwapArea::next_ = 0;
+
+// --- Counts of users.
+
+bool SwapArea::make_counts() {
+    counts_ = alloc_page(Gfp::high);
+    if (counts_ == nullptr) return false;
+    clear_highpage(counts_);
+    for (u32 i = 0; i < (end_ + kPerFrame - 1) / kPerFrame; ++i) {
+        Page* const frame = alloc_page(Gfp::high);
+        if (frame == nullptr) return false;
+        clear_highpage(frame);
+        const u32 number = page_to_pfn(frame).value();
+        memcpy_to_page(counts_, i * 4, &number, sizeof number);
+    }
+    return true;
+}
+
+void SwapArea::free_counts() {
+    if (counts_ == nullptr) return;
+    for (u32 i = 0; i < kPageSize / 4; ++i)
+        if (const u32 number = word_at(counts_, i * 4)) free_page(pfn_to_page(Pfn{number}));
+    free_page(counts_);
+    counts_ = nullptr;
+}
+
+// False: a number is not that of a slot.
+bool SwapArea::mark_bad(Page* header) {
+    SpinGuard guard{lock_};
+    set_count(0, kNoUse);
+    usable_ = end_ - 1;
+    for (u32 i = 0; i < word_at(header, kBadCountAt); ++i) {
+        const u32 slot = word_at(header, kBadAt + i * 4);
+        if (slot == 0 || slot >= end_) return false;
+        usable_ -= count(slot) != kNoUse;
+        set_count(slot, kNoUse);
+    }
+    free_.store(usable_);
+    return true;
+}
+
+Page* SwapArea::frame_of_counts(u32 slot) const { return pfn_to_page(Pfn{word_at(counts_, slot / kPerFrame * 4)}); }
+
+u32 SwapArea::count(u32 slot) const {
+    u16 users = 0;
+    memcpy_from_page(&users, frame_of_counts(slot), slot % kPerFrame * 2, sizeof users);
+    return users;
+}
+
+void SwapArea::set_count(u32 slot, u32 users) {
+    const u16 value = static_cast<u16>(users);
+    memcpy_to_page(frame_of_counts(slot), slot % kPerFrame * 2, &value, sizeof value);
+}
+
+u32 SwapArea::take() {
+    if (closed_.load() != 0 || free_.load() == 0) return 0;
+    for (u32 looks = 0; looks < end_; ++looks) {
+        const u32 slot = hand_;
+        hand_ = hand_ + 1 < end_ ? hand_ + 1 : 1;
+        if (count(slot) != 0) continue;
+        set_count(slot, 1);
+        free_.fetch_sub(1);
+        return slot;
+    }
+    return 0;
+}
+
+bool SwapArea::try_add_user(u32 slot) {
+    const u32 users = count(slot);
+    if (users == 0 || users == kNoUse) return false;
+    LOFT_ASSERT(users + 1 < kNoUse);
+    set_count(slot, users + 1);
+    return true;
+}
+
+void SwapArea::add_user(u32 slot) {
+    SpinGuard guard{lock_};
+    LOFT_ASSERT(try_add_user(slot));
+}
+
+bool SwapArea::remove_user(u32 slot) {
+    SpinGuard guard{lock_};
+    const u32 users = count(slot);
+    LOFT_ASSERT(users != 0 && users != kNoUse);
+    set_count(slot, users == 1 ? kNoUse : users - 1);
+    return users == 1;
+}
+
+void SwapArea::put_user(u32 slot) {
+    if (remove_user(slot)) empty_slot(slot);
+}
+
+// Nobody finds the page by the slot any more; the slot is not free yet, so nobody gives it another page.
+void SwapArea::empty_slot(u32 slot) {
+    if (Page* const page = take_out(slot)) {
+        page->set_payload(0);
+        put_page(page);
+    }
+    SpinGuard guard{lock_};
+    set_count(slot, 0);
+    free_.fetch_add(1);
+}
+
+bool SwapArea::keep(u32 slot, Page* page) {
+    {
+        SpinGuard guard{lock_};
+        if (page->payload() != 0) return false;
+        page->set_payload(
+            payload_of(slot)); // another space that has the page finds its slot as soon as it is in the cache
+    }
+    if (add(slot, page)) return true;
+    page->set_payload(0);
+    return false;
+}
+
+bool SwapArea::claim(u32 slot, Page* page, u32 mine) {
+    page->set_payload(payload_of(slot)); // of a page that was filled; the slot cannot become free before the next line
+    if (!remove_user(slot)) return false;
+    empty_slot(slot);
+    return page->refs() == mine;
+}
+
+SwapSlot SwapArea::join(Page* page) {
+    const u32 payload = page->payload();
+    const SwapSlot place{payload / kMostSlots, payload % kMostSlots};
+    if (place.empty()) return {};
+    SwapArea* area = nullptr;
+    {
+        SpinGuard guard{lock_};
+        area = area_[place.area];
+        if (area == nullptr || area->closed_.load() != 0 || !area->try_add_user(place.slot)) return {};
+    }
+    // The page may have left the cache meanwhile, and the slot may have another one.
+    if (area->holds(place.slot, page)) return place;
+    area->put_user(place.slot);
+    return {};
+}
+
+// --- Areas.
+
+SwapArea* SwapArea::of_disk(const BlockDevice& disk) {
+    SpinGuard guard{lock_};
+    for (SwapArea* const area : area_)
+        if (area != nullptr && &area->disk() == &disk) return area;
+    return nullptr;
+}
+
+SwapArea& SwapArea::of(SwapSlot slot) {
+    SpinGuard guard{lock_};
+    return *area_[slot.area];
+}
+
+SwapSlot SwapArea::take_slot() {
+    SpinGuard guard{lock_};
+    for (u32 looks = 0; looks < kMost; ++looks) {
+        const u32 number = next_;
+        next_ = (next_ + 1) % kMost;
+        SwapArea* const area = area_[number];
+        const u32 slot = area != nullptr ? area->take() : 0;
+        if (slot != 0) return {number, slot};
+    }
+    return {};
+}
+
+Result<SwapArea*> SwapArea::open(BlockDevice& disk) {
+    might_sleep("a new swap area");
+    Page* const header = alloc_page(Gfp::kernel);
+    if (header == nullptr) return Error::no_memory;
+    BlockRequest read{BlockOp::read, 0};
+    LOFT_ASSERT(read.add(header, 0, kPageSize));
+    Status status = disk.run(read);
+    u32 pages = 0;
+    if (status) {
+        pages = std::min(pages_by(header, disk.sectors() << kSectorShift), kMostSlots);
+        if (pages == 0) status = Error::invalid;
+    }
+    SwapArea* area = status ? swap_cache.make(disk, pages) : nullptr;
+    if (status && area == nullptr) status = Error::no_memory;
+    if (status && !area->make_counts()) status = Error::no_memory;
+    if (status && !area->mark_bad(header)) status = Error::invalid;
+    free_page(header);
+    if (status) {
+        SpinGuard guard{lock_};
+        u32 number = kMost;
+        for (u32 i = 0; i < kMost; ++i) {
+            if (area_[i] == nullptr)
+                number = std::min(number, i);
+            else if (&area_[i]->disk() == &disk)
+                status = Error::busy;
+        }
+        if (status && number == kMost) status = Error::no_space;
+        if (status) {
+            area->number_ = number;
+            area_[number] = area;
+        }
+    }
+    if (status) return area;
+    if (area != nullptr) area->put();
+    return status.error();
+}
+
+void SwapArea::remove() {
+    {
+        SpinGuard guard{lock_};
+        area_[number_] = nullptr;
+    }
+    put();
+}
+
+Status SwapArea::fill(u32 first, std::span<Page* const> frames) {
+    const Status status = DiskObject::fill(first, frames);
+    if (status) pages_in.fetch_add(static_cast<u32>(frames.size()));
+    return status;
+}
+
+Status SwapArea::store(u32 first, std::span<Page* const> frames) {
+    const Status status = DiskObject::store(first, frames);
+    if (status) pages_out.fetch_add(static_cast<u32>(frames.size()));
+    if (status || status.error() != Error::gone) return status;
+    if (closed_.exchange(1) == 0)
+        log(LogLevel::error, "swap", "{}: gone, nothing is swapped out to it any more", disk().name());
+    return Error::io; // it is the only place of the pages: they stay dirty, and so in memory
+}
+
+void SwapArea::destroy() {
+    free_counts();
+    swap_cache.destroy(this);
+}
+
+SwapStats swap_stats() {
+    SwapStats stats{.in = pages_in.load(), .out = pages_out.load()};
+    SpinGuard guard{SwapArea::lock_};
+    for (const SwapArea* area : SwapArea::area_)
+        if (area != nullptr) {
+            stats.slots += area->slots();
+            stats.free += area->free_slots();
+        }
+    return stats;
+}
+
+void swap_area_init() {
+    swap_cache.reset();
+    SpinGuard guard{SwapArea::lock_};
+    std::fill(std::begin(SwapArea::area_), std::end(SwapArea::area_), nullptr);
+    SwapArea::next_ = 0;
+}
+
+} // namespace loft

@@ -1,0 +1,114 @@
+// Swap areas: disks that keep the pages of programs which have no file.
+//
+// A swap area is a memory object (docs/disks.md, "Swap"): page n is slot n. So the swap cache is the index of that
+// object: a page that is swapped out is dirty there until write-back has stored it, a clock drops it, and a fault fills
+// it again. What is new here is a count of users for each slot: the entries of page tables that hold it, and threads
+// that are filling it. A slot without users is free.
+//
+// A page in the cache is never stored to: it is mapped read-only, or not at all. Its payload says which slot it has.
+// When the last user of a slot goes, its page leaves the cache.
+//
+// The disk has the format of mkswap(8): page 0 is the header, with the signature SWAPSPACE2, the number of the last
+// page, and the bad ones. Numbers are those of the machine that made it, little endian here.
+#pragma once
+
+#include "mm/cache/disk_object.hpp"
+#include "mm/ground/spinlock.hpp"
+
+namespace loft {
+
+// What an entry of a page table holds instead of a frame, and the payload of a page in the cache. 0: none.
+struct SwapSlot {
+    u32 area = 0; // the number of the area
+    u32 slot = 0;
+    bool empty() const { return slot == 0; }
+    bool operator==(const SwapSlot&) const = default;
+};
+
+struct SwapStats {
+    u32 slots = 0, free = 0;
+    u32 in = 0, out = 0; // pages that were read and written; they wrap
+};
+SwapStats swap_stats(); // of all areas; any context but NMI; a snapshot
+
+class SwapArea final : public DiskObject {
+  public:
+    static constexpr u32 kMost = 16;            // areas at a time; an entry has 5 bits for the number
+    static constexpr u32 kMostSlots = 1u << 20; // an entry has 20 bits; the rest of a larger disk is not used
+
+    // Reads the header, and makes the area known: pages are swapped out to it from here on. The disk must live longer,
+    // and nobody else writes to it. Errors: invalid (no header of mkswap, or one that does not fit the disk), busy (the
+    // disk is an area already), no_space (there are kMost), no_memory, and those of the disk. Preemptible context.
+    [[nodiscard]] static Result<SwapArea*> open(BlockDevice& disk);
+    // The caller has closed() it, and no slot has a user. It is not known any more, and destroyed. Context as open.
+    void remove();
+    // The area of this disk; null: it is none. Context: any but NMI.
+    static SwapArea* of_disk(const BlockDevice& disk);
+    // The area of a slot that has a user.
+    static SwapArea& of(SwapSlot slot);
+    // A free slot of any area, with one user. Empty: there is none. Context: any but NMI.
+    [[nodiscard]] static SwapSlot take_slot();
+    // The slot of a private page in the cache, with one more user. Empty: it is not in the cache, or its area is
+    // closed. Preemptible context; the caller has a reference to the page.
+    [[nodiscard]] static SwapSlot join(Page* page);
+
+    u32 slots() const { return usable_; } // without the bad ones
+    u32 free_slots() const { return free_.load(); }
+    bool is_empty() const { return free_.load() == usable_; } // no slot has a user
+    // No slot is taken from here on; or again.
+    void set_closed(bool closed) { closed_.store(closed ? 1 : 0); }
+
+    // One more user of a slot that has one. Context: any but NMI.
+    void add_user(u32 slot);
+    // One less. The last one: the page of the slot leaves the cache, and the slot is free. Preemptible context.
+    void put_user(u32 slot);
+    // The page, which nobody can store to, is that of this slot from here on, and dirty. The object takes a reference
+    // of its own. False: there is no memory for the index, or another space has just given the page a slot. Preemptible
+    // context; a mutex of a space may be held.
+    [[nodiscard]] bool keep(u32 slot, Page* page);
+    // The caller's user of the slot goes, and it maps the page, to which it has `mine` references. True: nobody else
+    // has the slot or the page, so the page has left the cache and may be stored to. Preemptible context.
+    [[nodiscard]] bool claim(u32 slot, Page* page, u32 mine);
+
+  private:
+    friend class Cache<SwapArea>;
+    // It does not read ahead: the next slots may get other pages meanwhile.
+    SwapArea(BlockDevice& disk, u32 end) : DiskObject{disk, false}, end_{end} {}
+    ~SwapArea() = default;
+    Status fill(u32 first, std::span<Page* const> frames) override;
+    Status store(u32 first, std::span<Page* const> frames) override;
+    void destroy() override;
+
+    // Counts of users, 16 bits each, in frames of their own: a program has a slot at most once, so they cannot be full.
+    static constexpr u32 kPerFrame = kPageSize / 2;
+    static constexpr u32 kNoUse = 0xffff; // the header, a bad slot, or one that becomes free just now
+    [[nodiscard]] bool make_counts();
+    void free_counts();
+    [[nodiscard]] bool mark_bad(Page* header);
+    Page* frame_of_counts(u32 slot) const;
+    u32 count(u32 slot) const LOFT_REQUIRES(lock_);
+    void set_count(u32 slot, u32 users) LOFT_REQUIRES(lock_);
+    u32 take() LOFT_REQUIRES(lock_);                  // a free slot, with one user; 0: there is none
+    bool try_add_user(u32 slot) LOFT_REQUIRES(lock_); // false: it is free, or becomes free
+    bool remove_user(u32 slot);                       // true: it was the last one
+    void empty_slot(u32 slot);                        // its last user has gone
+    u32 payload_of(u32 slot) const { return number_ * kMostSlots + slot; }
+
+    static SpinLock lock_; // of all areas: counts, and which areas there are
+    static SwapArea* area_[kMost] LOFT_GUARDED_BY(lock_);
+    static u32 next_ LOFT_GUARDED_BY(lock_); // pages are spread over all areas
+    friend SwapStats swap_stats();
+    friend void swap_area_init();
+
+    const u32 end_; // slots are below this
+    u32 number_ = 0;
+    u32 usable_ = 0; // slots that are not bad
+    hal::Atomic<u32> free_{0};
+    hal::Atomic<u32> closed_{0};
+    u32 hand_ LOFT_GUARDED_BY(lock_) = 1; // where the search for a free slot begins
+    Page* counts_ = nullptr;              // a frame with the numbers of the frames that have the counts, or 0
+};
+
+void swap_area_init(); // boot; after the object cache
+
+} // namespace loft
