@@ -3,6 +3,7 @@
 
 #include "mm/cache/block.hpp"
 #include "mm/cache/disk_object.hpp"
+#include "mm/cache/swap_area.hpp"
 #include "mm/frames/bootmem.hpp"
 #include "mm/frames/page_alloc.hpp"
 #include "mm/frames/slab.hpp"
@@ -171,6 +172,12 @@ MemInfo meminfo() {
     const PageTableStats tables = page_table_stats();
     info.page_tables = tables.tables * kKiBPerFrame;
     info.page_tables_high = tables.high * kKiBPerFrame;
+    const PageCacheStats cache = page_cache_stats();
+    info.cached = cache.pages * kKiBPerFrame;
+    info.dirty = cache.dirty * kKiBPerFrame;
+    const SwapStats swap = swap_stats();
+    info.swap_total = swap.slots * kKiBPerFrame;
+    info.swap_free = swap.free * kKiBPerFrame;
     info.bounce = bounce_frames() * kKiBPerFrame;
     return info;
 }

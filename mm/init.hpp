@@ -25,7 +25,9 @@ struct MemInfo {
     u32 high_total, high_free; // HighMem
     u32 page_tables;           // tables and directories of programs
     u32 page_tables_high;      // of these, in high memory
-    u32 bounce;                // the bounce frames of all disks (mm/cache/block.hpp)
+    u32 cached, dirty;         // pages of files, and of swap areas; those of them that are to be written
+    u32 swap_total, swap_free;
+    u32 bounce; // the bounce frames of all disks (mm/cache/block.hpp)
 };
 MemInfo meminfo();
 

@@ -13,6 +13,7 @@ enum class FaultResult : u8 {
     no_access,   // one has it, without the right to this access
     no_memory,   // the machine has no memory left
     no_page,     // the object mapped there ends before the page, or cannot read it: SIGBUS
+    lost,        // the page was swapped out, and the disk cannot read it: SIGBUS
 };
 
 // Up-call, defined by mm (mm/spaces/user_copy): an access to user address `va` faulted. The running program made it in

@@ -171,6 +171,8 @@ void program_page_fault(TrapFrame& frame, VirtAddr va) {
         kill_program(Signal::segv, frame, "{} of {}, a kernel address", verb, va);
     else if (result == FaultResult::no_page)
         kill_program(Signal::bus, frame, "{} of {}, the file mapped there has no such page", verb, va);
+    else if (result == FaultResult::lost)
+        kill_program(Signal::bus, frame, "{} of {}, its page was swapped out and cannot be read", verb, va);
     else if (result == FaultResult::no_access)
         kill_program(Signal::segv, frame, "{} of {}, access not permitted", verb, va);
     else

@@ -75,6 +75,8 @@ class SwapArea final : public DiskObject {
     // It does not read ahead: the next slots may get other pages meanwhile.
     SwapArea(BlockDevice& disk, u32 end) : DiskObject{disk, false}, end_{end} {}
     ~SwapArea() = default;
+    // Its store waits for its disk only, so frames for a file system's own pages may come from private memory, too.
+    bool serves_others() const override { return true; }
     Status fill(u32 first, std::span<Page* const> frames) override;
     Status store(u32 first, std::span<Page* const> frames) override;
     void destroy() override;

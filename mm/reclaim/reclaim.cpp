@@ -3,12 +3,18 @@
 
 #include "mm/frames/page_alloc.hpp"
 #include "mm/ground/context.hpp"
+#include "mm/spaces/address_space.hpp"
+
+#include <algorithm>
 
 namespace loft {
 
 u32 reclaim(u32 wanted, Reclaimer who) {
     might_sleep("reclaim");
     u32 freed = drop_pages(wanted);
+    // They are dirty pages of a swap area then, so many that one pass over the cache, which frees them, costs little
+    // for each.
+    if (freed == 0) static_cast<void>(swap_out_pages(std::max(wanted, page_cache_stats().pages / 32)));
     // What is written now is clean at the next pass of the hand. Programs may make it dirty again and again: each
     // object has its turn once.
     bool more = true;

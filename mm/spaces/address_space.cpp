@@ -17,6 +17,8 @@ struct Active {
 };
 LOFT_PERCPU hal::PerCpu<Active> active;
 
+AddressSpace::SpaceRing spaces;
+
 } // namespace
 
 // LOFT_UNCHECKED: no other thread knows the space yet.
@@ -29,6 +31,7 @@ AddressSpace* AddressSpace::create() LOFT_UNCHECKED {
         return nullptr;
     }
     space->root_.set_address(space->tables_.root());
+    spaces.add(*space);
     return space;
 }
 
@@ -46,6 +49,7 @@ void AddressSpace::put() {
     const u32 before = refs_.fetch_sub(1);
     LOFT_ASSERT(before != 0);
     if (before != 1) return;
+    spaces.remove(*this);
     // After drop() no CPU is in the set, so the flush of remove() costs nothing.
     clear();
     {
@@ -75,13 +79,20 @@ template <typename F> void AddressSpace::zap_if(PageRange range, TlbBatch& batch
         u32 gone = 0;
         each_entry(hal::pte_read(pde), part, [&](hal::PteCell* cell, Pte entry, VirtAddr va) LOFT_REQUIRES(mutex_) {
             if (!goes(cell, entry, va)) return true;
+            ++gone;
+            if (user_pte::is_swapped(entry)) { // no CPU has a translation
+                (void)hal::pte_take(cell);
+                const SwapSlot slot = user_pte::slot_of(entry);
+                SwapArea::of(slot).put_user(slot.slot);
+                --swapped_;
+                return true;
+            }
             const Pte old = hal::pte_take(cell);
             batch.add(va);
             batch.put_after(pfn_to_page(old.pfn()));
-            ++gone;
+            --resident_;
             return true;
         });
-        resident_ -= gone;
         if (gone != 0) tables_.removed(pde, VirtAddr{part.begin}, gone, batch);
         return true;
     });
@@ -93,6 +104,7 @@ void AddressSpace::zap(PageRange range, TlbBatch& batch) {
 
 // Whether the page of the object may be unmapped: nobody has accessed it here since the last time.
 bool AddressSpace::is_cold(const UserArea& area, hal::PteCell* cell, Pte entry, VirtAddr va) {
+    if (user_pte::is_swapped(entry)) return false;
     // A private area may have pages that are not the object's.
     if (area.is_private() &&
         (entry.has(user_pte::owned) || !area.object->holds(area.page_of(va), pfn_to_page(entry.pfn()))))
@@ -138,7 +150,7 @@ void space_walk(AddressSpace& space, MemoryObject& object, u32 begin, u32 end, A
 
 SpaceStats AddressSpace::stats() {
     MutexGuard guard{mutex_};
-    return {resident_, tables_.tables(), areas_.count()};
+    return {resident_, swapped_, tables_.tables(), areas_.count()};
 }
 
 void space_switch(AddressSpace* next) {
@@ -146,12 +158,16 @@ void space_switch(AddressSpace* next) {
     SpaceRoot::use(next != nullptr ? &next->root_ : nullptr);
 }
 
+AddressSpace::SpaceRing& all_spaces() { return spaces; }
+
 SpaceTotals space_totals() { return {space_cache.stats().objects, areas_in_use(), zero_objects_in_use()}; }
 
 AddressSpace* active_space() { return active.load<&Active::space>(); }
 
 void address_space_init() {
     space_cache.reset();
+    spaces.reset();
+    swap_area_init();
     area_init();
     memory_object_init();
     user_tables_init();

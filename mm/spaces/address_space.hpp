@@ -31,6 +31,7 @@ class TlbBatch;
 
 struct SpaceStats {
     u32 resident = 0; // entries that hold a frame
+    u32 swapped = 0;  // entries that hold a swap slot
     u32 tables = 0;   // page tables, without directories
     u32 areas = 0;
 };
@@ -99,6 +100,16 @@ class AddressSpace : NotCopyable<AddressSpace> {
     // no_memory (nothing could be reclaimed). Preemptible context. Cost: one flush on the CPUs of the space.
     Result<AddressSpace*> fork();
 
+    // Swaps out private pages that were not accessed since the hand of the clock passed them the last time and that
+    // nobody has pinned, until `wanted` pages are mapped by no space any more, or the hand has come to the end of the
+    // space: `passed`. Returns the number of such pages; they are free when they are written and dropped from the
+    // cache. Preemptible context; no mutex of a space is held. Cost: one flush on the CPUs of the space for each kBatch
+    // pages.
+    u32 swap_out(u32 wanted, bool& passed);
+    // Brings in all pages that have slots of this area. Errors: no_memory, and those of the disk; some may be in then.
+    // Preemptible context; no mutex of a space or of an object is held.
+    [[nodiscard]] Status bring_in(SwapArea& area);
+
     // Handles a fault of a program at `va`, or of the kernel on its behalf. Resolves demand-zero pages, pages of
     // objects, copy on write, growth of a stack, and spurious faults. Reclaims frames if there are none. Preemptible
     // context; no mutex of a space or of an object is held. Cost: none; for a copy of a page that was present: one
@@ -130,16 +141,25 @@ class AddressSpace : NotCopyable<AddressSpace> {
     struct Missing {
         MemoryObject* object = nullptr; // with a reference; null: no page is missing
         u32 page = 0;
+        SwapSlot slot{};        // the page is in this slot, of which the thread is a user
+        Page* filled = nullptr; // the page that was missing in the last pass, with a reference
     };
     Pinned fault(VirtAddr va, FaultAccess access, bool pins); // `pins`: takes a reference to the page
+    FaultResult fill_missing(Missing& missing);
     Pinned resolve(VirtAddr va, FaultAccess access, Missing& missing)
         LOFT_REQUIRES(mutex_); // takes no reference to the page
     Pinned fill(const UserArea& area, VirtAddr va, FaultAccess access, Missing& missing)
         LOFT_REQUIRES(mutex_); // for an empty entry
+    Pinned swap_in(const UserArea& area, VirtAddr va, FaultAccess access, hal::PteCell* cell, Pte entry,
+                   Missing& missing) LOFT_REQUIRES(mutex_);
+    static constexpr u32 kBatch = 16, kSweep = 1024; // pages that are unmapped, and looked at, with the mutex held
+    u32 swap_out_batch(u32 most, bool& passed) LOFT_REQUIRES(mutex_);
+    VirtAddr find_swapped(VirtAddr from, const SwapArea& area) LOFT_REQUIRES(mutex_);
     void permit_stores(const UserArea& area, VirtAddr va, hal::PteCell* cell, Pte entry) LOFT_REQUIRES(mutex_);
     Page* own(const UserArea& area, VirtAddr va, hal::PteCell* cell, Pte entry)
-        LOFT_REQUIRES(mutex_);                               // null: no memory for a copy
-    bool show(VirtAddr va, Pte entry) LOFT_REQUIRES(mutex_); // false: no memory for a table
+        LOFT_REQUIRES(mutex_);                                    // null: no memory for a copy
+    bool show(VirtAddr va, Pte entry) LOFT_REQUIRES(mutex_);      // false: no memory for a table
+    bool set_entry(VirtAddr va, Pte entry) LOFT_REQUIRES(mutex_); // likewise; the entry may hold a swap slot
     void remove(PageRange range) LOFT_REQUIRES(mutex_);
     void zap(PageRange range, TlbBatch& batch) LOFT_REQUIRES(mutex_);
     template <typename F> void zap_if(PageRange range, TlbBatch& batch, F&& goes) LOFT_REQUIRES(mutex_);
@@ -156,9 +176,23 @@ class AddressSpace : NotCopyable<AddressSpace> {
     UserTables tables_ LOFT_GUARDED_BY(mutex_);
     SpaceRoot root_;
     u32 resident_ LOFT_GUARDED_BY(mutex_) = 0;
+    u32 swapped_ LOFT_GUARDED_BY(mutex_) = 0;
     u32 brk_begin_ LOFT_GUARDED_BY(mutex_) = 0, brk_end_ LOFT_GUARDED_BY(mutex_) = 0;
     Prot brk_prot_ LOFT_GUARDED_BY(mutex_) = Prot::none;
+    u32 hand_ LOFT_GUARDED_BY(mutex_) = layout::kUserBegin; // of the clock
+    ListLink ring_;
+
+  public:
+    using SpaceRing = Ring<AddressSpace, &AddressSpace::ring_>; // of all spaces
 };
+
+AddressSpace::SpaceRing& all_spaces(); // for swap_out_pages and empty_swap_area
+
+// AddressSpace::swap_out for all spaces: the hand goes from space to space, at most twice over all of them.
+u32 swap_out_pages(u32 wanted);
+// Brings in all pages with slots of this closed area: when it returns success, no slot has a user, but for those of
+// faults under way. Context as bring_in.
+[[nodiscard]] Status empty_swap_area(SwapArea& area);
 
 // Switches this CPU to `next`. Null: the next thread is a kernel thread; the loaded root is kept lazily, as a kernel
 // thread does not access addresses below layout::kUserEnd. The thread has a reference to `next`. Context: the

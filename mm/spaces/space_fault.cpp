@@ -6,6 +6,8 @@
 #include "mm/tables/tlb_batch.hpp"
 #include "mm/windows/highmem.hpp"
 
+#include <utility>
+
 namespace loft {
 namespace {
 
@@ -43,11 +45,9 @@ AddressSpace::Pinned AddressSpace::pin(VirtAddr va, FaultAccess access) {
 }
 
 AddressSpace::Pinned AddressSpace::fault(VirtAddr va, FaultAccess access, bool pins) {
-    ReclaimRounds rounds{Reclaimer::program};
-    Page* filled = nullptr; // stays in memory until the fault is resolved: reclaim must not take it away again
-    for (;;) {
-        Missing missing;
-        Pinned found;
+    Missing missing;
+    Pinned found;
+    for (ReclaimRounds rounds{Reclaimer::program};;) {
         {
             MutexGuard guard{mutex_};
             found = resolve(va, access, missing);
@@ -56,18 +56,31 @@ AddressSpace::Pinned AddressSpace::fault(VirtAddr va, FaultAccess access, bool p
                 if (found.object != nullptr) found.object->get();
             }
         }
-        if (missing.object == nullptr) {
-            if (found.result == FaultResult::no_memory && rounds.another()) continue;
-            if (filled != nullptr) put_page(filled);
-            return found;
+        if (missing.object != nullptr) {
+            found = {fill_missing(missing)};
+            if (found.result == FaultResult::resolved) continue;
         }
-        // Filling may wait for a disk, so it happens without the mutex. Another thread may change the area meanwhile.
-        if (filled != nullptr) put_page(filled);
-        const Result<Page*> page = missing.object->page(missing.page);
-        missing.object->put();
-        if (!page) return {page.error() == Error::no_memory ? FaultResult::no_memory : FaultResult::no_page};
-        filled = *page;
+        if (found.result != FaultResult::no_memory || !rounds.another()) break;
     }
+    if (missing.filled != nullptr) put_page(missing.filled);
+    return found;
+}
+
+// Filling may wait for a disk, so it happens without the mutex. Another thread may change the area meanwhile. The page
+// stays in memory until the fault is resolved: reclaim must not take it away again.
+FaultResult AddressSpace::fill_missing(Missing& missing) {
+    if (missing.filled != nullptr) put_page(std::exchange(missing.filled, nullptr));
+    MemoryObject* const object = std::exchange(missing.object, nullptr);
+    const SwapSlot slot = std::exchange(missing.slot, SwapSlot{});
+    const Result<Page*> page = object->page(missing.page);
+    if (!slot.empty()) SwapArea::of(slot).put_user(slot.slot);
+    object->put();
+    if (page) {
+        missing.filled = *page;
+        return FaultResult::resolved;
+    }
+    if (page.error() == Error::no_memory) return FaultResult::no_memory;
+    return slot.empty() ? FaultResult::no_page : FaultResult::lost;
 }
 
 AddressSpace::Pinned AddressSpace::resolve(VirtAddr va, FaultAccess access, Missing& missing) {
@@ -78,6 +91,7 @@ AddressSpace::Pinned AddressSpace::resolve(VirtAddr va, FaultAccess access, Miss
         const PteMap map{table, va};
         const Pte entry = hal::pte_read(map.cell());
         if (!entry.empty()) {
+            if (user_pte::is_swapped(entry)) return swap_in(*area, va, access, map.cell(), entry, missing);
             // Another thread's fault has resolved this already, or only the right to write is missing.
             Page* page = pfn_to_page(entry.pfn());
             if (access == FaultAccess::write && !entry.has(pte::write)) {
@@ -101,20 +115,21 @@ AddressSpace::Pinned AddressSpace::fill(const UserArea& area, VirtAddr va, Fault
         if (!found) return {FaultResult::no_page};
         if (*found == nullptr) {
             area.object->get();
-            missing = {area.object, area.page_of(va)};
+            missing.object = area.object;
+            missing.page = area.page_of(va);
             return {FaultResult::no_page};
         }
         page = *found;
         owned = !area.is_private();
         if (area.is_private() && access == FaultAccess::write) {
-            Page* const copy = alloc_page(Gfp::user);
+            Page* const copy = alloc_anonymous();
             if (copy != nullptr) copy_highpage(copy, page);
             put_page(page);
             page = copy;
             owned = true;
         }
     } else {
-        page = alloc_page(Gfp::user);
+        page = alloc_anonymous();
         if (page != nullptr) clear_highpage(page);
     }
     if (page == nullptr) return {FaultResult::no_memory};
@@ -132,6 +147,12 @@ AddressSpace::Pinned AddressSpace::fill(const UserArea& area, VirtAddr va, Fault
 }
 
 bool AddressSpace::show(VirtAddr va, Pte entry) {
+    if (!set_entry(va, entry)) return false;
+    ++resident_;
+    return true;
+}
+
+bool AddressSpace::set_entry(VirtAddr va, Pte entry) {
     hal::PteCell* pde = tables_.directory_entry(va);
     const Pte table = hal::pte_read(pde);
     if (table.present()) {
@@ -140,7 +161,6 @@ bool AddressSpace::show(VirtAddr va, Pte entry) {
     } else if (!tables_.begin_table(pde, va, entry)) {
         return false;
     }
-    ++resident_;
     return true;
 }
 
@@ -159,7 +179,7 @@ Page* AddressSpace::own(const UserArea& area, VirtAddr va, hal::PteCell* cell, P
         hal::pte_exchange(cell, user_entry(entry.pfn(), area, true));
         return page;
     }
-    Page* copy = alloc_page(Gfp::user);
+    Page* copy = alloc_anonymous();
     if (copy == nullptr) return nullptr;
     copy_highpage(copy, page);
     // The copy is mapped only after all CPUs have flushed the old page. Otherwise one CPU could store to the copy and

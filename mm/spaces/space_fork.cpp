@@ -50,13 +50,24 @@ bool AddressSpace::copy_to(AddressSpace& child, TlbBatch& batch) {
 
 bool AddressSpace::copy_pages(AddressSpace& child, const UserArea& area, TlbBatch& batch) {
     const auto copy_entry = [&](hal::PteCell* cell, Pte entry, VirtAddr va) LOFT_REQUIRES(child.mutex_) {
+        if (user_pte::is_swapped(entry)) {
+            const SwapSlot slot = user_pte::slot_of(entry);
+            SwapArea::of(slot).add_user(slot.slot);
+            if (entry.has(user_pte::owned)) hal::pte_exchange(cell, user_pte::swapped(slot, false));
+            if (child.set_entry(va, user_pte::swapped(slot, false))) {
+                ++child.swapped_;
+                return true;
+            }
+            SwapArea::of(slot).put_user(slot.slot);
+            return false;
+        }
         Page* page = pfn_to_page(entry.pfn());
         const bool owned = entry.has(user_pte::owned);
         // An owned page with more references than its one mapping is pinned, maybe to write to this space's memory. It
         // stays owned by this space, and the child gets a copy of its current contents.
         const bool pinned = owned && page->refs() > 1;
         if (pinned) {
-            Page* copy = alloc_page(Gfp::user);
+            Page* copy = alloc_anonymous();
             if (copy == nullptr) return false;
             copy_highpage(copy, page);
             page = copy;

@@ -92,6 +92,7 @@ Status AddressSpace::unmap(VirtAddr begin, u32 bytes) {
 }
 
 void AddressSpace::change_rights(const UserArea& area, hal::PteCell* cell, Pte old, VirtAddr va, TlbBatch& batch) {
+    if (user_pte::is_swapped(old)) return; // it gets its rights when it is swapped in
     const Pte now = user_entry(old.pfn(), area, old.has(user_pte::owned));
     if (now.flags() == old.flags()) return;
     hal::pte_exchange(cell, now);

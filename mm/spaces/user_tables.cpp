@@ -31,6 +31,26 @@ Pte table_entry(const Page* table) {
 
 } // namespace
 
+namespace user_pte {
+namespace {
+constexpr PteFlags kAreaBits[]{pte::write, pte::user, pte::write_through, pte::cache_disable, pte::accessed};
+}
+
+Pte swapped(SwapSlot slot, bool is_owned) {
+    PteFlags flags = is_owned ? owned : PteFlags{};
+    for (u32 bit = 0; bit < std::size(kAreaBits); ++bit)
+        if ((slot.area >> bit & 1) != 0) flags = flags | kAreaBits[bit];
+    return Pte{Pfn{slot.slot}, flags};
+}
+
+SwapSlot slot_of(Pte entry) {
+    SwapSlot slot{0, entry.pfn().value()};
+    for (u32 bit = 0; bit < std::size(kAreaBits); ++bit)
+        slot.area |= u32{entry.has(kAreaBits[bit])} << bit;
+    return slot;
+}
+} // namespace user_pte
+
 Pte user_entry(Pfn pfn, const UserArea& area, bool owned) {
     using enum Prot;
     PteFlags flags = user_pte::held;

@@ -7,13 +7,15 @@
 // All upper tables of the kernel exist from boot on and its directories never change, so a copy of them stays valid.
 // All directories of the program exist from the start, because the processor reads PDPTEs only when CR3 is loaded (SDM
 // vol. 3, 4.4.1): no CPU has to reload CR3 for a new one. The payload of a table's descriptor counts its entries that
-// hold a frame; when the last one is removed, the table is freed.
+// are not 0; when the last one is removed, the table is freed.
 //
-// An entry that is not 0 holds a frame. The entry of a page without rights is not present, but keeps its frame.
+// An entry that is not 0 holds a frame or a swap slot. The entry of a page without rights is not present, but keeps its
+// frame.
 #pragma once
 
 #include "arch/base/not_copyable.hpp"
 #include "arch/base/thread_safety.hpp"
+#include "mm/cache/swap_area.hpp"
 #include "mm/spaces/area.hpp"
 #include "mm/spaces/highpte.hpp"
 
@@ -29,6 +31,12 @@ inline constexpr PteFlags held = pte::software1;  // in every entry that holds a
 // A page, in a shared area, of an object that is written back. It is read-only until a fault or a pin for
 // writing, which says that the page is dirty.
 inline constexpr PteFlags tracked = pte::software2;
+
+// An entry that holds a swap slot: not present, not `held`; bits 1-5 are the number of the area, bits 12-31 the slot.
+// It keeps `owned`: no other space has the slot.
+constexpr bool is_swapped(Pte entry) { return !entry.empty() && !entry.has(held); }
+Pte swapped(SwapSlot slot, bool owned);
+SwapSlot slot_of(Pte entry);
 } // namespace user_pte
 
 // The entry of a page in an area: all rights of the area, except writing to a private page that is not owned.
@@ -75,7 +83,7 @@ class UserTables : NotCopyable<UserTables> {
     u32 tables_ = 0;
 };
 
-// Calls visit(cell, Pte, VirtAddr) for each entry of one table that holds a frame, in order; the table is mapped by a
+// Calls visit(cell, Pte, VirtAddr) for each entry of one table that is not 0, in order; the table is mapped by a
 // local slot meanwhile. Ends, and returns false, if the visitor does. The visitor may change the entry.
 template <typename F> bool each_entry(Pte table, PageRange range, F&& visit) LOFT_UNCHECKED {
     u32 left = pfn_to_page(table.pfn())->payload();

@@ -19,6 +19,8 @@ const char* name_of(FaultResult why) {
         return "no memory";
     case FaultResult::no_page:
         return "no page";
+    case FaultResult::lost:
+        return "lost";
     }
     return "?";
 }

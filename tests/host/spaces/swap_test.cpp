@@ -1,0 +1,403 @@
+// Swap: private pages that are on a disk and not in memory. Nothing is lost, nothing is shared that was not, and every
+// slot is free in the end.
+#include "mm/cache/swap_area.hpp"
+#include "mm/frames/slab.hpp"
+#include "mm/reclaim/reclaim.hpp"
+#include "mm/spaces/user_copy.hpp"
+#include "tests/host/disk_tools.hpp"
+#include "tests/host/spaces/program.hpp"
+
+#include <cstring>
+#include <optional>
+
+using namespace loft;
+using namespace loft::test;
+
+namespace {
+
+constexpr VirtAddr swap_at(u32 page, u32 offset = 0) { return VirtAddr{kBase + page * kPageSize + offset}; }
+
+// What mkswap writes (mkswap(8)): `pages` with the header.
+struct Header {
+    u32 version = 1, last = 0, bad = 0;
+    const char* signature = "SWAPSPACE2";
+    std::vector<u32> bad_pages{};
+
+    void write_to(sim::DiskImage& image) const {
+        std::array<u8, kPageSize> page{};
+        const auto put = [&page](u32 offset, u32 word) { std::memcpy(page.data() + offset, &word, sizeof word); };
+        put(1024, version);
+        put(1028, last);
+        put(1032, bad != 0 ? bad : static_cast<u32>(bad_pages.size()));
+        for (u32 i = 0; i < bad_pages.size(); ++i)
+            put(1536 + i * 4, bad_pages[i]);
+        std::memcpy(page.data() + kPageSize - 10, signature, 10);
+        for (u32 i = 0; i < kPageSectors; ++i) {
+            sim::Sector sector;
+            std::memcpy(sector.data(), page.data() + i * kSectorBytes, kSectorBytes);
+            image.write(i, sector);
+        }
+    }
+};
+
+sim::DiskOptions swap_disk(u32 pages, Header header = {}) {
+    sim::DiskOptions options;
+    options.sectors = u64{pages} * kPageSectors;
+    if (header.last == 0) header.last = pages - 1;
+    header.write_to(options.image);
+    return options;
+}
+
+constexpr u32 kSwapMemory = 64 * MiB / kPageSize; // of small()
+
+// A machine with one swap area. At its end nothing is held, and every slot is free.
+class Swapping {
+  public:
+    explicit Swapping(u32 pages, Header header = {}) : disk{swap_disk(pages, std::move(header))} {
+        REQUIRE(disk.ready());
+        warm_up();
+        ObjectCache::give_back_empty_slabs();
+        before_.emplace(books());
+        const Result<SwapArea*> opened = SwapArea::open(disk);
+        REQUIRE(opened);
+        area = *opened;
+        free_slots_ = area->free_slots();
+    }
+    ~Swapping() {
+        CHECK(area->free_slots() == free_slots_);
+        area->remove();
+        while (*write_back_one()) { // the list of dirty objects may have it still
+        }
+        CHECK(page_cache_stats().pages == 0);
+        ObjectCache::give_back_empty_slabs();
+        CHECK(books() == *before_);
+    }
+    // Until no page goes any more.
+    void swap_everything_out() {
+        for (u32 call = 0; call < 20; ++call)
+            static_cast<void>(swap_out_pages(~0u));
+    }
+    // So that every page that comes back is read from the disk.
+    void empty_the_cache() {
+        swap_everything_out();
+        CHECK(write_back_all());
+        while (drop_pages(~0u) != 0) {
+        }
+    }
+    u32 used() const { return free_slots_ - area->free_slots(); }
+
+    Booted kernel;
+    sim::SimDisk disk;
+    SwapArea* area = nullptr;
+
+  private:
+    u32 free_slots_ = 0;
+    std::optional<Books> before_;
+};
+
+} // namespace
+
+TEST_CASE("swap: headers of disks that are none, or do not fit", "[swap]") {
+    Booted kernel;
+    ObjectCache::give_back_empty_slabs();
+    const Books before = books();
+    const auto error_of_header = [](Header header) -> std::optional<Error> {
+        sim::SimDisk disk{swap_disk(64, std::move(header))};
+        REQUIRE(disk.ready());
+        const Result<SwapArea*> opened = SwapArea::open(disk);
+        if (!opened) return opened.error();
+        (*opened)->remove();
+        return std::nullopt;
+    };
+    CHECK(error_of_header({}) == std::nullopt);
+    CHECK(error_of_header({.last = 10}) == std::nullopt);
+    CHECK(error_of_header({.bad_pages = {1, 63, 63}}) == std::nullopt);
+    CHECK(error_of_header({.signature = "SWAP-SPACE"}) == Error::invalid);
+    CHECK(error_of_header({.version = 2}) == Error::invalid);
+    CHECK(error_of_header({.last = 64}) == Error::invalid);
+    CHECK(error_of_header({.last = ~0u}) == Error::invalid);
+    CHECK(error_of_header({.bad = 638}) == Error::invalid);
+    CHECK(error_of_header({.bad = ~0u}) == Error::invalid);
+    CHECK(error_of_header({.bad_pages = {0}}) == Error::invalid);
+    CHECK(error_of_header({.bad_pages = {64}}) == Error::invalid);
+    {
+        sim::SimDisk disk{swap_disk(64, {.bad_pages = {1, 63, 63}})};
+        REQUIRE(disk.ready());
+        SwapArea* const area = *SwapArea::open(disk);
+        CHECK(area->slots() == 61);
+        CHECK(area->free_slots() == 61);
+        CHECK(SwapArea::open(disk).error() == Error::busy);
+        std::vector<SwapSlot> slots;
+        for (SwapSlot slot = SwapArea::take_slot(); !slot.empty(); slot = SwapArea::take_slot())
+            slots.push_back(slot);
+        CHECK(slots.size() == 61);
+        for (const SwapSlot slot : slots) {
+            CHECK(slot.slot != 1);
+            CHECK(slot.slot < 63);
+            area->put_user(slot.slot);
+        }
+        area->set_closed(true);
+        CHECK(SwapArea::take_slot().empty());
+        disk.fail(0);
+        area->remove();
+        CHECK(SwapArea::open(disk).error() == Error::io);
+    }
+    ObjectCache::give_back_empty_slabs();
+    CHECK(books() == before);
+}
+
+TEST_CASE("swap: entries keep area, slot and owner", "[swap]") {
+    for (const u32 area : {0u, 1u, 15u})
+        for (const u32 slot : {1u, 2u, SwapArea::kMostSlots - 1})
+            for (const bool owned : {false, true}) {
+                const Pte entry = user_pte::swapped({area, slot}, owned);
+                CHECK(user_pte::is_swapped(entry));
+                CHECK_FALSE(entry.present());
+                CHECK(entry.has(user_pte::owned) == owned);
+                CHECK(user_pte::slot_of(entry) == SwapSlot{area, slot});
+            }
+    CHECK_FALSE(user_pte::is_swapped(Pte{}));
+}
+
+TEST_CASE("swap: a program has more memory than the machine", "[swap]") {
+    constexpr u32 kPages = kSwapMemory + kSwapMemory / 2;
+    Swapping machine{kPages};
+    Owned space;
+    map_pages(*space, kBase, kPages);
+    run_in(space.get());
+    for (u32 pass = 0; pass < 2; ++pass) {
+        for (u32 page = 0; page < kPages; ++page) {
+            if (pass == 1) REQUIRE(user_load(swap_at(page)) == page + 1);
+            user_store(swap_at(page), page + 1 + pass);
+        }
+        CHECK(space->stats().resident < kSwapMemory);
+        CHECK(machine.used() >= kPages - kSwapMemory);
+    }
+    for (u32 page = 0; page < kPages; page += 7)
+        REQUIRE(user_load(swap_at(page)) == page + 2);
+    run_in(nullptr);
+}
+
+// Pages that both have are free only when both have given them up.
+TEST_CASE("swap: a program larger than memory forks, and both use all of it", "[swap]") {
+    constexpr u32 kPages = kSwapMemory + kSwapMemory / 2;
+    Swapping machine{2 * kPages};
+    Owned parent;
+    map_pages(*parent, kBase, kPages);
+    run_in(parent.get());
+    for (u32 page = 0; page < kPages; ++page)
+        user_store(swap_at(page), page + 1);
+    Owned child = fork_of(*parent);
+    const auto is = [](u32 page, bool of_child) { return page + 1 + (of_child && page % 4 == 0 ? 7 : 0); };
+    run_in(child.get());
+    for (u32 page = 0; page < kPages; page += 4)
+        user_store(swap_at(page), is(page, true));
+    for (u32 page = 0; page < kPages; ++page)
+        REQUIRE(user_load(swap_at(page)) == is(page, true));
+    run_in(parent.get());
+    for (u32 page = 0; page < kPages; ++page)
+        REQUIRE(user_load(swap_at(page)) == is(page, false));
+    CHECK(machine.used() <= kPages + kPages / 4);
+    run_in(nullptr);
+    child.end();
+    run_in(parent.get());
+    for (u32 page = 0; page < kPages; ++page)
+        user_store(swap_at(page, 4), page);
+    CHECK(machine.used() < kPages);
+    run_in(nullptr);
+}
+
+TEST_CASE("swap: pages come back with their contents, rights and owner", "[swap]") {
+    Swapping machine{256};
+    constexpr u32 kPages = 8;
+    Owned space;
+    map_pages(*space, kBase, kPages);
+    run_in(space.get());
+    for (u32 page = 0; page < kPages; ++page)
+        user_store(swap_at(page, page * 4), page + 100);
+    for (const bool from_disk : {false, true}) {
+        machine.swap_everything_out();
+        CHECK(space->stats().resident == 0);
+        CHECK(machine.used() == kPages);
+        if (from_disk) machine.empty_the_cache();
+        CHECK(page_cache_stats().pages == (from_disk ? 0 : kPages));
+        for (u32 page = 0; page < kPages; ++page) {
+            CHECK(user_load(swap_at(page, page * 4)) == page + 100);
+            CHECK(user_load(swap_at(page, page * 4 + 4)) == 0);
+        }
+        CHECK(machine.used() == 0); // nobody else has the slots
+        CHECK(page_cache_stats().pages == 0);
+    }
+    // Rights that change meanwhile.
+    machine.empty_the_cache();
+    REQUIRE(space->protect(swap_at(0), kPages * kPageSize, Prot::none));
+    CHECK(space->handle_fault(swap_at(0), FaultAccess::read) == FaultResult::no_access);
+    REQUIRE(space->protect(swap_at(0), kPages * kPageSize, kRead));
+    CHECK(user_load(swap_at(1, 4)) == 101);
+    CHECK(space->handle_fault(swap_at(1), FaultAccess::write) == FaultResult::no_access);
+    REQUIRE(space->protect(swap_at(0), kPages * kPageSize, kReadWrite));
+    user_store(swap_at(1, 8), 5);
+    user_store(swap_at(2, 4), 6); // a page that comes back by a store
+    CHECK(user_load(swap_at(1, 4)) == 101);
+    CHECK(user_load(swap_at(2, 8)) == 102);
+    // Unmapped pages give their slots back without being read.
+    machine.empty_the_cache();
+    const u32 reads = machine.disk.counts().starts;
+    REQUIRE(space->unmap(swap_at(0), 4 * kPageSize));
+    CHECK(machine.used() == kPages - 4);
+    CHECK(machine.disk.counts().starts == reads);
+    run_in(nullptr);
+}
+
+TEST_CASE("swap: parents and children share slots until one of them stores", "[swap]") {
+    for (const bool before_fork : {true, false})
+        for (const bool from_disk : {true, false}) {
+            Swapping machine{256};
+            constexpr u32 kPages = 4;
+            Owned parent;
+            map_pages(*parent, kBase, kPages);
+            run_in(parent.get());
+            for (u32 page = 0; page < kPages; ++page)
+                user_store(swap_at(page), page + 1);
+            const auto out = [&] { from_disk ? machine.empty_the_cache() : machine.swap_everything_out(); };
+            if (before_fork) out();
+            Owned child = fork_of(*parent), grandchild = fork_of(*child);
+            out();
+            CHECK(parent->stats().resident == 0);
+            CHECK(child->stats().resident == 0);
+            CHECK(machine.used() == kPages); // one slot for each page, whoever has it
+            run_in(child.get());
+            user_store(swap_at(1), 20);
+            CHECK(user_load(swap_at(0)) == 1);
+            run_in(parent.get());
+            CHECK(user_load(swap_at(1)) == 2);
+            user_store(swap_at(2), 30);
+            out();
+            run_in(grandchild.get());
+            for (u32 page = 0; page < kPages; ++page)
+                CHECK(user_load(swap_at(page)) == page + 1);
+            user_store(swap_at(3), 40);
+            run_in(child.get());
+            CHECK(user_load(swap_at(1)) == 20);
+            CHECK(user_load(swap_at(2)) == 3);
+            CHECK(user_load(swap_at(3)) == 4);
+            run_in(parent.get());
+            CHECK(user_load(swap_at(1)) == 2);
+            CHECK(user_load(swap_at(2)) == 30);
+            CHECK(user_load(swap_at(3)) == 4);
+            run_in(nullptr);
+        }
+}
+
+TEST_CASE("swap: a pinned page stays, and fork copies it", "[swap]") {
+    Swapping machine{256};
+    Owned space;
+    map_pages(*space, kBase, 2);
+    run_in(space.get());
+    user_store(swap_at(0), 1);
+    user_store(swap_at(1), 2);
+    machine.empty_the_cache();
+    Page* pinned = nullptr;
+    REQUIRE(get_user_pages(*space, UserAddr{kBase}, 1, true, &pinned)); // brings it in
+    machine.empty_the_cache();
+    CHECK(space->stats().resident == 1);
+    Owned child = fork_of(*space);
+    const u32 word = 77;
+    memcpy_to_page(pinned, 0, &word, sizeof word);
+    CHECK(user_load(swap_at(0)) == 77);
+    user_store(swap_at(0, 4), 78);
+    u32 seen = 0;
+    memcpy_from_page(&seen, pinned, 4, sizeof seen);
+    CHECK(seen == 78);
+    put_page(pinned);
+    run_in(child.get());
+    CHECK(user_load(swap_at(0)) == 1);
+    CHECK(user_load(swap_at(1)) == 2);
+    run_in(nullptr);
+}
+
+TEST_CASE("swap: pages of files, shared memory and private copies", "[swap]") {
+    Swapping machine{256};
+    Owned space;
+    map_pages(*space, kBase, 1, kReadWrite, MapKind::shared);
+    map_pages(*space, swap_at(1).value(), 1);
+    run_in(space.get());
+    user_store(swap_at(0), 1);
+    user_store(swap_at(1), 2);
+    machine.empty_the_cache();
+    CHECK(machine.used() == 1); // shared memory stays
+    CHECK(user_load(swap_at(0)) == 1);
+    CHECK(user_load(swap_at(1)) == 2);
+    run_in(nullptr);
+}
+
+TEST_CASE("swap: errors of the disk", "[swap]") {
+    Swapping machine{64};
+    Owned space;
+    map_pages(*space, kBase, 4);
+    run_in(space.get());
+    for (u32 page = 0; page < 4; ++page)
+        user_store(swap_at(page), page + 1);
+    // What cannot be written stays in memory.
+    for (u32 slot = 1; slot < 64; ++slot)
+        machine.disk.fail(slot * kPageSectors);
+    machine.swap_everything_out();
+    CHECK_FALSE(write_back_all());
+    while (drop_pages(~0u) != 0) {
+    }
+    CHECK(page_cache_stats().pages == 4);
+    CHECK(user_load(swap_at(0)) == 1);
+    // What cannot be read is lost to its program, and to no other.
+    for (u32 slot = 1; slot < 64; ++slot)
+        machine.disk.repair(slot * kPageSectors);
+    machine.empty_the_cache();
+    for (u32 slot = 1; slot < 64; ++slot)
+        machine.disk.fail(slot * kPageSectors);
+    CHECK(space->handle_fault(swap_at(1), FaultAccess::read) == FaultResult::lost);
+    for (u32 slot = 1; slot < 64; ++slot)
+        machine.disk.repair(slot * kPageSectors);
+    CHECK(user_load(swap_at(1)) == 2);
+    run_in(nullptr);
+}
+
+TEST_CASE("swap: when memory and swap are full, the fault fails", "[swap]") {
+    constexpr u32 kSlots = 64;
+    Swapping machine{kSlots + 1};
+    Owned space;
+    map_pages(*space, kBase, 2 * kSwapMemory);
+    run_in(space.get());
+    u32 page = 0;
+    try {
+        for (;; ++page)
+            user_store(swap_at(page), page);
+    } catch (const Killed&) {
+    }
+    CHECK(page > kSwapMemory / 2);
+    CHECK(machine.area->free_slots() == 0);
+    // With a few pages less, the others come back: every load swaps one page for another.
+    REQUIRE(space->unmap(swap_at(0), kSlots * kPageSize));
+    for (u32 i = kSlots; i < page; ++i)
+        REQUIRE(user_load(swap_at(i)) == i);
+    run_in(nullptr);
+}
+
+TEST_CASE("swap: an area is emptied", "[swap]") {
+    Swapping machine{256};
+    Owned space;
+    map_pages(*space, kBase, 8);
+    run_in(space.get());
+    for (u32 page = 0; page < 8; ++page)
+        user_store(swap_at(page), page + 1);
+    machine.empty_the_cache();
+    Owned child = fork_of(*space);
+    REQUIRE(space->protect(swap_at(3), kPageSize, Prot::none));
+    REQUIRE(empty_swap_area(*machine.area));
+    CHECK(machine.used() == 0);
+    machine.swap_everything_out();
+    CHECK(machine.used() == 0); // it is closed
+    for (u32 page = 0; page < 8; ++page)
+        if (page != 3) CHECK(user_load(swap_at(page)) == page + 1);
+    run_in(child.get());
+    CHECK(user_load(swap_at(3)) == 4);
+    run_in(nullptr);
+}
