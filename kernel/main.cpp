@@ -22,6 +22,7 @@
 #include "kernel/devices/disks.hpp"
 #include "kernel/files/archive.hpp"
 #include "kernel/files/mounts.hpp"
+#include "kernel/files/swap.hpp"
 #include "kernel/files/write_back.hpp"
 #include "kernel/programs/faults.hpp"
 #include "kernel/programs/process.hpp"
@@ -180,6 +181,7 @@ extern "C" [[noreturn]] void kernel_main(u32 magic, u32 info) {
     unpack_archives();                             // the files that the loader has brought
     disks_init();                                  // finds and starts the disks; a thread watches them
     mount_disks();                                 // those that mount= names
+    swap_start(options().swap);                    // the swap areas of swap=
     process_init();                                // from here on processes can be started
     programs_init();                               // finds the programs among the loader's modules
     report_counters();                             // with the costs of the boot

@@ -85,6 +85,7 @@ constexpr Option kOptions[] = {
      [](std::string_view v) { return set_number(values.loglevel, v, 0, 8); }},
     {"bench", kOptional, "GLOB[,GLOB...]",
      [](std::string_view v) { return set_text(values.bench, v.empty() ? kBenchDefault : v); }},
+    {"swap", kNeeded, "DISK[,DISK...]", [](std::string_view v) { return set_text(values.swap, v); }},
     {"crash", kNeeded, "the name of a misuse", [](std::string_view v) { return set_text(values.crash, v); }},
 };
 

@@ -31,6 +31,7 @@ struct Options {
     bool nmi_panics = false;             // nmi=panic: an unexpected NMI panics
     u32 loglevel = 7;                    // loglevel=N: print lines with a level below N
     std::string_view mounts;             // mount=DISK:PATH[,DISK:PATH...]: mount these disks
+    std::string_view swap;               // swap=DISK[,DISK...]: swap areas
     std::string_view crash;              // crash=NAME: commit this misuse
     std::string_view bench;              // bench[=GLOB,...]: measure these (kernel/proof/bench.hpp); empty: none
 };

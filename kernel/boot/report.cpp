@@ -61,6 +61,8 @@ void report_meminfo() {
         {"MemTotal", info.mem_total},     {"MemFree", info.mem_free},
         {"LowTotal", info.low_total},     {"LowFree", info.low_free},
         {"HighTotal", info.high_total},   {"HighFree", info.high_free},
+        {"Cached", info.cached},          {"Dirty", info.dirty},
+        {"SwapTotal", info.swap_total},   {"SwapFree", info.swap_free},
         {"PageTables", info.page_tables}, {"PageTablesHigh", info.page_tables_high},
         {"Bounce", info.bounce},
     };

@@ -3,6 +3,7 @@
 
 #include "kernel/files/disk_file.hpp"
 #include "kernel/files/inode_file.hpp"
+#include "kernel/files/swap.hpp"
 #include "kernel/programs/user_path.hpp"
 #include "mm/spaces/user_copy.hpp"
 
@@ -332,6 +333,40 @@ SysResult sys_ftruncate64(Call& call) { return ftruncate(call, wide(call.b(), ca
 
 SysResult sys_getdents(Call& call) { return list(call, false); }
 SysResult sys_getdents64(Call& call) { return list(call, true); }
+
+// --- Swap areas: swapon(2). The flags are a priority, and whether freed slots are discarded: every area has the same
+// priority here. A swap area is a disk; a path of anything else is EINVAL.
+
+namespace {
+
+SysResult find_disk_of(UserPath& path, BlockDevice*& disk) {
+    if (is_error(path.error())) return path.error();
+    disk = path.disk();
+    if (disk != nullptr) return 0u;
+    Node found;
+    const Errno error = path.find(true, found);
+    return is_error(error) ? error : Errno::inval;
+}
+
+} // namespace
+
+SysResult sys_swapon(Call& call) {
+    constexpr u32 kKnown = 0x7'ffff;
+    if (call.b() & ~kKnown) return Errno::inval;
+    UserPath path{call, kHere, call.pointer_a()};
+    BlockDevice* disk = nullptr;
+    if (const SysResult found = find_disk_of(path, disk); found.failed()) return found;
+    const Status status = swap_on(*disk);
+    return !status && status.error() == Error::no_space ? SysResult{Errno::perm} : SysResult{status};
+}
+
+SysResult sys_swapoff(Call& call) {
+    UserPath path{call, kHere, call.pointer_a()};
+    BlockDevice* disk = nullptr;
+    if (const SysResult found = find_disk_of(path, disk); found.failed()) return found;
+    const Status status = swap_off(*disk);
+    return !status && status.error() == Error::not_found ? SysResult{Errno::inval} : SysResult{status};
+}
 
 // --- The current directory.
 

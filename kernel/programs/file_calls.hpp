@@ -41,6 +41,8 @@ SysResult sys_getcwd(Call& call);
 SysResult sys_fsync(Call& call);
 SysResult sys_syncfs(Call& call);
 SysResult sys_sync(Call& call);
+SysResult sys_swapon(Call& call);
+SysResult sys_swapoff(Call& call);
 
 // --- inode_calls.cpp
 

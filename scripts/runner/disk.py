@@ -16,16 +16,17 @@ FROM_HOST, TO_HOST = range(64, 320), range(1024, 1536)
 READ_ERROR, WRITE_ERROR = 2048, 2056
 SIZES = {'M': 2 ** 20, 'G': 2 ** 30, 'T': 2 ** 40}
 
-# Words of the signature behind the text: read error, write error, flush error, silent, removed, read-only.
+# Words of the signature behind the text: read error, write error, flush error, silent, removed, read-only, swap.
 FAULTS = {
-    '': (0, 0, 0, 0, 0, 0),
-    'errors': (READ_ERROR, WRITE_ERROR, 0, 0, 0, 0),
-    'flush-errors': (READ_ERROR, WRITE_ERROR, 1, 0, 0, 0),
-    'silent': (0, 0, 0, 1, 0, 0),
-    'removed': (0, 0, 0, 0, 1, 0),
-    'leaves': (0, 0, 0, 0, 2, 0),
-    'read-only': (0, 0, 0, 0, 0, 1),
-    'bridge': (0, 0, 0, 0, 0, 0),
+    '': (0, 0, 0, 0, 0, 0, 0),
+    'errors': (READ_ERROR, WRITE_ERROR, 0, 0, 0, 0, 0),
+    'flush-errors': (READ_ERROR, WRITE_ERROR, 1, 0, 0, 0, 0),
+    'silent': (0, 0, 0, 1, 0, 0, 0),
+    'removed': (0, 0, 0, 0, 1, 0, 0),
+    'leaves': (0, 0, 0, 0, 2, 0, 0),
+    'read-only': (0, 0, 0, 0, 0, 1, 0),
+    'bridge': (0, 0, 0, 0, 0, 0, 0),
+    'swap': (0, 0, 0, 0, 0, 0, 1),
 }
 # Bytes of a block.
 FILE_SYSTEMS = {'ext2-1k': 1024, 'ext2-4k': 4096}
@@ -53,13 +54,16 @@ class Disk:
             if self.fault in FILE_SYSTEMS:
                 run_tool('mke2fs', '-q', '-F', '-t', 'ext2', '-b', str(FILE_SYSTEMS[self.fault]), self.path)
                 return
-            file.write(TEXT + struct.pack('<6I', *FAULTS[self.fault]))
+        if self.fault == 'swap':  # it clears the first KiB, and has words about files that are sparse or that others may read
+            run_tool('mkswap', self.path)
+        with open(self.path, 'r+b') as file:
+            file.write(TEXT + struct.pack('<7I', *FAULTS[self.fault]))
             file.seek(FROM_HOST[0] * SECTOR)
             file.write(b''.join(pattern(sector, 1) for sector in FROM_HOST))
 
     def options(self):
         """Arguments for run-qemu, and for QEMU."""
-        if self.fault in ('', 'removed', 'leaves', *FILE_SYSTEMS):
+        if self.fault in ('', 'removed', 'leaves', 'swap', *FILE_SYSTEMS):
             return ['--disk', f'{self.bus}:{self.path}'], []
         if self.fault == 'bridge':
             return [], ['-device', 'pci-bridge,id=outer,chassis_nr=1', '-device', 'pci-bridge,id=inner,chassis_nr=2,bus=outer,addr=4',

@@ -11,24 +11,6 @@ namespace {
 constexpr u32 kFirstMib = 16, kMib = 32;
 constexpr u32 kSectorsPerMib = MiB / kSectorBytes, kSectorsPerPage = kPageSize / kSectorBytes;
 
-// A number as an argument of a program.
-class Decimal {
-  public:
-    explicit Decimal(u32 value) {
-        u32 at = sizeof text_;
-        do {
-            text_[--at] = static_cast<char>('0' + value % 10);
-            value /= 10;
-        } while (value != 0);
-        begin_ = at;
-    }
-    operator std::string_view() const { return {text_ + begin_, sizeof text_ - begin_}; }
-
-  private:
-    char text_[10];
-    u32 begin_;
-};
-
 // Frees all pages of the cache that can be freed, so that frames can be counted.
 void empty_the_cache() {
     CHECK(write_back_all());

@@ -44,6 +44,24 @@ template <typename... Arguments> Outcome run(std::string_view name, ProcessWatch
     return run_program(name, watch, {list.data(), list.size()});
 }
 
+// A number as an argument of a program.
+class Decimal {
+  public:
+    explicit Decimal(u32 value) {
+        u32 at = sizeof text_;
+        do {
+            text_[--at] = static_cast<char>('0' + value % 10);
+            value /= 10;
+        } while (value != 0);
+        begin_ = at;
+    }
+    operator std::string_view() const { return {text_ + begin_, sizeof text_ - begin_}; }
+
+  private:
+    char text_[10];
+    u32 begin_;
+};
+
 // Checks at its end that all memory of programs is free, in every zone, and that no page table is left.
 class NothingIsLeft : NotCopyable<NothingIsLeft> {
   public:

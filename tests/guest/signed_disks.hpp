@@ -22,10 +22,11 @@ struct Signature {
     u32 silent;                  // 1: after 128 KiB the disk is slower than any time limit
     u32 removed;                 // 1: the runner takes the disk away when the test asks for it; 2: the test does
     u32 read_only;               // 1: QEMU refuses writes
-    u32 rest[114];
+    u32 swap;                    // 1: it has a header of mkswap, and is for the tests of swap only
+    u32 rest[113];
 
     // It can be read and written as long as the machine runs.
-    bool is_reliable() const { return !silent && !removed && !read_only; }
+    bool is_reliable() const { return !silent && !removed && !read_only && !swap; }
 };
 static_assert(sizeof(Signature) == kSectorBytes);
 

@@ -1,0 +1,22 @@
+// Swap areas by their disks: the option swap=, and the calls swapon(2) and swapoff(2).
+#pragma once
+
+#include "arch/base/error.hpp"
+
+#include <string_view>
+
+namespace loft {
+
+class BlockDevice;
+
+// Makes the disk a swap area, and logs its size. Errors: those of SwapArea::open; busy also for a disk that is mounted.
+// Preemptible context.
+[[nodiscard]] Status swap_on(BlockDevice& disk);
+// Brings in all that is on the disk, which is no swap area any more then. Errors: not_found (it is none), no_memory,
+// and those of the disk: then it stays a swap area, and nothing is lost. Preemptible context; may take long.
+[[nodiscard]] Status swap_off(BlockDevice& disk);
+
+// swap=DISK[,DISK...]: a line of the log for each that cannot be used. Boot, once, after the disks were found.
+void swap_start(std::string_view disks);
+
+} // namespace loft

@@ -1,0 +1,71 @@
+// Swap: programs have more memory than the machine; what they have is on a disk, and comes back.
+#include "kernel/files/swap.hpp"
+#include "mm/cache/swap_area.hpp"
+#include "tests/guest/programs.hpp"
+#include "tests/guest/signed_disks.hpp"
+
+namespace loft::guest {
+namespace {
+
+// Takes swap areas away again at its end.
+class SwapOn : NotCopyable<SwapOn> {
+  public:
+    SwapOn() {
+        each_disk([this](BlockDevice& disk, const Signature& signature) {
+            if (signature.swap && CHECK(swap_on(disk))) ++areas;
+        });
+    }
+    ~SwapOn() {
+        each_disk([](BlockDevice& disk, const Signature& signature) {
+            if (signature.swap) CHECK(swap_off(disk));
+        });
+        CHECK_EQ(swap_stats().slots, 0u);
+        while (*write_back_one()) {
+        }
+    }
+    u32 areas = 0;
+};
+
+u32 all_free() { return free_frames(ZoneId::dma) + free_frames(ZoneId::normal) + free_frames(ZoneId::high); }
+
+constexpr const char* kNoSwap = "this machine has no disk for swap";
+
+} // namespace
+
+SELFTEST(swap, a_program_larger_than_memory) {
+    if (const char* why = needs_program("swapper")) SKIP(why);
+    const NothingIsLeft nothing;
+    const KeepsFreeCounts counts;
+    const SwapOn swap;
+    if (swap.areas == 0) SKIP(kNoSwap);
+    const u32 memory = all_free() >> (20 - kPageShift), mib = memory + memory / 2;
+    const u32 slots = swap_stats().free;
+    if (slots >> (20 - kPageShift) < 2 * mib) SKIP("too little swap");
+    const PageCacheStats before = page_cache_stats();
+    const Decimal text{mib};
+    const Outcome outcome = run("swapper", {}, std::string_view{text});
+    CHECK(outcome.started);
+    CHECK_EQ(outcome.status.value(), 0u);
+    const PageCacheStats after = page_cache_stats();
+    selftest::note("{} MiB of {} MiB; {} pages read, {} written", mib, memory, after.filled - before.filled,
+                   after.stored - before.stored);
+    CHECK_EQ(swap_stats().free, slots);
+    CHECK_GE(after.stored - before.stored, memory << (20 - kPageShift) >> 1);
+}
+
+// swapoff while the pages of a program are on the disk: they come back.
+SELFTEST(swap, a_disk_is_given_back) {
+    if (const char* why = needs_program("swapper")) SKIP(why);
+    const NothingIsLeft nothing;
+    const KeepsFreeCounts counts;
+    u32 areas = 0;
+    {
+        const SwapOn swap;
+        areas = swap.areas;
+        if (areas == 0) SKIP(kNoSwap);
+        const Outcome outcome = run("swapper", {}, "4");
+        CHECK_EQ(outcome.status.value(), 0u);
+    }
+}
+
+} // namespace loft::guest
