@@ -6,6 +6,8 @@
 #include "kernel/report/log.hpp"
 #include "kernel/report/nmi.hpp"
 #include "kernel/threads/scheduler.hpp"
+#include "mm/cache/memory_object.hpp"
+#include "mm/cache/swap_area.hpp"
 #include "mm/frames/page_alloc.hpp"
 #include "mm/ground/counters.hpp"
 #include "mm/ground/layout.hpp"
@@ -96,6 +98,11 @@ void report_counters() {
         "{} clean",
         tlb.invlpg, tlb.non_global, tlb.full, tlb.requests, tlb.rounds, tlb.remote, tlb.skipped_idle,
         tlb.skipped_clean);
+    const PageCacheStats cache = page_cache_stats();
+    const SwapStats swap = swap_stats();
+    log(LogLevel::info, "mm", "cache: {} pages filled, {} stored, {} dropped; swap: {} pages read, {} written",
+        since_start(cache.filled), since_start(cache.stored), since_start(cache.dropped), since_start(swap.in),
+        since_start(swap.out));
     const MigrateGuard here;
     log(LogLevel::info, "mm", "kmap_local: {} misses, depth {}", since_start(local_maps.load<&LocalMaps::misses>()),
         local_depth());

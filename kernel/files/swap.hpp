@@ -13,7 +13,7 @@ class BlockDevice;
 // Preemptible context.
 [[nodiscard]] Status swap_on(BlockDevice& disk);
 // Brings in all that is on the disk, which is no swap area any more then. Errors: not_found (it is none), no_memory,
-// and those of the disk: then it stays a swap area, and nothing is lost. Preemptible context; may take long.
+// io (a page cannot be read): then it stays a swap area, and nothing is lost. Preemptible context; may take long.
 [[nodiscard]] Status swap_off(BlockDevice& disk);
 
 // swap=DISK[,DISK...]: a line of the log for each that cannot be used. Boot, once, after the disks were found.

@@ -365,14 +365,15 @@ SysResult sys_mmap2(Call& call) {
     if (flags & kHuge) return Errno::nomem;            // no huge pages, as on Linux by default
     const Prot prot = prot_of(call.process, call.c()); // mmap(2): other bits are ignored
     const MapKind kind = shared ? MapKind::shared : flags & kGrowsDown ? MapKind::grows : MapKind::anonymous;
-    const Backing backing{object, object != nullptr ? call.f() : 0, anonymous || file->may_write()};
+    const Backing backing{object, object != nullptr ? call.f() : 0, anonymous || file->may_write(),
+                          (flags & kLocked) != 0};
     const Result<VirtAddr> area =
         call.process.space->map(VirtAddr{where & kPages}, length, prot, kind, fixed, !(flags & kNoReplace), backing);
     if (!area) {
         if (area.error() == Error::busy) return Errno::exist;
         return area.error() == Error::no_access ? Errno::perm : errno_of(area.error());
     }
-    // Locked memory is populated memory: no private page is paged out. Pages of a file may be dropped all the same.
+    // Locked memory is populated; its pages are not paged out afterwards.
     if ((flags & kLocked) || (flags & (kPopulate | kNonBlock)) == kPopulate) populate(*area, length, prot);
     return area->value();
 }

@@ -104,7 +104,7 @@ void AddressSpace::zap(PageRange range, TlbBatch& batch) {
 
 // Whether the page of the object may be unmapped: nobody has accessed it here since the last time.
 bool AddressSpace::is_cold(const UserArea& area, hal::PteCell* cell, Pte entry, VirtAddr va) {
-    if (user_pte::is_swapped(entry)) return false;
+    if (user_pte::is_swapped(entry) || area.locked) return false;
     // A private area may have pages that are not the object's.
     if (area.is_private() &&
         (entry.has(user_pte::owned) || !area.object->holds(area.page_of(va), pfn_to_page(entry.pfn()))))

@@ -57,7 +57,7 @@ class AddressSpace : NotCopyable<AddressSpace> {
     // large enough. MapKind::stack: `bytes` is the maximum size; the area starts as its topmost page and grows down by
     // faults. MapKind::grows: the area has its whole size and grows down as a stack, to at most kGrowth in all.
     // `backing`: the object of an anonymous or shared area, and its page at the begin of the area; the area takes its
-    // own reference. A page behind the end of the object is FaultResult::no_page. Without it, a shared area gets a new
+    // own reference. `locked` there: reclaim leaves the area's pages alone. A page behind the end of the object is FaultResult::no_page. Without it, a shared area gets a new
     // ZeroObject.
     // Errors: invalid (size, alignment, page numbers beyond PageIndex::kMaxPages), no_access (fixed, below
     // layout::kUserBegin), busy (fixed without `replace`, and the range is not free), no_space, no_memory.
@@ -106,7 +106,7 @@ class AddressSpace : NotCopyable<AddressSpace> {
     // cache. Preemptible context; no mutex of a space is held. Cost: one flush on the CPUs of the space for each kBatch
     // pages.
     u32 swap_out(u32 wanted, bool& passed);
-    // Brings in all pages that have slots of this area. Errors: no_memory, and those of the disk; some may be in then.
+    // Brings in all pages that have slots of this area. Errors: no_memory, io (one cannot be read); others may be in then.
     // Preemptible context; no mutex of a space or of an object is held.
     [[nodiscard]] Status bring_in(SwapArea& area);
 

@@ -14,7 +14,8 @@ Cache<UserArea> area_cache{"area", Gfp::user_low};
 // True if two adjacent areas have equal attributes and consecutive pages of the same object, or no object.
 bool can_join(const UserArea& a, const UserArea& b) {
     return a.end == b.begin && a.prot == b.prot && a.kind == b.kind && a.limit == b.limit && a.object == b.object &&
-           a.may_write == b.may_write && (a.object == nullptr || a.page_of(VirtAddr{a.end}) == b.first);
+           a.may_write == b.may_write && a.locked == b.locked &&
+           (a.object == nullptr || a.page_of(VirtAddr{a.end}) == b.first);
 }
 
 // The upper end of a hole below this area: the room for growth of a stack, and its gap, are no hole.
@@ -48,6 +49,7 @@ UserArea* AreaTree::make(const UserArea& what) {
     area->object = what.object;
     area->first = what.first;
     area->may_write = what.may_write;
+    area->locked = what.locked;
     return area;
 }
 

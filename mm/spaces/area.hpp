@@ -41,6 +41,7 @@ struct UserArea : boost::intrusive::set_base_hook<boost::intrusive::link_mode<bo
     MemoryObject* object = nullptr; // the source of its pages, with a reference; null: zeros
     u32 first = 0;                  // the number of the object's page at `begin`
     bool may_write = true;          // shared: it may get the right to write; else the file was opened for reading only
+    bool locked = false;            // its pages stay in memory (mmap(2), MAP_LOCKED)
 
     // Its object knows it: the space unmaps pages before they go away, and takes the right to write from them.
     bool is_linked() const { return object != nullptr && object->knows_areas(); }
@@ -53,6 +54,7 @@ struct Backing {
     MemoryObject* object = nullptr;
     u32 first = 0;
     bool may_write = true; // a shared area: UserArea::may_write
+    bool locked = false;   // UserArea::locked
 };
 
 // An area of MapKind::grows grows up to this size, like the stack of a program.

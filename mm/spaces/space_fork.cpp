@@ -42,6 +42,7 @@ bool AddressSpace::copy_to(AddressSpace& child, TlbBatch& batch) {
         UserArea* copy = AreaTree::make(area);
         if (copy == nullptr) return false;
         if (copy->object != nullptr) copy->object->get();
+        copy->locked = false; // mlock(2): a child does not inherit locks
         child.areas_.add(*copy, &area);
         // Pages of shared areas come by faults in the child.
         return !area.is_private() || copy_pages(child, area, batch);

@@ -22,6 +22,7 @@ UserArea* new_area(PageRange range, Prot prot, MapKind kind, Backing backing = {
     what.end = range.end;
     what.prot = kind == MapKind::guard ? Prot::none : prot;
     what.kind = kind;
+    what.locked = backing.locked;
     if (kind == MapKind::stack) {
         what.limit = range.begin;
         what.begin = range.end - kPageSize;

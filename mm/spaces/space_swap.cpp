@@ -82,7 +82,7 @@ u32 AddressSpace::swap_out_batch(u32 most, bool& passed) {
         return more && count < most;
     };
     passed = areas_.each({hand_, layout::kUserEnd}, [&](UserArea& area) LOFT_REQUIRES(mutex_) {
-        if (!area.is_private()) return true;
+        if (!area.is_private() || area.locked) return true;
         const PageRange part{std::max(area.begin, hand_), area.end};
         return part.begin >= part.end || tables_.each_table(part, [&](hal::PteCell* pde, PageRange here) {
             const auto visit = [&](hal::PteCell* cell, Pte entry, VirtAddr va)

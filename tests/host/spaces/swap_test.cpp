@@ -401,3 +401,184 @@ TEST_CASE("swap: an area is emptied", "[swap]") {
     CHECK(user_load(swap_at(3)) == 4);
     run_in(nullptr);
 }
+
+// The page may be stored to by its old translation until the flush: what is written must not miss such a store.
+TEST_CASE("swap: a CPU with an old translation cannot store to a page that is swapped out", "[swap]") {
+    Swapping machine{256};
+    Owned space;
+    map_pages(*space, kBase, 2);
+    const auto on_other_cpu = [&](const std::function<void()>& what) { sim::on_cpu(CpuId{1}, what); };
+    on_other_cpu([&] {
+        run_in(space.get());
+        user_store(swap_at(0), 1);
+        user_store(swap_at(1), 2);
+    });
+    machine.empty_the_cache();
+    on_other_cpu([&] {
+        CHECK(user_load(swap_at(0)) == 1);
+        user_store(swap_at(0), 3);
+    });
+    machine.empty_the_cache();
+    on_other_cpu([&] {
+        CHECK(user_load(swap_at(0)) == 3);
+        CHECK(user_load(swap_at(1)) == 2);
+        run_in(nullptr);
+    });
+}
+
+TEST_CASE("swap: pages that are used stay, and others go", "[swap]") {
+    Swapping machine{256};
+    constexpr u32 kPages = 8;
+    Owned space;
+    map_pages(*space, kBase, kPages);
+    run_in(space.get());
+    for (u32 page = 0; page < kPages; ++page)
+        user_store(swap_at(page), page);
+    // The hand takes the A bits, which a CPU may set again by speculation.
+    for (u32 pass = 0; pass < 20; ++pass) {
+        for (const Prot prot : {kRead, kReadWrite}) // so that the processor looks at the entry again
+            REQUIRE(space->protect(swap_at(3), kPageSize, prot));
+        CHECK(user_load(swap_at(3)) == 3);
+        bool passed = false;
+        static_cast<void>(space->swap_out(~0u, passed));
+        CHECK(passed);
+    }
+    CHECK(space->stats().resident == 1);
+    CHECK(machine.used() == kPages - 1);
+    run_in(nullptr);
+}
+
+TEST_CASE("swap: locked memory stays, and a child does not inherit the lock", "[swap]") {
+    Swapping machine{256};
+    Owned space;
+    map_pages(*space, kBase, 1);
+    REQUIRE(space->map(swap_at(1), 2 * kPageSize, kReadWrite, MapKind::anonymous, true, true, {.locked = true}));
+    map_pages(*space, swap_at(3).value(), 1);
+    CHECK(space->stats().areas == 3);
+    run_in(space.get());
+    for (u32 page = 0; page < 4; ++page)
+        user_store(swap_at(page), page + 1);
+    machine.swap_everything_out();
+    CHECK(space->stats().resident == 2);
+    CHECK(space->stats().swapped == 2);
+    REQUIRE(space->protect(swap_at(1), kPageSize, kRead)); // cuts the area
+    machine.swap_everything_out();
+    CHECK(space->stats().resident == 2);
+    {
+        Owned child = fork_of(*space);
+        machine.empty_the_cache();
+        CHECK(space->stats().resident == 2);
+        CHECK(child->stats().resident == 0);
+        CHECK(child->stats().swapped == 4);
+        CHECK(machine.used() == 4);
+        run_in(child.get());
+        for (u32 page = 0; page < 4; ++page)
+            CHECK(user_load(swap_at(page)) == page + 1);
+        run_in(nullptr);
+    }
+    run_in(space.get());
+    for (u32 page = 0; page < 4; ++page)
+        CHECK(user_load(swap_at(page)) == page + 1);
+    run_in(nullptr);
+}
+
+TEST_CASE("swap: a page that several spaces share is read once", "[swap]") {
+    Swapping machine{256};
+    Owned parent;
+    map_pages(*parent, kBase, 2);
+    run_in(parent.get());
+    user_store(swap_at(0), 1);
+    user_store(swap_at(1), 2);
+    Owned child = fork_of(*parent), other = fork_of(*parent);
+    machine.empty_the_cache();
+    const u32 in = swap_stats().in, out = swap_stats().out;
+    for (AddressSpace* const space : {parent.get(), child.get(), other.get()}) {
+        run_in(space);
+        CHECK(user_load(swap_at(0)) == 1);
+        CHECK(user_load(swap_at(1)) == 2);
+        CHECK(space->stats().resident == 2);
+    }
+    CHECK(swap_stats().in - in == 2);
+    CHECK(machine.used() == 0);
+    CHECK(page_cache_stats().pages == 0);
+    // It has one frame, and is written once: the second time it is swapped out, too.
+    machine.empty_the_cache();
+    CHECK(swap_stats().out - out == 2);
+    CHECK(machine.used() == 2);
+    run_in(nullptr);
+}
+
+TEST_CASE("swap: without memory for the cache a page stays", "[swap]") {
+    Swapping machine{256};
+    Owned space;
+    map_pages(*space, kBase, 1);
+    run_in(space.get());
+    user_store(swap_at(0), 1);
+    {
+        const Shortage none{0, 0};
+        machine.swap_everything_out();
+        CHECK(machine.used() == 0);
+        CHECK(space->stats().resident == 1);
+        CHECK(user_load(swap_at(0)) == 1);
+        user_store(swap_at(0), 2);
+    }
+    machine.empty_the_cache();
+    CHECK(machine.used() == 1);
+    CHECK(user_load(swap_at(0)) == 2);
+    run_in(nullptr);
+}
+
+TEST_CASE("swap: a disk that is taken away", "[swap]") {
+    Swapping machine{256};
+    Owned space;
+    map_pages(*space, kBase, 4);
+    run_in(space.get());
+    user_store(swap_at(0), 1);
+    user_store(swap_at(1), 2);
+    machine.empty_the_cache();
+    user_store(swap_at(2), 3);
+    machine.swap_everything_out();
+    machine.disk.take_away();
+    // What was not written stays in memory, and nothing more goes out.
+    CHECK_FALSE(write_back_all());
+    while (drop_pages(~0u) != 0) {
+    }
+    CHECK(user_load(swap_at(2)) == 3);
+    user_store(swap_at(3), 4);
+    machine.swap_everything_out();
+    CHECK(user_load(swap_at(3)) == 4);
+    CHECK(space->stats().resident == 2);
+    // What was written is lost, and its slot is free when its program ends.
+    CHECK(space->handle_fault(swap_at(0), FaultAccess::read) == FaultResult::lost);
+    CHECK(machine.used() == 2);
+    CHECK(empty_swap_area(*machine.area).error() == Error::io);
+    run_in(nullptr);
+}
+
+TEST_CASE("swap: an area that cannot be emptied loses nothing", "[swap]") {
+    constexpr u32 kPages = kSwapMemory + 256;
+    Swapping machine{kPages};
+    Owned space;
+    map_pages(*space, kBase, kPages);
+    run_in(space.get());
+    for (u32 page = 0; page < kPages; ++page)
+        user_store(swap_at(page), page + 1);
+    CHECK(empty_swap_area(*machine.area).error() == Error::no_memory);
+    machine.area->set_closed(false);
+    for (u32 page = 0; page < kPages; ++page)
+        REQUIRE(user_load(swap_at(page)) == page + 1);
+    REQUIRE(space->unmap(swap_at(512), (kPages - 512) * kPageSize));
+    // A page that cannot be read: the others come in when it is gone.
+    machine.empty_the_cache();
+    CHECK(machine.used() == 512);
+    for (u32 slot = 1; slot < kPages; ++slot)
+        machine.disk.fail(slot * kPageSectors);
+    CHECK(empty_swap_area(*machine.area).error() == Error::io);
+    for (u32 slot = 1; slot < kPages; ++slot)
+        machine.disk.repair(slot * kPageSectors);
+    REQUIRE(empty_swap_area(*machine.area));
+    CHECK(machine.used() == 0);
+    for (u32 page = 0; page < 512; ++page)
+        REQUIRE(user_load(swap_at(page)) == page + 1);
+    run_in(nullptr);
+}
