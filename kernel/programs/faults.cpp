@@ -161,7 +161,7 @@ void program_page_fault(TrapFrame& frame, VirtAddr va) {
     constexpr u32 kRights = page_fault_error::present | page_fault_error::user;
     const bool forbidden = (frame.error & kRights) == page_fault_error::present && va.value() < layout::kUserEnd;
     const FaultResult result = forbidden ? FaultResult::no_access : resolve_user_fault(va, wanted);
-    if (result == FaultResult::resolved) return;
+    if (result == FaultResult::resolved || must_stop()) return;
     const ProcessWatch& watch = current_process()->watch;
     if (watch.on_fault != nullptr && watch.on_fault(frame, va, watch.argument)) return;
     const char* verb = wanted == FaultAccess::exec ? "fetch" : wanted == FaultAccess::write ? "write" : "read";

@@ -11,6 +11,7 @@
 #include "kernel/threads/lifecycle.hpp"
 #include "kernel/threads/scheduler.hpp"
 #include "mm/frames/slab.hpp"
+#include "mm/reclaim/last_resort.hpp"
 #include "mm/spaces/user_copy.hpp"
 
 #include <algorithm>
@@ -31,6 +32,7 @@ constinit Process* newest LOFT_GUARDED_BY(family) = nullptr; // of all processes
 constinit IdPool ids{near_wrap<u32>(200, IdPool::kEnd)};
 constinit hal::Atomic<u32> count{0}; // processes that have not been reaped
 constinit WaitQueue count_changed;
+constinit WaitQueue space_cleared; // a process has ended, and its memory is free
 
 // Orphans that have ended.
 struct Reaper {
@@ -41,8 +43,9 @@ struct Reaper {
 constinit Reaper reaper;
 
 // No program can bring the count of a page to its limit, where the page is never freed again: a process maps a page of
-// its file at most once for each segment and any other page once, and each of its threads pins at most one page.
-static_assert((ElfPlan::kMaxSegments + 1) * kMaxThreads + 2 < Page::kMaxRefs);
+// its file at most once for each segment and any other page once, and each of its threads pins at most one page. One
+// more reference is that of the object or of the swap area that has it.
+static_assert((ElfPlan::kMaxSegments + 1) * kMaxThreads + 3 < Page::kMaxRefs);
 
 constexpr u32 kStackBytes = 8 * MiB; // limit of its growth
 // The page above the stack is a guard: an access beyond the stack's end faults, also in a user copy.
@@ -265,9 +268,13 @@ void give_back_resources(Process& process) {
     process.files.close_all();
     process.directory.set(nullptr);
     process.output.finish();
-    AddressSpace* space = process.space;
-    process.space = nullptr;
+    AddressSpace* const space = process.space;
     space->clear(); // now, although write-back may have a reference for a moment
+    {
+        const SpinGuard guard{family};
+        process.space = nullptr;
+    }
+    space_cleared.wake_all();
     space->put();
 }
 
@@ -377,6 +384,37 @@ WaitStatus process_wait(Process* process) {
 void process_kill(Process& process, WaitStatus status) {
     const SpinGuard guard{family};
     end_process(process, status);
+}
+
+ProgramEnd program_end(AddressSpace& space, const SpaceStats& has, u32 since) {
+    constexpr u32 kKiBPerFrame = kPageSize / KiB;
+    might_sleep("the end of the largest program");
+    if (must_stop()) return ProgramEnd::own;
+    BufferSink<48> who;
+    bool own = false;
+    {
+        const SpinGuard guard{family};
+        Process* chosen = nullptr;
+        // Another one ends already, or has ended: its memory may be enough.
+        bool ending = spaces_cleared() != since;
+        for (Process* process = newest; process != nullptr; process = process->older) {
+            if (process->threads.empty() && process->left == nullptr) continue; // it has not begun
+            if (process->space == &space) chosen = process;
+            ending = ending || (process->space != nullptr && process->dying.load() != 0);
+        }
+        if (!ending) {
+            if (chosen == nullptr) return ProgramEnd::none;
+            own = chosen == current_process();
+            format(who, "{}[{}]", chosen->name_view(), chosen->pid);
+            end_process(*chosen, WaitStatus::killed(Signal::kill));
+        }
+    }
+    if (!who.view().empty())
+        log(LogLevel::notice, "mm",
+            "out of memory: {} has the most, and is killed: {} KiB in memory, {} KiB in swap, {} KiB of page tables",
+            who.view(), has.resident * kKiBPerFrame, has.swapped * kKiBPerFrame, has.tables * kKiBPerFrame);
+    if (!own) space_cleared.wait([since] { return spaces_cleared() != since || must_stop(); });
+    return must_stop() ? ProgramEnd::own : ProgramEnd::other;
 }
 
 void process_end(WaitStatus status) { process_kill(*current_process(), status); }

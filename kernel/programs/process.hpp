@@ -73,7 +73,7 @@ struct Process {
 
     u32 pid = 0;
     char name[kNameBytes]{};
-    AddressSpace* space = nullptr; // null after its last thread has left
+    AddressSpace* space = nullptr; // null after its last thread has left: set with `family` held
     bool read_exec = false;        // ElfPlan::read_exec
     FileTable files;
     WorkingDirectory directory;

@@ -285,6 +285,7 @@ class ReclaimRounds {
         wanted_ *= 2;
         return wanted <= kMost && reclaim_frames(who_, wanted);
     }
+    void begin_again() { wanted_ = MemoryObject::kRun; }
 
   private:
     static constexpr u32 kMost = 4096;

@@ -18,6 +18,7 @@ struct Active {
 LOFT_PERCPU hal::PerCpu<Active> active;
 
 AddressSpace::SpaceRing spaces;
+constinit hal::Atomic<u32> cleared{near_wrap<u32>()};
 
 } // namespace
 
@@ -65,6 +66,7 @@ void AddressSpace::clear() {
     root_.drop();
     MutexGuard guard{mutex_};
     remove({layout::kUserBegin, layout::kUserEnd});
+    cleared.fetch_add(1); // who finds the space empty finds it counted
 }
 
 void AddressSpace::remove(PageRange range) {
@@ -159,6 +161,7 @@ void space_switch(AddressSpace* next) {
 }
 
 AddressSpace::SpaceRing& all_spaces() { return spaces; }
+u32 spaces_cleared() { return cleared.load(); }
 
 SpaceTotals space_totals() { return {space_cache.stats().objects, areas_in_use(), zero_objects_in_use()}; }
 

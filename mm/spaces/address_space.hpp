@@ -57,11 +57,11 @@ class AddressSpace : NotCopyable<AddressSpace> {
     // large enough. MapKind::stack: `bytes` is the maximum size; the area starts as its topmost page and grows down by
     // faults. MapKind::grows: the area has its whole size and grows down as a stack, to at most kGrowth in all.
     // `backing`: the object of an anonymous or shared area, and its page at the begin of the area; the area takes its
-    // own reference. `locked` there: reclaim leaves the area's pages alone. A page behind the end of the object is FaultResult::no_page. Without it, a shared area gets a new
-    // ZeroObject.
-    // Errors: invalid (size, alignment, page numbers beyond PageIndex::kMaxPages), no_access (fixed, below
-    // layout::kUserBegin), busy (fixed without `replace`, and the range is not free), no_space, no_memory.
-    // Preemptible context. Cost: none; if areas are replaced: as unmap. Source: mmap(2).
+    // own reference. `locked` there: reclaim leaves the area's pages alone. A page behind the end of the object is
+    // FaultResult::no_page. Without it, a shared area gets a new ZeroObject. Errors: invalid (size, alignment, page
+    // numbers beyond PageIndex::kMaxPages), no_access (fixed, below layout::kUserBegin), busy (fixed without `replace`,
+    // and the range is not free), no_space, no_memory. Preemptible context. Cost: none; if areas are replaced: as
+    // unmap. Source: mmap(2).
     Result<VirtAddr> map(VirtAddr where, u32 bytes, Prot prot, MapKind kind, bool fixed, bool replace = true,
                          Backing backing = {});
     // Removes all areas of the range and their pages; holes are no error. Errors: invalid, no_memory (an area had to be
@@ -106,12 +106,13 @@ class AddressSpace : NotCopyable<AddressSpace> {
     // cache. Preemptible context; no mutex of a space is held. Cost: one flush on the CPUs of the space for each kBatch
     // pages.
     u32 swap_out(u32 wanted, bool& passed);
-    // Brings in all pages that have slots of this area. Errors: no_memory, io (one cannot be read); others may be in then.
-    // Preemptible context; no mutex of a space or of an object is held.
+    // Brings in all pages that have slots of this area. Errors: no_memory, io (one cannot be read); others may be in
+    // then. Preemptible context; no mutex of a space or of an object is held.
     [[nodiscard]] Status bring_in(SwapArea& area);
 
     // Handles a fault of a program at `va`, or of the kernel on its behalf. Resolves demand-zero pages, pages of
-    // objects, copy on write, growth of a stack, and spurious faults. Reclaims frames if there are none. Preemptible
+    // objects, copy on write, growth of a stack, and spurious faults. Reclaims frames if there are none, and waits for
+    // those of the program that has the most memory, which is ended, if nothing can be reclaimed. Preemptible
     // context; no mutex of a space or of an object is held. Cost: none; for a copy of a page that was present: one
     // flush on the CPUs of the space.
     FaultResult handle_fault(VirtAddr va, FaultAccess access);
@@ -186,13 +187,21 @@ class AddressSpace : NotCopyable<AddressSpace> {
     using SpaceRing = Ring<AddressSpace, &AddressSpace::ring_>; // of all spaces
 };
 
-AddressSpace::SpaceRing& all_spaces(); // for swap_out_pages and empty_swap_area
+AddressSpace::SpaceRing& all_spaces(); // for clocks, and for mm/reclaim/last_resort.cpp
 
 // AddressSpace::swap_out for all spaces: the hand goes from space to space, at most twice over all of them.
 u32 swap_out_pages(u32 wanted);
 // Brings in all pages with slots of this closed area: when it returns success, no slot has a user, but for those of
 // faults under way. Context as bring_in.
 [[nodiscard]] Status empty_swap_area(SwapArea& area);
+
+// How often clear() has freed the memory of a space; it wraps. Any context.
+u32 spaces_cleared();
+// Up-call, defined by mm/reclaim: nothing can be reclaimed; ends the program that has the most memory, unless the
+// memory of one was freed `since` that value of spaces_cleared(), which was read before the caller has looked for
+// memory. True: the caller tries again. False: its own program ends, or there is none. Preemptible context; no mutex of
+// a space or of an object is held.
+bool end_largest_program(u32 since);
 
 // Switches this CPU to `next`. Null: the next thread is a kernel thread; the loaded root is kept lazily, as a kernel
 // thread does not access addresses below layout::kUserEnd. The thread has a reference to `next`. Context: the

@@ -48,6 +48,7 @@ AddressSpace::Pinned AddressSpace::fault(VirtAddr va, FaultAccess access, bool p
     Missing missing;
     Pinned found;
     for (ReclaimRounds rounds{Reclaimer::program};;) {
+        const u32 cleared = spaces_cleared();
         {
             MutexGuard guard{mutex_};
             found = resolve(va, access, missing);
@@ -60,7 +61,10 @@ AddressSpace::Pinned AddressSpace::fault(VirtAddr va, FaultAccess access, bool p
             found = {fill_missing(missing)};
             if (found.result == FaultResult::resolved) continue;
         }
-        if (found.result != FaultResult::no_memory || !rounds.another()) break;
+        if (found.result != FaultResult::no_memory) break;
+        if (rounds.another()) continue;
+        if (!end_largest_program(cleared)) break;
+        rounds.begin_again();
     }
     if (missing.filled != nullptr) put_page(missing.filled);
     return found;

@@ -3,6 +3,7 @@
 
 #include "arch/base/fault.hpp"
 #include "arch/base/panic.hpp"
+#include "mm/reclaim/last_resort.hpp"
 
 #include <cstdio>
 #include <cstdlib>
@@ -119,5 +120,6 @@ void assertion_failed(const char* what, const char* file, int line) {
 void log_args(LogLevel, std::string_view room, std::string_view format, std::span<const fmt::Arg> args) {
     print(room, format, args);
 }
+ProgramEnd program_end(AddressSpace&, const SpaceStats&, u32) { return ProgramEnd::none; }
 
 } // namespace loft

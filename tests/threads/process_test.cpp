@@ -1,6 +1,8 @@
 // Birth and death of processes and their threads: fork(2), wait(2), exit_group(2), set_tid_address(2).
 #include "tests/threads/rig.hpp"
 
+#include "mm/spaces/address_space.hpp"
+
 using namespace loft;
 using namespace loft::test;
 
@@ -137,4 +139,52 @@ TEST_CASE("threads: a process is killed, whatever it waits for", "[.threads][thr
     };
     s.explore(sim::reduced(schedules(500), 1, 0));
     s.explore(sim::random(schedules(1'500)));
+}
+
+TEST_CASE("threads: the largest program is killed while it ends by itself", "[.threads][threads-process]") {
+    Scene s{2};
+    bool again = false;
+    const u32 exits = s.function([](Ring3& me) { me.call(nr::exit, 1); });
+    const u32 waits = s.function([](Ring3& me) {
+        me.call(nr::futex, kStatus, 0, 0);
+        me.call(nr::exit, 2);
+    });
+    Process* const p = s.program(exits, cpus_of({1}));
+    s.sibling(*p, waits, cpus_of({1}));
+    s.main([&] { again = end_largest_program(spaces_cleared()); });
+    s.reset = [&] { again = false; };
+    s.check = [&] {
+        sim::expect(s.status(0) == WaitStatus::killed(Signal::kill), "its other thread waits until it is killed");
+        sim::expect(again, "whoever wants memory tries again");
+    };
+    s.explore(sim::reduced(schedules(500), 1, 0));
+    s.explore(sim::random(schedules(1'500)));
+}
+
+TEST_CASE("threads: two threads without memory end one program, not two", "[.threads][threads-process]") {
+    Scene s{2};
+    const u32 waits = s.function([](Ring3& me) { me.call(nr::futex, kStatus, 0, 0); });
+    Process* const programs[]{s.program(waits, cpus_of({0})), s.program(waits, cpus_of({1}))};
+    const u32 since = spaces_cleared();
+    bool again[2]{};
+    s.thread(1, [&] {
+        again[1] = end_largest_program(since);
+        s.word[0].store(1);
+        hal::unpark(s.main_id);
+    });
+    s.main([&] {
+        again[0] = end_largest_program(since);
+        wait_for(s.word[0]);
+        for (Process* const program : programs)
+            process_kill(*program, WaitStatus::exited(3));
+    });
+    s.reset = [&] { again[0] = again[1] = false; };
+    s.check = [&] {
+        sim::expect(again[0] && again[1], "both try again");
+        const u32 killed =
+            (s.status(0) == WaitStatus::killed(Signal::kill)) + (s.status(1) == WaitStatus::killed(Signal::kill));
+        sim::expect(killed == 1, "one is killed");
+    };
+    s.explore(sim::reduced(schedules(500), 1, 0));
+    s.explore(sim::random(schedules(3'000)));
 }

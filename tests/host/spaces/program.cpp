@@ -63,7 +63,14 @@ bool allowed(VirtAddr va, sim::Access kind) {
     }
 }
 
+std::function<ProgramEnd(AddressSpace&, const SpaceStats&)> at_end;
+
 } // namespace
+
+OnProgramEnd::OnProgramEnd(std::function<ProgramEnd(AddressSpace&, const SpaceStats&)> what) {
+    at_end = std::move(what);
+}
+OnProgramEnd::~OnProgramEnd() { at_end = nullptr; }
 
 Killed::Killed(FaultResult result, VirtAddr at)
     : std::runtime_error{sim::text("killed at {:08x}: {}", at.value(), name_of(result))}, why{result} {}
@@ -163,3 +170,7 @@ u32 for_every_failure(const std::function<void(const std::function<void()>& arm)
 }
 
 } // namespace loft::test
+
+loft::ProgramEnd loft::program_end(AddressSpace& space, const SpaceStats& has, u32) {
+    return test::at_end ? test::at_end(space, has) : ProgramEnd::none;
+}

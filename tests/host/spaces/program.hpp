@@ -2,7 +2,7 @@
 // resolved as in the kernel's trap handler.
 #pragma once
 
-#include "mm/spaces/address_space.hpp"
+#include "mm/reclaim/last_resort.hpp"
 #include "tests/host/booted.hpp"
 
 #include <stdexcept>
@@ -13,6 +13,14 @@ namespace loft::test {
 struct Killed : std::runtime_error {
     Killed(FaultResult why, VirtAddr at);
     FaultResult why;
+};
+
+// What the kernel does when memory has run out (mm/reclaim/last_resort.hpp), until the end of the scope: the space is
+// not that of the caller. Else there is no program that could be ended.
+class OnProgramEnd : NotCopyable<OnProgramEnd> {
+  public:
+    explicit OnProgramEnd(std::function<ProgramEnd(AddressSpace&, const SpaceStats&)> what);
+    ~OnProgramEnd();
 };
 
 // From now on this CPU runs the space, or a kernel thread (null).
