@@ -17,43 +17,12 @@ namespace {
 
 constexpr VirtAddr swap_at(u32 page, u32 offset = 0) { return VirtAddr{kBase + page * kPageSize + offset}; }
 
-// What mkswap writes (mkswap(8)): `pages` with the header.
-struct Header {
-    u32 version = 1, last = 0, bad = 0;
-    const char* signature = "SWAPSPACE2";
-    std::vector<u32> bad_pages{};
-
-    void write_to(sim::DiskImage& image) const {
-        std::array<u8, kPageSize> page{};
-        const auto put = [&page](u32 offset, u32 word) { std::memcpy(page.data() + offset, &word, sizeof word); };
-        put(1024, version);
-        put(1028, last);
-        put(1032, bad != 0 ? bad : static_cast<u32>(bad_pages.size()));
-        for (u32 i = 0; i < bad_pages.size(); ++i)
-            put(1536 + i * 4, bad_pages[i]);
-        std::memcpy(page.data() + kPageSize - 10, signature, 10);
-        for (u32 i = 0; i < kPageSectors; ++i) {
-            sim::Sector sector;
-            std::memcpy(sector.data(), page.data() + i * kSectorBytes, kSectorBytes);
-            image.write(i, sector);
-        }
-    }
-};
-
-sim::DiskOptions swap_disk(u32 pages, Header header = {}) {
-    sim::DiskOptions options;
-    options.sectors = u64{pages} * kPageSectors;
-    if (header.last == 0) header.last = pages - 1;
-    header.write_to(options.image);
-    return options;
-}
-
 constexpr u32 kSwapMemory = 64 * MiB / kPageSize; // of small()
 
 // A machine with one swap area. At its end nothing is held, and every slot is free.
 class Swapping {
   public:
-    explicit Swapping(u32 pages, Header header = {}) : disk{swap_disk(pages, std::move(header))} {
+    explicit Swapping(u32 pages, SwapHeader header = {}) : disk{swap_disk(pages, std::move(header))} {
         REQUIRE(disk.ready());
         warm_up();
         ObjectCache::give_back_empty_slabs();
@@ -101,7 +70,7 @@ TEST_CASE("swap: headers of disks that are none, or do not fit", "[swap]") {
     Booted kernel;
     ObjectCache::give_back_empty_slabs();
     const Books before = books();
-    const auto error_of_header = [](Header header) -> std::optional<Error> {
+    const auto error_of_header = [](SwapHeader header) -> std::optional<Error> {
         sim::SimDisk disk{swap_disk(64, std::move(header))};
         REQUIRE(disk.ready());
         const Result<SwapArea*> opened = SwapArea::open(disk);
