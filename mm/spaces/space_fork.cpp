@@ -54,8 +54,7 @@ bool AddressSpace::copy_pages(AddressSpace& child, const UserArea& area, TlbBatc
         if (user_pte::is_swapped(entry)) {
             const SwapSlot slot = user_pte::slot_of(entry);
             SwapArea::of(slot).add_user(slot.slot);
-            if (entry.has(user_pte::owned)) hal::pte_exchange(cell, user_pte::swapped(slot, false));
-            if (child.set_entry(va, user_pte::swapped(slot, false))) {
+            if (child.set_entry(va, user_pte::swapped(slot))) {
                 ++child.swapped_;
                 return true;
             }

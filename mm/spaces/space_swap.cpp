@@ -76,7 +76,7 @@ u32 AddressSpace::swap_out_batch(u32 most, bool& passed) {
         const bool is_new = slot.empty();
         if (is_new) slot = SwapArea::take_slot();
         if (slot.empty()) return more;
-        hal::pte_exchange(cell, user_pte::swapped(slot, owned));
+        hal::pte_exchange(cell, user_pte::swapped(slot));
         batch.add(va);
         taken[count++] = {va, page, &area, slot, owned, is_new};
         return more && count < most;

@@ -36,8 +36,8 @@ namespace {
 constexpr PteFlags kAreaBits[]{pte::write, pte::user, pte::write_through, pte::cache_disable, pte::accessed};
 }
 
-Pte swapped(SwapSlot slot, bool is_owned) {
-    PteFlags flags = is_owned ? owned : PteFlags{};
+Pte swapped(SwapSlot slot) {
+    PteFlags flags{};
     for (u32 bit = 0; bit < std::size(kAreaBits); ++bit)
         if ((slot.area >> bit & 1) != 0) flags = flags | kAreaBits[bit];
     return Pte{Pfn{slot.slot}, flags};

@@ -33,9 +33,8 @@ inline constexpr PteFlags held = pte::software1;  // in every entry that holds a
 inline constexpr PteFlags tracked = pte::software2;
 
 // An entry that holds a swap slot: not present, not `held`; bits 1-5 are the number of the area, bits 12-31 the slot.
-// It keeps `owned`: no other space has the slot.
 constexpr bool is_swapped(Pte entry) { return !entry.empty() && !entry.has(held); }
-Pte swapped(SwapSlot slot, bool owned);
+Pte swapped(SwapSlot slot);
 SwapSlot slot_of(Pte entry);
 } // namespace user_pte
 

@@ -24,7 +24,7 @@ TIMEOUT = 300
 TAGS = {'space_map': 'address_space', 'space_fault': 'address_space', 'space_fork': 'address_space', 'tlb_batch': 'tlb',
         'interrupt_context': 'context', 'flush_clock': 'tlb', 'memory_object': 'object', 'page_index': 'object',
         'area': 'address_space', 'user_tables': 'address_space', 'user_pages': 'address_space', 'page_walk': 'walk',
-        'free_checks': 'debug'}
+        'free_checks': 'debug', 'space_swap': 'swap', 'swap_area': 'swap', 'last_resort': 'last-resort'}
 
 ALL_PASSED = re.compile(r'^All tests passed \(\d+ assertions? in (\d+) test cases?\)$', re.MULTILINE)
 SUMMARY = re.compile(r'^test cases: +(\d+) \|(.*)$', re.MULTILINE)

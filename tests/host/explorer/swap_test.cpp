@@ -122,7 +122,7 @@ TEST_CASE("explorer: a program uses pages while they are swapped out", "[.explor
     });
     w.s.thread(1, [&w] { SwapWorld::swap_out_and_drop(*w.space); });
     w.s.explored.check = [&w] { w.check_end({11, 2}); };
-    w.explore(6'000, 1'000);
+    w.explore(3'000, 1'000);
 }
 
 TEST_CASE("explorer: two threads of a program fault at the same swapped page", "[.explorer][explorer-swap]") {
@@ -135,7 +135,7 @@ TEST_CASE("explorer: two threads of a program fault at the same swapped page", "
     w.program(1, [] { static_cast<void>(user_load(page(0))); });
     w.s.thread(2, [&w] { SwapWorld::swap_out(*w.space); });
     w.s.explored.check = [&w] { w.check_end({10, 2}); };
-    w.explore(6'000, 1'000);
+    w.explore(3'000, 1'000);
 }
 
 TEST_CASE("explorer: fork while pages are swapped out, or come in", "[.explorer][explorer-swap]") {
@@ -156,7 +156,7 @@ TEST_CASE("explorer: fork while pages are swapped out, or come in", "[.explorer]
         sim::expect(write_space(*w.space, UserAddr{page(1).value()}, &word, sizeof word) == 0, "the page is there");
     });
     w.s.explored.check = [&w, comes_in] { w.check_end({1, comes_in ? 20u : 2u}); };
-    w.explore(6'000, 1'000);
+    w.explore(3'000, 1'000);
 }
 
 TEST_CASE("explorer: unmap while pages are swapped out, or come in", "[.explorer][explorer-swap]") {
@@ -175,7 +175,7 @@ TEST_CASE("explorer: unmap while pages are swapped out, or come in", "[.explorer
         sim::expect(w.space->stats().resident == 1 && w.space->stats().swapped == 0, "and nothing else");
         sim::expect(w.used() == 0 && page_cache_stats().pages == 0, "no slot has a user");
     };
-    w.explore(6'000, 1'000);
+    w.explore(3'000, 1'000);
 }
 
 TEST_CASE("explorer: a page is pinned while it is swapped out", "[.explorer][explorer-swap]") {
@@ -192,7 +192,7 @@ TEST_CASE("explorer: a page is pinned while it is swapped out", "[.explorer][exp
     });
     w.s.thread(1, [&w] { SwapWorld::swap_out_and_drop(*w.space); });
     w.s.explored.check = [&w] { w.check_end({11, 2}); };
-    w.explore(6'000, 1'000);
+    w.explore(3'000, 1'000);
 }
 
 TEST_CASE("explorer: two CPUs swap the pages of parent and child out", "[.explorer][explorer-swap]") {
@@ -211,7 +211,7 @@ TEST_CASE("explorer: two CPUs swap the pages of parent and child out", "[.explor
         sim::expect(SwapWorld::word_at(*child, 1) == 2, "and that of its parent");
         w.check_end({1, 2});
     };
-    w.explore(6'000, 1'000);
+    w.explore(3'000, 1'000);
 }
 
 TEST_CASE("explorer: an area is emptied while pages go out and come in", "[.explorer][explorer-swap]") {
@@ -224,5 +224,5 @@ TEST_CASE("explorer: an area is emptied while pages go out and come in", "[.expl
         SwapWorld::swap_out(*w.space);
     });
     w.s.explored.check = [&w] { w.check_end({1, 2}); };
-    w.explore(6'000, 1'000);
+    w.explore(3'000, 1'000);
 }

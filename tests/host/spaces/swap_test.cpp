@@ -4,8 +4,8 @@
 #include "mm/frames/slab.hpp"
 #include "mm/reclaim/reclaim.hpp"
 #include "mm/spaces/user_copy.hpp"
+#include "tests/host/cache/test_file.hpp"
 #include "tests/host/disk_tools.hpp"
-#include "tests/host/spaces/program.hpp"
 
 #include <cstring>
 #include <optional>
@@ -115,16 +115,14 @@ TEST_CASE("swap: headers of disks that are none, or do not fit", "[swap]") {
     CHECK(books() == before);
 }
 
-TEST_CASE("swap: entries keep area, slot and owner", "[swap]") {
+TEST_CASE("swap: entries keep area and slot", "[swap]") {
     for (const u32 area : {0u, 1u, 15u})
-        for (const u32 slot : {1u, 2u, SwapArea::kMostSlots - 1})
-            for (const bool owned : {false, true}) {
-                const Pte entry = user_pte::swapped({area, slot}, owned);
-                CHECK(user_pte::is_swapped(entry));
-                CHECK_FALSE(entry.present());
-                CHECK(entry.has(user_pte::owned) == owned);
-                CHECK(user_pte::slot_of(entry) == SwapSlot{area, slot});
-            }
+        for (const u32 slot : {1u, 2u, SwapArea::kMostSlots - 1}) {
+            const Pte entry = user_pte::swapped({area, slot});
+            CHECK(user_pte::is_swapped(entry));
+            CHECK_FALSE(entry.present());
+            CHECK(user_pte::slot_of(entry) == SwapSlot{area, slot});
+        }
     CHECK_FALSE(user_pte::is_swapped(Pte{}));
 }
 
@@ -287,17 +285,29 @@ TEST_CASE("swap: a pinned page stays, and fork copies it", "[swap]") {
 
 TEST_CASE("swap: pages of files, shared memory and private copies", "[swap]") {
     Swapping machine{256};
-    Owned space;
-    map_pages(*space, kBase, 1, kReadWrite, MapKind::shared);
-    map_pages(*space, swap_at(1).value(), 1);
-    run_in(space.get());
-    user_store(swap_at(0), 1);
-    user_store(swap_at(1), 2);
-    machine.empty_the_cache();
-    CHECK(machine.used() == 1); // shared memory stays
-    CHECK(user_load(swap_at(0)) == 1);
-    CHECK(user_load(swap_at(1)) == 2);
-    run_in(nullptr);
+    {
+        TestFile file{2 * kPageSize};
+        Owned space;
+        map_pages(*space, kBase, 1, kReadWrite, MapKind::shared);
+        map_pages(*space, swap_at(1).value(), 1);
+        map_file(*space, file, 2, 2, MapKind::anonymous);
+        run_in(space.get());
+        user_store(swap_at(0), 1);
+        user_store(swap_at(1), 2);
+        CHECK(user_load(swap_at(2)) == TestFile::word(0, 0));
+        user_store(swap_at(3), 4);
+        machine.empty_the_cache();
+        CHECK(machine.used() == 2); // the private page, and the private copy of the second page of the file
+        CHECK(space->stats().resident == 2);
+        CHECK(user_load(swap_at(0)) == 1);
+        CHECK(user_load(swap_at(1)) == 2);
+        CHECK(user_load(swap_at(2)) == TestFile::word(0, 0));
+        CHECK(user_load(swap_at(3)) == 4);
+        CHECK(user_load(swap_at(3, 4)) == TestFile::word(1, 4));
+        run_in(nullptr);
+        space.end();
+        ObjectCache::give_back_empty_slabs();
+    }
 }
 
 TEST_CASE("swap: errors of the disk", "[swap]") {
