@@ -174,7 +174,7 @@ TEST_CASE("swap: a program larger than memory forks, and both use all of it", "[
     run_in(nullptr);
 }
 
-TEST_CASE("swap: pages come back with their contents, rights and owner", "[swap]") {
+TEST_CASE("swap: pages come back with their contents, rights and owner", "[swap][swap-slots]") {
     Swapping machine{256};
     constexpr u32 kPages = 8;
     Owned space;
@@ -216,7 +216,7 @@ TEST_CASE("swap: pages come back with their contents, rights and owner", "[swap]
     run_in(nullptr);
 }
 
-TEST_CASE("swap: parents and children share slots until one of them stores", "[swap]") {
+TEST_CASE("swap: parents and children share slots until one of them stores", "[swap][swap-slots]") {
     for (const bool before_fork : {true, false})
         for (const bool from_disk : {true, false}) {
             Swapping machine{256};
@@ -461,7 +461,7 @@ TEST_CASE("swap: locked memory stays, and a child does not inherit the lock", "[
     run_in(nullptr);
 }
 
-TEST_CASE("swap: a page that several spaces share is read once", "[swap]") {
+TEST_CASE("swap: a page that several spaces share is read once", "[swap][swap-slots]") {
     Swapping machine{256};
     Owned parent;
     map_pages(*parent, kBase, 2);
@@ -471,6 +471,13 @@ TEST_CASE("swap: a page that several spaces share is read once", "[swap]") {
     Owned child = fork_of(*parent), other = fork_of(*parent);
     machine.empty_the_cache();
     const u32 in = swap_stats().in, out = swap_stats().out;
+    // While others have the slot, the page goes out to it again, and is not written again.
+    CHECK(user_load(swap_at(0)) == 1);
+    CHECK(user_load(swap_at(1)) == 2);
+    machine.swap_everything_out();
+    CHECK(machine.used() == 2);
+    CHECK(page_cache_stats().pages == 2);
+    CHECK(page_cache_stats().dirty == 0);
     for (AddressSpace* const space : {parent.get(), child.get(), other.get()}) {
         run_in(space);
         CHECK(user_load(swap_at(0)) == 1);
@@ -485,6 +492,27 @@ TEST_CASE("swap: a page that several spaces share is read once", "[swap]") {
     CHECK(swap_stats().out - out == 2);
     CHECK(machine.used() == 2);
     run_in(nullptr);
+}
+
+// The slots behind it may be free, and get other pages meanwhile.
+TEST_CASE("swap: no page is read but the one that is wanted", "[swap][swap-slots]") {
+    Swapping machine{256};
+    constexpr u32 kSlots = 8;
+    for (u32 i = 0; i < kSlots; ++i) {
+        const SwapSlot slot = SwapArea::take_slot();
+        CHECK(slot.slot == i + 1);
+        Page* const page = alloc_anonymous();
+        CHECK(machine.area->keep(slot.slot, page));
+        put_page(page);
+    }
+    machine.empty_the_cache();
+    CHECK(page_cache_stats().pages == 0);
+    for (u32 slot = 1; slot <= kSlots; ++slot) {
+        put_page(*machine.area->page(slot));
+        CHECK(page_cache_stats().pages == slot);
+    }
+    for (u32 slot = 1; slot <= kSlots; ++slot)
+        machine.area->put_user(slot);
 }
 
 TEST_CASE("swap: without memory for the cache a page stays", "[swap]") {
