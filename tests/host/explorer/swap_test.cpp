@@ -71,8 +71,9 @@ struct SwapWorld {
     }
     static void swap_out(AddressSpace& space) {
         bool passed = false;
-        static_cast<void>(space.swap_out(kSwapPages, passed));
+        gone += space.swap_out(kSwapPages, passed);
     }
+    static inline u32 gone = 0; // pages that were swapped out, in all schedules
     // Until they are only on the disk, if nobody uses them.
     static void swap_out_and_drop(AddressSpace& space) {
         swap_out(space);
@@ -99,7 +100,9 @@ struct SwapWorld {
             next();
             disk->rewind();
         };
+        gone = 0;
         s.explore(sim::reduced(schedules(systematic), 1, 1));
+        CHECK((gone != 0) == goes_out);
         s.explore(sim::random(schedules(by_chance)));
         disk->rewind();
     }
@@ -108,6 +111,7 @@ struct SwapWorld {
     sim::SimDisk* disk = nullptr;
     SwapArea* area = nullptr;
     AddressSpace* space = nullptr;
+    bool goes_out = true; // pages do, in some schedule
 };
 
 } // namespace
@@ -134,6 +138,7 @@ TEST_CASE("explorer: two threads of a program fault at the same swapped page", "
     w.program(0, [] { user_store(page(0), 10); });
     w.program(1, [] { static_cast<void>(user_load(page(0))); });
     w.s.thread(2, [&w] { SwapWorld::swap_out(*w.space); });
+    w.goes_out = false; // the hand takes the A bits only
     w.s.explored.check = [&w] { w.check_end({10, 2}); };
     w.explore(3'000, 1'000);
 }
@@ -142,6 +147,7 @@ TEST_CASE("explorer: fork while pages are swapped out, or come in", "[.explorer]
     SwapWorld w{2};
     const bool comes_in = GENERATE(false, true);
     if (comes_in) SwapWorld::swap_out_and_drop(*w.space);
+    w.goes_out = !comes_in;
     w.s.thread(0, [&w] {
         const Result<AddressSpace*> child = w.space->fork();
         sim::expect(static_cast<bool>(child), "there is memory");
@@ -163,6 +169,7 @@ TEST_CASE("explorer: unmap while pages are swapped out, or come in", "[.explorer
     SwapWorld w{2};
     const bool comes_in = GENERATE(false, true);
     if (comes_in) SwapWorld::swap_out_and_drop(*w.space);
+    w.goes_out = !comes_in;
     w.s.thread(0, [&w] { sim::expect(static_cast<bool>(w.space->unmap(page(0), kPageSize)), "unmap works"); });
     w.s.thread(1, [&w, comes_in] {
         if (!comes_in) return SwapWorld::swap_out_and_drop(*w.space);
@@ -223,6 +230,7 @@ TEST_CASE("explorer: an area is emptied while pages go out and come in", "[.expl
         SwapWorld::swap_out(*w.space);
         SwapWorld::swap_out(*w.space);
     });
+    w.goes_out = false; // the area is closed
     w.s.explored.check = [&w] { w.check_end({1, 2}); };
     w.explore(3'000, 1'000);
 }
