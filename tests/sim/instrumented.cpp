@@ -44,9 +44,15 @@ void __tsan_write_range(void* at, unsigned long bytes) { seen(at, bytes, true); 
 void __tsan_vptr_read(void** at) { seen(at, sizeof *at, false); }
 void __tsan_vptr_update(void** at, void*) { seen(at, sizeof *at, true); }
 
-// The guards of static objects of tests, and a barrier for the compiler. Nothing that takes part is a std::atomic.
+// The guards of static objects of tests, the counts of their shared_ptr, and a barrier for the compiler. The host has
+// one thread. Nothing that takes part is a std::atomic.
 unsigned char __tsan_atomic8_load(const volatile void* at, int) {
     return *static_cast<const volatile unsigned char*>(at);
+}
+int __tsan_atomic32_fetch_add(volatile int* at, int more, int) {
+    const int old = *at;
+    *at = old + more;
+    return old;
 }
 void __tsan_atomic_signal_fence(int) {}
 }
