@@ -119,7 +119,6 @@ void SwapArea::add_user(u32 slot) {
 }
 
 bool SwapArea::remove_user(u32 slot) {
-    SpinGuard guard{lock_};
     const u32 users = count(slot);
     LOFT_ASSERT(users != 0 && users != kNoUse);
     set_count(slot, users == 1 ? kNoUse : users - 1);
@@ -127,50 +126,61 @@ bool SwapArea::remove_user(u32 slot) {
 }
 
 void SwapArea::put_user(u32 slot) {
-    if (remove_user(slot)) empty_slot(slot);
+    bool last = false;
+    {
+        SpinGuard guard{lock_};
+        last = remove_user(slot);
+    }
+    if (last) empty_slot(slot);
 }
 
 // Nobody finds the page by the slot any more; the slot is not free yet, so nobody gives it another page.
 void SwapArea::empty_slot(u32 slot) {
-    if (Page* const page = take_out(slot)) {
-        page->set_payload(0);
-        put_page(page);
+    Page* const page = take_out(slot);
+    {
+        SpinGuard guard{lock_};
+        if (page != nullptr) page->set_payload(0);
+        set_count(slot, 0);
+        free_.fetch_add(1);
     }
-    SpinGuard guard{lock_};
-    set_count(slot, 0);
-    free_.fetch_add(1);
+    if (page != nullptr) put_page(page);
 }
 
 bool SwapArea::keep(u32 slot, Page* page) {
     {
         SpinGuard guard{lock_};
         if (page->payload() != 0) return false;
-        page->set_payload(
-            payload_of(slot)); // another space that has the page finds its slot as soon as it is in the cache
+        page->set_payload(payload_of(slot)); // before add: another space that has the page makes no second slot for it
     }
     if (add(slot, page)) return true;
+    SpinGuard guard{lock_};
     page->set_payload(0);
     return false;
 }
 
 bool SwapArea::claim(u32 slot, Page* page, u32 mine) {
-    page->set_payload(payload_of(slot)); // of a page that was filled; the slot cannot become free before the next line
-    if (!remove_user(slot)) return false;
+    bool last = false;
+    {
+        SpinGuard guard{lock_};
+        page->set_payload(payload_of(slot)); // of a page that was filled
+        last = remove_user(slot);
+    }
+    if (!last) return false;
     empty_slot(slot);
     return page->refs() == mine;
 }
 
 SwapSlot SwapArea::join(Page* page) {
-    const u32 payload = page->payload();
-    const SwapSlot place{payload / kMostSlots, payload % kMostSlots};
-    if (place.empty()) return {};
+    SwapSlot place;
     SwapArea* area = nullptr;
     {
         SpinGuard guard{lock_};
+        place = {page->payload() / kMostSlots, page->payload() % kMostSlots};
+        if (place.empty()) return {};
         area = area_[place.area];
         if (area == nullptr || area->closed_.load() != 0 || !area->try_add_user(place.slot)) return {};
     }
-    // The page may have left the cache meanwhile, and the slot may have another one.
+    // The page may not be in the cache yet: a fault would not find it, and read the slot.
     if (area->holds(place.slot, page)) return place;
     area->put_user(place.slot);
     return {};

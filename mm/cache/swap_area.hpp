@@ -92,11 +92,11 @@ class SwapArea final : public DiskObject {
     void set_count(u32 slot, u32 users) LOFT_REQUIRES(lock_);
     u32 take() LOFT_REQUIRES(lock_);                  // a free slot, with one user; 0: there is none
     bool try_add_user(u32 slot) LOFT_REQUIRES(lock_); // false: it is free, or becomes free
-    bool remove_user(u32 slot);                       // true: it was the last one
+    bool remove_user(u32 slot) LOFT_REQUIRES(lock_);  // true: it was the last one
     void empty_slot(u32 slot);                        // its last user has gone
     u32 payload_of(u32 slot) const { return number_ * kMostSlots + slot; }
 
-    static SpinLock lock_; // of all areas: counts, and which areas there are
+    static SpinLock lock_; // of all areas: counts, payloads of private pages, and which areas there are
     static SwapArea* area_[kMost] LOFT_GUARDED_BY(lock_);
     static u32 next_ LOFT_GUARDED_BY(lock_); // pages are spread over all areas
     friend SwapStats swap_stats();
