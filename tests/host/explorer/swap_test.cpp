@@ -1,5 +1,7 @@
-// Swap under every schedule: pages that go out against programs that use them, fork, unmap, pins, and other CPUs that
-// swap the same pages out. Nobody sees anything but what was stored last, and in the end no slot has a user.
+// Swap under every schedule: pages that go out against programs that store to them, pins, unmap, the end of an area,
+// and other CPUs that swap the same pages out and in. Nobody sees anything but what was stored last, a page has one
+// slot, and in the end no slot has a user. A case has as few pages and slots as show that, so that it is complete
+// within one preemption.
 #include "mm/cache/swap_area.hpp"
 #include "mm/spaces/user_copy.hpp"
 #include "mm/windows/highmem.hpp"
@@ -7,7 +9,6 @@
 #include "tests/host/explorer/rig.hpp"
 #include "tests/host/spaces/program.hpp"
 
-#include <array>
 #include <new>
 
 using namespace loft;
@@ -24,61 +25,49 @@ alignas(sim::SimDisk) u8 swap_disk_memory[sizeof(sim::SimDisk)];
 
 namespace {
 
-constexpr u32 kSwapPages = 2;
-
-sim::DiskOptions immediate_disk() {
-    sim::DiskOptions options = swap_disk(16);
-    options.at_once = true;
-    return options;
-}
-
-// A space with two private pages, whose first words are 1 and 2. No entry has its A bit: the next call swaps them out.
+// An area with so many slots, and pages of programs that are not out yet.
 struct SwapWorld {
-    explicit SwapWorld(u32 cpus) : s{cpus, 2, 0} {
-        disk = new (loft::litmus::swap_disk_memory) sim::SimDisk{immediate_disk()};
+    explicit SwapWorld(u32 cpus, u32 slots = 4) : s{cpus, 2, 0} {
+        sim::DiskOptions options = swap_disk(1 + slots);
+        options.at_once = true;
+        disk = new (loft::litmus::swap_disk_memory) sim::SimDisk{options};
         REQUIRE(disk->ready());
         warm_up();
         area = *SwapArea::open(*disk);
-        space = AddressSpace::create();
-        REQUIRE(space != nullptr);
-        map_pages(*space, kBase, kSwapPages);
-        run_in(space);
-        for (u32 i = 0; i < kSwapPages; ++i)
-            user_store(page(i), i + 1);
-        run_in(nullptr);
-        REQUIRE(space->protect(page(0), kSwapPages * kPageSize, kRead)); // no CPU has the root any more
-        REQUIRE(space->protect(page(0), kSwapPages * kPageSize, kReadWrite));
-        age(*space);
-        REQUIRE(used() == 0);
     }
     ~SwapWorld() { disk->~SimDisk(); }
 
-    // Takes the A bits.
-    static void age(AddressSpace& space) {
+    // A space with private pages, whose first words are 1, 2 and so on. No entry has its A bit: the next call of
+    // swap_out takes them.
+    static AddressSpace* new_space(u32 pages) {
+        AddressSpace* const space = space_with_pages(pages);
+        take_a_bits(*space);
+        REQUIRE(space->stats().swapped == 0);
+        return space;
+    }
+    static void take_a_bits(AddressSpace& space) {
         bool passed = false;
-        REQUIRE(space.swap_out(1, passed) == 0);
+        sim::expect(space.swap_out(1, passed) == 0, "the hand takes the A bits only");
     }
-    void adopt() {
-        s.memory.adopt(*space, page(0), kSwapPages, kReadWrite);
-        s.memory.may_be_unmapped(*space, page(0), kSwapPages);
+    // The child. Neither space has A bits.
+    static AddressSpace* fork_of(AddressSpace& space) {
+        AddressSpace* const child = *space.fork();
+        take_a_bits(space);
+        take_a_bits(*child);
+        REQUIRE(space.stats().swapped + child->stats().swapped == 0);
+        return child;
     }
-    void program(u32 cpu, std::function<void()> body) {
-        s.thread(cpu, [this, me = static_cast<u32>(s.explored.threads.size()), body = std::move(body)] {
-            s.small_kernel.run_in(me, space);
-            body();
-            s.small_kernel.run_in(me, nullptr);
-        });
-    }
-    static void swap_out(AddressSpace& space) {
+    static void swap_out(AddressSpace& space, u32 pages) {
         bool passed = false;
-        gone += space.swap_out(kSwapPages, passed);
+        static_cast<void>(space.swap_out(pages, passed));
+        gone += space.stats().swapped;
     }
-    static inline u32 gone = 0; // pages that were swapped out, in all schedules
-    // Until they are only on the disk, if nobody uses them.
-    static void swap_out_and_drop(AddressSpace& space) {
-        swap_out(space);
-        sim::expect(static_cast<bool>(write_back_all()), "the disk takes them");
-        static_cast<void>(drop_pages(kSwapPages));
+    static inline u32 gone = 0; // pages that were out after swap_out, in all schedules
+    void write_back() const { sim::expect(static_cast<bool>(area->write_back()), "the disk takes them"); }
+    void write_and_drop() const {
+        write_back();
+        for (u32 pass = 0; pass < 2; ++pass) // the first one takes the marks of pages that were found
+            static_cast<void>(area->drop());
     }
     u32 used() const { return area->slots() - area->free_slots(); }
     static u32 word_at(AddressSpace& space, u32 number) {
@@ -86,151 +75,202 @@ struct SwapWorld {
         sim::expect(read_space(space, &word, UserAddr{page(number).value()}, sizeof word) == 0, "the page is there");
         return word;
     }
-    // At the end of a schedule. All pages come in, and then no slot has a user, and no page is in the cache.
-    void check_end(std::array<u32, kSwapPages> words) {
-        for (u32 i = 0; i < kSwapPages; ++i)
-            sim::expect(word_at(*space, i) == words[i], "it has what was stored last");
+    // At the end of a schedule: all pages have come in.
+    void check_nothing_is_out() const {
         sim::expect(used() == 0, "no slot has a user");
         sim::expect(page_cache_stats().pages == 0, "no page is in the cache");
     }
-    void explore(u64 systematic, u64 by_chance) {
+    // The only page of both goes out, once, and comes in.
+    void check_one_page_of(AddressSpace& parent, AddressSpace& child) const {
+        for (AddressSpace* const space : {&parent, &child}) {
+            bool passed = false;
+            for (u32 pass = 0; pass < 3; ++pass) // to the end, for the A bit, and for the page
+                static_cast<void>(space->swap_out(1, passed));
+            sim::expect(space->stats().resident == 0, "the page can go out");
+        }
+        sim::expect(used() == 1, "it has one slot");
+        write_and_drop();
+        sim::expect(page_cache_stats().pages == 0, "it can leave memory");
+        sim::expect(word_at(parent, 0) == 1 && word_at(child, 0) == 1, "and comes back");
+        check_nothing_is_out();
+    }
+    void explore(u32 preemptions = 1) {
         disk->keep();
+        gone = 0;
         s.loose_books = true;
+        s.explored.table_points = false; // the mutex of a space orders them
         s.explored.reset = [this, next = s.explored.reset] {
             next();
             disk->rewind();
         };
-        gone = 0;
-        s.explore(sim::reduced(schedules(systematic), 1, 1));
-        CHECK((gone != 0) == goes_out);
-        s.explore(sim::random(schedules(by_chance)));
+        const sim::Report report = s.explore(sim::reduced(schedules(20'000), preemptions, 1));
+        if (!kSlow && report.failure.empty()) CHECK(report.complete);
+        s.explore(sim::random(schedules(300)));
         disk->rewind();
     }
 
     Scene s;
     sim::SimDisk* disk = nullptr;
     SwapArea* area = nullptr;
-    AddressSpace* space = nullptr;
-    bool goes_out = true; // pages do, in some schedule
 };
 
 } // namespace
 
-TEST_CASE("explorer: a program uses pages while they are swapped out", "[.explorer][explorer-swap]") {
+// The hand takes A bits without a flush, so the CPU of the program may store by an old translation until the flush of
+// swap_out. That waits for this CPU, which interrupts may reach late: no preemption is needed.
+TEST_CASE("explorer: a program stores to a page that goes out and is written", "[.explorer][explorer-swap]") {
     SwapWorld w{2};
-    w.adopt();
-    w.program(0, [] {
+    AddressSpace* const space = SwapWorld::new_space(1);
+    w.s.memory.adopt(*space, page(0), 1, kReadWrite);
+    w.s.memory.may_be_unmapped(*space, page(0), 1);
+    w.s.thread(0, [&w, space] {
+        w.s.small_kernel.run_in(0, space);
+        static_cast<void>(user_load(page(0)));
+        SwapWorld::take_a_bits(*space);
+        w.s.done.store(1);
+        hal::unpark(ThreadId{2});
+        while (w.s.done.load() != 2) // it is not idle: the flush has to ask it
+            hal::cpu_relax();
+        w.write_back();
         user_store(page(0), 10);
-        static_cast<void>(user_load(page(1)));
-        user_store(page(0), 11);
+        w.s.small_kernel.run_in(0, nullptr);
     });
-    w.s.thread(1, [&w] { SwapWorld::swap_out_and_drop(*w.space); });
-    w.s.explored.check = [&w] { w.check_end({11, 2}); };
-    w.explore(3'000, 1'000);
-}
-
-TEST_CASE("explorer: two threads of a program fault at the same swapped page", "[.explorer][explorer-swap]") {
-    SwapWorld w{3};
-    w.adopt();
-    SwapWorld::swap_out_and_drop(*w.space);
-    REQUIRE(w.used() == kSwapPages);
-    REQUIRE(page_cache_stats().pages == 0);
-    w.program(0, [] { user_store(page(0), 10); });
-    w.program(1, [] { static_cast<void>(user_load(page(0))); });
-    w.s.thread(2, [&w] { SwapWorld::swap_out(*w.space); });
-    w.goes_out = false; // the hand takes the A bits only
-    w.s.explored.check = [&w] { w.check_end({10, 2}); };
-    w.explore(3'000, 1'000);
-}
-
-TEST_CASE("explorer: fork while pages are swapped out, or come in", "[.explorer][explorer-swap]") {
-    SwapWorld w{2};
-    const bool comes_in = GENERATE(false, true);
-    if (comes_in) SwapWorld::swap_out_and_drop(*w.space);
-    w.goes_out = !comes_in;
-    w.s.thread(0, [&w] {
-        const Result<AddressSpace*> child = w.space->fork();
-        sim::expect(static_cast<bool>(child), "there is memory");
-        const u32 word = 30;
-        sim::expect(write_space(**child, UserAddr{page(1).value()}, &word, sizeof word) == 0, "the child has the page");
-        sim::expect(SwapWorld::word_at(**child, 0) == 1, "and the other one");
-        (*child)->put();
+    w.s.thread(1, [&w, space] {
+        while (w.s.done.load() != 1)
+            hal::park();
+        w.s.done.store(2);
+        SwapWorld::swap_out(*space, 1);
     });
-    w.s.thread(1, [&w, comes_in] {
-        if (!comes_in) return SwapWorld::swap_out_and_drop(*w.space);
-        const u32 word = 20;
-        sim::expect(write_space(*w.space, UserAddr{page(1).value()}, &word, sizeof word) == 0, "the page is there");
-    });
-    w.s.explored.check = [&w, comes_in] { w.check_end({1, comes_in ? 20u : 2u}); };
-    w.explore(3'000, 1'000);
-}
-
-TEST_CASE("explorer: unmap while pages are swapped out, or come in", "[.explorer][explorer-swap]") {
-    SwapWorld w{2};
-    const bool comes_in = GENERATE(false, true);
-    if (comes_in) SwapWorld::swap_out_and_drop(*w.space);
-    w.goes_out = !comes_in;
-    w.s.thread(0, [&w] { sim::expect(static_cast<bool>(w.space->unmap(page(0), kPageSize)), "unmap works"); });
-    w.s.thread(1, [&w, comes_in] {
-        if (!comes_in) return SwapWorld::swap_out_and_drop(*w.space);
-        u32 word = 1;
-        static_cast<void>(read_space(*w.space, &word, UserAddr{page(0).value()}, sizeof word));
-        sim::expect(word == 1, "it has its own contents, if it is there");
-    });
-    w.s.explored.check = [&w] {
-        sim::expect(SwapWorld::word_at(*w.space, 1) == 2, "the other page is there");
-        sim::expect(w.space->stats().resident == 1 && w.space->stats().swapped == 0, "and nothing else");
-        sim::expect(w.used() == 0 && page_cache_stats().pages == 0, "no slot has a user");
+    w.s.explored.check = [&w, space] {
+        w.write_and_drop();
+        sim::expect(SwapWorld::word_at(*space, 0) == 10, "no store is lost");
+        w.check_nothing_is_out();
     };
-    w.explore(3'000, 1'000);
+    w.explore(0);
+    CHECK(SwapWorld::gone != 0);
 }
 
-TEST_CASE("explorer: a page is pinned while it is swapped out", "[.explorer][explorer-swap]") {
+TEST_CASE("explorer: the kernel stores to a pinned page that is to go out", "[.explorer][explorer-swap]") {
     SwapWorld w{2};
-    w.s.thread(0, [&w] {
+    AddressSpace* const space = SwapWorld::new_space(1);
+    w.s.thread(0, [space] {
         Page* pinned = nullptr;
-        const Result<u32> count = get_user_pages(*w.space, UserAddr{page(0).value()}, 1, true, &pinned);
+        const Result<u32> count = get_user_pages(*space, UserAddr{page(0).value()}, 1, true, &pinned);
         sim::expect(static_cast<bool>(count), "it is pinned");
-        for (u32 word = 10; word < 12; ++word) { // as a device would
-            memcpy_to_page(pinned, 0, &word, sizeof word);
-            sim::expect(SwapWorld::word_at(*w.space, 0) == word, "the program sees what is stored to the pinned page");
-        }
+        const u32 word = 10;
+        memcpy_to_page(pinned, 0, &word, sizeof word); // as a device would
         put_page(pinned);
     });
-    w.s.thread(1, [&w] { SwapWorld::swap_out_and_drop(*w.space); });
-    w.s.explored.check = [&w] { w.check_end({11, 2}); };
-    w.explore(3'000, 1'000);
-}
-
-TEST_CASE("explorer: two CPUs swap the pages of parent and child out", "[.explorer][explorer-swap]") {
-    SwapWorld w{2};
-    AddressSpace* const child = *w.space->fork();
-    SwapWorld::age(*w.space);
-    SwapWorld::age(*child);
-    w.s.thread(0, [&w] { SwapWorld::swap_out_and_drop(*w.space); });
-    w.s.thread(1, [child] {
-        SwapWorld::swap_out(*child);
-        const u32 word = 30;
-        sim::expect(write_space(*child, UserAddr{page(0).value()}, &word, sizeof word) == 0, "the page is there");
+    w.s.thread(1, [&w, space] {
+        SwapWorld::swap_out(*space, 1);
+        w.write_back();
     });
-    w.s.explored.check = [&w, child] {
-        sim::expect(SwapWorld::word_at(*child, 0) == 30, "the child has its own page");
-        sim::expect(SwapWorld::word_at(*child, 1) == 2, "and that of its parent");
-        w.check_end({1, 2});
+    w.s.explored.check = [&w, space] {
+        w.write_and_drop();
+        sim::expect(SwapWorld::word_at(*space, 0) == 10, "no store is lost");
+        w.check_nothing_is_out();
     };
-    w.explore(3'000, 1'000);
+    w.explore();
+    CHECK(SwapWorld::gone != 0);
 }
 
-TEST_CASE("explorer: an area is emptied while pages go out and come in", "[.explorer][explorer-swap]") {
+TEST_CASE("explorer: two CPUs swap the same page out", "[.explorer][explorer-swap]") {
     SwapWorld w{2};
-    SwapWorld::swap_out_and_drop(*w.space);
-    w.s.thread(0, [&w] { sim::expect(static_cast<bool>(empty_swap_area(*w.area)), "all pages can be read"); });
-    w.s.thread(1, [&w] {
-        sim::expect(SwapWorld::word_at(*w.space, 1) == 2, "the page is there");
-        SwapWorld::swap_out(*w.space);
-        SwapWorld::swap_out(*w.space);
+    AddressSpace* const parent = SwapWorld::new_space(1);
+    AddressSpace* const child = SwapWorld::fork_of(*parent);
+    w.s.thread(0, [parent] { SwapWorld::swap_out(*parent, 1); });
+    w.s.thread(1, [child] {
+        SwapWorld::swap_out(*child, 1);
+        sim::expect(SwapWorld::word_at(*child, 0) == 1, "the page is there");
     });
-    w.goes_out = false; // the area is closed
-    w.s.explored.check = [&w] { w.check_end({1, 2}); };
-    w.explore(3'000, 1'000);
+    w.s.explored.check = [&w, parent, child] { w.check_one_page_of(*parent, *child); };
+    w.explore();
+    CHECK(SwapWorld::gone != 0);
+}
+
+TEST_CASE("explorer: two programs bring the same page in", "[.explorer][explorer-swap]") {
+    SwapWorld w{2};
+    AddressSpace* const parent = SwapWorld::new_space(1);
+    AddressSpace* const child = SwapWorld::fork_of(*parent);
+    SwapWorld::swap_out(*parent, 1);
+    SwapWorld::swap_out(*child, 1);
+    REQUIRE(w.used() == 1);
+    REQUIRE(page_cache_stats().pages == 1);
+    for (u32 cpu = 0; cpu < 2; ++cpu)
+        w.s.thread(cpu, [space = cpu == 0 ? parent : child] {
+            sim::expect(SwapWorld::word_at(*space, 0) == 1, "the page is there");
+        });
+    w.s.explored.check = [&w, parent, child] { w.check_one_page_of(*parent, *child); };
+    w.explore();
+}
+
+// Slot 1 is used, slot 2 is free, and the search begins at slot 1.
+TEST_CASE("explorer: a slot becomes free while another page looks for one", "[.explorer][explorer-swap]") {
+    SwapWorld w{2, 2};
+    AddressSpace* const in = SwapWorld::new_space(1);
+    AddressSpace* const out = SwapWorld::new_space(2);
+    SwapWorld::swap_out(*in, 1);
+    SwapWorld::swap_out(*out, 1);
+    REQUIRE(SwapWorld::word_at(*out, 0) == 1);
+    REQUIRE(w.used() == 1);
+    u32 taken_again = 0; // slot 1, in all schedules
+    w.s.thread(0, [in] { sim::expect(SwapWorld::word_at(*in, 0) == 1, "the page is there"); });
+    w.s.thread(1, [out] { SwapWorld::swap_out(*out, 1); }); // page 1
+    w.s.explored.check = [&] {
+        sim::expect(w.used() == 1, "one page is out");
+        const Result<Page*> first = w.area->find(1);
+        sim::expect(static_cast<bool>(first), "there is slot 1");
+        if (*first != nullptr) {
+            ++taken_again;
+            put_page(*first);
+        }
+        sim::expect(SwapWorld::word_at(*out, 0) == 1 && SwapWorld::word_at(*out, 1) == 2, "both pages are there");
+        w.check_nothing_is_out();
+    };
+    w.explore();
+    CHECK(SwapWorld::gone != 0);
+    CHECK(taken_again != 0);
+}
+
+TEST_CASE("explorer: unmap while the page comes in from the disk", "[.explorer][explorer-swap]") {
+    SwapWorld w{2};
+    AddressSpace* const space = SwapWorld::new_space(1);
+    SwapWorld::swap_out(*space, 1);
+    w.write_and_drop();
+    REQUIRE(page_cache_stats().pages == 0);
+    u32 came = 0; // in all schedules
+    w.s.thread(0, [space] { sim::expect(static_cast<bool>(space->unmap(page(0), kPageSize)), "unmap works"); });
+    w.s.thread(1, [space, &came] {
+        u32 word = 1;
+        came += read_space(*space, &word, UserAddr{page(0).value()}, sizeof word) == 0;
+        sim::expect(word == 1, "it has its own contents, if it is there");
+    });
+    w.s.explored.check = [&w] { w.check_nothing_is_out(); };
+    w.explore();
+    CHECK(came != 0);
+}
+
+// The child, whose pages go out, is visited first.
+TEST_CASE("explorer: an area is emptied while pages go out", "[.explorer][explorer-swap]") {
+    SwapWorld w{2};
+    AddressSpace* const parent = SwapWorld::new_space(1);
+    AddressSpace* const child = *parent->fork();
+    map_pages(*child, page(1).value(), 1);
+    const u32 word = 2;
+    REQUIRE(write_space(*child, UserAddr{page(1).value()}, &word, sizeof word) == 0);
+    SwapWorld::take_a_bits(*parent);
+    SwapWorld::take_a_bits(*child);
+    SwapWorld::swap_out(*parent, 1);
+    REQUIRE(parent->stats().swapped == 1);
+    REQUIRE(child->stats().swapped == 0);
+    all_spaces().passed(*parent);
+    w.s.thread(0, [&w] { sim::expect(static_cast<bool>(empty_swap_area(*w.area)), "all pages can be read"); });
+    w.s.thread(1, [child] { SwapWorld::swap_out(*child, 2); });
+    w.s.explored.check = [&w, parent, child] {
+        w.check_nothing_is_out();
+        sim::expect(SwapWorld::word_at(*parent, 0) == 1 && SwapWorld::word_at(*child, 0) == 1, "the pages are there");
+        sim::expect(SwapWorld::word_at(*child, 1) == 2, "and that of the child alone");
+    };
+    w.explore();
+    CHECK(SwapWorld::gone != 0);
 }
