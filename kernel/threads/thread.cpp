@@ -30,6 +30,7 @@ struct Table {
     SpinLock lock{LockRank::threads};
     // Written under the lock, read without it: a descriptor is never freed. Place 0 is not used.
     hal::Plain<Thread*> thread[kMaxThreads + 1];
+    hal::Plain<u32> last;                              // the last place that has ever been used
     u32 uses[kMaxThreads + 1] LOFT_GUARDED_BY(lock){}; // beyond kFirstUse
 };
 Table table;
@@ -89,6 +90,7 @@ Thread* take_descriptor(std::string_view name) {
     thread->switches = thread->migrations = near_wrap<u32>();
     thread->id.store(id_of(place, kFirstUse + ++table.uses[place]));
     table.thread[place].store(thread);
+    if (place > table.last.load()) table.last.store(place);
     return thread;
 }
 
@@ -142,8 +144,10 @@ void check_return_to_user() {
 }
 
 void for_each_thread(void (*visit)(const Thread&, void*), void* argument) {
-    for (const hal::Plain<Thread*>& place : table.thread)
-        if (const Thread* thread = place.load(); thread != nullptr && thread->id.load() != 0) visit(*thread, argument);
+    const u32 last = table.last.load();
+    for (u32 place = 1; place <= last; ++place)
+        if (const Thread* thread = table.thread[place].load(); thread != nullptr && thread->id.load() != 0)
+            visit(*thread, argument);
 }
 
 Thread* thread_of(ThreadId id) {
