@@ -8,6 +8,7 @@
 #include "mm/frames/page_alloc.hpp"
 #include "mm/frames/slab.hpp"
 #include "mm/ground/context.hpp"
+#include "mm/ground/counters.hpp"
 #include "mm/ground/remote.hpp"
 #include "mm/spaces/address_space.hpp"
 #include "mm/spaces/highpte.hpp"
@@ -105,6 +106,7 @@ void mm_init(const BootInfo& info) {
     pagetable_init_flags();
     remote_init();
     tlb_init();
+    counters_init();
     hal::online_cpus().for_each(mm_init_cpu);
 
     // The memory map and the end of lowmem.
@@ -150,6 +152,7 @@ void mm_init(const BootInfo& info) {
 
 void mm_init_cpu(CpuId cpu) {
     context.of(cpu) = Context{};
+    counters_init_cpu(cpu);
     tlb_init_cpu(cpu);
     remote_stats.of(cpu) = RemoteStats{};
     kmap_local_init_cpu(cpu);

@@ -78,7 +78,7 @@ void report_counters() {
         log(LogLevel::info, "mm", "zone {}: {} frames present, {} managed, {} free, {} in reserve",
             zone_name(static_cast<ZoneId>(i)), zone.present, zone.managed, zone.free, zone.reserve);
     }
-    const u32 cpus = hal::online_cpus().count();
+    const u32 cpus = counting_cpus().count();
     const AllocStats alloc = since_start(alloc_stats(), cpus);
     log(LogLevel::info, "mm", "pages: {} refills, {} drains, {} fallbacks, {} failures", alloc.refills, alloc.drains,
         alloc.fallbacks, alloc.failures);

@@ -20,7 +20,7 @@ struct LockStats {
     u32 taken = 0; // by a HeldLock. The scheduler takes the lock of a run queue without one: not counted
     u32 waits = 0; // the lock was held by another CPU
 };
-LockStats lock_stats_sum(); // of all online CPUs
+LockStats lock_stats_sum(); // of all CPUs (counting_cpus)
 
 namespace detail {
 struct HeldLocks {

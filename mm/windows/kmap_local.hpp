@@ -235,7 +235,7 @@ class [[nodiscard]] LocalPair : NotCopyable<LocalPair> {
     VirtAddr first_;
 };
 
-// TLB counters of one CPU, or the sum over online CPUs, including the invlpg of this header. Any context; a snapshot.
+// TLB counters of one CPU, or the sum over all CPUs, including the invlpg of this header. Any context; a snapshot.
 TlbStats tlb_stats_of(CpuId cpu);
 TlbStats tlb_stats_sum();
 
