@@ -29,7 +29,7 @@ constexpr u32 bit(CpuId cpu) { return 1u << cpu.value(); }
 void run_on(CpuSet cpus, void (*call)(void*), void* argument) {
     const u32 flags = hal::irq_save();
     const CpuId me = hal::this_cpu();
-    const CpuSet others = cpus.without(me);
+    const CpuSet others = CpuSet::from_bits(cpus.bits() & hal::online_cpus().bits()).without(me);
     if (others.empty()) {
         hal::irq_restore(flags);
         return;
@@ -69,6 +69,13 @@ void remote_answer() {
         call.waiting.fetch_and(~bit(me));
     }
     hal::irq_restore(flags);
+}
+
+void remote_leave() {
+    run_on(
+        hal::online_cpus(), [](void*) {}, nullptr);
+    // A request may have come after the last look of that wait, and before the answer that ended it.
+    remote_answer();
 }
 
 void remote_init() {

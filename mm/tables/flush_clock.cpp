@@ -53,9 +53,10 @@ void tlb_init() { time.raise_to((time.load() & ~(kCarry - 1)) + kFirstTime); }
 
 void tlb_init_cpu(CpuId cpu) {
     tlb_stats.of(cpu) = TlbStats{};
-    // A CPU that starts has an empty TLB.
-    clock_of[cpu.value()].raise_to(time.load());
     idle_of[cpu.value()].store(0);
+    tlb_start_cpu(cpu);
 }
+
+void tlb_start_cpu(CpuId cpu) { clock_of[cpu.value()].raise_to(time.load()); }
 
 } // namespace loft

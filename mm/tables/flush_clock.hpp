@@ -49,6 +49,9 @@ bool tlb_is_idle(CpuId cpu);
 
 void tlb_init();
 void tlb_init_cpu(CpuId cpu);
+// A CPU that does not run is about to start, or to come back: it owes no flush for older debts, because it flushes
+// after it has entered hal::online_cpus(). Any context.
+void tlb_start_cpu(CpuId cpu);
 
 // One invlpg on this CPU. Context: any; the caller cannot migrate.
 inline void tlb_flush_local_page(VirtAddr va, hal::Site site = hal::Site::current()) {

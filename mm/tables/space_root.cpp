@@ -40,6 +40,11 @@ bool SpaceRoot::leave() {
     return true;
 }
 
+void SpaceRoot::leave_all() {
+    SpaceRoot* const root = loaded.mine().root;
+    if (root != nullptr && !root->leave()) panic("CPU {} leaves the space in which its thread runs", hal::this_cpu());
+}
+
 void SpaceRoot::drop() {
     const auto leave_here = [](void* root) {
         if (!static_cast<SpaceRoot*>(root)->leave())

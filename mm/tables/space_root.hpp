@@ -31,6 +31,9 @@ class SpaceRoot : NotCopyable<SpaceRoot> {
     // True: this CPU does not have the root loaded after the call. False: the thread on this CPU runs in the space.
     // Context: interrupts off. Cost: a CR3 load if the root was kept lazily.
     bool leave();
+    // This CPU loads the kernel's root, if another one is loaded: it is in the set of no space after the call. Context:
+    // interrupts off; the thread on this CPU needs no root. Cost: at most one CR3 load.
+    static void leave_all();
     // Makes all CPUs leave. Panics if a thread runs in the space. Any context. Cost: one remote call to the CPUs of the
     // set, idle ones included; a CR3 load on each.
     void drop();
