@@ -53,6 +53,13 @@ bool call_until_online(CpuId cpu, u32 lapic_id) {
            (send(lapic_id, IpiKind::start_up, start_vector) && wait_until_online(cpu, kCpuStartMs));
 }
 
+// Between INIT and a start-up interrupt (SDM vol. 3, 8.4.4.1).
+void wait_for_reset() {
+    const hal::Deadline reset = hal::deadline(10);
+    while (!reset.expired())
+        hal::cpu_relax();
+}
+
 // Withdraws the ticket, and finds out whether a CPU has taken it and what became of that CPU.
 CpuStart withdraw(Ticket& ticket) {
     if (trampoline_withdraw()) return CpuStart::absent;
@@ -68,6 +75,32 @@ void check_clock(const Ticket& ticket, u64 before, u64 after) {
     if (ticket.arrival >= before && ticket.arrival <= after) return;
     log(LogLevel::warn, "smp", "the time-stamp counter of CPU {} differs from the boot CPU's: times are wrong there",
         ticket.cpu.load());
+}
+
+// Starts the CPU of the ticket, whose hardware has this APIC id.
+CpuStart start_by_ticket(Ticket& ticket, u32 lapic_id) {
+    const CpuId cpu = ticket.cpu.load();
+    descriptors_prepare(cpu, VirtAddr{ticket.stack_top.load()}, ticket.double_fault_stack_top);
+    ticket.progress.store(Progress::expected);
+
+    const u64 before = read_tsc();
+    trampoline_offer(ticket);
+    const CpuStart result = call_until_online(cpu, lapic_id) ? CpuStart::online : withdraw(ticket);
+    switch (result) {
+    case CpuStart::online:
+        check_clock(ticket, before, read_tsc());
+        break;
+    case CpuStart::absent:
+        ticket.progress.store(Progress::none);
+        log(LogLevel::warn, "smp", "CPU {} (APIC id {}) did not start within {} ms: it is left out", cpu, lapic_id,
+            kCpuStartMs);
+        break;
+    case CpuStart::stuck:
+        log(LogLevel::warn, "smp", "CPU {} (APIC id {}) started, but {}: it is left out", cpu, lapic_id,
+            ticket.progress.load() == Progress::unsuitable ? "lacks a feature of the boot CPU" : "got stuck");
+        break;
+    }
+    return result;
 }
 
 } // namespace
@@ -108,39 +141,33 @@ void smp_prepare(const CpuTopology& all, PhysAddr page, u32 cpus) {
     start_vector = trampoline_prepare(page);
     for (u32 cpu = 1; cpu < cpus; ++cpu)
         send(all.lapic_ids[cpu], IpiKind::init, 0);
-    const hal::Deadline reset = hal::deadline(10);
-    while (!reset.expired())
-        hal::cpu_relax();
+    wait_for_reset();
 }
 
 CpuStart start_cpu(const CpuBirth& birth) {
     const CpuId cpu = birth.cpu;
-    const u32 lapic_id = topology->lapic_ids[cpu.value()];
     Ticket& ticket = tickets[cpu.value()];
     LOFT_ASSERT(percpu_exists(cpu) && ticket.progress.load() == Progress::none);
-    descriptors_prepare(cpu, birth.stack_top, birth.double_fault_stack_top);
     ticket.root.store(static_cast<u32>(hal::current_root().value()));
     ticket.stack_top.store(birth.stack_top.value());
+    ticket.double_fault_stack_top = birth.double_fault_stack_top;
     ticket.cpu.store(cpu);
-    ticket.progress.store(Progress::expected);
+    return start_by_ticket(ticket, topology->lapic_ids[cpu.value()]);
+}
 
-    const u64 before = read_tsc();
-    trampoline_offer(ticket);
-    const CpuStart result = call_until_online(cpu, lapic_id) ? CpuStart::online : withdraw(ticket);
-    switch (result) {
-    case CpuStart::online:
-        check_clock(ticket, before, read_tsc());
-        break;
-    case CpuStart::absent:
-        ticket.progress.store(Progress::none);
-        log(LogLevel::warn, "smp", "CPU {} (APIC id {}) did not start within {} ms: it is left out", cpu, lapic_id,
-            kCpuStartMs);
-        break;
-    case CpuStart::stuck:
-        log(LogLevel::warn, "smp", "CPU {} (APIC id {}) started, but {}: it is left out", cpu, lapic_id,
-            ticket.progress.load() == Progress::unsuitable ? "lacks a feature of the boot CPU" : "got stuck");
-        break;
-    }
+void smp_leave() { hal::loft_online_cpus.fetch_and(~CpuSet::only(hal::this_cpu()).bits()); }
+
+void smp_reset(CpuId cpu) {
+    tickets[cpu.value()].progress.store(Progress::none);
+    send(cpu_lapic_id(cpu), IpiKind::init, 0);
+    wait_for_reset();
+}
+
+CpuStart start_cpu_again(CpuId cpu) {
+    Ticket& ticket = tickets[cpu.value()];
+    if (ticket.progress.load() != Progress::none) return CpuStart::stuck;
+    const CpuStart result = start_by_ticket(ticket, cpu_lapic_id(cpu));
+    if (result == CpuStart::absent) smp_reset(cpu); // if it comes late, it finds no ticket, and halts
     return result;
 }
 

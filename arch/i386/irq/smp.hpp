@@ -44,6 +44,20 @@ enum class CpuStart : u8 {
 CpuStart start_cpu(const CpuBirth& birth);
 inline constexpr u32 kCpuStartMs = 1000;
 
+// --- A CPU that goes away and comes back (kernel/threads/hotplug.hpp).
+
+// This CPU is in hal::online_cpus() no longer. Its number stays; other CPUs that have read the set may still send
+// interrupts to it. Context: interrupts off.
+void smp_leave();
+// Resets a CPU that has left and halts with interrupts off: it stops, loses its pending interrupts and its timer, and
+// waits for a start-up interrupt, as after smp_prepare. No CPU may send it anything meanwhile. Takes 10 ms, by
+// spinning. Context: interrupts on. Source: SDM vol. 3, 8.4, table 9-1 (INIT), 10.4.7.3.
+void smp_reset(CpuId cpu);
+// As start_cpu, for a CPU that smp_reset has reset, with the resources that it had: per-CPU area, stacks and APIC id
+// are those of its first start. `absent`: it is reset again, and may be called again. `stuck`: also if it got stuck
+// before. Any CPU, a preemptible context.
+CpuStart start_cpu_again(CpuId cpu);
+
 // Up-call, defined by the kernel: called on the started CPU, on its own stack and the kernel's page tables, with
 // descriptors, control bits, local APIC and tick as on the boot CPU, interrupts off, and in online_cpus(): it must
 // enable interrupts soon.

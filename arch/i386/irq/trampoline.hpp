@@ -15,6 +15,7 @@ struct Ticket {
     hal::Plain<u32> stack_top; // of that CPU's first thread
     hal::Plain<CpuId> cpu;
     hal::Atomic<Progress> progress;
+    VirtAddr double_fault_stack_top{};
     u64 arrival = 0; // time-stamp counter of that CPU
 };
 
