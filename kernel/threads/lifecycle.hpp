@@ -5,7 +5,7 @@
 
 namespace loft {
 
-// Creates a thread that runs run(argument) on the online CPUs of `affinity` (at least one) and ends when that returns.
+// Creates a thread that runs run(argument) on the CPUs of `affinity` (set_affinity) and ends when that returns.
 // The name is cut to kNameBytes. `gfp`: where the frames of its stack come from; Gfp::user for a thread of a program,
 // which leaves the kernel's reserve alone. Null if there is no memory, or no free descriptor. Every thread must be
 // joined. Preemptible context.

@@ -47,12 +47,23 @@ struct RunQueue {
 LOFT_PERCPU hal::PerCpu<RunQueue> run_queues;
 
 hal::Atomic<u32> idle_bits; // a hint
+// The CPUs whose queues are closed: they take no thread. A bit changes under the lock of its queue.
+hal::Atomic<u32> closed_bits;
+
+bool is_closed(CpuId cpu) { return config::kSmp && (closed_bits.load() >> cpu.value() & 1) != 0; }
+
+// Where a thread with this affinity may run now: if none of its CPUs is there, anywhere.
+CpuSet possible_cpus(CpuSet affinity) {
+    const CpuSet open = open_cpus(), possible = CpuSet::from_bits(affinity.bits() & open.bits());
+    return possible.empty() ? open : possible;
+}
+CpuId first_of(CpuSet set) { return CpuId{static_cast<u32>(std::countr_zero(set.bits()))}; }
 
 Thread* current() { return run_queues.load<&RunQueue::current>(); }
 
 // True if this thread, which is not running, may move to `cpu`.
 bool may_go(const Thread& thread, CpuId cpu) {
-    return thread.affinity.has(cpu) && thread.migrate_disabled == 0 && thread.local.depth == 0;
+    return possible_cpus(thread.affinity).has(cpu) && thread.migrate_disabled == 0 && thread.local.depth == 0;
 }
 
 void set_idle(CpuId cpu, bool idle) {
@@ -94,14 +105,22 @@ void on_tick(TrapFrame&) {
     if (mine.current == nullptr) return;
     const u32 tick = ++mine.stats.ticks;
     ring_alarms();
-    if (mine.current != mine.idle && tick % kBalanceTicks == hal::this_cpu().value() % kBalanceTicks)
-        pull(mine.length.load() + 2);
+    if (mine.current != mine.idle) {
+        const CpuId me = hal::this_cpu();
+        // A thread none of whose CPUs was there goes back to the first that is.
+        if (const CpuSet own = possible_cpus(mine.current->affinity); !own.has(me)) request_move(first_of(own));
+        if (tick % kBalanceTicks == me.value() % kBalanceTicks) pull(mine.length.load() + 2);
+    }
     if (mine.length.load() != 0) context.store<&Context::reschedule>(1); // the time slice is over
 }
 
 [[noreturn]] void idle_loop() {
     for (;;) {
         disable_interrupts();
+        if (is_closed(hal::this_cpu())) {
+            set_idle(hal::this_cpu(), false);
+            cpu_departs();
+        }
         RunQueue& mine = run_queues.mine();
         if (mine.length.load() != 0 || pull(1)) {
             switch_away(SwitchReason::yielded);
@@ -162,8 +181,7 @@ bool put_away(RunQueue& mine, Thread& me, SwitchReason reason) LOFT_REQUIRES(min
     const u32 wish = me.move_to;
     me.move_to = 0;
     const bool bound = local_held() || me.migrate_disabled != 0;
-    if (wish != 0 && wish != me.cpu.value() + 1 && !bound && me.affinity.has(CpuId{wish - 1}) &&
-        hal::online_cpus().has(CpuId{wish - 1})) {
+    if (wish != 0 && wish != me.cpu.value() + 1 && !bound && possible_cpus(me.affinity).has(CpuId{wish - 1})) {
         me.state = ThreadState::moving;
         me.cpu = CpuId{wish - 1};
     } else {
@@ -244,6 +262,12 @@ void make_ready(Thread& thread, CpuId cpu) {
     const u32 flags = hal::irq_save();
     RunQueue& queue = run_queues.of(cpu);
     queue.lock.lock();
+    if (is_closed(cpu)) { // since the caller has chosen it
+        queue.lock.unlock();
+        make_ready(thread, choose_cpu(thread));
+        hal::irq_restore(flags);
+        return;
+    }
     thread.cpu = cpu;
     thread.state = ThreadState::ready;
     queue.push(thread);
@@ -259,13 +283,12 @@ void make_ready(Thread& thread, CpuId cpu) {
 }
 
 CpuId choose_cpu(const Thread& thread) {
-    const CpuSet possible = CpuSet::from_bits(thread.affinity.bits() & hal::online_cpus().bits());
-    if (possible.has(thread.cpu) && (thread.migrate_disabled != 0 || thread.local.depth != 0)) return thread.cpu;
+    if (thread.migrate_disabled != 0 || thread.local.depth != 0) return thread.cpu;
+    const CpuSet possible = possible_cpus(thread.affinity);
     const CpuSet idle = CpuSet::from_bits(possible.bits() & idle_bits.load());
     if (idle.has(thread.cpu)) return thread.cpu;
-    const auto first = [](CpuSet set) { return CpuId{static_cast<u32>(std::countr_zero(set.bits()))}; };
-    if (!idle.empty()) return first(idle);
-    return possible.has(thread.cpu) ? thread.cpu : first(possible);
+    if (!idle.empty()) return first_of(idle);
+    return possible.has(thread.cpu) ? thread.cpu : first_of(possible);
 }
 
 void hal::park() {
@@ -336,14 +359,14 @@ void migrate_enable() {
 
 void set_affinity(CpuSet affinity) {
     might_sleep("set_affinity");
-    const CpuSet possible = CpuSet::from_bits(affinity.bits() & hal::online_cpus().bits());
-    LOFT_ASSERT(!possible.empty());
+    LOFT_ASSERT(!affinity.empty());
+    const CpuSet possible = possible_cpus(affinity);
     const u32 flags = hal::irq_save();
     Thread& me = *current();
     LOFT_ASSERT(me.migrate_disabled == 0 && !local_held());
     me.affinity = affinity;
     if (!possible.has(hal::this_cpu())) {
-        me.move_to = static_cast<u32>(std::countr_zero(possible.bits())) + 1;
+        me.move_to = first_of(possible).value() + 1;
         switch_away(SwitchReason::yielded);
     }
     hal::irq_restore(flags);
@@ -378,6 +401,51 @@ SchedulerStats scheduler_stats_sum() { return sum_of_cpus(scheduler_stats); }
 
 u32 ready_threads(CpuId cpu) { return run_queues.of(cpu).length.load(); }
 CpuSet idle_cpus() { return CpuSet::from_bits(idle_bits.load()); }
+CpuSet closed_cpus() { return CpuSet::from_bits(config::kSmp ? closed_bits.load() : 0); }
+CpuSet open_cpus() { return CpuSet::from_bits(hal::online_cpus().bits() & ~closed_cpus().bits()); }
+
+namespace {
+
+// True if another thread must stay on this CPU: it waits in its queue, or sleeps. The lock of the queue is held, and
+// the caller runs, so no other thread of this CPU changes.
+bool somebody_is_bound(const RunQueue& mine) {
+    struct Search {
+        const Thread& me;
+        CpuId cpu;
+        bool found;
+    } search{*mine.current, hal::this_cpu(), false};
+    for_each_thread(
+        [](const Thread& thread, void* argument) {
+            Search& s = *static_cast<Search*>(argument);
+            const bool stays = thread.migrate_disabled != 0 || thread.local.depth != 0;
+            const bool waits = thread.state == ThreadState::ready || thread.state == ThreadState::parked;
+            if (thread.cpu == s.cpu && &thread != &s.me && waits && stays) s.found = true;
+        },
+        &search);
+    return search.found;
+}
+
+} // namespace
+
+bool scheduler_close() {
+    const u32 flags = hal::irq_save();
+    RunQueue& mine = run_queues.mine();
+    mine.lock.lock();
+    const bool bound = somebody_is_bound(mine);
+    if (!bound) closed_bits.fetch_or(CpuSet::only(hal::this_cpu()).bits());
+    while (!bound) {
+        Thread* const thread = mine.take([](const Thread&) { return true; });
+        if (thread == nullptr) break;
+        thread->state = ThreadState::moving;
+        mine.lock.unlock();
+        ++thread->migrations;
+        make_ready(*thread, choose_cpu(*thread));
+        mine.lock.lock();
+    }
+    mine.lock.unlock();
+    hal::irq_restore(flags);
+    return !bound;
+}
 
 namespace {
 
@@ -429,6 +497,7 @@ void scheduler_run(CpuId cpu) {
     mine.current = mine.idle;
     mine.idle->state = ThreadState::running;
     set_idle(cpu, true);
+    closed_bits.fetch_and(~CpuSet::only(cpu).bits());
     mine.lock.unlock();
     idle_loop();
 }

@@ -4,6 +4,8 @@
 // by the thread that was switched to. So with the lock held, no thread in the queue, and none that was parked there, is
 // still running on its stack.
 //
+// A CPU that goes away closes its queue: a thread that would come to it goes to another one.
+//
 // An idle CPU takes threads from other queues: when it goes idle, and after each interrupt. A busy CPU looks for a
 // longer queue ten times a second. A thread stays on its CPU while it holds local maps or has disabled migration.
 //
@@ -38,8 +40,9 @@ class [[nodiscard]] MigrateGuard : NotCopyable<MigrateGuard> {
     ~MigrateGuard() { migrate_enable(); }
 };
 
-// From now on the calling thread runs on these CPUs only (at least one is online). Returns on one of them. The thread
-// must not be bound to its CPU by a local map or migrate_disable. Preemptible context.
+// From now on the calling thread runs on these CPUs only. Returns on one of them. While none of them is there
+// (open_cpus), it may run anywhere; a tick, or its next wake-up, brings it back. The thread must not be bound to its
+// CPU by a local map or migrate_disable. Preemptible context.
 void set_affinity(CpuSet affinity);
 
 // The running thread moves to `cpu` when it is next switched out, and a reschedule is requested. For the self-tests,
@@ -69,6 +72,8 @@ SchedulerStats scheduler_stats(CpuId cpu);
 SchedulerStats scheduler_stats_sum(); // of all online CPUs
 u32 ready_threads(CpuId cpu);         // in its queue
 CpuSet idle_cpus();                   // a snapshot
+CpuSet open_cpus();                   // those that take threads: online, and not about to go away; a snapshot
+CpuSet closed_cpus();                 // those that are about to go, are away, or are about to come back; a snapshot
 
 // --- For the beginning and end of a thread (lifecycle.cpp): stack switches.
 
@@ -96,15 +101,27 @@ void scheduler_init();
 // Makes the idle thread of a CPU that has a per-CPU area and does not run yet. Returns its stack; none if there is no
 // memory.
 KernelStack scheduler_prepare_cpu(CpuId cpu);
-// The idle loop of another CPU. On the stack that scheduler_prepare_cpu made, interrupts off.
+// The idle loop of another CPU, which takes threads from here on. On the stack that scheduler_prepare_cpu made,
+// interrupts off.
 [[noreturn]] void scheduler_run(CpuId cpu);
+
+// --- A CPU that goes away (hotplug.hpp).
+
+// Closes the run queue of this CPU, unless another thread is bound to it: then false, and nothing has changed. From
+// here on no thread comes to this CPU; those that waited in its queue have gone to others. When the calling thread
+// leaves it, the idle loop calls cpu_departs. Looks at every thread with interrupts off. Context: a thread whose
+// affinity is this CPU alone.
+[[nodiscard]] bool scheduler_close();
+// Up-call, defined by hotplug.cpp: the end of the idle loop. Interrupts off.
+[[noreturn]] void cpu_departs();
 
 // Preemption of the kernel: called at the end of every trap, after the interrupt-context accounting, interrupts off.
 void preempt_after_trap(const TrapFrame& frame);
 // Preemption of programs: called before the return to ring 3, interrupts off; with PREEMPT=0 and 1.
 void preempt_program();
 
-// --- Up-call, defined by sleep.cpp: rings the due alarms of this CPU. In the tick, interrupts off.
+// --- Up-call, defined by sleep.cpp: rings the due alarms of this CPU, and on the boot CPU those of
+// closed_cpus(). In the tick, interrupts off.
 void ring_alarms();
 
 } // namespace loft

@@ -37,16 +37,23 @@ Alarm::Alarm(u64 when_us) : when_{when_us}, thread_{hal::current_thread()} {
 // Takes the lock even if the alarm rang: the tick may be about to read `thread_`.
 Alarm::~Alarm() { alarms.of(cpu_).remove_if_there(*this); }
 
-void ring_alarms() {
-    Alarms& mine = alarms.mine();
-    const SpinGuard guard{mine.lock};
-    if (mine.list.empty()) return;
+void ring_alarms_of(CpuId cpu) {
+    Alarms& its = alarms.of(cpu);
+    const SpinGuard guard{its.lock};
+    if (its.list.empty()) return;
     const u64 now = now_us();
-    while (!mine.list.empty() && mine.list.first()->when_ <= now) {
-        Alarm& alarm = *mine.list.pop_front();
+    while (!its.list.empty() && its.list.first()->when_ <= now) {
+        Alarm& alarm = *its.list.pop_front();
         alarm.rang_.store(1);
         hal::unpark(alarm.thread_);
     }
+}
+
+// Those of a CPU that is away are rung by the boot CPU, which never is.
+void ring_alarms() {
+    const CpuId me = hal::this_cpu();
+    ring_alarms_of(me);
+    if (me == CpuId{0}) closed_cpus().for_each(ring_alarms_of);
 }
 
 void sleep_ms(u32 milliseconds) {

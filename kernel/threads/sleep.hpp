@@ -9,6 +9,8 @@
 
 namespace loft {
 
+void ring_alarms_of(CpuId cpu); // the due ones. Interrupts off
+
 // Gives its thread a permit (hal/thread.hpp) when the time has come; the resolution is the tick. It lies on the stack
 // of that thread, which checks its condition again after each wake-up:
 //
@@ -28,7 +30,7 @@ class Alarm : NotCopyable<Alarm> {
     bool rang() const { return rang_.load() != 0; }
 
   private:
-    friend void ring_alarms();
+    friend void ring_alarms_of(CpuId cpu);
     u64 when_;
     ThreadId thread_;
     CpuId cpu_{}; // the CPU of its list
