@@ -80,7 +80,8 @@ struct Case {
     // agent can take a step, those that are waited for pass. No longer one ever does.
     u32 deadlines = 0;
     u32 patience_ms = 0;
-    bool handlers_nest = false; // a kernel that has threads itself may turn interrupts on in a handler
+    std::function<void()> start_up_code; // of a CPU that was reset after it had run or was called
+    bool handlers_nest = false;          // a kernel that has threads itself may turn interrupts on in a handler
     std::function<void()> reset = [] {};
     std::function<void()> check = [] {};
     u32 preemptions = 0;        // timer interrupts, at any step of a thread while another thread is ready

@@ -30,7 +30,7 @@ void set_kernel_stack(u32 end);
 void wait_for_interrupt();
 
 // Starting CPUs that are off. `apic`: the number of the hardware, which is that of the CPU until two are exchanged.
-void reset_cpu(u32 apic); // INIT
+void reset_cpu(u32 apic); // INIT: of a CPU that is off, was called and has not begun, or has stopped
 void call_cpu(u32 apic);  // a start-up interrupt: it begins, if it has been reset and has not begun yet
 u32 apic_here();
 CpuId cpu_with_apic(u32 apic);

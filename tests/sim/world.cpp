@@ -833,8 +833,38 @@ void World::change_power(Core& core, Power power) {
 
 void World::reset(u32 apic) {
     Core& core = with_apic(apic);
-    if (core.power != Power::off && core.power != Power::reset) throw BadAccess{text("CPU {} is reset again", apic)};
+    if ((core.power == Power::stopped || core.power == Power::called) && case_.start_up_code)
+        lose_state(core);
+    else if (core.power != Power::off && core.power != Power::reset)
+        throw BadAccess{text("CPU {} is reset again", apic)};
     change_power(core, Power::reset);
+}
+
+// INIT of a CPU that halts with interrupts off, or has not begun yet: it leaves its stack, and begins anew when it is
+// called. Its TLB may keep what it has (SDM vol. 3, table 9-1).
+void World::lose_state(Core& core) {
+    if (core.in_handler) throw BadAccess{"a CPU is reset in the handler of an interrupt"};
+    const u32 cpu = static_cast<u32>(&core - cores_.data());
+    for (const Interrupt what : {Interrupt::device, Interrupt::tick, Interrupt::reschedule, Interrupt::call})
+        touched(line_of(cpu, what), true);
+    touched(place::stack(core.stack->number), true);
+    stacks().leave(*core.stack);
+    core.program = core.interrupt = Context{};
+    core.program.next = Point::atomic;
+    core.requested = core.ticks_left = core.late_ticks_left = 0;
+    core.listens = false;
+    core.own.body = [this] {
+        try {
+            case_.start_up_code();
+        } catch (const std::exception& error) {
+            stop(error.what());
+        }
+        stop("the first function of a CPU has returned");
+    };
+    core.own.pointer = 0;
+    core.own.fiber.start(&core.own.body);
+    core.stack = &core.own;
+    core.fiber = &core.own.fiber;
 }
 
 void World::call(u32 apic) {

@@ -118,6 +118,7 @@ class World {
     bool kernel_has_threads() const { return !case_.cpus.empty(); }
     Core& with_apic(u32 apic) { return cores_[cpu_with_apic(apic)]; }
     void change_power(Core& core, Power power);
+    void lose_state(Core& core);
     Core& here() { return cores_[machine().current().value()]; }
     const Core& here() const { return cores_[machine().current().value()]; }
     Event& event() { return events_[steps_]; }

@@ -2,6 +2,7 @@
 #include "tests/threads/rig.hpp"
 
 #include "arch/base/near_wrap.hpp"
+#include "arch/i386/irq/smp.hpp"
 #include "arch/i386/irq/user_mode.hpp"
 #include "arch/i386/isa/control.hpp"
 #include "arch/i386/isa/selectors.hpp"
@@ -188,6 +189,11 @@ Scene::Scene(u32 cpus, u32 off) : kernel{tiny(cpus, off)} {
         explored.cpus.push_back({.body = sim::start_up_code, .off = true});
     if (off != 0) sim::kernel_starts_cpus();
     thread_kernel.bodies = 1;
+}
+void Scene::cpus_come_and_go() {
+    sim::kernel_starts_cpus();
+    explored.start_up_code = sim::start_up_code;
+    explored.patience_ms = kCpuStartMs;
 }
 Scene::~Scene() {
     sim::kernel_starts_no_cpus();

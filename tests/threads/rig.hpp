@@ -59,6 +59,8 @@ class ThreadKernel final : public sim::Kernel {
 struct Scene {
     // The last `off` CPUs are off, until main starts them.
     explicit Scene(u32 cpus, u32 off = 0);
+    // The kernel takes CPUs away, and starts them again: the set of online CPUs is its own.
+    void cpus_come_and_go();
     ~Scene();
 
     // A thread that is ready on `cpu`, and may run on `where`. It ends when `body` returns.

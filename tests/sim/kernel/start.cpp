@@ -120,7 +120,11 @@ void halt_forever() { sim::stop_cpu(); }
 // --- the boot CPU
 bool lapic_send(u32 lapic_id, IpiKind kind, u8 vector) {
     sim::schedule_point(sim::Point::ipi);
-    if (kind == IpiKind::init) sim::reset_cpu(lapic_id);
+    if (kind == IpiKind::init) {
+        sim::reset_cpu(lapic_id);
+        Starting& its = starting[sim::cpu_with_apic(lapic_id).value()];
+        its.prepared = its.loaded = its.has_features = false;
+    }
     if (kind == IpiKind::start_up) {
         need(page_is_ready && vector == kVector, "calls another one to a page without code");
         sim::call_cpu(lapic_id);
