@@ -13,6 +13,7 @@
 #include "arch/i386/isa/control.hpp"
 #include "kernel/boot/cmdline.hpp"
 #include "kernel/boot/report.hpp"
+#include "kernel/threads/hotplug.hpp"
 #include "kernel/threads/lifecycle.hpp"
 #include "kernel/threads/scheduler.hpp"
 #include "kernel/threads/sync.hpp"
@@ -71,9 +72,10 @@ struct Box {
 struct Totals {
     hal::Atomic<u32> work[kWorks];
     hal::Atomic<u32> words, in_interrupts, moves, sleeps, refused;
-    hal::Atomic<u32> stale;     // words with a wrong value
-    hal::Atomic<u32> unbound;   // migrations of a thread that holds a local mapping
-    hal::Atomic<u32> misplaced; // pages with two addresses
+    hal::Atomic<u32> stale;                  // words with a wrong value
+    hal::Atomic<u32> unbound;                // migrations of a thread that holds a local mapping
+    hal::Atomic<u32> misplaced;              // pages with two addresses
+    hal::Atomic<u32> downs, ups, busy, late; // of CPUs
 };
 
 struct Stress {
@@ -491,6 +493,70 @@ class Worker {
     std::array<Own, kOwn> own_{};
 };
 
+// Takes CPUs away and brings them back, one or several at a time: kLeast at least, and until it is told to stop.
+class Storm : NotCopyable<Storm> {
+  public:
+    explicit Storm(bool wanted) : all_{hal::online_cpus()}, random_{stress.seed ^ 0x5702'1234u} {
+        if (wanted) thread_ = thread_create("storm", *this);
+    }
+    ~Storm() {
+        if (thread_ == nullptr) return;
+        stop_.store(1);
+        thread_join(thread_);
+        CHECK_EQ(hal::online_cpus().bits(), all_.bits());
+        CHECK_EQ(others_, 0u);
+    }
+    void operator()() {
+        for (const u32 begin = stress.totals.downs.load();
+             stop_.load() == 0 || stress.totals.downs.load() - begin < kLeast;) {
+            change(any());
+            if (random_.below(2) == 0) sleep_ms(1 + random_.below(20));
+        }
+        all_.for_each([this](CpuId cpu) {
+            while (!hal::online_cpus().has(cpu))
+                change(cpu);
+        });
+    }
+
+  private:
+    static constexpr u32 kLeast = 4;
+
+    CpuId any() {
+        u32 skip = random_.below(all_.count());
+        CpuId found{};
+        all_.for_each([&](CpuId cpu) {
+            if (skip-- == 0) found = cpu;
+        });
+        return found;
+    }
+    void change(CpuId cpu) {
+        const bool there = hal::online_cpus().has(cpu);
+        switch (there ? cpu_down(cpu) : cpu_up(cpu)) {
+        case Hotplug::done:
+            (there ? stress.totals.downs : stress.totals.ups).fetch_add(1);
+            break;
+        case Hotplug::busy:
+            stress.totals.busy.fetch_add(1);
+            break;
+        case Hotplug::failed: // late: it is called again
+            stress.totals.late.fetch_add(1);
+            break;
+        case Hotplug::boot_cpu:
+            others_ += cpu != CpuId{0};
+            break;
+        case Hotplug::no_such:
+            ++others_;
+            break;
+        }
+    }
+
+    CpuSet all_;
+    selftest::Rng random_;
+    Thread* thread_ = nullptr;
+    hal::Atomic<u32> stop_;
+    u32 others_ = 0; // answers that make no sense
+};
+
 std::array<Worker, kThreadsAtMost> worker;
 std::array<Thread*, kThreadsAtMost> thread;
 
@@ -516,7 +582,7 @@ void wait_for_workers(u32 threads, u64 microseconds) {
 
 // One round of `operations` operations, or as many as fit into the time. Adds to stress.totals; checks that all
 // resources are released. False if there is not enough memory.
-bool run_round(u32 operations, u64 microseconds, u32 slots) {
+bool run_round(u32 operations, u64 microseconds, u32 slots, bool storm = false) {
     const u32 threads = thread_count();
     const KeepsFreeCounts counts;
     const u32 leaks = thread_leaks();
@@ -545,7 +611,10 @@ bool run_round(u32 operations, u64 microseconds, u32 slots) {
             missing += thread[i] == nullptr;
         }
         CHECK_EQ(missing, 0u);
-        wait_for_workers(threads - missing, microseconds);
+        {
+            const Storm cpus{storm};
+            wait_for_workers(threads - missing, microseconds);
+        }
         for (u32 i = 0; i < threads; ++i)
             if (thread[i] != nullptr) thread_join(thread[i]);
         timer_set_tick_handler(stress.tick);
@@ -574,8 +643,8 @@ void clear_totals() {
     for (hal::Atomic<u32>& one : stress.totals.work)
         one.store(0);
     Totals& t = stress.totals;
-    for (hal::Atomic<u32>* one :
-         {&t.words, &t.in_interrupts, &t.moves, &t.sleeps, &t.refused, &t.stale, &t.unbound, &t.misplaced})
+    for (hal::Atomic<u32>* one : {&t.words, &t.in_interrupts, &t.moves, &t.sleeps, &t.refused, &t.stale, &t.unbound,
+                                  &t.misplaced, &t.downs, &t.ups, &t.busy, &t.late})
         one->store(0);
 }
 
@@ -588,11 +657,14 @@ void print_totals() {
     selftest::note("{} words, {} mappings in interrupts, {} moves asked for, {} sleeps, {} requests without memory",
                    t.words.load(), t.in_interrupts.load(), t.moves.load(), t.sleeps.load(), t.refused.load());
     selftest::note("{} stale, {} unbound, {} misplaced", t.stale.load(), t.unbound.load(), t.misplaced.load());
+    if (const u32 downs = t.downs.load(); downs != 0)
+        selftest::note("CPUs went away {} times and came back {} times, {} were busy, {} late", downs, t.ups.load(),
+                       t.busy.load(), t.late.load());
 }
 
 // Allocates the descriptors and areas of a round in advance: descriptors are never freed.
 void prepare() {
-    warm_up_threads(thread_count());
+    warm_up_threads(thread_count() + 1);
     drain_all_cpus();
 }
 
@@ -629,7 +701,17 @@ SELFTEST(stress, whole_pool) {
     print_totals();
 }
 
-// soak=SECONDS: rounds of ten seconds, with pools of many sizes, frames counted after each of them.
+SELFTEST(stress, cpus_come_and_go) {
+    if (hal::online_cpus().count() < 2) SKIP("one CPU");
+    prepare();
+    clear_totals();
+    if (!run_round(selftest::full() ? 200'000 : 3 * kQuick, ~u64{0}, ~0u, true)) return;
+    CHECK_EQ(stress.totals.downs.load(), stress.totals.ups.load());
+    print_totals();
+}
+
+// soak=SECONDS: rounds of ten seconds, with pools of many sizes, CPUs that come and go in every
+// other one, frames counted after each of them.
 SELFTEST(stress, soak) {
     if (options().soak == 0) SKIP("soak=SECONDS on the command line asks for it");
     constexpr u64 kRound = 10'000'000;
@@ -644,7 +726,7 @@ SELFTEST(stress, soak) {
         const u32 threads = thread_count();
         const u32 sizes[] = {threads & ~1u, 2, 4, 2 * threads - 2, threads / 2 + 1, ~0u};
         const u64 now = now_us();
-        if (!run_round(~0u, std::min(kRound, end - now), sizes[round % std::size(sizes)])) return;
+        if (!run_round(~0u, std::min(kRound, end - now), sizes[round % std::size(sizes)], round % 2 != 0)) return;
         operations += stress.done.load();
         for (u32 i = 0; i < threads; ++i)
             least = std::min(least, worker[i].operations());
