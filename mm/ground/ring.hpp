@@ -27,7 +27,8 @@ using ListLinks = boost::intrusive::circular_list_algorithms<ListLinkTraits>;
 
 // Objects in the order in which the hand of a clock comes to them. The ring has no references to them. An object is
 // added when it is made, and removed after its last reference was put and before it is freed.
-// All calls: any context but NMI. Cost: constant; first() passes over the objects that are being freed.
+// All calls: any context but NMI. Cost: constant; first() passes over the objects that are being freed, and first_of()
+// over those that are not wanted.
 template <typename T, ListLink T::*kLink> class Ring {
   public:
     void add(T& object) {
@@ -42,10 +43,14 @@ template <typename T, ListLink T::*kLink> class Ring {
     }
     // The object at the hand, with a reference. Null: none has one any more.
     T* first() {
+        return first_of([](T&) { return true; });
+    }
+    // The first one from the hand on for which wanted(object) is true. The lock is held during wanted.
+    template <typename F> T* first_of(F&& wanted) {
         SpinGuard guard{lock_};
         for (ListLink* at = head_.next; at != &head_; at = at->next) {
             T& object = *boost::intrusive::get_parent_from_member(at, kLink);
-            if (object.get_if_used()) return &object;
+            if (wanted(object) && object.get_if_used()) return &object;
         }
         return nullptr;
     }

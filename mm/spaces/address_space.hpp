@@ -182,6 +182,8 @@ class AddressSpace : NotCopyable<AddressSpace> {
     Prot brk_prot_ LOFT_GUARDED_BY(mutex_) = Prot::none;
     u32 hand_ LOFT_GUARDED_BY(mutex_) = layout::kUserBegin; // of the clock
     ListLink ring_;
+    friend class LastResort;
+    u32 compared_ = 0; // the last choice of a program that has looked at it (mm/reclaim/last_resort.cpp)
 
   public:
     using SpaceRing = Ring<AddressSpace, &AddressSpace::ring_>; // of all spaces

@@ -3,6 +3,7 @@
 // slot, and in the end no slot has a user. A case has as few pages and slots as show that, so that it is complete
 // within one preemption.
 #include "mm/cache/swap_area.hpp"
+#include "mm/reclaim/last_resort.hpp"
 #include "mm/spaces/user_copy.hpp"
 #include "mm/windows/highmem.hpp"
 #include "tests/host/disk_tools.hpp"
@@ -273,4 +274,27 @@ TEST_CASE("explorer: an area is emptied while pages go out", "[.explorer][explor
     };
     w.explore();
     CHECK(SwapWorld::gone != 0);
+}
+
+TEST_CASE("explorer: the largest program is found while a clock turns the ring of spaces",
+          "[.explorer][explorer-swap]") {
+    Scene s{2, 2, 0};
+    warm_up();
+    AddressSpace* const small = space_with_pages(1);
+    AddressSpace* const large = space_with_pages(2);
+    AddressSpace* ended = nullptr;
+    const OnProgramEnd hook{[&](AddressSpace& space, const SpaceStats&) {
+        ended = &space;
+        return ProgramEnd::other;
+    }};
+    s.thread(0, [] { sim::expect(end_largest_program(spaces_cleared()), "a program is ended"); });
+    s.thread(1, [] {
+        AddressSpace* const first = all_spaces().first();
+        all_spaces().passed(*first);
+        first->put();
+    });
+    s.explored.check = [&] { sim::expect(ended == large && ended != small, "it is the largest one"); };
+    s.loose_books = true;
+    const sim::Report report = s.explore(sim::reduced(schedules(20'000), 1, 1));
+    if (!kSlow && report.failure.empty()) CHECK(report.complete);
 }
