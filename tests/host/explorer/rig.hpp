@@ -10,6 +10,7 @@
 #include "mm/windows/kmap_local.hpp"
 #include "mm/windows/pkmap.hpp"
 #include "tests/host/booted.hpp"
+#include "tests/host/slow.hpp"
 #include "tests/host/spaces/program_memory.hpp"
 #include "tests/sim/explorer.hpp"
 
@@ -70,12 +71,6 @@ void use(VirtAddr va, Page* page);
 // The same, without the write.
 void look(VirtAddr va, Page* page);
 
-inline constexpr bool kSlow = // where each access to memory is checked: a fraction of the schedules
-#if defined(__SANITIZE_ADDRESS__) || defined(LOFT_RACES)
-    true;
-#else
-    false;
-#endif
 // The number of schedules that this build runs if `wanted` are wanted.
 u64 schedules(u64 wanted);
 
