@@ -255,6 +255,21 @@ TEST_CASE("explorer: a pinned page stays the memory of its program", "[.explorer
     w.explore(sim::random(schedules(1'500)));
 }
 
+TEST_CASE("explorer: two CPUs of the kernel read and write one word of a program", "[.explorer][explorer-space]") {
+    World w{2, 1};
+    // The read may begin while the write is in progress, access the word before it, and return after it.
+    w.s.thread(0, [&w] {
+        sim::expect(w.memory.write(*w.space, page(0), 5), "the kernel writes");
+        sim::expect(w.memory.read(*w.space, page(0)) == 5, "its own value");
+    });
+    w.s.thread(1, [&w] {
+        static_cast<void>(w.memory.read(*w.space, page(0)));
+        static_cast<void>(w.memory.read(*w.space, page(0)));
+    });
+    w.explore(sim::reduced(schedules(8'000), 1, 1));
+    w.explore(sim::random(schedules(1'500)));
+}
+
 TEST_CASE("explorer: two spaces fault on the same page of shared memory", "[.explorer][explorer-space]") {
     World w{2};
     constexpr VirtAddr fresh{kBase + 0x100'0000};

@@ -181,6 +181,9 @@ void ProgramMemory::see(Access& access, Binding binding) {
     access.memory.push_back(binding.memory);
     for (const u32 value : word(binding.memory, access.offset))
         add(access.values, value);
+    Values others;
+    add_writes_in_progress(binding.memory, access.offset, others);
+    if (!others.empty()) access.disturbed = true;
     if (access.writes) put_value(binding.memory, access.offset, *access.writes, false);
 }
 
@@ -345,7 +348,6 @@ u32 ProgramMemory::begin(Space& space, u32 page, u32 offset, FaultAccess kind, b
         if (!writes) access.values = expected(space, page, offset, access.memory);
         for (const u32 memory : access.memory)
             add_writes_in_progress(memory, offset, access.values);
-        access.disturbed = false;
     }
     return number;
 }
