@@ -97,6 +97,7 @@ TEST_CASE("threads: a CPU that comes too late, and may find the ticket of anothe
         both += t.online(1) && t.online(2);
     };
     t.s.explored.deadlines = 4;
+    CHECK(t.s.explore(sim::reduced(schedules(4'000), 0)).complete); // the exchange needs none
     t.s.explore(sim::reduced(schedules(4'000), 1));
     t.s.explore(sim::random(schedules(4'000)));
     CAPTURE(exchanged, both);
