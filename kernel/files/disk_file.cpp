@@ -102,6 +102,20 @@ File* open_disk(BlockDevice& disk, const OpenMode& mode) {
     return file;
 }
 
+Status sync_disk(BlockDevice& disk) {
+    DiskObject* object = nullptr;
+    {
+        MutexGuard guard{opening};
+        for (const OpenDisk& one : open_disks)
+            if (one.disk == &disk) object = one.object;
+        if (object != nullptr) object->get();
+    }
+    if (object == nullptr) return {};
+    const Status status = object->sync();
+    object->put();
+    return status;
+}
+
 void disk_file_init() { disk_files.reset(); }
 
 } // namespace loft

@@ -13,6 +13,10 @@ class BlockDevice;
 // The open file of a disk, with one user; null: no memory. All files of a disk share its pages. Preemptible context.
 [[nodiscard]] File* open_disk(BlockDevice& disk, const OpenMode& mode);
 
+// Writes what programs have stored to the disk by its name, and its write cache. Errors: those of the disk. Preemptible
+// context; takes the mutexes of an object's write-back.
+[[nodiscard]] Status sync_disk(BlockDevice& disk);
+
 void disk_file_init(); // boot; after mm_init
 
 } // namespace loft

@@ -4,6 +4,7 @@
 #include "arch/base/panic.hpp"
 #include "kernel/boot/cmdline.hpp"
 #include "kernel/devices/disks.hpp"
+#include "kernel/files/disk_file.hpp"
 #include "kernel/files/mounts.hpp"
 #include "kernel/threads/scheduler.hpp"
 #include "mm/cache/swap_area.hpp"
@@ -33,6 +34,8 @@ const char* why_not(Error error) {
 Status swap_on(BlockDevice& disk) {
     if (is_mounted(disk)) return Error::busy;
     MutexGuard guard{changing};
+    // Its header may not be on the disk yet, and what is written later would be written over swapped pages.
+    if (const Status status = sync_disk(disk); !status) return status;
     const Result<SwapArea*> opened = SwapArea::open(disk);
     if (!opened) return opened.error();
     log(LogLevel::info, "swap", "{}: {} pages of swap", disk.name(), (*opened)->free_slots());

@@ -32,7 +32,6 @@ constinit Process* newest LOFT_GUARDED_BY(family) = nullptr; // of all processes
 constinit IdPool ids{near_wrap<u32>(200, IdPool::kEnd)};
 constinit hal::Atomic<u32> count{0}; // processes that have not been reaped
 constinit WaitQueue count_changed;
-constinit WaitQueue space_cleared; // a process has ended, and its memory is free
 
 // Orphans that have ended.
 struct Reaper {
@@ -106,7 +105,9 @@ void destroy_thread(UserThread& thread) {
 
 void link_thread(UserThread& thread) {
     const SpinGuard guard{family};
-    thread.process->threads.push_front(thread);
+    Process& process = *thread.process;
+    process.threads.push_front(thread);
+    if (process.dying.load() == 0) process.space->set_use(SpaceUse::program);
 }
 
 // --- A thread of a program: its first code in the kernel.
@@ -136,7 +137,9 @@ bool run_thread(UserThread& thread) {
     if (thread_create(thread.process->name_view(), begin_program, &thread, kEveryCpu, Gfp::user) != nullptr)
         return true;
     const SpinGuard guard{family};
-    thread.process->threads.remove(thread);
+    Process& process = *thread.process;
+    process.threads.remove(thread);
+    if (process.threads.empty()) process.space->set_use(SpaceUse::none);
     return false;
 }
 
@@ -151,6 +154,7 @@ void end_process(Process& process, WaitStatus status) LOFT_REQUIRES(family) {
     if (process.dying.load() != 0) return;
     process.status = status;
     process.dying.exchange(1);
+    process.space->set_use(SpaceUse::ends);
     wake_threads(process);
 }
 
@@ -274,7 +278,6 @@ void give_back_resources(Process& process) {
         const SpinGuard guard{family};
         process.space = nullptr;
     }
-    space_cleared.wake_all();
     space->put();
 }
 
@@ -386,35 +389,26 @@ void process_kill(Process& process, WaitStatus status) {
     end_process(process, status);
 }
 
-ProgramEnd program_end(AddressSpace& space, const SpaceStats& has, u32 since) {
+ProgramEnd program_end(AddressSpace& space, const SpaceStats& has) {
     constexpr u32 kKiBPerFrame = kPageSize / KiB;
-    might_sleep("the end of the largest program");
     if (must_stop()) return ProgramEnd::own;
     BufferSink<48> who;
     bool own = false;
     {
         const SpinGuard guard{family};
-        Process* chosen = nullptr;
-        // Another one ends already, or has ended: its memory may be enough.
-        bool ending = spaces_cleared() != since;
-        for (Process* process = newest; process != nullptr; process = process->older) {
-            if (process->threads.empty() && process->left == nullptr) continue; // it has not begun
-            if (process->space == &space) chosen = process;
-            ending = ending || (process->space != nullptr && process->dying.load() != 0);
-        }
-        if (!ending) {
-            if (chosen == nullptr) return ProgramEnd::none;
-            own = chosen == current_process();
-            format(who, "{}[{}]", chosen->name_view(), chosen->pid);
-            end_process(*chosen, WaitStatus::killed(Signal::kill));
-        }
+        Process* process = newest;
+        while (process != nullptr && process->space != &space)
+            process = process->older;
+        if (process == nullptr) return ProgramEnd::none;
+        if (process->dying.load() != 0) return ProgramEnd::other;
+        own = process == current_process();
+        format(who, "{}[{}]", process->name_view(), process->pid);
+        end_process(*process, WaitStatus::killed(Signal::kill));
     }
-    if (!who.view().empty())
-        log(LogLevel::notice, "mm",
-            "out of memory: {} has the most, and is killed: {} KiB in memory, {} KiB in swap, {} KiB of page tables",
-            who.view(), has.resident * kKiBPerFrame, has.swapped * kKiBPerFrame, has.tables * kKiBPerFrame);
-    if (!own) space_cleared.wait([since] { return spaces_cleared() != since || must_stop(); });
-    return must_stop() ? ProgramEnd::own : ProgramEnd::other;
+    log(LogLevel::notice, "mm",
+        "out of memory: {} has the most, and is killed: {} KiB in memory, {} KiB in swap, {} KiB of page tables",
+        who.view(), has.resident * kKiBPerFrame, has.swapped * kKiBPerFrame, has.tables * kKiBPerFrame);
+    return own ? ProgramEnd::own : ProgramEnd::other;
 }
 
 void process_end(WaitStatus status) { process_kill(*current_process(), status); }
@@ -441,6 +435,7 @@ void thread_leave(WaitStatus status) {
         if (last && process.dying.load() == 0) {
             process.status = status;
             process.dying.store(1);
+            process.space->set_use(SpaceUse::ends);
         }
     }
     if (before != nullptr) take_thread(*before);

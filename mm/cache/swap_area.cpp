@@ -24,6 +24,8 @@ u32 word_at(Page* header, u32 offset) {
     return word;
 }
 
+void set_word(Page* page, u32 offset, u32 word) { memcpy_to_page(page, offset, &word, sizeof word); }
+
 // The number of pages, with the header. 0: it is no header, or does not fit the disk.
 u32 pages_by(Page* header, u64 disk_bytes) {
     char signature[kSignature.size()];
@@ -50,28 +52,29 @@ bool SwapArea::make_counts() {
         Page* const frame = alloc_page(Gfp::high);
         if (frame == nullptr) return false;
         clear_highpage(frame);
-        const u32 number = page_to_pfn(frame).value();
-        memcpy_to_page(counts_, i * 4, &number, sizeof number);
+        set_word(counts_, i * 4, page_to_pfn(frame).value());
+        set_word(counts_, free_at(i * kPerFrame), std::min(kPerFrame, end_ - i * kPerFrame));
     }
     return true;
 }
 
 void SwapArea::free_counts() {
     if (counts_ == nullptr) return;
-    for (u32 i = 0; i < kPageSize / 4; ++i)
+    for (u32 i = 0; i < kMostFrames; ++i)
         if (const u32 number = word_at(counts_, i * 4)) free_page(pfn_to_page(Pfn{number}));
     free_page(counts_);
     counts_ = nullptr;
 }
 
-// False: a number is not that of a slot.
-bool SwapArea::mark_bad(Page* header) {
+// The header has so many pages; those from end_ on are not used. False: a number is not that of a page.
+bool SwapArea::mark_bad(Page* header, u32 pages) {
     SpinGuard guard{lock_};
     set_count(0, kNoUse);
     usable_ = end_ - 1;
     for (u32 i = 0; i < word_at(header, kBadCountAt); ++i) {
         const u32 slot = word_at(header, kBadAt + i * 4);
-        if (slot == 0 || slot >= end_) return false;
+        if (slot == 0 || slot >= pages) return false;
+        if (slot >= end_) continue;
         usable_ -= count(slot) != kNoUse;
         set_count(slot, kNoUse);
     }
@@ -88,20 +91,35 @@ u32 SwapArea::count(u32 slot) const {
 }
 
 void SwapArea::set_count(u32 slot, u32 users) {
+    const bool was_free = count(slot) == 0;
+    if (was_free != (users == 0))
+        set_word(counts_, free_at(slot), word_at(counts_, free_at(slot)) + (was_free ? -1u : 1));
     const u16 value = static_cast<u16>(users);
     memcpy_to_page(frame_of_counts(slot), slot % kPerFrame * 2, &value, sizeof value);
 }
 
 u32 SwapArea::take() {
     if (closed_.load() != 0 || free_.load() == 0) return 0;
-    for (u32 looks = 0; looks < end_; ++looks) {
-        const u32 slot = hand_;
-        hand_ = hand_ + 1 < end_ ? hand_ + 1 : 1;
-        if (count(slot) != 0) continue;
+    // The first frame may be looked at twice: from the hand on, and up to it.
+    for (u32 looks = 0; looks <= (end_ + kPerFrame - 1) / kPerFrame; ++looks) {
+        const u32 end = std::min(end_, (hand_ / kPerFrame + 1) * kPerFrame);
+        const u32 slot = free_in(hand_, end);
+        hand_ = slot != 0 ? slot + 1 : end;
+        if (hand_ == end_) hand_ = 1;
+        if (slot == 0) continue;
         set_count(slot, 1);
         free_.fetch_sub(1);
         return slot;
     }
+    return 0;
+}
+
+// The first free slot of [first, end), whose counts are in one frame; 0: there is none.
+u32 SwapArea::free_in(u32 first, u32 end) const {
+    if (word_at(counts_, free_at(first)) == 0) return 0;
+    const LocalMap map{frame_of_counts(first)};
+    for (u32 slot = first; slot < end; ++slot)
+        if (hal::load<u16>(map.addr() + slot % kPerFrame * 2) == 0) return slot;
     return 0;
 }
 
@@ -221,13 +239,13 @@ Result<SwapArea*> SwapArea::open(BlockDevice& disk) {
     Status status = disk.run(read);
     u32 pages = 0;
     if (status) {
-        pages = std::min(pages_by(header, disk.sectors() << kSectorShift), kMostSlots);
+        pages = pages_by(header, disk.sectors() << kSectorShift);
         if (pages == 0) status = Error::invalid;
     }
-    SwapArea* area = status ? swap_cache.make(disk, pages) : nullptr;
+    SwapArea* area = status ? swap_cache.make(disk, std::min(pages, kMostSlots)) : nullptr;
     if (status && area == nullptr) status = Error::no_memory;
     if (status && !area->make_counts()) status = Error::no_memory;
-    if (status && !area->mark_bad(header)) status = Error::invalid;
+    if (status && !area->mark_bad(header, pages)) status = Error::invalid;
     free_page(header);
     if (status) {
         SpinGuard guard{lock_};
@@ -250,6 +268,7 @@ Result<SwapArea*> SwapArea::open(BlockDevice& disk) {
 }
 
 void SwapArea::remove() {
+    static_cast<void>(write_back()); // nothing is dirty: it waits for a store that is under way
     {
         SpinGuard guard{lock_};
         area_[number_] = nullptr;
@@ -267,7 +286,7 @@ Status SwapArea::store(u32 first, std::span<Page* const> frames) {
     const Status status = DiskObject::store(first, frames);
     if (status) pages_out.fetch_add(static_cast<u32>(frames.size()));
     if (status || status.error() != Error::gone) return status;
-    if (closed_.exchange(1) == 0)
+    if ((closed_.fetch_or(kGone) & kGone) == 0)
         log(LogLevel::error, "swap", "{}: gone, nothing is swapped out to it any more", disk().name());
     return Error::io; // it is the only place of the pages: they stay dirty, and so in memory
 }

@@ -40,7 +40,8 @@ class SwapArea final : public DiskObject {
     // and nobody else writes to it. Errors: invalid (no header of mkswap, or one that does not fit the disk), busy (the
     // disk is an area already), no_space (there are kMost), no_memory, and those of the disk. Preemptible context.
     [[nodiscard]] static Result<SwapArea*> open(BlockDevice& disk);
-    // The caller has closed() it, and no slot has a user. It is not known any more, and destroyed. Context as open.
+    // The caller has closed() it, and no slot has a user. It is not known any more, and destroyed; nothing is written to
+    // the disk afterwards. Context as open.
     void remove();
     // The area of this disk; null: it is none. Context: any but NMI.
     static SwapArea* of_disk(const BlockDevice& disk);
@@ -56,7 +57,12 @@ class SwapArea final : public DiskObject {
     u32 free_slots() const { return free_.load(); }
     bool is_empty() const { return free_.load() == usable_; } // no slot has a user
     // No slot is taken from here on; or again.
-    void set_closed(bool closed) { closed_.store(closed ? 1 : 0); }
+    void set_closed(bool closed) {
+        if (closed)
+            closed_.fetch_or(kByCaller);
+        else
+            closed_.fetch_and(~u32{kByCaller});
+    }
 
     // One more user of a slot that has one. Context: any but NMI.
     void add_user(u32 slot);
@@ -82,15 +88,19 @@ class SwapArea final : public DiskObject {
     void destroy() override;
 
     // Counts of users, 16 bits each, in frames of their own: a program has a slot at most once, so they cannot be full.
-    static constexpr u32 kPerFrame = kPageSize / 2;
+    static constexpr u32 kPerFrame = kPageSize / 2, kMostFrames = kMostSlots / kPerFrame;
+    // Where counts_ has the number of free slots in the frame of this slot.
+    static constexpr u32 free_at(u32 slot) { return (kMostFrames + slot / kPerFrame) * 4; }
+    static_assert(kMostFrames * 8 == kPageSize);
     static constexpr u32 kNoUse = 0xffff; // the header, a bad slot, or one that becomes free just now
     [[nodiscard]] bool make_counts();
     void free_counts();
-    [[nodiscard]] bool mark_bad(Page* header);
+    [[nodiscard]] bool mark_bad(Page* header, u32 pages);
     Page* frame_of_counts(u32 slot) const;
     u32 count(u32 slot) const LOFT_REQUIRES(lock_);
     void set_count(u32 slot, u32 users) LOFT_REQUIRES(lock_);
-    u32 take() LOFT_REQUIRES(lock_);                  // a free slot, with one user; 0: there is none
+    u32 take() LOFT_REQUIRES(lock_); // a free slot, with one user; 0: there is none
+    u32 free_in(u32 first, u32 end) const LOFT_REQUIRES(lock_);
     bool try_add_user(u32 slot) LOFT_REQUIRES(lock_); // false: it is free, or becomes free
     bool remove_user(u32 slot) LOFT_REQUIRES(lock_);  // true: it was the last one
     void empty_slot(u32 slot);                        // its last user has gone
@@ -106,9 +116,11 @@ class SwapArea final : public DiskObject {
     u32 number_ = 0;
     u32 usable_ = 0; // slots that are not bad
     hal::Atomic<u32> free_{0};
-    hal::Atomic<u32> closed_{0};
+    enum Closed : u8 { kByCaller = 1, kGone = 2 };
+    hal::Atomic<u32> closed_{0};          // a bit for each reason
     u32 hand_ LOFT_GUARDED_BY(lock_) = 1; // where the search for a free slot begins
-    Page* counts_ = nullptr;              // a frame with the numbers of the frames that have the counts, or 0
+    // A frame: the numbers of the frames that have the counts, or 0; and how many slots of each are free.
+    Page* counts_ = nullptr;
 };
 
 void swap_area_init(); // boot; after the object cache

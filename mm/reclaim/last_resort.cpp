@@ -8,47 +8,66 @@
 
 namespace loft {
 
-// The look at all spaces. Other threads turn the ring meanwhile, so each space has the number of the choice that has
-// looked at it; else one could be left out.
+// The look at all spaces. Other threads turn the ring meanwhile, so each space has the number of the look that has come
+// to it; else one could be left out.
 class LastResort {
   public:
+    bool end_largest(u32 since);
+
+  private:
     struct Choice {
         AddressSpace* space = nullptr; // with a reference; null: there is none
         SpaceStats has{};
         u32 size = 0;
+        SpaceUse use = SpaceUse::none;
     };
-
-    // The largest space whose size is below `limit`.
-    Choice largest_below(u32 limit) {
-        MutexGuard guard{one_at_a_time_};
-        ++number_;
-        Choice best;
-        while (AddressSpace* space = next()) {
-            const SpaceStats has = space->stats();
-            const u32 size = has.resident + has.swapped + has.tables;
-            if (size > best.size && size < limit) {
-                best.has = has;
-                best.size = size;
-                std::swap(best.space, space);
-            }
-            if (space != nullptr) space->put();
-        }
-        return best;
-    }
-
-  private:
-    // A space that this choice has not looked at, with a reference; null: there is none.
-    AddressSpace* next() LOFT_REQUIRES(one_at_a_time_) {
-        return all_spaces().first_of([number = number_](AddressSpace& space) {
-            if (space.compared_ == number) return false;
-            space.compared_ = number;
-            return true;
-        });
-    }
+    Choice look() LOFT_REQUIRES(one_at_a_time_);
+    AddressSpace* next() LOFT_REQUIRES(one_at_a_time_);
 
     Mutex one_at_a_time_{"of the choice of a program to end"};
-    u32 number_ LOFT_GUARDED_BY(one_at_a_time_) = near_wrap<u32>();
+    u32 number_ LOFT_GUARDED_BY(one_at_a_time_) = near_wrap<u32>(); // of the look; 0 is that of a new space
 };
+
+// The largest space of those whose programs end; if they have nothing, the largest one that a program uses.
+LastResort::Choice LastResort::look() {
+    if (++number_ == 0) ++number_;
+    Choice best;
+    while (AddressSpace* space = next()) {
+        const SpaceUse use = space->use();
+        const SpaceStats has = space->stats();
+        const u32 size = has.resident + has.swapped + has.tables;
+        if (use != SpaceUse::none && size != 0 && std::pair{use, size} > std::pair{best.use, best.size}) {
+            best.has = has;
+            best.size = size;
+            best.use = use;
+            std::swap(best.space, space);
+        }
+        if (space != nullptr) space->put();
+    }
+    return best;
+}
+
+// A space that this look has not come to, with a reference; null: there is none.
+AddressSpace* LastResort::next() {
+    return all_spaces().first_of([number = number_](AddressSpace& space) {
+        if (space.compared_ == number) return false;
+        space.compared_ = number;
+        return true;
+    });
+}
+
+bool LastResort::end_largest(u32 since) {
+    MutexGuard guard{one_at_a_time_};
+    for (;;) {
+        if (spaces_cleared() != since) return true;
+        const Choice choice = look();
+        if (choice.space == nullptr) return false;
+        const ProgramEnd end = program_end(*choice.space, choice.has);
+        if (end == ProgramEnd::other) choice.space->reap();
+        choice.space->put();
+        if (end != ProgramEnd::none) return end == ProgramEnd::other;
+    }
+}
 
 namespace {
 
@@ -58,14 +77,7 @@ constinit LastResort last_resort;
 
 bool end_largest_program(u32 since) {
     might_sleep("the last resort");
-    for (u32 limit = ~0u;;) {
-        const LastResort::Choice choice = last_resort.largest_below(limit);
-        if (choice.space == nullptr) return spaces_cleared() != since;
-        const ProgramEnd end = program_end(*choice.space, choice.has, since);
-        choice.space->put();
-        if (end != ProgramEnd::none) return end == ProgramEnd::other;
-        limit = choice.size; // a space that is being made, or freed
-    }
+    return last_resort.end_largest(since);
 }
 
 } // namespace loft

@@ -22,7 +22,7 @@ u32 reclaim(u32 wanted, Reclaimer who) {
         Result<bool> written = try_write_back_one(who == Reclaimer::server);
         // After another thread has written, maybe all:
         if (written && !*written && who == Reclaimer::program) written = write_back_one();
-        more = written && *written;
+        more = !written || *written; // after an error: the next object
         freed = drop_pages(wanted);
     }
     return freed;

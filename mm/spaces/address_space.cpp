@@ -51,10 +51,10 @@ void AddressSpace::put() {
     LOFT_ASSERT(before != 0);
     if (before != 1) return;
     spaces.remove(*this);
-    // After drop() no CPU is in the set, so the flush of remove() costs nothing.
-    clear();
+    root_.drop();
     {
         MutexGuard guard{mutex_};
+        remove({layout::kUserBegin, layout::kUserEnd}); // no CPU is in the set any more, so its flush costs nothing
         LOFT_ASSERT(resident_ == 0);
         tables_.destroy();
     }
@@ -62,8 +62,12 @@ void AddressSpace::put() {
 }
 
 void AddressSpace::clear() {
-    might_sleep("the end of an address space");
     root_.drop();
+    reap();
+}
+
+void AddressSpace::reap() {
+    might_sleep("the end of an address space");
     MutexGuard guard{mutex_};
     remove({layout::kUserBegin, layout::kUserEnd});
     cleared.fetch_add(1); // who finds the space empty finds it counted

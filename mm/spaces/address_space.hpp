@@ -34,6 +34,13 @@ struct SpaceStats {
     u32 swapped = 0;  // entries that hold a swap slot
     u32 tables = 0;   // page tables, without directories
     u32 areas = 0;
+    bool operator==(const SpaceStats&) const = default;
+};
+
+enum class SpaceUse : u8 {
+    none,    // no program runs in it yet
+    program, // a program
+    ends,    // a program that has been ended: its threads leave when they next check it
 };
 
 class AddressSpace : NotCopyable<AddressSpace> {
@@ -51,6 +58,13 @@ class AddressSpace : NotCopyable<AddressSpace> {
     // root loaded lazily, idle ones included, load the kernel's root. Preemptible context. Cost: one remote call, to
     // those CPUs only.
     void clear();
+    // The same while threads of the program may still run, which ends (SpaceUse::ends): they find nothing mapped.
+    // Preemptible context; no mutex of a space or of an object is held. Cost: one flush on the CPUs of the space.
+    void reap();
+
+    // Whether a program uses the space; for the choice of one to end. Any context.
+    void set_use(SpaceUse use) { use_.store(use); }
+    SpaceUse use() const { return use_.load(); }
 
     // Makes an area of `bytes` (rounded up to pages), without pages. Fixed: at `where` (page-aligned); areas there are
     // replaced. Otherwise `where` is a hint, used if that range is free (0: no hint); else the highest hole that is
@@ -111,8 +125,8 @@ class AddressSpace : NotCopyable<AddressSpace> {
     [[nodiscard]] Status bring_in(SwapArea& area);
 
     // Handles a fault of a program at `va`, or of the kernel on its behalf. Resolves demand-zero pages, pages of
-    // objects, copy on write, growth of a stack, and spurious faults. Reclaims frames if there are none, and waits for
-    // those of the program that has the most memory, which is ended, if nothing can be reclaimed. Preemptible
+    // objects, copy on write, growth of a stack, and spurious faults. Reclaims frames if there are none; if nothing
+    // can be reclaimed twice in turn, takes those of the program that has the most memory, which is ended. Preemptible
     // context; no mutex of a space or of an object is held. Cost: none; for a copy of a page that was present: one
     // flush on the CPUs of the space.
     FaultResult handle_fault(VirtAddr va, FaultAccess access);
@@ -182,8 +196,9 @@ class AddressSpace : NotCopyable<AddressSpace> {
     Prot brk_prot_ LOFT_GUARDED_BY(mutex_) = Prot::none;
     u32 hand_ LOFT_GUARDED_BY(mutex_) = layout::kUserBegin; // of the clock
     ListLink ring_;
+    hal::Atomic<SpaceUse> use_{SpaceUse::none};
     friend class LastResort;
-    u32 compared_ = 0; // the last choice of a program that has looked at it (mm/reclaim/last_resort.cpp)
+    u32 compared_ = 0; // the last look at all spaces that has come to it (mm/reclaim/last_resort.cpp)
 
   public:
     using SpaceRing = Ring<AddressSpace, &AddressSpace::ring_>; // of all spaces
@@ -191,18 +206,18 @@ class AddressSpace : NotCopyable<AddressSpace> {
 
 AddressSpace::SpaceRing& all_spaces(); // for clocks, and for mm/reclaim/last_resort.cpp
 
-// AddressSpace::swap_out for all spaces: the hand goes from space to space, at most twice over all of them.
+// AddressSpace::swap_out for all spaces: the hand goes from space to space, until it has passed all of them twice.
 u32 swap_out_pages(u32 wanted);
 // Brings in all pages with slots of this closed area: when it returns success, no slot has a user, but for those of
 // faults under way. Context as bring_in.
 [[nodiscard]] Status empty_swap_area(SwapArea& area);
 
-// How often clear() has freed the memory of a space; it wraps. Any context.
+// How often clear() or reap() has freed the memory of a space; it wraps. Any context.
 u32 spaces_cleared();
-// Up-call, defined by mm/reclaim: nothing can be reclaimed; ends the program that has the most memory, unless the
-// memory of one was freed `since` that value of spaces_cleared(), which was read before the caller has looked for
-// memory. True: the caller tries again. False: its own program ends, or there is none. Preemptible context; no mutex of
-// a space or of an object is held.
+// Up-call, defined by mm/reclaim: nothing can be reclaimed; ends the program that has the most memory, and frees that,
+// unless the memory of one was freed `since` that value of spaces_cleared(), which was read before the caller has looked
+// for memory. True: the caller tries again. False: its own program ends, or there is none. Preemptible context; no mutex
+// of a space or of an object is held.
 bool end_largest_program(u32 since);
 
 // Switches this CPU to `next`. Null: the next thread is a kernel thread; the loaded root is kept lazily, as a kernel

@@ -47,6 +47,8 @@ AddressSpace::Pinned AddressSpace::pin(VirtAddr va, FaultAccess access) {
 AddressSpace::Pinned AddressSpace::fault(VirtAddr va, FaultAccess access, bool pins) {
     Missing missing;
     Pinned found;
+    // Others may free memory after the attempt has failed, and before reclaim finds nothing: one failure says little.
+    u32 failures = 0;
     for (ReclaimRounds rounds{Reclaimer::program};;) {
         const u32 cleared = spaces_cleared();
         {
@@ -62,9 +64,11 @@ AddressSpace::Pinned AddressSpace::fault(VirtAddr va, FaultAccess access, bool p
             if (found.result == FaultResult::resolved) continue;
         }
         if (found.result != FaultResult::no_memory) break;
-        if (rounds.another()) continue;
+        failures = rounds.another() ? 0 : failures + 1;
+        if (failures < 2) continue;
         if (!end_largest_program(cleared)) break;
         rounds.begin_again();
+        failures = 0;
     }
     if (missing.filled != nullptr) put_page(missing.filled);
     return found;

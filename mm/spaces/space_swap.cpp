@@ -150,7 +150,8 @@ Status AddressSpace::bring_in(SwapArea& from) {
 u32 swap_out_pages(u32 wanted) {
     if (swap_stats().slots == 0) return 0;
     u32 done = 0;
-    for (u32 left = 2 * all_spaces().size(); left != 0 && done < wanted;) {
+    // The hand may begin in the middle of a space, takes A of all pages in the next pass, and finds them in the one after.
+    for (u32 left = 3 * all_spaces().size(); left != 0 && done < wanted;) {
         AddressSpace* const space = all_spaces().first();
         if (space == nullptr) break;
         bool passed = false;

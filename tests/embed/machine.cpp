@@ -120,6 +120,6 @@ void assertion_failed(const char* what, const char* file, int line) {
 void log_args(LogLevel, std::string_view room, std::string_view format, std::span<const fmt::Arg> args) {
     print(room, format, args);
 }
-ProgramEnd program_end(AddressSpace&, const SpaceStats&, u32) { return ProgramEnd::none; }
+ProgramEnd program_end(AddressSpace&, const SpaceStats&) { return ProgramEnd::none; }
 
 } // namespace loft

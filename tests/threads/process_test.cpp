@@ -6,6 +6,15 @@
 using namespace loft;
 using namespace loft::test;
 
+// As for the kernel's own static objects, a schedule begins with its first value.
+namespace loft::litmus {
+namespace {
+
+constinit Mutex held{"of both"};
+
+} // namespace
+} // namespace loft::litmus
+
 namespace {
 
 constexpr u32 kStatus = user_word(1), kTid = user_word(3);
@@ -139,6 +148,33 @@ TEST_CASE("threads: a process is killed, whatever it waits for", "[.threads][thr
     };
     s.explore(sim::reduced(schedules(500), 1, 0));
     s.explore(sim::random(schedules(1'500)));
+}
+
+// Whoever looks for memory may hold a mutex that a thread of the largest program waits for.
+TEST_CASE("threads: the largest program is ended by a thread that it waits for", "[.threads][threads-process]") {
+    Scene s{2};
+    bool again = false;
+    u32 killed = 0; // in all schedules
+    const u32 waits = s.function([](Ring3& me) {
+        {
+            const MutexGuard guard{loft::litmus::held}; // as in a system call
+        }
+        me.call(nr::exit, 2);
+    });
+    s.program(waits, cpus_of({1}));
+    s.main([&] {
+        const MutexGuard guard{loft::litmus::held};
+        again = end_largest_program(spaces_cleared());
+    });
+    s.reset = [&] { again = false; };
+    s.check = [&] {
+        const bool ended = s.status(0) == WaitStatus::killed(Signal::kill);
+        sim::expect(ended ? again : s.status(0) == WaitStatus::exited(2), "it is killed, or has ended before");
+        killed += ended;
+    };
+    s.explore(sim::reduced(schedules(500), 1, 0));
+    s.explore(sim::random(schedules(1'500)));
+    CHECK(killed != 0);
 }
 
 TEST_CASE("threads: the largest program is killed while it ends by itself", "[.threads][threads-process]") {

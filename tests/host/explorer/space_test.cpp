@@ -234,6 +234,27 @@ TEST_CASE("explorer: stores are seen in order across a copy on write", "[.explor
     w.explore(sim::random(schedules(10'000)));
 }
 
+TEST_CASE("explorer: the memory of a program is taken while its threads run", "[.explorer][explorer-space]") {
+    World w{3};
+    w.s.thread(0, [&w] {
+        const auto reap = [&w]() -> Status {
+            w.space->reap();
+            return {};
+        };
+        sim::expect(static_cast<bool>(w.memory.take_away(*w.space, page(0), 2, reap)), "it is taken");
+    });
+    w.program(1, [] {
+        try_store(page(0), 5);
+        try_load(page(0));
+        try_load(page(1));
+    });
+    w.program(2, [] { try_store(page(1), 7); });
+    const auto check = [&w] { sim::expect(w.space->stats() == SpaceStats{}, "nothing is left"); };
+    w.s.loose_books = true;
+    w.explore(sim::reduced(schedules(8'000), 1, 1), check);
+    w.explore(sim::random(schedules(1'500)), check);
+}
+
 TEST_CASE("explorer: a pinned page stays the memory of its program", "[.explorer][explorer-space]") {
     World w{2, 1};
     w.program(0, [&w] {

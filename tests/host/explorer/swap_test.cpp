@@ -276,12 +276,35 @@ TEST_CASE("explorer: an area is emptied while pages go out", "[.explorer][explor
     CHECK(SwapWorld::gone != 0);
 }
 
+// Whoever has the disk next must not find old pages written over its own.
+TEST_CASE("explorer: nothing is written to a disk that was a swap area", "[.explorer][explorer-swap]") {
+    SwapWorld w{2};
+    AddressSpace* const space = SwapWorld::new_space(1);
+    SwapWorld::swap_out(*space, 1);
+    REQUIRE(space->stats().swapped == 1);
+    u32 starts = 0, stored = 0;
+    w.s.thread(0, [&stored] { stored += try_write_back_one().value_or(false); });
+    w.s.thread(1, [&w, &starts] {
+        sim::expect(static_cast<bool>(empty_swap_area(*w.area)) && w.area->is_empty(), "all pages can be read");
+        w.area->remove();
+        starts = w.disk->counts().starts;
+    });
+    w.s.explored.check = [&w, &starts, space] {
+        sim::expect(w.disk->counts().starts == starts, "the disk is left alone");
+        sim::expect(SwapWorld::word_at(*space, 0) == 1, "the page is there");
+    };
+    w.explore(0);
+    CHECK(stored != 0);
+}
+
 TEST_CASE("explorer: the largest program is found while a clock turns the ring of spaces",
           "[.explorer][explorer-swap]") {
     Scene s{2, 2, 0};
     warm_up();
     AddressSpace* const small = space_with_pages(1);
     AddressSpace* const large = space_with_pages(2);
+    for (AddressSpace* const space : {small, large})
+        space->set_use(SpaceUse::program);
     AddressSpace* ended = nullptr;
     const OnProgramEnd hook{[&](AddressSpace& space, const SpaceStats&) {
         ended = &space;

@@ -12,6 +12,11 @@ namespace {
 
 constexpr u32 kMostPages = 64 * MiB / kPageSize; // of small()
 
+// A space that a program uses.
+struct Program : Owned {
+    Program() { (*this)->set_use(SpaceUse::program); }
+};
+
 // Pages from `first` on, until there is no memory. Returns their number.
 u32 fill_memory(AddressSpace& space, u32 first = 0) {
     map_pages(space, at(first).value(), kMostPages);
@@ -34,7 +39,7 @@ TEST_CASE("last resort: the largest program is ended, and the fault goes on", "[
     warm_up();
     const Books before = books();
     {
-        Owned small, large, medium;
+        Program small, large, medium;
         map_pages(*medium, kBase, 600);
         run_in(medium.get());
         for (u32 page = 0; page < 600; ++page)
@@ -46,7 +51,6 @@ TEST_CASE("last resort: the largest program is ended, and the fault goes on", "[
         const OnProgramEnd hook{[&](AddressSpace& space, const SpaceStats& has) {
             ended.push_back(&space);
             CHECK(has.resident == filled);
-            space.clear();
             return ProgramEnd::other;
         }};
         run_in(small.get());
@@ -66,7 +70,8 @@ TEST_CASE("last resort: the largest program is ended, and the fault goes on", "[
 TEST_CASE("last resort: a space without a program is passed over", "[last-resort]") {
     Booted kernel;
     warm_up();
-    Owned small, large, medium;
+    Program small, medium;
+    Owned large; // a child without a thread
     map_pages(*small, kBase, 1);
     map_pages(*medium, kBase, 600);
     run_in(medium.get());
@@ -76,20 +81,93 @@ TEST_CASE("last resort: a space without a program is passed over", "[last-resort
     std::vector<AddressSpace*> asked;
     const OnProgramEnd hook{[&](AddressSpace& space, const SpaceStats&) {
         asked.push_back(&space);
-        if (&space == large.get()) return ProgramEnd::none;
-        space.clear();
         return ProgramEnd::other;
     }};
     run_in(small.get());
     user_store(at(0), 1);
-    CHECK(asked == std::vector{large.get(), medium.get()});
+    CHECK(asked == std::vector{medium.get()});
     run_in(nullptr);
+}
+
+TEST_CASE("last resort: a program that ends already is enough, and is taken before larger ones", "[last-resort]") {
+    Booted kernel;
+    warm_up();
+    Program small, large, ending;
+    map_pages(*small, kBase, 1);
+    map_pages(*ending, kBase, 100);
+    run_in(ending.get());
+    for (u32 page = 0; page < 100; ++page)
+        user_store(at(page), page);
+    static_cast<void>(fill_memory(*large));
+    ending->set_use(SpaceUse::ends);
+    std::vector<AddressSpace*> asked;
+    const OnProgramEnd hook{[&](AddressSpace& space, const SpaceStats&) {
+        asked.push_back(&space);
+        space.set_use(SpaceUse::ends);
+        return ProgramEnd::other;
+    }};
+    run_in(small.get());
+    user_store(at(0), 1);
+    CHECK(asked == std::vector{ending.get()});
+    // Its threads may still run: they find nothing.
+    run_in(ending.get());
+    CHECK_THROWS_AS(user_load(at(0)), Killed);
+    run_in(nullptr);
+    CHECK(ending->stats() == SpaceStats{});
+    // It has nothing any more, so the next one is the largest.
+    CHECK(end_largest_program(spaces_cleared()));
+    CHECK(asked == std::vector{ending.get(), large.get()});
+}
+
+TEST_CASE("last resort: of programs of one size, one without a program is not the only one", "[last-resort]") {
+    Booted kernel;
+    warm_up();
+    Program first, second;
+    for (AddressSpace* const space : {first.get(), second.get()}) {
+        map_pages(*space, kBase, 10);
+        run_in(space);
+        for (u32 page = 0; page < 10; ++page)
+            user_store(at(page), page);
+    }
+    run_in(nullptr);
+    std::vector<AddressSpace*> asked;
+    const OnProgramEnd hook{[&](AddressSpace& space, const SpaceStats&) {
+        asked.push_back(&space);
+        if (asked.size() != 1) return ProgramEnd::other;
+        space.set_use(SpaceUse::none); // its last thread has left meanwhile
+        return ProgramEnd::none;
+    }};
+    CHECK(end_largest_program(spaces_cleared()));
+    CHECK(asked.size() == 2);
+    CHECK(asked[0] != asked[1]);
+}
+
+// A child that cannot be made has no memory to give.
+TEST_CASE("last resort: a fork that fails is no program that has ended", "[last-resort]") {
+    Booted kernel;
+    warm_up();
+    Program small, large;
+    map_pages(*small, kBase, 1);
+    run_in(small.get());
+    user_store(at(0), 1);
+    static_cast<void>(fill_memory(*large));
+    u32 asked = 0;
+    const u32 since = spaces_cleared();
+    const OnProgramEnd hook{[&](AddressSpace& space, const SpaceStats&) {
+        ++asked;
+        CHECK(&space == large.get());
+        return ProgramEnd::other;
+    }};
+    CHECK_FALSE(small->fork());
+    CHECK(spaces_cleared() == since);
+    CHECK(end_largest_program(since));
+    CHECK(asked == 1);
 }
 
 TEST_CASE("last resort: the program that faults is the largest one", "[last-resort]") {
     Booted kernel;
     warm_up();
-    Owned large;
+    Program large;
     u32 asked = 0;
     const OnProgramEnd hook{[&](AddressSpace& space, const SpaceStats&) {
         ++asked;
@@ -111,7 +189,7 @@ TEST_CASE("last resort: the program that faults is the largest one", "[last-reso
 TEST_CASE("last resort: page tables and swapped pages count", "[last-resort]") {
     Booted kernel;
     warm_up();
-    Owned few, many;
+    Program few, many;
     map_pages(*few, kBase, 40);
     run_in(few.get());
     for (u32 page = 0; page < 40; ++page)
@@ -130,7 +208,7 @@ TEST_CASE("last resort: page tables and swapped pages count", "[last-resort]") {
         return ProgramEnd::other;
     }};
     CHECK(end_largest_program(spaces_cleared()));
-    many->clear();
+    CHECK(many->stats() == SpaceStats{});
     few->clear();
     const OnProgramEnd none{[](AddressSpace&, const SpaceStats&) {
         FAIL("no space has a page");
@@ -146,10 +224,35 @@ TEST_CASE("last resort: while something can be reclaimed, no program is ended", 
     TestFile file{u64{kMostPages} * kPageSize, true};
     for (u32 page = 0; page < kMostPages; ++page)
         put_page(*file.page(page));
-    Owned space;
+    Program space;
     const OnProgramEnd hook{[&](AddressSpace&, const SpaceStats&) {
         CHECK(page_cache_stats().pages <= 1);
         return ProgramEnd::own;
     }};
     CHECK(fill_memory(*space) > kMostPages / 2);
+}
+
+// Another thread frees memory while this one finds nothing to reclaim.
+TEST_CASE("last resort: memory that became free meanwhile is tried before a program is ended", "[last-resort]") {
+    Booted kernel;
+    warm_up();
+    TestFile file{kPageSize, true};
+    put_page(*file.page(0));
+    file.stored_to(0);
+    file.refusal = Error::io;
+    Program small, large;
+    map_pages(*small, kBase, 1);
+    static_cast<void>(fill_memory(*large));
+    u32 stores = 0;
+    file.in_store = [&] {
+        if (++stores == 1) REQUIRE(large->unmap(at(0), 4 * kPageSize));
+    };
+    const OnProgramEnd hook{[&](AddressSpace&, const SpaceStats&) {
+        FAIL("there is memory");
+        return ProgramEnd::own;
+    }};
+    run_in(small.get());
+    user_store(at(0), 1);
+    CHECK(stores != 0);
+    run_in(nullptr);
 }

@@ -323,6 +323,22 @@ TEST_CASE("reclaim: a source that cannot be written keeps its dirty pages", "[re
     CHECK(page_cache_stats().pages == 0);
 }
 
+TEST_CASE("reclaim: after a source that cannot be written comes the next one", "[reclaim]") {
+    Booted kernel;
+    warm_up();
+    TestFile first{kPageSize, true}, second{kPageSize, true};
+    for (TestFile* const file : {&first, &second}) {
+        put_page(*file->page(0));
+        file->stored_to(0);
+    }
+    first.refusal = Error::io;
+    u32 freed = 0;
+    for (u32 call = 0; call < 2; ++call) // the first one may only take the marks of pages that were found
+        freed += reclaim(1, Reclaimer::program);
+    CHECK(freed == 1);
+    CHECK(second.stored.size() == 1);
+}
+
 TEST_CASE("reclaim: fork gets memory from the cache", "[reclaim]") {
     Booted kernel;
     warm_up();

@@ -171,6 +171,6 @@ u32 for_every_failure(const std::function<void(const std::function<void()>& arm)
 
 } // namespace loft::test
 
-loft::ProgramEnd loft::program_end(AddressSpace& space, const SpaceStats& has, u32) {
-    return test::at_end ? test::at_end(space, has) : ProgramEnd::none;
+loft::ProgramEnd loft::program_end(AddressSpace& space, const SpaceStats& has) {
+    return test::at_end ? test::at_end(space, has) : ProgramEnd::own;
 }

@@ -16,7 +16,7 @@ struct Killed : std::runtime_error {
 };
 
 // What the kernel does when memory has run out (mm/reclaim/last_resort.hpp), until the end of the scope: the space is
-// not that of the caller. Else there is no program that could be ended.
+// not that of the caller. Else the caller's own program is the largest.
 class OnProgramEnd : NotCopyable<OnProgramEnd> {
   public:
     explicit OnProgramEnd(std::function<ProgramEnd(AddressSpace&, const SpaceStats&)> what);

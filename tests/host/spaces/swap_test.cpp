@@ -89,6 +89,14 @@ TEST_CASE("swap: headers of disks that are none, or do not fit", "[swap]") {
     CHECK(error_of_header({.bad = ~0u}) == Error::invalid);
     CHECK(error_of_header({.bad_pages = {0}}) == Error::invalid);
     CHECK(error_of_header({.bad_pages = {64}}) == Error::invalid);
+    { // a disk with more pages than an area can have: bad ones of the rest are not used anyway
+        constexpr u32 kBeyond = SwapArea::kMostSlots + 5;
+        sim::SimDisk disk{swap_disk(kBeyond + 1, {.bad_pages = {7, kBeyond}})};
+        REQUIRE(disk.ready());
+        SwapArea* const area = *SwapArea::open(disk);
+        CHECK(area->slots() == SwapArea::kMostSlots - 2);
+        area->remove();
+    }
     {
         sim::SimDisk disk{swap_disk(64, {.bad_pages = {1, 63, 63}})};
         REQUIRE(disk.ready());
@@ -427,6 +435,29 @@ TEST_CASE("swap: pages that are used stay, and others go", "[swap]") {
     run_in(nullptr);
 }
 
+// All pages lie behind the hand, and all were accessed: the hand has to pass them twice after the end of the space.
+TEST_CASE("swap: a hand at the end of a space comes to its pages again", "[swap]") {
+    Swapping machine{256};
+    constexpr u32 kPages = 64;
+    Owned space, other;
+    map_pages(*space, kBase, kPages);
+    run_in(space.get());
+    for (u32 page = 0; page < kPages; ++page)
+        user_store(swap_at(page), page);
+    run_in(other.get()); // no CPU sets A by speculation
+    bool passed = false;
+    CHECK(space->swap_out(kPages, passed) == 0);
+    CHECK(passed);
+    CHECK(space->swap_out(kPages, passed = false) == kPages);
+    CHECK_FALSE(passed);
+    run_in(space.get());
+    for (u32 page = 0; page < kPages; ++page)
+        CHECK(user_load(swap_at(page)) == page);
+    run_in(other.get());
+    CHECK(swap_out_pages(1) != 0);
+    run_in(nullptr);
+}
+
 TEST_CASE("swap: locked memory stays, and a child does not inherit the lock", "[swap]") {
     Swapping machine{256};
     Owned space;
@@ -564,6 +595,9 @@ TEST_CASE("swap: a disk that is taken away", "[swap]") {
     CHECK(space->handle_fault(swap_at(0), FaultAccess::read) == FaultResult::lost);
     CHECK(machine.used() == 2);
     CHECK(empty_swap_area(*machine.area).error() == Error::io);
+    // The disk does not come back when swapoff has failed.
+    machine.area->set_closed(false);
+    CHECK(SwapArea::take_slot().empty());
     run_in(nullptr);
 }
 
