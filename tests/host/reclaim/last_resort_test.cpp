@@ -87,6 +87,9 @@ TEST_CASE("last resort: a space without a program is passed over", "[last-resort
     user_store(at(0), 1);
     CHECK(asked == std::vector{medium.get()});
     run_in(nullptr);
+    small->reap();
+    CHECK_FALSE(end_largest_program(spaces_cleared()));
+    CHECK(asked.size() == 1);
 }
 
 TEST_CASE("last resort: a program that ends already is enough, and is taken before larger ones", "[last-resort]") {
