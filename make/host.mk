@@ -8,12 +8,20 @@ TEST_FLAGS := -O0 -DCATCH_CONFIG_FAST_COMPILE
 # under the sanitizers, the explorer does not run.
 host-sources = $(filter-out $(if $(call has,races,$(1)),$(filter-out tests/host/explorer/%,$(filter %_test.cpp,$(HOST_SOURCES)))) \
     $(if $(call has,off asan,$(1)),tests/host/explorer/%_test.cpp),$(HOST_SOURCES))
-# The rooms of tests. By g++ the files of a room are one unit, less than half of the work: all of them need the same headers,
-# and the same functions of these. By clang each file is compiled by itself: there, one that misses an include, or a name, does not compile.
-TEST_ROOMS := $(sort $(patsubst %/,%,$(filter tests/host/%/ tests/threads/,$(dir $(HOST_SOURCES) $(THREAD_SOURCES)))))
-in-rooms    = $(filter $(TEST_ROOMS:=/%),$(1))
-host-units  = $(if $(call has,clang,$(1)),$(2),$(filter-out $(call in-rooms,$(2)),$(2)) $(foreach \
-    room,$(TEST_ROOMS),$(if $(filter $(room)/%,$(2)),$(room).unit)))
+# By g++ the files of a room are one unit, for tests less than half of the work, for others a third: all of them need the same
+# headers, and the same functions of these. So a name may occur once in a room. By clang each file is compiled by itself: there, one that
+# misses an include, or a name, does not compile.
+ALL_HOST_SOURCES := $(sort $(HOST_SOURCES) $(THREAD_SOURCES))
+TEST_ROOMS    := $(sort $(patsubst %/,%,$(filter tests/host/%/ tests/threads/,$(dir $(ALL_HOST_SOURCES)))))
+LIBRARY_ROOMS := $(sort $(patsubst %/,%,$(filter mm/%/ kernel/tree/ kernel/ext2/ kernel/threads/ kernel/files/ kernel/programs/ tests/sim/,$(dir \
+    $(ALL_HOST_SOURCES)))))
+# In one of the two programs only, unlike its room.
+BY_ITSELF     := tests/sim/threads.cpp
+# $(call of-room,room,files): those of them that lie in that folder itself.
+of-room       = $(filter-out $(BY_ITSELF),$(foreach file,$(filter $(1)/%,$(2)),$(if $(filter $(1)/,$(dir $(file))),$(file))))
+in-rooms      = $(foreach room,$(TEST_ROOMS) $(LIBRARY_ROOMS),$(call of-room,$(room),$(1)))
+host-units    = $(if $(call has,clang,$(1)),$(2),$(filter-out $(call in-rooms,$(2)),$(2)) $(foreach \
+    room,$(TEST_ROOMS) $(LIBRARY_ROOMS),$(if $(call of-room,$(room),$(2)),$(room).unit)))
 # For a file: the precompiled header, or the calls by which the machine sees it; the header is compiled without them.
 host-file    = $(if $(and $(call has,races,$(1)),$(filter-out tests/sim/%,$(2))),$(call host-seen,$(1)),$(if \
     $(call has,clang,$(1)),,-include $(BUILD)/host-$(1)/library.hpp))
@@ -25,8 +33,8 @@ objects-host-$(1) := $$(patsubst %,$(BUILD)/host-$(1)/%.o,$$(call host-units,$(1
 objects-threads-$(1) := $$(patsubst %,$(BUILD)/host-$(1)/%.o,$$(call host-units,$(1),$$(THREAD_SOURCES)))
 
 # The headers of arch/i386 that have instructions are found here first.
-$(patsubst %,$(BUILD)/host-$(1)/%.o,$(filter arch/i386/% kernel/% tests/threads/% tests/sim/kernel/%,$(THREAD_SOURCES))) \
-    $(BUILD)/host-$(1)/tests/threads.unit.o: instead := -iquote tests/sim/kernel
+$(patsubst %,$(BUILD)/host-$(1)/%.o,$(filter arch/i386/% kernel/% tests/threads% tests/sim/kernel/%,$(THREAD_SOURCES) \
+    $(patsubst %,%.unit,$(TEST_ROOMS) $(LIBRARY_ROOMS)))): instead := -iquote tests/sim/kernel
 
 $(BUILD)/host-$(1)/flags: FORCE
 	@mkdir -p $$(@D)
@@ -75,11 +83,12 @@ endef
 define host-unit-rules
 $(BUILD)/host-$(1)/$(2).cpp: FORCE
 	@mkdir -p $$(@D)
-	@printf '#include "%s"\n' $$(filter $(2)/%,$$(call host-sources,$(1)) $$(THREAD_SOURCES)) | scripts/update-file $$@
+	@printf '#include "%s"\n' $$(call of-room,$(2),$$(sort $$(call host-sources,$(1)) $$(THREAD_SOURCES))) | scripts/update-file $$@
 
-$(BUILD)/host-$(1)/$(2).unit.o: $(BUILD)/host-$(1)/$(2).cpp $(BUILD)/host-$(1)/flags $(BUILD)/host-$(1)/catch.hpp.gch
+$(BUILD)/host-$(1)/$(2).unit.o: $(BUILD)/host-$(1)/$(2).cpp $(BUILD)/host-$(1)/flags $(BUILD)/host-$(1)/$(3).hpp.gch
 	@echo '  CXX    host-$(1)  $(2)/*.cpp'
-	$$(Q)$$(call host-test-cxx,$(1)) -o $$@ $$<
+	$$(Q)$$(if $$(filter catch,$(3)),$$(call host-test-cxx,$(1)),$$(call host-cxx,$(1)) $$(instead) $$(call \
+	    host-file,$(1),$(2)/) -MMD -MP -MF $$(@:.o=.d) -c) -o $$@ $$<
 endef
 
 HOSTS      := $(sort $(patsubst host-%,%,$(filter host-%,$(GOAL_NAMES))))
@@ -91,4 +100,5 @@ $(error $(BUILD)/host-$(firstword $(filter-out $(ALL_HOSTS),$(HOSTS))): host tes
 endif
 
 $(foreach name,$(HOSTS),$(eval $(call host-rules,$(name)))$(foreach kind,host/ threads/,$(eval $(call \
-    host-test-rules,$(name),$(kind))))$(foreach room,$(TEST_ROOMS),$(eval $(call host-unit-rules,$(name),$(room)))))
+    host-test-rules,$(name),$(kind))))$(foreach room,$(TEST_ROOMS),$(eval $(call \
+    host-unit-rules,$(name),$(room),catch)))$(foreach room,$(LIBRARY_ROOMS),$(eval $(call host-unit-rules,$(name),$(room),library))))

@@ -69,9 +69,9 @@ struct State {
 };
 State state;
 
-TagCell& cell_of(u32 page) { return *reinterpret_cast<TagCell*>(state.tags_origin + page * sizeof(TagCell)); }
+TagCell& tag_cell(u32 page) { return *reinterpret_cast<TagCell*>(state.tags_origin + page * sizeof(TagCell)); }
 Tag tag_of(const TagCell& cell) { return Tag{cell.load()}; }
-Tag tag_at(u32 page) { return tag_of(cell_of(page)); }
+Tag tag_at(u32 page) { return tag_of(tag_cell(page)); }
 void put(TagCell& cell, Tag tag) { cell.store(tag.word()); }
 
 // --- The caller holds the lock.
@@ -87,7 +87,7 @@ void put(TagCell& cell, Tag tag) { cell.store(tag.word()); }
         for (u32 area = state.lazy; area != 0; area = tag_at(area + 1).pages())
             batch.add(addr_of(area), tag_at(area).pages() - 1);
     }
-    TagCell* const tags = &cell_of(0);
+    TagCell* const tags = &tag_cell(0);
     for (u32 area = state.lazy; area != 0;) {
         const u32 next = tag_of(tags[area + 1]).pages();
         put(tags[area], Tag{Kind::free, tag_of(tags[area]).pages()});
@@ -107,7 +107,7 @@ void put(TagCell& cell, Tag tag) { cell.store(tag.word()); }
 // way, but at most kAhead pages more than needed: interrupts are off.
 bool find_room(u32 pages) LOFT_REQUIRES(state.lock) {
     constexpr u32 kAhead = 512;
-    TagCell* const tags = &cell_of(0);
+    TagCell* const tags = &tag_cell(0);
     for (u32 at = state.cursor;;) {
         const Tag tag = tag_of(tags[at]);
         if (tag.is(Kind::end)) return false;
@@ -149,7 +149,7 @@ bool find_room(u32 pages) LOFT_REQUIRES(state.lock) {
 
 // Makes the area at the cursor; returns its first page.
 [[gnu::always_inline]] inline u32 take(u32 pages, Kind kind) LOFT_REQUIRES(state.lock) {
-    TagCell* const tags = &cell_of(0);
+    TagCell* const tags = &tag_cell(0);
     const u32 begin = state.cursor, end = begin + pages + 1, rest = state.room - pages;
     put(tags[begin], Tag{kind, pages + 1});
     state.cursor = end;
@@ -180,7 +180,7 @@ bool find_room(u32 pages) LOFT_REQUIRES(state.lock) {
 // Makes an area lazy. Its entries are cleared already; the flush is deferred.
 [[gnu::always_inline]] inline void retire(VirtAddr addr, u32 pages) LOFT_REQUIRES(state.lock) {
     const u32 page = addr.value() >> kPageShift;
-    TagCell* const tag = &cell_of(page);
+    TagCell* const tag = &tag_cell(page);
     put(tag[0], Tag{Kind::lazy, pages + 1});
     put(tag[1], Tag{Kind::link, state.lazy});
     state.lazy = page;
@@ -356,8 +356,8 @@ void vmap_init() LOFT_UNCHECKED { // boot
     hal::zero_words(tags, bytes);
     state.lock.reset();
     state.tags_origin = reinterpret_cast<std::uintptr_t>(hal::lowmem_ptr<TagCell>(tags)) - first * sizeof(TagCell);
-    put(cell_of(first), Tag{Kind::free, pages});
-    put(cell_of(kEnd), Tag{Kind::end, 0});
+    put(tag_cell(first), Tag{Kind::free, pages});
+    put(tag_cell(kEnd), Tag{Kind::end, 0});
     state.cursor = first;
     state.room = 0;
     state.lazy = 0;

@@ -22,10 +22,10 @@ Machine::Walk Machine::walk(const Cpu& cpu, u32 va) const {
     Walk result;
     if (cpu.space == nullptr) throw BadAccess{text("CPU {} has no root loaded", current())};
     const u32 slot = va >> paging::kLargeShift;
-    const u32 frame = cpu.space->directory[slot / paging::kPtesPerTable];
+    const u32 frame = cpu.space->directory[slot / kSpan];
     if (frame == Space::kNone) return result;
 
-    result.directory = raw::cell(frame, slot % paging::kPtesPerTable);
+    result.directory = raw::cell(frame, slot % kSpan);
     const RawPte pde = seen(cpu, result.directory);
     if (!raw::present(pde)) return result;
     const u32 index = paging::pte_index(VirtAddr{va});

@@ -10,7 +10,6 @@ constexpr u32 kDirectMap = 0xc000'0000, kLowmem = 896 * MiB, kIdentity = 16 * Mi
 constexpr u32 kImage = 0x10'0000, kRodata = 0x16'0000, kData = 0x18'0000, kImageEnd = 0x28'0000;
 constexpr u32 kGuards[] = {0x19'0000, 0x1a'0000}; // below the boot stack and the double-fault stack
 constexpr u32 kTables = 0x20'0000;                // in .bss
-constexpr u32 kSpan = paging::kPtesPerTable;
 
 VirtAddr high(u32 phys) { return VirtAddr{kDirectMap + phys}; }
 

@@ -11,8 +11,6 @@
 namespace loft::sim {
 namespace {
 
-constexpr u32 kSpan = paging::kPtesPerTable;
-
 u64 phys_of(const RawCell* cell) { return reinterpret_cast<std::uintptr_t>(cell) - kRamBase; }
 u32 frame_number(const RawCell* cell) { return static_cast<u32>(phys_of(cell) >> kPageShift); }
 u32 index_of(const RawCell* cell) { return static_cast<u32>(phys_of(cell) % kPageSize) / kCellSize; }

@@ -21,30 +21,6 @@ u64 mixed(u64 z) { // splitmix64
     return z ^ z >> 31;
 }
 
-struct Piece { // sectors of a transfer that lie in one part
-    u32 pfn = 0;
-    u32 offset = 0;
-    u32 bytes = 0;
-};
-struct Transfer {
-    BlockRequest* request = nullptr;
-    u32 ticket = 0;
-    BlockOp op{};
-    u64 sector = 0;
-    std::vector<Piece> pieces{};
-    u32 piece = 0, done = 0; // where it goes on: bytes of that piece have been moved
-    bool hangs = false;
-    bool moved = false; // nothing is left to do
-    u64 number = 0;     // of all starts
-    u64 covers = 0;     // a flush: the writes that had ended when it was started
-    Status status{};
-};
-struct Record { // a sector in the write cache
-    u64 sector = 0;
-    Sector data{};
-    u64 write = 0; // the number of the transfer
-};
-
 const char* name_of(BlockOp op) { return op == BlockOp::read ? "read" : op == BlockOp::write ? "write" : "flush"; }
 
 } // namespace
@@ -60,6 +36,30 @@ Sector DiskImage::at(u64 sector) const {
 }
 
 struct SimDisk::Hardware {
+    struct Piece { // sectors of a transfer that lie in one part
+        u32 pfn = 0;
+        u32 offset = 0;
+        u32 bytes = 0;
+    };
+    struct Transfer {
+        BlockRequest* request = nullptr;
+        u32 ticket = 0;
+        BlockOp op{};
+        u64 sector = 0;
+        std::vector<Piece> pieces{};
+        u32 piece = 0, done = 0; // where it goes on: bytes of that piece have been moved
+        bool hangs = false;
+        bool moved = false; // nothing is left to do
+        u64 number = 0;     // of all starts
+        u64 covers = 0;     // a flush: the writes that had ended when it was started
+        Status status{};
+    };
+    struct Record { // a sector in the write cache
+        u64 sector = 0;
+        Sector data{};
+        u64 write = 0; // the number of the transfer
+    };
+
     DiskOptions options;
     std::deque<Transfer> pending, ended; // `ended`: not told yet
     DiskImage now, durable;
@@ -104,8 +104,8 @@ void SimDisk::rewind() { *hardware_ = *kept_; }
 
 std::string SimDisk::use_of(u32 pfn) const {
     for (const auto* const list : {&hardware_->pending, &hardware_->ended})
-        for (const Transfer& transfer : *list)
-            for (const Piece& piece : transfer.pieces)
+        for (const Hardware::Transfer& transfer : *list)
+            for (const Hardware::Piece& piece : transfer.pieces)
                 if (piece.pfn == pfn)
                     return text("disk {}: {} at sector {}, start {}", hardware_->options.name, name_of(transfer.op),
                                 transfer.sector, transfer.number);
@@ -139,7 +139,8 @@ bool SimDisk::start(BlockRequest& request) {
         leave();
         return false;
     }
-    Transfer t{.request = &request, .ticket = request.ticket(), .op = request.op(), .sector = request.sector()};
+    Hardware::Transfer t{
+        .request = &request, .ticket = request.ticket(), .op = request.op(), .sector = request.sector()};
     for (u32 i = 0; i < request.parts(); ++i) {
         const BlockPart part = request.transfer(i);
         const u32 pfn = page_to_pfn(part.page).value();
@@ -174,8 +175,8 @@ void SimDisk::forget() {
     if (!machine().here().interrupts) throw BadAccess{text("disk {}: forget with interrupts off", h.options.name)};
     enter("forget");
     for (auto* const list : {&h.pending, &h.ended}) {
-        for (const Transfer& transfer : *list)
-            for (const Piece& piece : transfer.pieces)
+        for (const Hardware::Transfer& transfer : *list)
+            for (const Hardware::Piece& piece : transfer.pieces)
                 touch(ram_at(u64{piece.pfn} << kPageShift), false);
         h.counts.forgotten += static_cast<u32>(list->size());
         list->clear();
@@ -203,7 +204,7 @@ bool SimDisk::can_step() const {
     const Hardware& h = *hardware_;
     if (h.unplugged) return false;
     if (!h.ended.empty() && !detail::exploring && machine().cpu(h.options.interrupts).interrupts) return true;
-    return std::any_of(h.pending.begin(), h.pending.end(), [](const Transfer& t) { return !t.moved; });
+    return std::any_of(h.pending.begin(), h.pending.end(), [](const Hardware::Transfer& t) { return !t.moved; });
 }
 
 void SimDisk::work() {
@@ -246,9 +247,9 @@ void SimDisk::step() {
 // Moves some sectors, one after the other, and ends the transfer behind the last one.
 void SimDisk::move(u32 index) {
     Hardware& h = *hardware_;
-    Transfer& t = h.pending[index];
+    Hardware::Transfer& t = h.pending[index];
     for (u32 n = 0; t.piece < t.pieces.size() && n < h.options.step; ++n) {
-        const Piece& piece = t.pieces[t.piece];
+        const Hardware::Piece& piece = t.pieces[t.piece];
         if (h.bad.contains(t.sector)) {
             t.status = Error::io;
             break;
@@ -265,7 +266,7 @@ void SimDisk::move(u32 index) {
             machine().write(at, data.data(), kSectorBytes);
         } else {
             touch(ram_at(u64{piece.pfn} << kPageShift), false);
-            Record record{.sector = t.sector, .write = t.number};
+            Hardware::Record record{.sector = t.sector, .write = t.number};
             std::memcpy(record.data.data(), at, kSectorBytes);
             h.now.write(t.sector, record.data);
             h.cache.push_back(record);
@@ -282,7 +283,7 @@ void SimDisk::move(u32 index) {
     if (t.op == BlockOp::flush) {
         // Of one sector the later record counts: an older one that is not covered cannot come back.
         std::set<u64> newer;
-        std::vector<Record> rest;
+        std::vector<Hardware::Record> rest;
         for (auto record = h.cache.rbegin(); record != h.cache.rend(); ++record) {
             const auto told = h.told.find(record->write);
             if (newer.contains(record->sector)) continue;
@@ -296,7 +297,7 @@ void SimDisk::move(u32 index) {
         h.cache.assign(rest.rbegin(), rest.rend());
     }
     // From here on the frames may be freed, when the driver knows it.
-    for (const Piece& piece : t.pieces)
+    for (const Hardware::Piece& piece : t.pieces)
         touch(ram_at(u64{piece.pfn} << kPageShift), false);
     h.ended.push_back(std::move(t));
     h.pending.erase(h.pending.begin() + index);
@@ -305,7 +306,7 @@ void SimDisk::move(u32 index) {
 DiskImage SimDisk::after_power_cut(u64 seed) const {
     const Hardware& h = *hardware_;
     DiskImage image = h.durable;
-    for (const Record& record : h.cache) {
+    for (const Hardware::Record& record : h.cache) {
         const u64 of_write = mixed(seed ^ mixed(record.write)) % 3;
         const bool of_sector = mixed(seed ^ mixed(record.sector) ^ record.write) % 2 != 0;
         const bool there = seed == 0 ? false : seed == 1 ? true : of_write == 0 ? false : of_write == 1 || of_sector;

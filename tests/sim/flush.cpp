@@ -5,7 +5,6 @@
 
 namespace loft::sim {
 namespace {
-constexpr u32 kSpan = paging::kPtesPerTable;
 constexpr RawPte kAccessedDirty = raw::kAccessed | raw::kDirty;
 } // namespace
 

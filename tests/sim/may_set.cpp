@@ -4,8 +4,6 @@
 namespace loft::sim {
 namespace {
 
-constexpr u32 kSpan = paging::kPtesPerTable; // pages under one directory entry
-
 // True if the entry of an old page table is valid; returns its translation.
 bool read_old_table(const DirectoryResidual& directory, u32 index, const Features& features, Translation& out) {
     if ((frame_state_of(directory.table) & frame_state::ram) == 0) return false;

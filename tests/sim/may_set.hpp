@@ -70,7 +70,7 @@ class MaySet {
   private:
     struct LargeResidual {
         Residual first;
-        std::bitset<paging::kPtesPerTable> left;
+        std::bitset<kSpan> left;
     };
     static void add(std::vector<Residual>& list, const Residual& residual);
     void settle_directories(const Features& features, u32 except_page);

@@ -11,6 +11,8 @@
 
 namespace loft::sim {
 
+inline constexpr u32 kSpan = paging::kPtesPerTable; // pages under one directory entry
+
 enum class Access : u8 { read, write, execute, user_read, user_write };
 constexpr bool writes(Access access) { return access == Access::write || access == Access::user_write; }
 const char* access_name(Access access);
@@ -100,7 +102,7 @@ constexpr Translation translation(RawPte e, u32 pfn, Rights above, const Feature
 }
 // Of the first frame of a large page.
 constexpr Translation large_translation(RawPte e, const Features& f) {
-    return translation(e, frame(e) & ~(paging::kPtesPerTable - 1), {}, f);
+    return translation(e, frame(e) & ~(kSpan - 1), {}, f);
 }
 } // namespace raw
 
