@@ -276,6 +276,7 @@ void Machine::frame_free(u32 pfn, u32 order) {
 bool Machine::allocation_fails() {
     if (!fail_after_ || (*fail_after_)-- != 0) return false;
     fail_after_.reset();
+    if (later_fail_) fail_after_ = 0;
     allocation_failed_ = true;
     return true;
 }

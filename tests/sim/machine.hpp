@@ -192,8 +192,10 @@ class Machine : NotCopyable<Machine> {
     void frame_free(u32 pfn, u32 order);
     void frame_used(u32 pfn, u32 order);
     // The `nth` allocation from now on fails; 0 is the next one. Frames, blocks, and objects of a cache count.
-    void fail_allocation(u32 nth) {
+    // `and_later`: so do all after it, until allow_allocations().
+    void fail_allocation(u32 nth, bool and_later = false) {
         fail_after_ = nth;
+        later_fail_ = and_later;
         allocation_failed_ = false;
     }
     void allow_allocations() { fail_after_.reset(); }
@@ -248,6 +250,7 @@ class Machine : NotCopyable<Machine> {
     CpuSet online_;
     std::deque<bool> script_;
     std::optional<u32> fail_after_;
+    bool later_fail_ = false;
     bool allocation_failed_ = false;
     u64 random_state_;
     u64 fills_asked_ = 0;

@@ -155,12 +155,12 @@ bool one_failed() {
     return sim::machine().allocation_failed();
 }
 
-u32 for_every_failure(const std::function<void(const std::function<void()>& arm)>& run) {
+u32 for_every_failure(const std::function<void(const std::function<void()>& arm)>& run, bool and_later) {
     warm_up();
     const Books before = books();
     const SpaceTotals objects = space_totals();
     for (u32 nth = 0;; ++nth) {
-        run([nth] { sim::machine().fail_allocation(nth); });
+        run([nth, and_later] { sim::machine().fail_allocation(nth, and_later); });
         const bool failed = one_failed();
         INFO("with allocation number " << nth << " failing");
         REQUIRE(books() == before);

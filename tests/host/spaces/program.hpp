@@ -68,8 +68,9 @@ void warm_up();
 
 // Calls run(arm) repeatedly. `run` prepares, calls arm(), performs the tested operation, and releases everything. In
 // the n-th round the n-th allocation after arm() fails, until all have failed once. Returns the number of allocations.
-// Checks after each round that books() is the same.
-u32 for_every_failure(const std::function<void(const std::function<void()>& arm)>& run);
+// Checks after each round that books() is the same. `and_later`: those after the n-th fail, too, for an operation that
+// tries again.
+u32 for_every_failure(const std::function<void(const std::function<void()>& arm)>& run, bool and_later = false);
 // True if the allocation that was to fail has been made since arm(). Disarms.
 bool one_failed();
 
