@@ -85,9 +85,9 @@ Result<u32, Errno> Ext2Inode::read_link(char* to, u32 bytes) {
 
 // First the record refers to nothing any more; then its blocks, and the inode, are released.
 void Ext2Inode::free() {
-    if (volume().is_read_only()) return; // damage was found since the last name has gone
     const bool blocks = has_blocks();
-    if (bytes() != 0 && !resize(0)) return;
+    if (!resize(0)) return;              // nothing is written for it any more
+    if (volume().is_read_only()) return; // damage was found since the last name has gone
     RawInode before{};
     const Status written = change([&](RawInode& raw) {
         before = raw;

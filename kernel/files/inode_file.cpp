@@ -11,6 +11,11 @@ class InodeFile final : public ObjectFile {
     InodeFile(Inode& inode, const OpenMode& mode) : ObjectFile{inode, mode}, inode_{inode} {}
 
     FileStat stat() override { return {.kind = FileKind::inode, .bytes = 0}; }
+    Status sync() override {
+        const Status synced = inode_.sync();
+        if (synced || synced.error() != Error::full || !inode_.system().free_unused()) return synced;
+        return inode_.sync();
+    }
     MemoryObject* object() override { return inode_.kind() == InodeKind::file ? &inode_ : nullptr; }
     Inode* inode() override { return &inode_; }
     Errno list(ListVisitor& visitor) override {
@@ -20,6 +25,7 @@ class InodeFile final : public ObjectFile {
 
   private:
     SysResult write_from(u64& offset, UserSource& from) override;
+    SysResult write_once(u64& offset, UserSource& from);
     SysResult put(u64 offset, UserSource& from, u32 bytes);
     Errno may_be_read() const override { return inode_.is_directory() ? Errno::isdir : Errno{}; }
     u64 visible_bytes() override { return inode_.visible_bytes(); }
@@ -41,6 +47,12 @@ SysResult InodeFile::put(u64 offset, UserSource& from, u32 bytes) {
 }
 
 SysResult InodeFile::write_from(u64& offset, UserSource& from) {
+    const SysResult written = write_once(offset, from);
+    const bool is_full = written.failed() && written.value() == SysResult{Errno::nospc}.value();
+    return is_full && inode_.system().free_unused() ? write_once(offset, from) : written;
+}
+
+SysResult InodeFile::write_once(u64& offset, UserSource& from) {
     const u32 wanted = from.left();
     SysResult result = 0u;
     if (wanted != 0) {

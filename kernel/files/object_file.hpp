@@ -87,7 +87,7 @@ template <typename F> SysResult ObjectFile::each_page(u64 offset, u32 bytes, F&&
         problem = here.failed() || written == step ? here : Errno::fault;
     }
     if (mode_.synchronous && done != 0)
-        if (const Status synced = sync(); !synced) return synced.error();
+        if (const Status synced = object_.sync(); !synced) return synced.error();
     return done != 0 ? SysResult{done} : problem;
 }
 

@@ -69,17 +69,25 @@ void FileSystem::forget_unused() {
         }
 }
 
-// Frees what has neither names nor users. The table has the only reference: nobody can get another one.
-void FileSystem::reap() {
-    if (nameless_ == 0) return;
+// Frees what has neither names nor users, but for the list of dirty objects. The table has the only reference then:
+// nobody can get another one. True: something was freed.
+bool FileSystem::reap() {
+    if (nameless_ == 0) return false;
+    const u32 before = nameless_;
     for (Inode::InTable& chain : table_)
         while (Inode* const dead =
-                   chain.take([](const Inode& inode) { return inode.refs() == 1 && inode.links() == 0; })) {
+                   chain.take([](Inode& inode) { return inode.links() == 0 && inode.leave_dirty_list(); })) {
             --count_;
             --nameless_;
             free(*dead);
             dead->put();
         }
+    return nameless_ != before;
+}
+
+bool FileSystem::free_unused() {
+    MutexGuard guard{names_};
+    return reap();
 }
 
 void FileSystem::release(Inode* inode) {
@@ -87,8 +95,7 @@ void FileSystem::release(Inode* inode) {
     const bool nameless = inode->links() == 0; // if it becomes so from here on, who removes the name frees it
     inode->put();
     if (!nameless) return;
-    MutexGuard guard{system.names_};
-    system.reap();
+    static_cast<void>(system.free_unused());
 }
 
 Errno FileSystem::empty_table() {
@@ -168,6 +175,7 @@ Errno FileSystem::list(Inode& directory, u64& position, ListVisitor& visitor) {
 FileSystem::Found FileSystem::create(Inode& directory, std::string_view name, u32 mode, bool mine,
                                      std::string_view target) {
     MutexGuard guard{names_};
+    reap();
     if (const Errno error = check(directory, name, false); is_error(error)) return error;
     const Result<Entry, Errno> entry = find_entry(directory, name);
     if (!entry) return entry.error();
@@ -195,6 +203,7 @@ FileSystem::Found FileSystem::create(Inode& directory, std::string_view name, u3
 Errno FileSystem::link(Inode& directory, std::string_view name, Inode& inode) {
     if (&inode.system() != &directory.system()) return Errno::xdev;
     MutexGuard guard{names_};
+    reap();
     if (const Errno error = check(directory, name, true); is_error(error)) return error;
     if (inode.is_directory()) return Errno::perm;
     if (inode.links() == 0) return Errno::noent;
@@ -270,6 +279,7 @@ Errno FileSystem::may_replace(Inode& to, Inode& target, Inode& inode) {
 Errno FileSystem::rename(Inode& from, std::string_view old_name, Inode& to, std::string_view new_name, bool replaces) {
     if (&from.system() != &to.system()) return Errno::xdev;
     MutexGuard guard{names_};
+    reap();
     const Errno error = move(from, old_name, to, new_name, replaces);
     reap();
     return error;
@@ -372,6 +382,12 @@ Errno FileSystem::end_page(Inode& file, const Part& part, u64 offset, u32 stored
 }
 
 Result<u32, Errno> FileSystem::write(Inode& file, u64 offset, const void* from, u32 bytes) {
+    const Result<u32, Errno> written = write_once(file, offset, from, bytes);
+    if (written || written.error() != Errno::nospc || !free_unused()) return written;
+    return write_once(file, offset, from, bytes);
+}
+
+Result<u32, Errno> FileSystem::write_once(Inode& file, u64 offset, const void* from, u32 bytes) {
     MutexGuard guard{file.size_};
     Errno error{};
     u32 done = 0;
@@ -401,10 +417,10 @@ Errno FileSystem::truncate(Inode& file, u64 bytes) {
 // --- The whole.
 
 Errno FileSystem::sync() {
+    static_cast<void>(free_unused());
     // What became dirty by the first pass, as blocks for pages that programs have stored to, is written by finish().
     const Status written = write_back_all();
     MutexGuard guard{names_};
-    reap();
     const Errno error = finish();
     return written ? error : errno_of(written);
 }

@@ -192,6 +192,9 @@ class FileSystem : NotCopyable<FileSystem> {
 
     // A user of the inode has gone. If it was the last one, and no name is left, inode and blocks become free.
     static void release(Inode* inode);
+    // Frees inodes without names that the last user has given back otherwise, as an area of a program does. False:
+    // there is none. For a caller who finds the disk full, and tries once more.
+    bool free_unused();
     // Everything that was done before the call is durable.
     Errno sync();
     virtual FileSystemStat stat() = 0;
@@ -263,7 +266,8 @@ class FileSystem : NotCopyable<FileSystem> {
     Errno may_replace(Inode& to, Inode& target, Inode& inode);
     Result<bool, Errno> is_below(Inode& directory, Inode& above);
     void forget_unused();
-    void reap();
+    bool reap();
+    Result<u32, Errno> write_once(Inode& file, u64 offset, const void* from, u32 bytes);
 
     const u32 id_;
     Mutex names_{"of a file system's names"};

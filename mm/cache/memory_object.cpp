@@ -196,6 +196,19 @@ void MemoryObject::enter_dirty_list() {
     totals.objects.fetch_add(1);
 }
 
+bool MemoryObject::leave_dirty_list() {
+    if (refs() == 1) return true;
+    {
+        SpinGuard guard{dirty_objects.lock};
+        if (!listed_ || refs() != 2) return false;
+        dirty_objects.list.remove(*this);
+        listed_ = false;
+        totals.objects.fetch_sub(1);
+    }
+    put();
+    return true;
+}
+
 void MemoryObject::stored_to(u32 number) {
     LOFT_ASSERT(is_written_back());
     MutexGuard guard{mutex_};

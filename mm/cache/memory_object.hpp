@@ -144,6 +144,11 @@ class MemoryObject : NotCopyable<MemoryObject> {
     static constexpr u32 kSweep = 1024;
     u32 sweep(bool& passed);
 
+    // The caller frees the object. False: beside its reference and that of the list of dirty objects there are others.
+    // True: the list does not have it any more, and its dirty pages are not written; resize(0) drops them. No other
+    // thread can get a reference from an owner; the hand of drop_pages may have one for a moment. Preemptible context.
+    [[nodiscard]] bool leave_dirty_list();
+
     // True: page `number` is this one. Context: any in which a mutex may be locked; that of a space may be held.
     bool holds(u32 number, const Page* page);
 
