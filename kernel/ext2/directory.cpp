@@ -94,7 +94,7 @@ class View : NotCopyable<View> {
         if (volume_.has_types()) hal::store<u8>(map_.addr() + offset + entry::kType, type_of(mode));
         block_.changed();
     }
-    // Its number last: the place may be that of an empty entry.
+    // Its number last: the place may be that of an empty entry, of the same size.
     void write(u32 offset, u32 bytes, std::string_view name, u32 inode, u32 mode) {
         const VirtAddr va = map_.addr() + offset;
         hal::copy_out(va + entry::kHead, name.data(), static_cast<u32>(name.size()));
@@ -219,7 +219,9 @@ Status add_to(Volume& volume, Ext2Inode& directory, std::string_view name, u32 i
     const u32 need = bytes_of_name(static_cast<u32>(name.size()));
     bool done = false;
     const auto use = [&](View& view, const Room& room) {
-        // What is behind the new entry belongs to it. First the entry, then the size that shows it.
+        // Its bytes may hold the heads of empty entries: first their size fields go, by one that covers all of them.
+        // What is behind the new entry belongs to it. Then the entry, then the size that shows it.
+        view.set_bytes(room.host, room.end - room.host);
         view.write(room.at, room.end - room.at, name, inode, mode);
         if (room.at != room.host) view.set_bytes(room.host, room.at - room.host);
         done = true;

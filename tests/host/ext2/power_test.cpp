@@ -2,6 +2,7 @@
 //
 // The disk's write cache is not written back before a flush: after a cut it has any sectors of what was written later
 // (tests/sim/disk.hpp). Cuts come between changes, and inside of them before a transfer starts.
+#include "kernel/ext2/inode.hpp"
 #include "tests/host/ext2/changes.hpp"
 #include "tests/host/slow.hpp"
 
@@ -161,6 +162,22 @@ u32 cut_power(u32 block, u32 seed, u32 steps) {
         countdown = 0;
     }
     return cuts;
+}
+
+// The names of a directory's block as e2fsck reads it, empty entries too; nullopt: it would give up a part of the block.
+std::optional<std::set<std::string>> names_of_block(const u8* block, u32 bytes) {
+    std::set<std::string> names;
+    for (u32 at = 0; at < bytes;) {
+        if (bytes - at < 12) return {};
+        u32 inode = 0;
+        std::memcpy(&inode, block + at, 4);
+        const u32 size = block[at + 4] | u32{block[at + 5]} << 8, name = block[at + 6];
+        if (size < 12 || size % 4 != 0 || size > bytes - at || name + 8 > size) return {};
+        if (inode != 0 && name == 0) return {};
+        if (inode != 0) names.emplace(reinterpret_cast<const char*>(block) + at + 8, name);
+        at += size;
+    }
+    return names;
 }
 
 // A small file system, and what is promised of it.
@@ -382,6 +399,51 @@ TEST_CASE("ext2: what a block had before is not taken for numbers of blocks or n
     s.cut(4);
     REQUIRE(write_back_all());
     s.cut(16);
+}
+
+TEST_CASE("ext2: the block of a directory is valid after each store", "[ext2][ext2-power][ext2-stores]") {
+    const bool has_types = GENERATE(true, false);
+    WithFiles kernel;
+    Mounted ext2{make_image(has_types ? "-b 1024" : "-b 1024 -O ^filetype", Scene::kKib), Scene::kSectors};
+    FileSystem& fs = ext2.fs();
+    const Result<Inode*, Errno> made = fs.create(*at(fs, ""), "folder", kModeDirectory | 0755);
+    REQUIRE(made);
+    const Ref folder{*made};
+    auto& directory = static_cast<ext2::Ext2Inode&>(*folder);
+    const Result<u32> number = directory.block(0);
+    REQUIRE(number);
+    const ext2::MetaBlock block{static_cast<ext2::Ext2&>(fs).volume().meta(), *number};
+    const u8* const bytes = sim::ram_at(u64{page_to_pfn(block.page()).value()} << kPageShift);
+    std::set<std::string> kept{".", ".."};
+    u32 stores = 0, bad = 0;
+    // `changed` is there or not.
+    const auto check = [&](const std::string& changed) {
+        std::optional<std::set<std::string>> now = names_of_block(bytes, 1024);
+        if (now) now->erase(changed);
+        ++stores;
+        bad += !now || *now != kept;
+    };
+    Random random{7};
+    for (u32 i = 0; i < 400; ++i) {
+        const bool removes = kept.size() > 2 && below(random, 2) == 0;
+        auto victim = kept.begin();
+        std::advance(victim, 2 + (removes ? below(random, static_cast<u32>(kept.size()) - 2) : 0));
+        const std::string name =
+            removes ? *victim
+                    : std::string(1 + below(random, below(random, 2) == 0 ? 6 : 90), 'a' + i % 26) + std::to_string(i);
+        if (removes) kept.erase(name);
+        const sim::ScopedHook hook{[&](sim::Point) { check(name); }};
+        const Result<Inode*, Errno> file =
+            removes ? Result<Inode*, Errno>{fs.unlink(*folder, name)} : fs.create(*folder, name, kModeFile | 0644);
+        check(name);
+        if (!file) continue;
+        FileSystem::release(*file);
+        if (names_of_block(bytes, 1024)->contains(name)) kept.insert(name); // else it is in another block
+    }
+    CHECK(bad == 0);
+    CHECK(stores > 1000);
+    REQUIRE(fs.sync() == Errno{});
+    check_clean(ext2.disk.image(), Scene::kSectors);
 }
 
 TEST_CASE("ext2: a power cut in a directory of another system keeps its other names",
