@@ -2,6 +2,7 @@
 #include "kernel/ext2/inode.hpp"
 
 #include <algorithm>
+#include <optional>
 
 namespace loft::ext2 {
 namespace {
@@ -70,39 +71,32 @@ u32 Ext2Inode::goal() {
 // Makes the way, and enters `block` at its end; 0: a new one. A block on the way is ready on the disk before anything
 // refers to it.
 Result<u32> Ext2Inode::take(const Way& way, u32 block) {
-    u32 at = raw_.block[way.at[0]], taken = 0;
-    u32 holder = 0; // the indirect block with the entry that is 0; 0: the record
-    u32 level = 0;
-    for (;; ++level) {
+    MetaBlock record{volume().meta(), place_.block};
+    if (!record) return record.error();
+    std::optional<MetaBlock> holder; // the indirect block with the entry; none: the record
+    u32 at = raw_.block[way.at[0]];
+    for (u32 level = 0;; ++level) {
         if (at == 0) {
             const bool last = level == way.levels;
             const Result<u32> fresh = last && block != 0 ? Result<u32>{block}
                                       : last             ? volume().take_block(goal())
                                                          : volume().take_block_for(goal());
             if (!fresh) return fresh;
-            if (!last || block == 0) last_block_ = *fresh;
-            ++taken;
-            if (holder == 0) {
-                raw_.block[way.at[0]] = *fresh;
-            } else {
-                MetaBlock indirect{volume().meta(), holder};
-                if (!indirect) {
-                    if (!last || block == 0) volume().give_back(*fresh);
-                    return indirect.error();
-                }
-                indirect.put<u32>(way.at[level] * 4, *fresh);
-            }
-            raw_.sectors += volume().sectors_per_block();
-            if (const Status status = write_record(); !status) return status.error();
             at = *fresh;
+            if (!last || block == 0) last_block_ = at;
+            if (holder)
+                holder->put<u32>(way.at[level] * 4, at);
+            else
+                raw_.block[way.at[0]] = at;
+            raw_.sectors += volume().sectors_per_block();
+            write_record(record);
         } else if (const Result<u32> valid = checked(at); !valid) {
             return valid;
         }
         if (level == way.levels) return at;
-        holder = at;
-        const MetaBlock indirect{volume().meta(), holder};
-        if (!indirect) return indirect.error();
-        at = indirect.get<u32>(way.at[level + 1] * 4);
+        holder.emplace(volume().meta(), at);
+        if (!*holder) return holder->error();
+        at = holder->get<u32>(way.at[level + 1] * 4);
     }
 }
 
@@ -116,6 +110,8 @@ Result<u32> Ext2Inode::allocate(u32 number) {
 
 Result<u32> Ext2Inode::append(void (*init)(MetaBlock&, const void*), const void* argument) {
     MutexGuard guard{record_};
+    MetaBlock record{volume().meta(), place_.block};
+    if (!record) return record.error();
     const u32 bytes = volume().block_bytes();
     if (raw_.size > ~0u - bytes) return Error::full;
     const Result<Way> way = way_to(raw_.size / bytes);
@@ -127,63 +123,58 @@ Result<u32> Ext2Inode::append(void (*init)(MetaBlock&, const void*), const void*
     if (!fresh) return fresh;
     last_block_ = *fresh;
     const Result<u32> entered = take(*way, *fresh);
-    if (!entered) {
+    if (!entered) { // nothing refers to it yet
         volume().give_back(*fresh);
         return entered;
     }
     raw_.size += bytes;
-    if (const Status status = write_record(); !status) return status.error();
+    write_record(record);
     return fresh;
 }
 
 // --- The end.
 
-// A tree that the record or an indirect block has referred to.
-Status Ext2Inode::drop(u32 root, u32 level) {
+// Releases a tree. clear() removes the reference to it from the record, or from an indirect block.
+template <typename F> Status Ext2Inode::drop(MetaBlock& record, u32 root, u32 level, F&& clear) {
     const Result<u32> valid = checked(root);
     if (!valid) return valid.error();
     const Result<u32> blocks = level == 0 ? Result<u32>{1u} : volume().count(root, level);
-    raw_.sectors -= std::min(raw_.sectors, blocks.value_or(0) * volume().sectors_per_block());
-    if (const Status status = write_record(); !status) return status;
     if (!blocks) return blocks.error();
+    clear();
+    raw_.sectors -= std::min(raw_.sectors, *blocks * volume().sectors_per_block());
+    write_record(record);
     volume().release(root, level);
     return {};
 }
 
 // Removes what an indirect block has from its block `first` on.
-Status Ext2Inode::cut_tree(u32 root, u32 level, u32 first) {
+Status Ext2Inode::cut_tree(MetaBlock& record, u32 root, u32 level, u32 first) {
     const Result<u32> valid = checked(root);
     if (!valid) return valid.error();
     const u32 shift = static_cast<u32>(__builtin_ctz(volume().block_bytes())) - 2;
     const u32 span_shift = shift * (level - 1);
     u32 at = first >> span_shift;
+    MetaBlock indirect{volume().meta(), root};
+    if (!indirect) return indirect.error();
     if (const u32 in_first = first & ((1u << span_shift) - 1); in_first != 0) {
-        u32 below = 0;
-        {
-            const MetaBlock indirect{volume().meta(), root};
-            if (!indirect) return indirect.error();
-            below = indirect.get<u32>(at * 4);
-        }
-        if (below != 0)
-            if (const Status status = cut_tree(below, level - 1, in_first); !status) return status;
+        if (const u32 below = indirect.get<u32>(at * 4); below != 0)
+            if (const Status status = cut_tree(record, below, level - 1, in_first); !status) return status;
         ++at;
     }
     for (; at < 1u << shift; ++at) {
-        u32 below = 0;
-        {
-            MetaBlock indirect{volume().meta(), root};
-            if (!indirect) return indirect.error();
-            below = indirect.get<u32>(at * 4);
-            if (below != 0) indirect.put<u32>(at * 4, 0);
-        }
-        if (below != 0)
-            if (const Status status = drop(below, level - 1); !status) return status;
+        const u32 below = indirect.get<u32>(at * 4);
+        if (below == 0) continue;
+        const Status status = drop(record, below, level - 1, [&] {
+            indirect.put<u32>(at * 4, 0);
+            indirect.tell();
+        });
+        if (!status) return status;
     }
     return {};
 }
 
-// Removes all blocks from `first` on.
-Status Ext2Inode::cut(u32 first) {
+// Removes all blocks from `first` on. What cannot be removed stays referred to.
+Status Ext2Inode::cut(MetaBlock& record, u32 first) {
     const u32 shift = static_cast<u32>(__builtin_ctz(volume().block_bytes())) - 2;
     Status result;
     u64 begin = 0;
@@ -191,13 +182,8 @@ Status Ext2Inode::cut(u32 first) {
         const u32 level = slot < kDirectBlocks ? 0 : slot - kDirectBlocks + 1;
         const u64 span = u64{1} << shift * level;
         if (const u32 root = raw_.block[slot]; root != 0 && begin + span > first) {
-            Status status;
-            if (begin < first) {
-                status = cut_tree(root, level, static_cast<u32>(first - begin));
-            } else {
-                raw_.block[slot] = 0;
-                status = drop(root, level);
-            }
+            const Status status = begin < first ? cut_tree(record, root, level, static_cast<u32>(first - begin))
+                                                : drop(record, root, level, [&] { raw_.block[slot] = 0; });
             if (!status) result = status;
         }
         begin += span;
@@ -216,15 +202,21 @@ Status Ext2Inode::set_size(u64 bytes) {
     if (bytes >= kLargeFile)
         if (const Status status = volume().note_large_file(); !status) return status;
     MutexGuard guard{record_};
+    MetaBlock record{volume().meta(), place_.block};
+    if (!record) return record.error();
     const u64 before = raw_.size | u64{raw_.size_high} << 32;
     raw_.size = static_cast<u32>(bytes);
     raw_.size_high = static_cast<u32>(bytes >> 32);
     raw_.mtime = raw_.ctime = file_time();
-    if (const Status status = write_record(); !status) return status;
+    write_record(record);
     // Blocks may lie behind the end although the size does not change: those of a write that has failed.
-    const bool has_more = bytes < before || allocated_end_ > end;
-    allocated_end_ = 0;
-    return has_more ? cut(end) : Status{};
+    if (bytes >= before && allocated_end_ <= end) {
+        allocated_end_ = 0;
+        return {};
+    }
+    const Status removed = cut(record, end);
+    allocated_end_ = removed ? 0 : ~0u; // the next change of the size tries again
+    return removed;
 }
 
 // --- Pages of files.

@@ -38,11 +38,9 @@ Ext2Inode::Ext2Inode(Ext2& system, u32 number, InodeKind kind, const Volume::Pla
 
 Volume& Ext2Inode::volume() const { return static_cast<Ext2&>(system()).volume(); }
 
-Status Ext2Inode::write_record() {
-    MetaBlock block{volume().meta(), place_.block};
-    if (!block) return block.error();
-    block.copy_in(place_.offset, &raw_, sizeof raw_);
-    return {};
+void Ext2Inode::write_record(MetaBlock& record) {
+    record.copy_in(place_.offset, &raw_, sizeof raw_);
+    record.tell();
 }
 
 InodeStat Ext2Inode::stat() {

@@ -2,7 +2,8 @@
 //
 // Mutexes, between those of a file (size_, writing_, io_) and `space_` of the volume: `record_` of an inode guards its
 // 128 bytes and the indirect blocks. Each change of the record is copied to the inode's block at once; the block
-// reaches the disk at any time after that.
+// reaches the disk at any time after that. Who changes the record or the map has the inode's block before, so nothing
+// fails between a change and its copy.
 #pragma once
 
 #include "kernel/ext2/volume.hpp"
@@ -31,8 +32,11 @@ class Ext2Inode final : public Inode {
     // change(RawInode&), and the copy in its block.
     template <typename F> [[nodiscard]] Status change(F&& change) {
         MutexGuard guard{record_};
+        MetaBlock record{volume().meta(), place_.block};
+        if (!record) return record.error();
         change(raw_);
-        return write_record();
+        write_record(record);
+        return {};
     }
     // Size and map of what has blocks: a file, a directory, a long link.
     u64 size();
@@ -56,14 +60,14 @@ class Ext2Inode final : public Inode {
     Status store(u32 first, std::span<Page* const> frames) override;
     void destroy() override;
     Volume& volume() const;
-    Status write_record() LOFT_REQUIRES(record_);
+    void write_record(MetaBlock& record) LOFT_REQUIRES(record_); // `record`: the inode's block
     Result<u32> find(const Way& way) LOFT_REQUIRES(record_);
     Result<u32> take(const Way& way, u32 block) LOFT_REQUIRES(record_);
     Result<u32> checked(u32 block);
     u32 goal() LOFT_REQUIRES(record_);
-    Status cut(u32 first) LOFT_REQUIRES(record_);
-    Status cut_tree(u32 root, u32 level, u32 first) LOFT_REQUIRES(record_);
-    Status drop(u32 root, u32 level) LOFT_REQUIRES(record_);
+    Status cut(MetaBlock& record, u32 first) LOFT_REQUIRES(record_);
+    Status cut_tree(MetaBlock& record, u32 root, u32 level, u32 first) LOFT_REQUIRES(record_);
+    template <typename F> Status drop(MetaBlock& record, u32 root, u32 level, F&& clear) LOFT_REQUIRES(record_);
 
     Volume::Place place_;
     Mutex record_{"of an ext2 inode"};

@@ -11,6 +11,8 @@
 #include "mm/cache/memory_object.hpp"
 #include "mm/windows/highmem.hpp"
 
+#include <utility>
+
 namespace loft::ext2 {
 
 class MetaObject final : public MemoryObject {
@@ -50,7 +52,7 @@ class MetaBlock : NotCopyable<MetaBlock> {
         page ? static_cast<void>(page_ = *page) : static_cast<void>(status_ = page.error());
     }
     ~MetaBlock() {
-        if (changed_) object_.stored_to(number_);
+        tell();
         if (page_ != nullptr) put_page(page_);
     }
     explicit operator bool() const { return page_ != nullptr; }
@@ -58,6 +60,10 @@ class MetaBlock : NotCopyable<MetaBlock> {
     u32 number() const { return number_; }
     Page* page() const { return page_; }
     void changed() { changed_ = true; }
+    // The changes so far are part of the next sync. At the end of the scope, too.
+    void tell() {
+        if (std::exchange(changed_, false)) object_.stored_to(number_);
+    }
 
     template <typename T> T get(u32 at) const {
         const LocalMap map{page_};

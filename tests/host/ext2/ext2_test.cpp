@@ -1,5 +1,5 @@
 // ext2: images of mke2fs are read right, and what loft writes is right for e2fsck and debugfs.
-#include "kernel/ext2/ext2.hpp"
+#include "kernel/ext2/inode.hpp"
 #include "tests/host/ext2/changes.hpp"
 #include "tests/host/ext2/images.hpp"
 
@@ -408,6 +408,41 @@ TEST_CASE("ext2: a write that the disk refuses is reported by each fsync until i
     each_sector([&](u64 sector) { ext2.disk.repair(sector); });
     REQUIRE(file->sync());
     CHECK(is_durable('b'));
+    REQUIRE(fs.sync() == Errno{});
+    check_clean(ext2.disk.image(), kSmallSectors);
+}
+
+namespace {
+
+// The blocks that are not data of files leave the memory, as when it is short.
+void forget_blocks(FileSystem& fs) {
+    ext2::MetaObject& meta = static_cast<ext2::Ext2&>(fs).volume().meta();
+    REQUIRE(meta.sync());
+    (void)meta.drop(); // pages that were found since the last call stay
+    (void)meta.drop();
+}
+
+} // namespace
+
+TEST_CASE("ext2: a directory that cannot grow now grows later", "[ext2][ext2-write][ext2-grow]") {
+    WithFiles kernel;
+    Mounted ext2{make_image("-b 1024 -I 1024 -N 64", kSmallKib), kSmallSectors}; // each inode has its own block
+    FileSystem& fs = ext2.fs();
+    const Ref folder = new_folder(fs, "", "folder");
+    for (const char name : {'1', '2', '3'})
+        (void)new_file(fs, "folder", std::string(240, name));
+    const Result<ext2::Volume::Place> place = static_cast<ext2::Ext2&>(fs).volume().place_of(folder->number());
+    REQUIRE(place);
+    forget_blocks(fs);
+    for (const u64 sector : {place->block * 2, place->block * 2 + 1})
+        ext2.disk.fail(sector);
+    CHECK(fs.create(*folder, std::string(240, '4'), kModeFile).error() == Errno::io);
+    for (const u64 sector : {place->block * 2, place->block * 2 + 1})
+        ext2.disk.repair(sector);
+    CHECK(fs.stat(*folder).bytes == 1024);
+    (void)new_file(fs, "", "other", std::string(100'000, 'o'));
+    (void)new_file(fs, "folder", std::string(240, '5'));
+    CHECK(fs.stat(*folder).bytes == 2048);
     REQUIRE(fs.sync() == Errno{});
     check_clean(ext2.disk.image(), kSmallSectors);
 }
