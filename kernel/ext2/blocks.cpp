@@ -205,18 +205,19 @@ Status Ext2Inode::set_size(u64 bytes) {
     MetaBlock record{volume().meta(), place_.block};
     if (!record) return record.error();
     const u64 before = raw_.size | u64{raw_.size_high} << 32;
+    // Blocks may lie behind the end although the size does not change: those of a write that has failed. They go before
+    // the size changes, so a file that keeps some of them keeps its size.
+    if (bytes < before || allocated_end_ > end) {
+        const Status removed = cut(record, end);
+        if (!removed && bytes >= before) volume().leave_unclean();
+        if (!removed) return removed;
+    }
+    allocated_end_ = 0;
     raw_.size = static_cast<u32>(bytes);
     raw_.size_high = static_cast<u32>(bytes >> 32);
     raw_.mtime = raw_.ctime = file_time();
     write_record(record);
-    // Blocks may lie behind the end although the size does not change: those of a write that has failed.
-    if (bytes >= before && allocated_end_ <= end) {
-        allocated_end_ = 0;
-        return {};
-    }
-    const Status removed = cut(record, end);
-    allocated_end_ = removed ? 0 : ~0u; // the next change of the size tries again
-    return removed;
+    return {};
 }
 
 // --- Pages of files.

@@ -218,14 +218,6 @@ Status add_to(Volume& volume, Ext2Inode& directory, std::string_view name, u32 i
     if (const Status status = without_index(volume, directory); !status) return status;
     const u32 need = bytes_of_name(static_cast<u32>(name.size()));
     bool done = false;
-    const auto use = [&](View& view, const Room& room) {
-        // Its bytes may hold the heads of empty entries: first their size fields go, by one that covers all of them.
-        // What is behind the new entry belongs to it. Then the entry, then the size that shows it.
-        view.set_bytes(room.host, room.end - room.host);
-        view.write(room.at, room.end - room.at, name, inode, mode);
-        if (room.at != room.host) view.set_bytes(room.host, room.at - room.host);
-        done = true;
-    };
     const auto visit = [&](u32, MetaBlock& block) -> Result<Walk> {
         Room room;
         {
@@ -234,18 +226,25 @@ Status add_to(Volume& volume, Ext2Inode& directory, std::string_view name, u32 i
             if (!found) return found.error();
             room = *found;
             if (!room.found) return Walk::go_on;
-            if (!room.divide) {
-                use(view, room);
-                return Walk::end;
-            }
-            view.write_empty(room.at, room.end - room.at);
+            if (room.divide) view.write_empty(room.at, room.end - room.at);
         }
-        volume.meta().stored_to(block.number());
-        if (const Status status = volume.meta().sync_block(block.number()); !status) return status.error();
+        if (room.divide) {
+            block.tell();
+            if (const Status status = volume.meta().sync_block(block.number()); !status) return status.error();
+        }
+        // Before the entry: from there on nothing fails.
+        if (const Status status = touched(directory); !status) return status.error();
         View view{volume, block};
-        view.set_bytes(room.host, room.at - room.host);
-        room.host = room.at;
-        use(view, room);
+        if (room.divide) {
+            view.set_bytes(room.host, room.at - room.host);
+            room.host = room.at;
+        }
+        // The bytes of the entry may hold the heads of empty entries: first their size fields go, by one that covers all
+        // of them. What is behind the new entry belongs to it. Then the entry, then the size that shows it.
+        view.set_bytes(room.host, room.end - room.host);
+        view.write(room.at, room.end - room.at, name, inode, mode);
+        if (room.at != room.host) view.set_bytes(room.host, room.at - room.host);
+        done = true;
         return Walk::end;
     };
     if (const Status status = each_block(volume, directory, 0, visit); !status) return status;
@@ -256,19 +255,18 @@ Status add_to(Volume& volume, Ext2Inode& directory, std::string_view name, u32 i
         if (!block) return block.error();
         if (const Result<Walk> walk = visit(0, block); !walk) return walk.error();
     }
-    return touched(directory);
+    return {};
 }
 
 Status change_in(Volume& volume, Ext2Inode& directory, const FoundEntry& found, u32 inode, u32 mode) {
     if (const Status status = without_index(volume, directory); !status) return status;
-    {
-        MetaBlock block{volume.meta(), found.block};
-        if (!block) return block.error();
-        View view{volume, block};
-        if (inode != 0) view.set_type(found.offset, mode);
-        view.set_inode(found.offset, inode);
-    }
-    return touched(directory);
+    MetaBlock block{volume.meta(), found.block};
+    if (!block) return block.error();
+    if (const Status status = touched(directory); !status) return status;
+    View view{volume, block};
+    if (inode != 0) view.set_type(found.offset, mode);
+    view.set_inode(found.offset, inode);
+    return {};
 }
 
 Status list_in(Volume& volume, Ext2Inode& directory, u64& position, ListVisitor& visitor) {

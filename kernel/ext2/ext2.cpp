@@ -95,10 +95,10 @@ void Ext2Inode::free() {
         raw.size = raw.size_high = raw.sectors = raw.attributes = 0;
         std::fill_n(raw.block, kBlockSlots, 0);
     });
-    if (!written) return; // it stays in use
+    if (!written) return volume().leave_unclean(); // it stays in use
     for (u32 slot = 0; blocks && slot < kBlockSlots; ++slot)
-        if (const Result<u32> valid = checked(before.block[slot]); valid && *valid != 0)
-            volume().release(*valid, slot < kDirectBlocks ? 0 : slot - kDirectBlocks + 1);
+        if (before.block[slot] != 0)
+            volume().release(before.block[slot], slot < kDirectBlocks ? 0 : slot - kDirectBlocks + 1);
     if (before.attributes != 0) volume().drop_attributes(before.attributes);
     volume().release_inode(number(), is_directory());
 }
@@ -174,12 +174,16 @@ FileSystem::Found Ext2::make(Inode& parent, u32 mode, std::string_view target) {
         return Errno::nametoolong;
     const Result<u32> number = volume_.take_inode(parent.number(), is_directory);
     if (!number) return errno_of(number.error());
+    const auto give_up = [&](Error error) {
+        volume_.release_inode(*number, is_directory);
+        return errno_of(error);
+    };
     const Result<Volume::Place> place = volume_.place_of(*number);
-    if (!place) return errno_of(place.error());
+    if (!place) return give_up(place.error());
     RawInode raw{};
     {
         MetaBlock block{volume_.meta(), place->block};
-        if (!block) return errno_of(block.error());
+        if (!block) return give_up(block.error());
         block.copy_out(&raw, place->offset, sizeof raw);
         if (raw.links != 0) return errno_of(volume_.damaged("an inode in use is marked free", *number));
         const u32 more = volume_.inode_bytes() - kRawBytes;
@@ -236,21 +240,22 @@ FileSystem::Found Ext2::make(Inode& parent, u32 mode, std::string_view target) {
         if (status) status = inode->write_back(); // it is durable with the first flush, like the record
     }
     if (status) return inode;
-    if (inode != nullptr) {
-        inode->free();
-        inode->put();
-    } else {
+    if (inode == nullptr) {
         if (first_block != 0) volume_.give_back(first_block);
-        volume_.release_inode(*number, is_directory);
+        return give_up(status.error());
     }
+    inode->free();
+    inode->put();
     return errno_of(status.error());
 }
 
 Errno Ext2::write_links(Inode& inode, u32 links) {
-    return errno_of(of(inode).change([&](RawInode& raw) {
+    const Status status = of(inode).change([&](RawInode& raw) {
         raw.links = static_cast<u16>(links);
         raw.ctime = file_time();
-    }));
+    });
+    if (!status) volume_.leave_unclean(); // entries may be changed already
+    return errno_of(status);
 }
 
 Errno Ext2::write_change(Inode& inode, const InodeChange& what) {

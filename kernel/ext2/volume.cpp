@@ -47,6 +47,7 @@ Status Volume::open(BlockDevice& disk, bool read_only) {
     disk_ = &disk;
     read_only_.store(read_only ? 1 : 0);
     is_damaged_.store(0);
+    is_unclean_.store(0);
     writable_ = false;
     Status status = read_super();
     if (status) status = check_groups();
@@ -73,7 +74,11 @@ Status Volume::close() {
     if (writable_ && !is_read_only()) {
         status = sync();
         MutexGuard guard{space_};
-        if (status) status = write_super(true);
+        if (released_count_ != 0) leave_unclean();
+        if (is_unclean_.load() != 0)
+            log(LogLevel::warn, "ext2", "{}: blocks or inodes were not freed; it is not clean, e2fsck can repair it",
+                disk_->name());
+        if (status) status = write_super(is_unclean_.load() == 0);
         if (status) status = meta_->sync();
     }
     if (released_ != nullptr) free_page(released_);
@@ -278,20 +283,17 @@ Result<Volume::Place> Volume::place_of(u32 inode) {
     return Place{one->inode_table + index / in_block, index % in_block * inode_bytes_};
 }
 
-Status Volume::add_counts(u32 number, int blocks, int inodes, int directories) {
-    MetaBlock block{*meta_, descriptor_block(number)};
-    if (!block) return block.error();
+void Volume::add_counts(MetaBlock& descriptors, u32 number, int blocks, int inodes, int directories) {
     const u32 at = number % (block_bytes_ / kGroupBytes) * kGroupBytes;
     const auto add = [&](u32 field, int change) {
         if (change == 0) return;
-        block.put<u16>(at + field, static_cast<u16>(block.get<u16>(at + field) + change));
+        descriptors.put<u16>(at + field, static_cast<u16>(descriptors.get<u16>(at + field) + change));
     };
     add(group::kFreeBlocks, blocks);
     add(group::kFreeInodes, inodes);
     add(group::kDirectories, directories);
     free_blocks_ += static_cast<u32>(blocks);
     free_inodes_ += static_cast<u32>(inodes);
-    return {};
 }
 
 // --- Blocks.
@@ -303,6 +305,8 @@ Result<u32> Volume::take_in_group(u32 number, u32 from) {
     if (one->free_blocks == 0) return 0u;
     MetaBlock bitmap{*meta_, one->block_bitmap};
     if (!bitmap) return bitmap.error();
+    MetaBlock descriptors{*meta_, descriptor_block(number)};
+    if (!descriptors) return descriptors.error();
     if (from >= one->blocks) from = 0;
     u32 bit = zero_bit(bitmap, from, one->blocks);
     if (bit == one->blocks) {
@@ -312,7 +316,7 @@ Result<u32> Volume::take_in_group(u32 number, u32 from) {
     const u32 block = one->first + bit;
     if (is_own(*one, block)) return damaged("a block of the system is free", block);
     set_bit(bitmap, bit, true);
-    if (const Status status = add_counts(number, -1, 0, 0); !status) return status.error();
+    add_counts(descriptors, number, -1, 0, 0);
     return block;
 }
 
@@ -340,7 +344,6 @@ Result<u32> Volume::take_block(u32 goal) {
 Result<u32> Volume::take_block_for(u32 goal, void (*init)(MetaBlock&, const void*), const void* argument) {
     const Result<u32> taken = take_block(goal);
     if (!taken) return taken;
-    Status status;
     {
         // Its old contents are not read if it is not in memory.
         if (Page* const fresh = alloc_page(Gfp::user)) {
@@ -348,21 +351,22 @@ Result<u32> Volume::take_block_for(u32 goal, void (*init)(MetaBlock&, const void
             if (!meta_->insert(*taken, fresh)) put_page(fresh);
         }
         MetaBlock block{*meta_, *taken};
-        if (block) {
-            block.zero(0, block_bytes_);
-            if (init != nullptr) init(block, argument);
-        } else {
-            status = block.error();
+        if (!block) {
+            give_back(*taken);
+            return block.error();
         }
+        block.zero(0, block_bytes_);
+        if (init != nullptr) init(block, argument);
     }
-    if (status) status = meta_->sync_block(*taken);
-    // Otherwise it stays in use: its page may be dirty, and would overwrite what the block has next.
-    return status ? taken : Result<u32>{status.error()};
+    const Status status = meta_->sync_block(*taken);
+    if (status) return taken;
+    leave_unclean(); // it stays in use: its page is dirty, and would overwrite what the block has next
+    return status.error();
 }
 
 void Volume::give_back(u32 block) {
     MutexGuard guard{space_};
-    (void)free_block(block); // an error has been logged
+    if (const Status status = free_block(block); !status && status.error() != Error::corrupt) add_released(block, 0);
 }
 
 Status Volume::free_block(u32 block) {
@@ -371,36 +375,38 @@ Status Volume::free_block(u32 block) {
     if (!one) return one.error();
     MetaBlock bitmap{*meta_, one->block_bitmap};
     if (!bitmap) return bitmap.error();
+    MetaBlock descriptors{*meta_, descriptor_block(number)};
+    if (!descriptors) return descriptors.error();
     if (!bit_is_set(bitmap, block - one->first)) return damaged("a block was free already", block);
     set_bit(bitmap, block - one->first, false);
-    return add_counts(number, 1, 0, 0);
+    add_counts(descriptors, number, 1, 0, 0);
+    return {};
 }
 
-// An indirect block is freed before those below it. So each is visited once, also in a tree with a circle.
+// An indirect block is freed before those below it. So each is visited once, also in a tree with a circle. A tree below
+// it that cannot be freed now is kept; an error says that the root is in use still.
 Status Volume::free_tree(u32 root, u32 level) {
     const Result<bool> valid = is_data(root);
     if (!valid) return valid.error();
     if (!*valid) return damaged("number of a block", root);
-    if (const Status status = free_block(root); !status || level == 0) return status;
-    Status result;
+    if (level == 0) return free_block(root);
     const MetaBlock block{*meta_, root};
     if (!block) return block.error();
+    if (const Status status = free_block(root); !status) return status;
     for (u32 at = 0; at < block_bytes_; at += 4) {
         const u32 below = block.get<u32>(at);
         if (below == 0) continue;
-        if (const Status status = free_tree(below, level - 1); !status) {
-            result = status;
-            if (status.error() != Error::corrupt) break;
-        }
+        if (const Status status = free_tree(below, level - 1); !status && status.error() != Error::corrupt)
+            keep(below, level - 1);
     }
-    return result;
+    return {};
 }
 
 void Volume::drop_attributes(u32 number) {
     const Result<bool> valid = is_data(number);
-    if (!valid) return;
+    if (!valid) return leave_unclean();
     MetaBlock block{*meta_, *valid ? number : super_block()};
-    if (!block) return;
+    if (!block) return leave_unclean();
     const u32 users = block.get<u32>(attributes::kUsers);
     if (!*valid || block.get<u32>(0) != attributes::kMagic || users == 0)
         static_cast<void>(damaged("block of attributes", number));
@@ -442,12 +448,14 @@ Result<u32> Volume::take_inode_in(u32 number, bool directory) {
     if (one->free_inodes == 0) return 0u;
     MetaBlock bitmap{*meta_, one->inode_bitmap};
     if (!bitmap) return bitmap.error();
+    MetaBlock descriptors{*meta_, descriptor_block(number)};
+    if (!descriptors) return descriptors.error();
     const u32 begin = number == 0 ? first_inode_ - 1 : 0;
     const u32 bit = begin < inodes_per_group_ ? zero_bit(bitmap, begin, inodes_per_group_) : inodes_per_group_;
     if (bit == inodes_per_group_) return damaged("count of free inodes of a group", number);
     const u32 inode = number * inodes_per_group_ + bit + 1;
     set_bit(bitmap, bit, true);
-    if (const Status status = add_counts(number, 0, -1, directory ? 1 : 0); !status) return status.error();
+    add_counts(descriptors, number, 0, -1, directory ? 1 : 0);
     return inode;
 }
 
@@ -481,38 +489,56 @@ Status Volume::free_inode(u32 inode, bool directory) {
     if (!one) return one.error();
     MetaBlock bitmap{*meta_, one->inode_bitmap};
     if (!bitmap) return bitmap.error();
+    MetaBlock descriptors{*meta_, descriptor_block(number)};
+    if (!descriptors) return descriptors.error();
     if (!bit_is_set(bitmap, bit)) return damaged("an inode was free already", inode);
     set_bit(bitmap, bit, false);
-    return add_counts(number, 0, 1, directory ? -1 : 0);
+    add_counts(descriptors, number, 0, 1, directory ? -1 : 0);
+    return {};
 }
 
 // --- What is durable.
 
+u64 Volume::released(u32 at) const {
+    u64 word = 0;
+    memcpy_from_page(&word, released_, at * sizeof word, sizeof word);
+    return word;
+}
+void Volume::set_released(u32 at, u64 word) { memcpy_to_page(released_, at * sizeof word, &word, sizeof word); }
+
 void Volume::add_released(u32 number, u32 level) {
-    MutexGuard guard{space_};
-    if (released_count_ == kMostReleased && !commit_locked()) return; // the disk fails: it stays in use
-    LOFT_ASSERT(released_count_ < kMostReleased);
-    const u64 word = u64{level} << 32 | number;
-    memcpy_to_page(released_, released_count_ * sizeof word, &word, sizeof word);
-    ++released_count_;
+    if (released_count_ == kMostReleased) (void)commit_locked();
+    if (released_count_ == kMostReleased) return leave_unclean(); // the disk fails, or there is no memory
+    set_released(released_count_++, u64{level} << 32 | number);
 }
 
-void Volume::release(u32 root, u32 level) { add_released(root, level); }
-void Volume::release_inode(u32 inode, bool directory) { add_released(inode, directory ? kDirectoryInode : kInode); }
+void Volume::release(u32 root, u32 level) {
+    MutexGuard guard{space_};
+    add_released(root, level);
+}
+void Volume::release_inode(u32 inode, bool directory) {
+    MutexGuard guard{space_};
+    add_released(inode, directory ? kDirectoryInode : kInode);
+}
+
+// Inside of a commit: what cannot be freed is tried again in the next one.
+void Volume::keep(u32 number, u32 level) {
+    if (kept_ == released_count_) return leave_unclean(); // no room
+    set_released(--kept_, u64{level} << 32 | number);
+}
 
 Status Volume::commit_locked() {
     if (const Status status = meta_->sync(); !status) return status;
-    for (u32 i = 0; i < released_count_; ++i) {
-        u64 word = 0;
-        memcpy_from_page(&word, released_, i * sizeof word, sizeof word);
+    kept_ = kMostReleased;
+    while (released_count_ != 0) {
+        const u64 word = released(--released_count_);
         const u32 number = static_cast<u32>(word), level = static_cast<u32>(word >> 32);
-        // Damage and a failing disk have been logged; what cannot be freed stays in use.
-        if (level < kInode)
-            (void)free_tree(number, level);
-        else
-            (void)free_inode(number, level == kDirectoryInode);
+        const Status status = level < kInode ? free_tree(number, level) : free_inode(number, level == kDirectoryInode);
+        // Damage has been logged; what it is about stays in use.
+        if (!status && status.error() != Error::corrupt) keep(number, level);
     }
-    released_count_ = 0;
+    while (kept_ != kMostReleased)
+        set_released(released_count_++, released(kept_++));
     return {};
 }
 

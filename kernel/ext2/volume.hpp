@@ -63,10 +63,14 @@ class Volume : NotCopyable<Volume> {
     // The same for an indirect block or one of a directory: `init` fills the zeroed block, which then is durable.
     [[nodiscard]] Result<u32> take_block_for(u32 goal, void (*init)(MetaBlock&, const void*) = nullptr,
                                              const void* argument = nullptr);
-    // A block that was taken, and that nothing has referred to since, is free again.
+    // Something may stay in use that nothing refers to, because memory was short or the disk has failed: the file system
+    // is not marked clean, so e2fsck(8) looks for it.
+    void leave_unclean() { is_unclean_.store(1); }
+    // A block that was taken, and that nothing has referred to since, is free again, now or with a commit.
     void give_back(u32 block);
     // Nothing in memory refers any more to the tree of blocks below `root`: level 0 is a block of data, 1 to 3 are
-    // indirect. It becomes free with the next commit, which may be now.
+    // indirect. It becomes free with the next commit, which may be now. A part that memory is too short for becomes
+    // free with a later one.
     void release(u32 root, u32 level);
     // An inode that had this block of extended attributes is freed.
     void drop_attributes(u32 block);
@@ -104,14 +108,18 @@ class Volume : NotCopyable<Volume> {
     u32 descriptor_block(u32 group) const;
     Result<Group> group(u32 number);
     bool is_own(const Group& group, u32 block) const;
-    Status add_counts(u32 group, int blocks, int inodes, int directories) LOFT_REQUIRES(space_);
+    // `descriptors`: the block with those of the group.
+    void add_counts(MetaBlock& descriptors, u32 group, int blocks, int inodes, int directories) LOFT_REQUIRES(space_);
     Result<u32> take_in_group(u32 number, u32 from) LOFT_REQUIRES(space_);
     Result<u32> take_block_locked(u32 goal) LOFT_REQUIRES(space_);
     Result<u32> take_inode_in(u32 number, bool directory) LOFT_REQUIRES(space_);
     Status free_block(u32 block) LOFT_REQUIRES(space_);
     Status free_tree(u32 root, u32 level) LOFT_REQUIRES(space_);
     Status free_inode(u32 inode, bool directory) LOFT_REQUIRES(space_);
-    void add_released(u32 number, u32 level);
+    u64 released(u32 at) const;
+    void set_released(u32 at, u64 word);
+    void add_released(u32 number, u32 level) LOFT_REQUIRES(space_);
+    void keep(u32 number, u32 level) LOFT_REQUIRES(space_);
     Status commit_locked() LOFT_REQUIRES(space_);
     Status write_super(bool clean) LOFT_REQUIRES(space_);
     Result<u32> count_tree(u32 root, u32 level, u32& left);
@@ -128,11 +136,13 @@ class Volume : NotCopyable<Volume> {
     bool writable_ = false; // it was opened for writing, and marked as not clean
     hal::Plain<u32> read_only_;
     hal::Plain<u32> is_damaged_;
+    hal::Plain<u32> is_unclean_;
 
     Mutex space_{"of the free blocks of an ext2 file system"};
     u32 free_blocks_ LOFT_GUARDED_BY(space_) = 0, free_inodes_ LOFT_GUARDED_BY(space_) = 0;
     Page* released_ = nullptr; // a frame with kMostReleased words: a block or inode, and its level << 32
     u32 released_count_ LOFT_GUARDED_BY(space_) = 0;
+    u32 kept_ LOFT_GUARDED_BY(space_) = 0; // in a commit: words from here to the end are for the next one
 };
 
 } // namespace loft::ext2

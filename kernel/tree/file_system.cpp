@@ -410,8 +410,11 @@ Errno FileSystem::truncate(Inode& file, u64 bytes) {
     if (is_read_only()) return Errno::rofs;
     if (bytes > most_bytes()) return Errno::fbig;
     MutexGuard guard{file.size_};
+    const u64 before = file.bytes();
     if (const Status resized = file.resize(bytes); !resized) return errno_of(resized.error());
-    return set_size(file, bytes);
+    const Errno error = set_size(file, bytes);
+    if (is_error(error)) (void)file.resize(before);
+    return error;
 }
 
 // --- The whole.

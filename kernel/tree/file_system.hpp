@@ -238,7 +238,7 @@ class FileSystem : NotCopyable<FileSystem> {
 
     // The writer's mutex is held. Blocks for a store; all of the file's pages in the range are in memory.
     virtual Errno allocate(Inode& file, u64 offset, u32 bytes) = 0;
-    // The size of a file, whose object has been resized. Frees the blocks behind it.
+    // The size of a file, whose object has been resized. Frees the blocks behind it; the old size stays if it cannot.
     virtual Errno set_size(Inode& file, u64 bytes) = 0;
 
     // --- For them.

@@ -447,6 +447,85 @@ TEST_CASE("ext2: a directory that cannot grow now grows later", "[ext2][ext2-wri
     check_clean(ext2.disk.image(), kSmallSectors);
 }
 
+// One allocation fails at a time, in each step of a file's life.
+TEST_CASE("ext2: a short lack of memory loses no block and no inode", "[ext2][ext2-write][ext2-memory]") {
+    enum Step : u32 { make_file, make_folder, write, link, cut, cut_more, rename, remove, free, steps };
+    const u32 fails_in = GENERATE(range(u32{make_file}, u32{steps}));
+    // With one more block of bitmaps and descriptors for each group.
+    const sim::DiskImage image = make_image("-b 1024 -g 256 -N 64", 1024);
+    u32 unclean = 0, failed = 0;
+    for (u32 nth = 0; nth < 60; ++nth) {
+        WithFiles kernel;
+        Mounted ext2{image, 2048};
+        FileSystem& fs = ext2.fs();
+        bool fails = false;
+        {
+            const Ref root = at(fs, ""), other = new_file(fs, "", "other"), moved = new_file(fs, "", "moved");
+            Ref file = new_file(fs, "", "file");
+            const auto put = [&](u64 block) {
+                const Result<u32, Errno> got = fs.write(*file, block * 1024, "data", 4);
+                return got ? Errno{} : got.error();
+            };
+            for (const u64 block : {0, 11, 12, 20, 200, 268, 269, 530, 12 + 256 + 65536, 12 + 256 + 65536 + 300})
+                REQUIRE(put(block) == Errno{});
+            const auto step = [&](Step which, auto&& what) {
+                if (which == fails_in) {
+                    forget_blocks(fs);
+                    kernel.machine.fail_allocation(nth);
+                }
+                const Errno error = what();
+                if (which != fails_in) return;
+                fails = kernel.machine.allocation_failed();
+                failed += fails;
+                kernel.machine.allow_allocations();
+                if (is_error(error)) CHECK(error == Errno::nomem);
+            };
+            const auto create = [&](const char* name, u32 mode) {
+                const Result<Inode*, Errno> made = fs.create(*root, name, mode);
+                if (!made) return made.error();
+                FileSystem::release(*made);
+                return Errno{};
+            };
+            step(make_file, [&] { return create("new", kModeFile); });
+            step(make_folder, [&] { return create("folder", kModeDirectory); });
+            step(write, [&] { return put(2000); });
+            step(link, [&] { return fs.link(*root, "link", *other); });
+            const auto truncate = [&](u64 blocks) {
+                const u64 size = file->bytes();
+                const Errno error = fs.truncate(*file, blocks * 1024);
+                CHECK(file->bytes() == (is_error(error) ? size : blocks * 1024));
+                CHECK(fs.stat(*file).bytes == file->bytes());
+                return error;
+            };
+            step(cut, [&] { return truncate(12 + 256 + 65536 + 100); });
+            step(cut_more, [&] { return truncate(15); });
+            if (fails_in == cut || fails_in == cut_more) {
+                REQUIRE(fs.sync() == Errno{});
+                check_clean(ext2.disk.image(), 2048);
+            }
+            REQUIRE(fs.truncate(*file, 15 * 1024) == Errno{});
+            for (const u64 block : {200, 268, 269, 530, 12 + 256 + 65536, 12 + 256 + 65536 + 300})
+                REQUIRE(put(block) == Errno{});
+            step(rename, [&] { return fs.rename(*root, "moved", *root, "other"); });
+            file.reset();
+            step(remove, [&] { return fs.unlink(*root, "file"); });
+            step(free, [&] { return fs.sync(); });
+        }
+        if (!fails) break;
+        REQUIRE(ext2.unmount() == Errno{});
+        const bool is_clean = (ext2.disk.image().at(2)[58] & 1) != 0;
+        unclean += !is_clean;
+        INFO("step " << fails_in << ", allocation " << nth);
+        if (is_clean)
+            check_clean(ext2.disk.image(), 2048);
+        else
+            CHECK(fsck(ext2.disk.image(), 2048, "-fy").status <= 1);
+    }
+    WARN("step " << fails_in << ": " << failed << " failed, " << unclean << " left it not clean");
+    CHECK(failed != 0);
+    if (fails_in != make_folder && fails_in != link && fails_in != rename && fails_in != remove) CHECK(unclean == 0);
+}
+
 TEST_CASE("ext2: what is not written yet is not seen", "[ext2][ext2-write][ext2-size]") {
     WithFiles kernel;
     Mounted ext2{make_image("-b 1024", kSmallKib), kSmallSectors};
