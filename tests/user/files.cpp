@@ -706,7 +706,7 @@ void old_layouts() {
         CHECK_EQ(old[0], is.system());
         CHECK_EQ(old[1], is.inode());
         CHECK_EQ(old[2], is.mode() | is.links() << 16);
-        CHECK_EQ(old[3], 4467 | 4 << 16); // the low half of an id
+        CHECK_EQ(old[3], 65534 | 4 << 16); // an id that does not fit is told as that of nobody
         CHECK_EQ(old[5], 5000);
         CHECK_EQ(old[6], is.words[13]);
         CHECK_EQ(old[7], is.words[14]);
@@ -717,6 +717,7 @@ void old_layouts() {
         CHECK_EQ(sys::call(call, call == 18 ? word("s") : u32(file), word(old)), 0);
         CHECK_EQ(old[0], is.system() | is.inode() << 16);
         CHECK_EQ(old[1], is.mode() | is.links() << 16);
+        CHECK_EQ(old[2], 65534 | 4 << 16);
         CHECK_EQ(old[4], 5000);
         CHECK_EQ(old[6], is.words[kModifyTime]);
     }
