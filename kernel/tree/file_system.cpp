@@ -302,6 +302,11 @@ Errno FileSystem::move(Inode& from, std::string_view old_name, Inode& to, std::s
         if (!below) return below.error();
         if (*below) return Errno::inval;
     }
+    if (target && target->is_directory() && moves) { // above what is renamed, it is not empty
+        const Result<bool, Errno> above = is_below(from, *target);
+        if (!above) return above.error();
+        if (*above) return Errno::notempty;
+    }
     if (target && &*target == &*inode) return Errno{}; // two names of one file: nothing happens
     if (target)
         if (const Errno error = may_replace(to, *target, *inode); is_error(error)) return error;

@@ -471,6 +471,14 @@ void renaming(const char* base) {
     CHECK_EQ(rename("d", "g"), -kNotdir);
     CHECK_EQ(rename("d", "e"), -kNotempty);
     CHECK_EQ(rename("e", "e/full/x"), -kEinval);
+    // What is above the source is not empty, whatever is renamed.
+    make("e/full/f");
+    CHECK_EQ(rename("e/full/f", "e/full"), -kNotempty);
+    CHECK_EQ(rename("e/full/f", "e"), -kNotempty);
+    CHECK_EQ(rename("e/full", "e"), -kNotempty);
+    CHECK_EQ(rename("e/full/f", "d"), -kIsdir);
+    CHECK_EQ(rename("e/full/missing", "e"), -kEnoent);
+    CHECK_EQ(unlink("e/full/f"), 0);
     CHECK_EQ(rename("e", "d"), 0);
     CHECK_EQ(access("d/full", 0), 0);
     CHECK_EQ(rename("d/.", "x"), -kBusy);

@@ -143,6 +143,8 @@ class Changes {
         Errno expected{};
         if (is_directory && is_below(to.node, node))
             expected = Errno::inval;
+        else if (target != nullptr && target->kind == InodeKind::directory && is_below(from.node, target))
+            expected = from.node != to.node ? Errno::notempty : !is_directory ? Errno::isdir : Errno::notempty;
         else if (target == node || target == nullptr)
             expected = Errno{};
         else if (target->kind == InodeKind::directory)

@@ -705,6 +705,12 @@ TEST_CASE("ext2: rules of names", "[ext2][ext2-rules]") {
     CHECK(fs.rename(*a, "b", *root, "file") == Errno::notdir);
     CHECK(fs.rename(*root, "file", *a, "b") == Errno::isdir);
     CHECK(fs.rename(*a, "b", *root, "a") == Errno::notempty);
+    {
+        const Ref deep = new_file(fs, "a/b", "deep");
+        CHECK(fs.rename(*b, "deep", *root, "a") == Errno::notempty); // above what is renamed
+        CHECK(fs.rename(*b, "deep", *a, "b") == Errno::notempty);
+        REQUIRE(fs.unlink(*b, "deep") == Errno{});
+    }
     CHECK(fs.truncate(*a, 0) == Errno::isdir);
     CHECK(fs.write(*a, 0, "x", 1).error() == Errno::isdir);
     CHECK(fs.create(*root, "long", kModeLink, true, std::string(1024, 'l')).error() == Errno::nametoolong);
