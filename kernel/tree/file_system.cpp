@@ -201,16 +201,17 @@ FileSystem::Found FileSystem::create(Inode& directory, std::string_view name, u3
 }
 
 Errno FileSystem::link(Inode& directory, std::string_view name, Inode& inode) {
-    if (&inode.system() != &directory.system()) return Errno::xdev;
     MutexGuard guard{names_};
     reap();
-    if (const Errno error = check(directory, name, true); is_error(error)) return error;
-    if (inode.is_directory()) return Errno::perm;
-    if (inode.links() == 0) return Errno::noent;
-    if (inode.links() >= most_links()) return Errno::mlink;
+    if (const Errno error = check(directory, name, false); is_error(error)) return error;
     const Result<Entry, Errno> entry = find_entry(directory, name);
     if (!entry) return entry.error();
     if (entry->number != 0) return Errno::exist;
+    if (is_read_only()) return Errno::rofs;
+    if (&inode.system() != this) return Errno::xdev;
+    if (inode.is_directory()) return Errno::perm;
+    if (inode.links() == 0) return Errno::noent;
+    if (inode.links() >= most_links()) return Errno::mlink;
     if (const Errno error = set_links(inode, inode.links() + 1); is_error(error)) return error;
     const Errno error = add_entry(directory, name, inode);
     if (is_error(error)) (void)drop_link(inode);

@@ -154,9 +154,10 @@ class FileSystem : NotCopyable<FileSystem> {
     // A new file, or directory (the mode says which), or link with this target. `mine`: EEXIST if the name is there;
     // otherwise what is there is returned. exist, mlink; nametoolong for a target that does not fit.
     Found create(Inode& directory, std::string_view name, u32 mode, bool mine = true, std::string_view target = {});
-    Errno link(Inode& directory, std::string_view name, Inode& inode); // perm (a directory), mlink, exist, xdev, noent
-    Errno unlink(Inode& directory, std::string_view name);             // noent, isdir
-    Errno rmdir(Inode& directory, std::string_view name);              // noent, notempty, busy (the root, a mount)
+    // exist, before rofs and these: xdev, perm (a directory), noent, mlink.
+    Errno link(Inode& directory, std::string_view name, Inode& inode);
+    Errno unlink(Inode& directory, std::string_view name); // noent, isdir
+    Errno rmdir(Inode& directory, std::string_view name);  // noent, notempty, busy (the root, a mount)
     // Replaces what has the new name: a directory that is empty by a directory, a file by a file. noent, xdev, isdir,
     // notempty, mlink, inval (into itself), busy; exist if something has the new name, and `replaces` is false. Cost on
     // a disk: a flush of its cache.

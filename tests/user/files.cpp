@@ -397,6 +397,7 @@ void links() {
     CHECK_EQ(link("f", "g"), -kExist);
     CHECK_EQ(link("f", "h/"), -kEnoent);
     CHECK_EQ(link(".", "h"), -kEperm);
+    CHECK_EQ(link(".", "g"), -kExist); // what is there is told first
     CHECK_EQ(link("missing", "h"), -kEnoent);
     CHECK_EQ(link("f", "missing/h"), -kEnoent);
     CHECK_EQ(symlink("f", "s"), 0);

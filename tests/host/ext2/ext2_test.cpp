@@ -56,6 +56,8 @@ TEST_CASE("ext2: an image of mke2fs is read, with blocks of each size", "[ext2][
     CHECK(at(ext2.fs(), "file1")->links() == 2);
     const Ref file = at(ext2.fs(), "below/one");
     CHECK(ext2.fs().unlink(*at(ext2.fs(), "below"), "one") == Errno::rofs);
+    CHECK(ext2.fs().link(*at(ext2.fs(), "below"), "two", *file) == Errno::rofs);
+    CHECK(ext2.fs().link(*at(ext2.fs(), "below"), "one", *file) == Errno::exist);
     CHECK(ext2.fs().truncate(*file, 0) == Errno::rofs);
 }
 
@@ -695,6 +697,13 @@ TEST_CASE("ext2: rules of names", "[ext2][ext2-rules]") {
     CHECK(fs.rmdir(*root, "file") == Errno::notdir);
     CHECK(fs.rmdir(*root, "x") == Errno::noent);
     CHECK(fs.link(*root, "c", *a) == Errno::perm);
+    CHECK(fs.link(*root, "file", *a) == Errno::exist);
+    {
+        Mounted other{make_image("-b 1024", kSmallKib), kSmallSectors};
+        const Ref theirs = at(other.fs(), "");
+        CHECK(fs.link(*root, "file", *theirs) == Errno::exist);
+        CHECK(fs.link(*root, "c", *theirs) == Errno::xdev);
+    }
     CHECK(fs.rename(*root, "a", *b, "x") == Errno::inval);
     CHECK(fs.rename(*root, "a", *root, "file", false) == Errno::exist);
     CHECK(fs.rename(*root, "file", *root, "file", false) == Errno::exist);
