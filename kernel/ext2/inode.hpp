@@ -84,6 +84,7 @@ class Ext2 final : public FileSystem {
     bool is_read_only() const override { return volume_.is_read_only(); }
     InodeStat stat(Inode& inode) override { return of(inode).stat(); }
     FileSystemStat stat() override;
+    u64 most_bytes() const override;
     Result<u32, Errno> read_link(Inode& link, char* to, u32 bytes) override;
 
   private:
@@ -100,7 +101,6 @@ class Ext2 final : public FileSystem {
 
     u32 root_number() const override { return kRootInode; }
     u32 most_links() const override { return kMostLinks; }
-    u64 most_bytes() const override;
     Found load(u32 number) override;
     Found make(Inode& parent, u32 mode, std::string_view target) override;
     Errno write_links(Inode& inode, u32 links) override;

@@ -29,7 +29,9 @@ class InodeFile final : public ObjectFile {
     SysResult put(u64 offset, UserSource& from, u32 bytes);
     Errno may_be_read() const override { return inode_.is_directory() ? Errno::isdir : Errno{}; }
     u64 visible_bytes() override { return inode_.visible_bytes(); }
-    u64 most_position() override { return ~u64{0} >> 1; }
+    u64 most_position() override {
+        return inode_.kind() == InodeKind::file ? inode_.system().most_bytes() : ~u64{0} >> 1;
+    }
     void destroy() override;
 
     Inode& inode_;
@@ -53,18 +55,16 @@ SysResult InodeFile::write_from(u64& offset, UserSource& from) {
 }
 
 SysResult InodeFile::write_once(u64& offset, UserSource& from) {
-    const u32 wanted = from.left();
-    SysResult result = 0u;
-    if (wanted != 0) {
-        MutexGuard guard{inode_.system().writer_of(inode_)};
-        if (mode_.appends) offset = inode_.bytes();
-        result = each_page(offset, wanted, [&](u64 at, u32 bytes) {
-            const SysResult done = put(at, from, bytes);
-            if (!done.failed()) limit_dirty_pages();
-            return done;
-        });
-    }
-    return result;
+    if (from.left() == 0) return 0u;
+    MutexGuard guard{inode_.system().writer_of(inode_)};
+    if (mode_.appends) offset = inode_.bytes();
+    const u64 most = inode_.system().most_bytes();
+    if (offset >= most) return Errno::fbig;
+    return each_page(offset, static_cast<u32>(std::min<u64>(from.left(), most - offset)), [&](u64 at, u32 bytes) {
+        const SysResult done = put(at, from, bytes);
+        if (!done.failed()) limit_dirty_pages();
+        return done;
+    });
 }
 
 void InodeFile::destroy() {

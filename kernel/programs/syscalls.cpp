@@ -192,6 +192,9 @@ SysResult sys_writev(Call& call) {
     return file->write(source);
 }
 
+// The bytes of pread64 and pwrite64 end behind the greatest offset. rw_verify_area of Linux's fs/read_write.c: EINVAL.
+bool ends_too_far(u64 offset, u32 bytes) { return (offset + bytes) >> 63 != 0; }
+
 SysResult sys_pread64(Call& call) {
     const OpenFile file{call.process, call.a()};
     if (is_negative(call.e())) return Errno::inval;
@@ -200,6 +203,7 @@ SysResult sys_pread64(Call& call) {
     if (!file->may_read()) return Errno::badf;
     const SysResult range = check_range(call.pointer_b(), call.c());
     if (range.failed()) return range;
+    if (ends_too_far(wide(call.d(), call.e()), call.c())) return Errno::inval;
     return file->read_at(wide(call.d(), call.e()), call.pointer_b(), std::min(call.c(), kMostBytes));
 }
 
@@ -211,6 +215,7 @@ SysResult sys_pwrite64(Call& call) {
     if (!file->may_write()) return Errno::badf;
     const SysResult range = check_range(call.pointer_b(), call.c());
     if (range.failed()) return range;
+    if (ends_too_far(wide(call.d(), call.e()), call.c())) return Errno::inval;
     UserSource source{call.pointer_b(), std::min(call.c(), kMostBytes)};
     return file->write_at(wide(call.d(), call.e()), source);
 }

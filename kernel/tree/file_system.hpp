@@ -199,6 +199,7 @@ class FileSystem : NotCopyable<FileSystem> {
     // Everything that was done before the call is durable.
     Errno sync();
     virtual FileSystemStat stat() = 0;
+    virtual u64 most_bytes() const = 0; // of a file
     virtual bool is_read_only() const { return false; }
     u32 id() const { return id_; } // of each file system that was made, another one: the device of stat(2)
     // A directory that is covered by a mount cannot be removed or renamed; the caller keeps a reference to it.
@@ -224,7 +225,6 @@ class FileSystem : NotCopyable<FileSystem> {
 
     virtual u32 root_number() const = 0;
     virtual u32 most_links() const = 0;
-    virtual u64 most_bytes() const = 0;
     // The object of an inode that is not in the table; its one reference is the table's.
     virtual Found load(u32 number) = 0;
     // A new inode with one link, two for a directory; its one reference is the table's.

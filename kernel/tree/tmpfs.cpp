@@ -55,6 +55,7 @@ class Tmpfs final : public FileSystem {
     Errno close() { return empty_table(); }
     InodeStat stat(Inode& inode) override;
     FileSystemStat stat() override;
+    u64 most_bytes() const override { return MemoryObject::kMaxBytes - 1; }
     Result<u32, Errno> read_link(Inode& link, char* to, u32 bytes) override;
 
     // For pages that a file is about to have. False: the limit.
@@ -77,7 +78,6 @@ class Tmpfs final : public FileSystem {
     }
     u32 root_number() const override { return kRootNumber; }
     u32 most_links() const override { return 1u << 30; }
-    u64 most_bytes() const override { return MemoryObject::kMaxBytes - 1; }
     Found load(u32) override { return Errno::uclean; } // an entry refers to an inode that does not exist: a defect
     Found make(Inode& parent, u32 mode, std::string_view target) override;
     Errno write_links(Inode& inode, u32) override {

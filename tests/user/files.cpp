@@ -292,6 +292,23 @@ void data() {
     CHECK_EQ(pread(file, buffer, 10, 50'000), 10);
     CHECK_EQ(buffer[0] | buffer[9], 0);
     CHECK_EQ(lseek(file, -1, 0), -kEinval);
+    // No offset is above 2^63 - 1; no position is above what a file may have.
+    const auto at_most = [&](u32 call, u32 bytes) {
+        return sys::call6(call, u32(file), word(buffer), bytes, ~0u, 0x7fff'ffff, 0);
+    };
+    for (const u32 call : {180u, 181u}) { // pread64, pwrite64
+        CHECK_EQ(at_most(call, 2), -kEinval);
+        CHECK_EQ(at_most(call, 0), 0);
+    }
+    u32 position[2] = {1, 1};
+    const auto llseek = [&](u32 high, u32 whence) {
+        return sys::call6(140, u32(file), high, 0, word(position), whence, 0);
+    };
+    CHECK_EQ(llseek(0x4000'0000, 0), -kEinval);
+    CHECK_EQ(llseek(0x4000'0000, 2), -kEinval);
+    CHECK_EQ(llseek(1, 0), 0);
+    CHECK_EQ(position[1], 1);
+    CHECK_EQ(lseek(file, 100'003, 0), 100'003);
     // The program's memory ends.
     fill_buffer();
     u8* const two = new_memory(2 * kPage);
