@@ -287,12 +287,17 @@ SysResult list(Call& call, bool wide) {
     if (buffer.bytes() == nullptr) return Errno::nomem;
     u64 position = 0;
     if (const Errno error = file->seek(0, Whence::current, position); is_error(error)) return error;
-    EntryWriter entries{buffer.bytes(), std::min(call.c(), kPageSize), wide};
-    if (const Errno error = file->list(entries); is_error(error)) return error;
-    if (entries.used == 0) return entries.full ? Errno::inval : SysResult{0u};
-    if (copy_to_user(call.pointer_b(), buffer.bytes(), entries.used) == 0) return entries.used;
-    static_cast<void>(file->seek(static_cast<i64>(position), Whence::begin, position));
-    return Errno::fault;
+    for (u32 room = std::min(call.c(), kPageSize);;) {
+        EntryWriter entries{buffer.bytes(), room, wide};
+        if (const Errno error = file->list(entries); is_error(error)) return error;
+        if (entries.used == 0)
+            return !entries.full ? SysResult{0u} : room < std::min(call.c(), kPageSize) ? Errno::fault : Errno::inval;
+        const u32 left = copy_to_user(call.pointer_b(), buffer.bytes(), entries.used);
+        if (left == 0) return entries.used;
+        // The program's memory ends: it gets the entries that fit.
+        static_cast<void>(file->seek(static_cast<i64>(position), Whence::begin, position));
+        room = entries.used - left;
+    }
 }
 
 } // namespace

@@ -167,7 +167,7 @@ FileSystem::Found FileSystem::parent(Inode& directory) {
 Errno FileSystem::list(Inode& directory, u64& position, ListVisitor& visitor) {
     MutexGuard guard{names_};
     if (!directory.is_directory()) return Errno::notdir;
-    return directory.links() == 0 ? Errno{} : list_entries(directory, position, visitor);
+    return directory.links() == 0 ? Errno::noent : list_entries(directory, position, visitor);
 }
 
 // --- Changing names.
