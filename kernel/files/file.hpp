@@ -30,6 +30,7 @@ class File {
     // instead if non-blocking); returns Errno::intr if the program is to end.
     virtual SysResult read(UserAddr to, u32 bytes) = 0;
     virtual SysResult write(UserSource& from) = 0;
+    virtual bool is_large() const { return false; }    // O_LARGEFILE
     virtual bool has_offsets() const { return false; } // else lseek and pread fail: ESPIPE
     // At an offset, without the position of the file. A pipe and the console have none.
     virtual SysResult read_at(u64, UserAddr, u32) { return Errno::spipe; }

@@ -15,11 +15,15 @@
 
 namespace loft {
 
+// The size of a file above which open(2) asks for O_LARGEFILE, and to which others write.
+inline constexpr u64 kMostSmallBytes = 0x7fff'ffff;
+
 // What open(2) asked for.
 struct OpenMode {
     bool reads = false, writes = false;
     bool appends = false;     // O_APPEND
     bool synchronous = false; // O_DSYNC: a write returns when its bytes are durable
+    bool large = false;       // O_LARGEFILE: the program knows files of more than kMostSmallBytes
 };
 
 class ObjectFile : public File {
@@ -39,6 +43,7 @@ class ObjectFile : public File {
     }
     bool may_read() const final { return mode_.reads; }
     bool may_write() const final { return mode_.writes; }
+    bool is_large() const final { return mode_.large; }
 
   protected:
     ObjectFile(MemoryObject& object, const OpenMode& mode) : object_{object}, mode_{mode} {}

@@ -16,7 +16,7 @@ namespace {
 // --- Opening.
 
 constexpr u32 kAccess = 3, kCreate = 0100, kExclusive = 0200, kTruncate = 01000, kAppend = 02000, kDataSync = 010000,
-              kDirect = 040000, kDirectory = 0200000, kLinkItself = 0400000, kPathOnly = 010000000,
+              kDirect = 040000, kLarge = 0100000, kDirectory = 0200000, kLinkItself = 0400000, kPathOnly = 010000000,
               kUnnamed = 020000000; // O_TMPFILE is kUnnamed and kDirectory
 
 // The inode that open(2) finds or makes.
@@ -52,6 +52,7 @@ Errno may_open(Inode& inode, u32 flags) {
     case InodeKind::file:
         if (flags & kDirectory) return Errno::notdir;
         if (writes && inode.system().is_read_only()) return Errno::rofs;
+        if (!(flags & kLarge) && inode.bytes() > kMostSmallBytes) return Errno::overflow;
         break;
     case InodeKind::other:
         return flags & kDirectory ? Errno::notdir : Errno::nxio; // no driver opens it
@@ -64,7 +65,8 @@ Errno open_path(UserPath& path, u32 flags, u32 rights, File*& file) {
     const OpenMode wanted{.reads = access == 0 || access == 2,
                           .writes = access == 1 || access == 2,
                           .appends = (flags & kAppend) != 0,
-                          .synchronous = (flags & kDataSync) != 0};
+                          .synchronous = (flags & kDataSync) != 0,
+                          .large = (flags & kLarge) != 0};
     if (BlockDevice* const disk = path.disk()) {
         if ((flags & kCreate) && (flags & kExclusive)) return Errno::exist;
         if (flags & kDirectory) return Errno::notdir;
@@ -243,6 +245,7 @@ SysResult ftruncate(Call& call, u64 bytes) {
     if (!file) return Errno::badf;
     Inode* const inode = file->inode();
     if (inode == nullptr || inode->kind() != InodeKind::file || !file->may_write()) return Errno::inval;
+    if (!file->is_large() && bytes > kMostSmallBytes) return Errno::inval;
     return result_of(inode->system().truncate(*inode, bytes));
 }
 

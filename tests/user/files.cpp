@@ -402,6 +402,44 @@ void data() {
     CHECK_EQ(sys::call(36), 0);
 }
 
+// A program that has not said that it knows files of 2 GiB (O_LARGEFILE) gets none.
+void large_files() {
+    constexpr u32 kLarge = 0100000;
+    constexpr int kFbig = 27;
+    int small = open("f", kCreate | kReadWrite), large = open("f", kReadWrite | kLarge);
+    REQUIRE(small >= 0 && large >= 0);
+    CHECK_EQ(pwrite(small, "ab", 2, 0x7fff'fffe), 1); // up to the limit
+    CHECK_EQ(pwrite(small, "ab", 2, 0x7fff'ffff), -kFbig);
+    CHECK_EQ(pwrite(small, "ab", 0, 0x7fff'ffff), 0);
+    CHECK_EQ(size_of("f"), 0x7fff'ffff);
+    close(small);
+    small = open("f", kReadWrite | kAppend); // it is not too large yet
+    REQUIRE(small >= 0);
+    CHECK_EQ(write(small, "c", 1), -kFbig);
+    CHECK_EQ(pwrite(large, "c", 1, 0x7fff'ffff), 1);
+    CHECK_EQ(size_of("f"), 0x8000'0000);
+    u8 text[2] = {};
+    CHECK_EQ(pread(small, text, 2, 0x7fff'fffe), 2); // reading has no limit
+    CHECK_EQ(text[0], 'a');
+    CHECK_EQ(text[1], 'c');
+    // open(2); the tmpfs of Linux 6.1 opens it all the same, that of 6.6 does not.
+    for (const u32 flags : {kReadOnly, kWriteOnly | kTruncate, kCreate | kWriteOnly})
+        CHECK_EQ(open("f", flags), -kOverflow);
+    CHECK_EQ(open("f", kCreate | kExclusive), -kExist);
+    CHECK_EQ(creat("f", 0600), -kOverflow);
+    CHECK_EQ(size_of("f"), 0x8000'0000);
+    CHECK_EQ(sys::call(194, u32(small), 0x8000'0001, 0), -kEinval); // ftruncate64
+    CHECK_EQ(sys::call(194, u32(small), 0x7fff'ffff, 0), 0);
+    CHECK_EQ(sys::call(194, u32(large), 0x8000'0001, 0), 0);
+    CHECK_EQ(sys::call(193, word("f"), 0x8000'0002, 0), 0); // truncate64
+    close(small);
+    close(large);
+    large = open("f", kReadOnly | kLarge);
+    REQUIRE(large >= 0);
+    close(large);
+    CHECK_EQ(unlink("f"), 0);
+}
+
 void links() {
     char text[300];
     Stat about{}, other{};
@@ -719,7 +757,7 @@ void rights_owners_and_times() {
 
 // The older layouts say the same as stat64 and getdents64.
 void old_layouts() {
-    const int file = open("f", kCreate | kReadWrite, 0600);
+    const int file = open("f", kCreate | kReadWrite | 0100000, 0600); // O_LARGEFILE
     REQUIRE(file >= 0);
     CHECK_EQ(write(file, buffer, 5000), 5000);
     CHECK_EQ(chown("f", 70'003, 4), 0);
@@ -979,6 +1017,7 @@ int main(int argc, char** argv) {
     names();
     opening();
     data();
+    large_files();
     links();
     renaming(base);
     into_each_other();
