@@ -30,9 +30,15 @@ SysResult ObjectFile::read_at(u64 offset, UserAddr to, u32 bytes) {
         const u32 step = in_first_page(offset + done, bytes - done);
         const Result<Page*> page = object_.page(static_cast<u32>((offset + done) >> kPageShift));
         if (!page && page.error() == Error::not_found) return done; // the file became smaller meanwhile
-        if (!page) return done != 0 ? SysResult{done} : SysResult{page.error()};
-        const u32 left = copy_page_to_user(to + done, *page, offset_in_page(offset + done), step);
-        put_page(*page);
+        u32 left = 0;
+        if (page) {
+            left = copy_page_to_user(to + done, *page, offset_in_page(offset + done), step);
+            put_page(*page);
+        } else if (page.error() == Error::full) { // a hole, of a file system that has no page for it
+            left = clear_user(to + done, step);
+        } else {
+            return done != 0 ? SysResult{done} : SysResult{page.error()};
+        }
         done += step - left;
         if (left != 0) return done != 0 ? SysResult{done} : SysResult{Errno::fault};
     }

@@ -16,6 +16,7 @@ namespace {
 
 constexpr u32 kTmpfsMagic = 0x0102'1994; // statfs(2)
 constexpr u32 kRootNumber = 1;
+constexpr u32 kMostInodes = ~0u; // their numbers are not used again
 
 struct TmpEntry {
     TmpEntry* next = nullptr;
@@ -153,7 +154,7 @@ Errno Tmpfs::make_root() {
 FileSystem::Found Tmpfs::make(Inode& parent, u32 mode, std::string_view target) {
     const bool is_directory = kind_of_mode(mode) == InodeKind::directory;
     if (target.size() >= kMostPath) return Errno::nametoolong;
-    if (last_number_ == ~0u) return Errno::nospc;
+    if (last_number_ == kMostInodes) return Errno::nospc;
     Page* text = nullptr;
     if (kind_of_mode(mode) == InodeKind::link) {
         text = alloc_page(Gfp::user);
@@ -201,8 +202,8 @@ FileSystemStat Tmpfs::stat() {
             .block_bytes = kPageSize,
             .blocks = most_pages_,
             .free_blocks = most_pages_ - used,
-            .inodes = inodes_.load(),
-            .free_inodes = ~0u - inodes_.load()};
+            .inodes = kMostInodes,
+            .free_inodes = kMostInodes - inodes_.load()};
 }
 
 Result<u32, Errno> Tmpfs::read_link(Inode& link, char* to, u32 bytes) {

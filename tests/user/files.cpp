@@ -971,6 +971,7 @@ void rights_and_systems(const char* base) {
     CHECK_EQ(sys::call(268, word("f"), sizeof about, word(about)), 0);
     CHECK_EQ(about[0], same(base, "/") ? 0x0102'1994 : 0xef53);
     CHECK(about[4] != 0 && about[4] <= about[2]);
+    CHECK(about[10] <= about[8]); // free inodes, and all
     CHECK_EQ(about[14], 255);
     CHECK_EQ(sys::call(268, word("f"), sizeof about - 4, word(about)), -kEinval);
     CHECK_EQ(sys::call(268, word("missing"), sizeof about, word(about)), -kEnoent);
