@@ -28,6 +28,7 @@ namespace loft::bench {
 //     boot     TSC at the kernel's first instruction and now
 //     paths    every path of high memory                                               (bench_paths.cpp)
 //     cost     the same work on any kernel, to compare the cost of high memory         (bench_cost.cpp)
+//     files    operations on files: a program measures them, and prints the lines      (bench_files.cpp)
 // False if there is not enough memory; a line then says so. Context: the boot thread, interrupts on.
 bool run(std::string_view selection);
 
@@ -71,6 +72,8 @@ class Meter {
     }
     // A line with a value that the caller measured.
     void report(std::string_view name, u64 ticks);
+    // True: lines of this name are to be measured now; the caller does it, and prints them.
+    [[nodiscard]] bool asks_for(std::string_view name);
 
   private:
     // Loads one word of the mapping.
@@ -104,8 +107,10 @@ class Meter {
     bool only_names_ = false;
 };
 
-// Measure the lines of a group. False if there is not enough memory.
+// Measure the lines of a group. False: they could not be measured; without a line of its own, there is not enough
+// memory.
 bool measure_paths(Meter& meter); // bench_paths.cpp
 bool measure_cost(Meter& meter);  // bench_cost.cpp
+bool measure_files(Meter& meter); // bench_files.cpp
 
 } // namespace loft::bench

@@ -1,7 +1,7 @@
 """Parses the benchmark lines of a kernel's log."""
 import re
 
-LINE = re.compile(r'^(?:\[ *\d+\.\d+\] )?bench (\S+) (\d+(?:\.\d+)?) (ticks|per_op)$', re.MULTILINE)
+LINE = re.compile(r'^(?:\[ *\d+\.\d+\] )?(?:\w+\[\d+\]: )?bench (\S+) (\d+(?:\.\d+)?) (ticks|per_op)$', re.MULTILINE)
 MEMINFO = re.compile(r'^(MemTotal|LowTotal|LowFree|HighTotal|HighFree): +(\d+) kB$', re.MULTILINE)
 COMPILER = re.compile(r'\] loft: .*; ((?:g\+\+|clang) [\w.]+)')
 

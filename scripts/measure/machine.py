@@ -16,20 +16,25 @@ MEM = '2G'  # a gigabyte of high memory, for both kernels
 
 
 # make's variables are in the environment; run-qemu would use them as options.
-NO_OPTIONS = dict.fromkeys(('MEM', 'SMP', 'APPEND', 'ACCEL', 'QEMU', 'CPU', 'ICOUNT', 'ISO'), '')
+NO_OPTIONS = dict.fromkeys(('MEM', 'SMP', 'APPEND', 'ACCEL', 'QEMU', 'CPU', 'ICOUNT', 'ISO', 'DISK', 'DISK_BUS'), '')
 
 
 class Failed(Exception):
     """A kernel could not be measured; the text is the reason."""
 
 
-def boot(log, kernel, append, where, mem=MEM, timeout=300, initrd=None, smp='1', icount='0'):
-    """The log of a boot. `where`: run-qemu's options for accelerator and program."""
+def boot(log, kernel, append, where, mem=MEM, timeout=300, initrd=None, smp='1', icount='0',
+         modules=(), disks=()):
+    """The log of a boot. `where`: run-qemu's options for accelerator and program; `initrd`: of Linux, `modules`: of loft;
+    `disks`: as run-qemu's --disk."""
     command = ['scripts/run-qemu', '--mem', mem, '--smp', smp, '--append', append, *where]
     if icount != 'off':
         command += ['--icount', icount]
     if initrd:
         command += ['--module', initrd]  # Linux finds its initramfs where multiboot modules are
+    for option, values in (('--module', modules), ('--disk', disks)):
+        for value in values:
+            command += [option, value]
     path = f'{LOGS}/{log}.log'
     status = run_program([*command, kernel], path, timeout, env=NO_OPTIONS, processors=int(smp))
     if isinstance(status, Hung):
@@ -45,9 +50,9 @@ def boot(log, kernel, append, where, mem=MEM, timeout=300, initrd=None, smp='1',
     return text
 
 
-def loft(log, kernel, what, where, selftest='off', **machine):
-    """The lines of loft's benchmark, and its whole log."""
-    text = boot(log, kernel, f'selftest={selftest} bench={what} exit', where, **machine)
+def loft(log, kernel, what, where, selftest='off', words='', **machine):
+    """The lines of loft's benchmark, and its whole log. `words`: more of the kernel's options."""
+    text = boot(log, kernel, ' '.join(filter(None, (f'selftest={selftest} bench={what}', words, 'exit'))), where, **machine)
     found = lines.parse(text)
     if not found:
         raise Failed(f'{kernel} has measured nothing: see {LOGS}/{log}.log')
