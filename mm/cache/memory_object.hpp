@@ -37,6 +37,7 @@
 
 #include <boost/intrusive/list.hpp>
 
+#include <algorithm>
 #include <span>
 
 namespace loft {
@@ -110,6 +111,16 @@ class MemoryObject : NotCopyable<MemoryObject> {
     // page is in memory, lies behind the end, or there is no memory; the caller keeps the frame. Otherwise the object
     // takes over the caller's reference, and the page is dirty. Preemptible context as page(); takes io_.
     [[nodiscard]] bool insert(u32 number, Page* frame);
+    // Calls visit(number, Page*) for each page of [begin, end) that is in memory, in order. It may take references; it
+    // does not sleep, and uses one local slot at most. Preemptible context; takes mutex_, under which the visitor runs.
+    // Cost: one local map for each frame of the index on the way.
+    template <typename F> void each_page(u32 begin, u32 end, F&& visit) {
+        MutexGuard guard{mutex_};
+        index_.each(begin, std::min(end, pages_of(bytes_)), [&](u32 number, const PageIndex::Entry& entry) {
+            visit(number, entry.page);
+            return true;
+        });
+    }
     // Copies [offset, offset + bytes) to the kernel's memory at `to`. Errors: invalid (not inside the object), else as
     // page. Context as page().
     [[nodiscard]] Status read(u64 offset, void* to, u32 bytes);

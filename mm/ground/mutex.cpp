@@ -12,9 +12,10 @@ u32 me() { return hal::current_thread().value() + 1; } // not 0: hal/thread.hpp
 
 void Mutex::lock() LOFT_UNCHECKED {
     might_sleep("lock of a mutex");
-    if (is_mine()) panic("mutex {}: this thread already holds it", name_);
+    const u32 thread = me();
+    if (owner_.load() == thread) panic("mutex {}: this thread already holds it", name_);
     free_.acquire();
-    owner_.store(me());
+    owner_.store(thread);
 }
 
 bool Mutex::try_lock() LOFT_UNCHECKED {

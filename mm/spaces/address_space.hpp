@@ -126,9 +126,11 @@ class AddressSpace : NotCopyable<AddressSpace> {
 
     // Handles a fault of a program at `va`, or of the kernel on its behalf. Resolves demand-zero pages, pages of
     // objects, copy on write, growth of a stack, and spurious faults. Reclaims frames if there are none; if nothing
-    // can be reclaimed twice in turn, takes those of the program that has the most memory, which is ended. Preemptible
-    // context; no mutex of a space or of an object is held. Cost: none; for a copy of a page that was present: one
-    // flush on the CPUs of the space.
+    // can be reclaimed twice in turn, takes those of the program that has the most memory, which is ended. A fault on a
+    // page of an object that is not a write also maps the pages around it that are in memory: those of its area in the
+    // same kAround pages, aligned to their size. Preemptible context; no mutex of a space or of an object is held.
+    // Cost: none; for a copy of a page that was present: one flush on the CPUs of the space.
+    static constexpr u32 kAround = 16;
     FaultResult handle_fault(VirtAddr va, FaultAccess access);
     // The same; also returns the page of `va`, with a reference taken under the mutex.
     struct Pinned {
@@ -164,7 +166,8 @@ class AddressSpace : NotCopyable<AddressSpace> {
     Pinned resolve(VirtAddr va, FaultAccess access, Missing& missing)
         LOFT_REQUIRES(mutex_); // takes no reference to the page
     Pinned fill(const UserArea& area, VirtAddr va, FaultAccess access, Missing& missing)
-        LOFT_REQUIRES(mutex_); // for an empty entry
+        LOFT_REQUIRES(mutex_);                                                // for an empty entry
+    void map_around(const UserArea& area, VirtAddr va) LOFT_REQUIRES(mutex_); // its own entry is there
     Pinned swap_in(const UserArea& area, VirtAddr va, FaultAccess access, hal::PteCell* cell, Pte entry,
                    Missing& missing) LOFT_REQUIRES(mutex_);
     static constexpr u32 kBatch = 16, kSweep = 1024; // pages that are unmapped, and looked at, with the mutex held

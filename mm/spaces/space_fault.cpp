@@ -6,6 +6,7 @@
 #include "mm/tables/tlb_batch.hpp"
 #include "mm/windows/highmem.hpp"
 
+#include <algorithm>
 #include <utility>
 
 namespace loft {
@@ -151,7 +152,31 @@ AddressSpace::Pinned AddressSpace::fill(const UserArea& area, VirtAddr va, Fault
         put_page(page);
         return {FaultResult::no_memory};
     }
+    if (area.object != nullptr && access != FaultAccess::write) map_around(area, va);
     return found_in(area, va, access, page);
+}
+
+// A program that reads one page of a file mostly reads its neighbours next, and each fault costs more than these
+// entries. They are as of a read, but A is clear: nobody has accessed the pages, so the clock may take them first
+// (AreaWalk::age). No allocation, and no flush: the entries were empty.
+void AddressSpace::map_around(const UserArea& area, VirtAddr va) {
+    static_assert(paging::kPtesPerTable % kAround == 0); // one table
+    const u32 window = round_down(va.value(), kAround * kPageSize);
+    const VirtAddr begin{std::max(window, area.begin)}, end{std::min(window + kAround * kPageSize, area.end)};
+    const Pte table = hal::pte_read(tables_.directory_entry(va));
+    const PteMap map{table, begin};
+    const u32 first = area.page_of(begin);
+    const PteFlags flags = user_entry(Pfn{}, area, !area.is_private()).flags().without(pte::accessed);
+    u32 added = 0;
+    area.object->each_page(first, area.page_of(end), [&](u32 number, Page* page) {
+        hal::PteCell* const cell = map.cell(number - first);
+        if (!hal::pte_read(cell).empty()) return;
+        get_page(page);
+        hal::pte_set(cell, Pte{page_to_pfn(page), flags});
+        ++added;
+    });
+    tables_.added(table, added);
+    resident_ += added;
 }
 
 bool AddressSpace::show(VirtAddr va, Pte entry) {

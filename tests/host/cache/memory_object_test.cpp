@@ -129,6 +129,73 @@ TEST_CASE("object: behind its end is no page, and its last page ends in zeros", 
     }
 }
 
+TEST_CASE("object: a read maps the pages around it that are in memory, within its area", "[address_space][object]") {
+    for (const MapKind kind : {MapKind::anonymous, MapKind::shared}) {
+        keeps_books([kind] {
+            TestFile file{48 * kPageSize};
+            for (u32 page = 0; page < 48; ++page)
+                if (page != 20) put_page(*file.page(page));
+            Owned space, other;
+            map_file(*space, file, 2, 36, kind, kReadWrite, 2);
+            run_in(space.get());
+            const auto resident = [&space] { return space->stats().resident; };
+            CHECK(user_load(at(18)) == TestFile::word(18, 0));
+            CHECK(resident() == 15); // 16 to 31, without 20
+            for (u32 page = 16; page < 32; ++page)
+                if (page != 20) CHECK(user_load(at(page, 4)) == TestFile::word(page, 4));
+            CHECK(resident() == 15);
+            CHECK(file.fills == 47);
+            CHECK(user_load(at(20)) == TestFile::word(20, 0));
+            CHECK(resident() == 16);
+            CHECK(user_load(at(3)) == TestFile::word(3, 0));
+            CHECK(resident() == 16 + 14); // the area begins at 2
+            CHECK(user_load(at(33)) == TestFile::word(33, 0));
+            CHECK(resident() == 16 + 14 + 6); // and ends at 38
+            Page* const page = *file.page(17);
+            CHECK(page->refs() == 3); // the object, the mapping, and this test
+            put_page(page);
+
+            map_file(*other, file, 0, 16, kind);
+            run_in(other.get());
+            user_store(at(5), 7);
+            CHECK(other->stats().resident == 1); // a write maps its own page only
+            CHECK(user_load(at(4)) == TestFile::word(4, 0));
+            CHECK(other->stats().resident == 16);
+            CHECK(user_load(at(5)) == 7);
+            user_store(at(6), 8);
+            CHECK(word_of(file, 6) == (kind == MapKind::shared ? 8 : TestFile::word(6, 0)));
+            run_in(nullptr);
+            REQUIRE(other->unmap(at(0), 16 * kPageSize));
+            CHECK(other->stats().tables == 0);
+        });
+    }
+}
+
+TEST_CASE("object: a page that only its neighbour's fault has mapped is unmapped first", "[address_space][object]") {
+    Booted kernel;
+    kernel.machine.set_fills(sim::Fills::never); // no speculative walk sets A
+    warm_up();
+    const Books before = books();
+    {
+        TestFile file{16 * kPageSize, true};
+        for (u32 page = 0; page < 16; ++page)
+            put_page(*file.page(page));
+        Owned space;
+        map_file(*space, file, 0, 16, MapKind::shared);
+        run_in(space.get());
+        CHECK(user_load(at(3)) == TestFile::word(3, 0));
+        CHECK(space->stats().resident == 16);
+        user_store(at(4), 1); // a mapping that was not asked for says, too, that the page is dirty
+        CHECK(page_cache_stats().dirty == 1);
+        bool passed = false;
+        file.sweep(passed);
+        CHECK(passed);
+        CHECK(space->stats().resident == 2);
+        CHECK(file.sweep(passed) == 15); // page 4 is dirty
+    }
+    CHECK(books() == before);
+}
+
 TEST_CASE("object: one that cannot be read is no page, and is asked again", "[address_space][object]") {
     keeps_books([] {
         TestFile file{kPageSize};
@@ -369,7 +436,7 @@ TEST_CASE("object: a smaller size takes pages from all spaces, a larger one give
         CHECK(user_load(at(2)) == 100);
         REQUIRE(file.resize(kPageSize + 8));
         CHECK(file.bytes() == kPageSize + 8);
-        CHECK(two->stats().resident == 1);
+        CHECK(two->stats().resident == 2); // pages 0 and 1, in its second area
         CHECK(one->stats().resident == 2);
         for (const u32 page : {0u, 1u, 4u, 5u})
             CHECK(two->handle_fault(at(page), FaultAccess::read) == FaultResult::no_page);
@@ -406,7 +473,7 @@ TEST_CASE("object: a smaller size takes pages of an object without a source, too
         CHECK(file.drop() + file.drop() == 0); // nothing else has these pages
         REQUIRE(file.resize(kPageSize + 8));
         CHECK(one->stats().resident == 2);
-        CHECK(two->stats().resident == 0);
+        CHECK(two->stats().resident == 2);
         CHECK(two->handle_fault(at(2), FaultAccess::read) == FaultResult::no_page);
         run_in(one.get());
         CHECK(one->handle_fault(at(2), FaultAccess::read) == FaultResult::no_page);

@@ -74,6 +74,11 @@ struct FileWorld {
         };
         s.loose_books = true;
     }
+    // The program has no page yet; all are in memory.
+    void map_again(MapKind kind) {
+        REQUIRE(space->unmap(page(0), kFilePages * kPageSize));
+        REQUIRE(space->map(page(0), kFilePages * kPageSize, kReadWrite, kind, true, true, {file, 0}));
+    }
     void program(u32 cpu, std::function<void()> body) {
         s.thread(cpu, [this, me = static_cast<u32>(s.explored.threads.size()), body = std::move(body)] {
             s.small_kernel.run_in(me, space);
@@ -182,6 +187,22 @@ TEST_CASE("explorer: a fault while the object becomes smaller", "[.explorer][exp
             sim::expect(w.space->stats().resident == 1, "no page behind the end is mapped");
             sim::expect(w.space->handle_fault(page(1), FaultAccess::read) == FaultResult::no_page, "none comes back");
             sim::expect(page_cache_stats().pages == 1 && page_cache_stats().dirty == 0, "none is in memory");
+        };
+        w.s.explore(sim::reduced(schedules(2'000), 1, 1));
+        w.s.explore(sim::random(schedules(1'000)));
+    }
+}
+
+TEST_CASE("explorer: a fault that maps the pages around while the object becomes smaller",
+          "[.explorer][explorer-object]") {
+    for (const MapKind kind : {MapKind::shared, MapKind::anonymous}) {
+        FileWorld w{2, kind};
+        w.map_again(kind);
+        w.program(0, [] { sim::expect(user_load(page(0)) == 1, "it reads the file"); });
+        w.s.thread(1, [&w] { w.end_after_first_page(); });
+        w.s.explored.check = [&w] {
+            sim::expect(w.space->stats().resident == 1, "no page behind the end is mapped");
+            sim::expect(page_cache_stats().pages == 1, "none is in memory");
         };
         w.s.explore(sim::reduced(schedules(2'000), 1, 1));
         w.s.explore(sim::random(schedules(1'000)));
