@@ -22,9 +22,14 @@ bench-cost: setup
 	$(Q)$(MAKE) $(COST_KERNELS)
 	$(Q)scripts/bench-cost $(BENCH_OPTIONS) $(COST_KERNELS)
 
+# Operations on files, beside Linux's figures: DISK_BUS=virtio measures with a disk, too.
+bench-files: $(BUILD)/loft.elf $(BUILD)/user/filecosts
+	$(Q)scripts/bench-files $(if $(call given,DISK_BUS),--disk '$(DISK_BUS)')
+
 # Lists the instructions of a path: BENCH="kmap.hot vmap16".
 bench-listing: $(KERNEL)
 	$(Q)scripts/bench-listing --kernel $(KERNEL) $(if $(call given,BENCH),$(BENCH),kmap_local.same kmap.hot)
 
-bench-update: $(BUILD)/loft.elf
+bench-update: $(BUILD)/loft.elf $(BUILD)/user/filecosts
 	$(Q)scripts/bench --update
+	$(Q)scripts/bench-files --update

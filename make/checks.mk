@@ -2,7 +2,7 @@
 # unknown variable would be set, and never used.
 
 GOALS     := all help setup run run-iso gdb iso check test test-host test-guest test-matrix test-alone test-cpus test-nmi test-flushes \
-    test-mutants bench bench-linux bench-cost linux-answers bench-listing bench-update format tidy clean
+    test-mutants bench bench-files bench-linux bench-cost linux-answers bench-listing bench-update format tidy clean
 VARIABLES := HIGHMEM HIGHPTE SMP PREEMPT DEBUG CXX MEM APPEND ACCEL QEMU CPU ICOUNT DISK DISK_BUS ISO BENCH SHARD NMIS BUILD V
 UNKNOWN   := $(filter-out $(GOALS) $(BUILD)/% print-compiler-% print-host-compiler-% $(COMPILE_COMMANDS) Makefile FORCE,$(MAKECMDGOALS))
 ifneq ($(filter build/%,$(UNKNOWN)),)

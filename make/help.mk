@@ -14,11 +14,12 @@ make test-matrix    all 20 kernels, by g++ and by clang, booted and checked
 make test-flushes   suppress one flush of mm at a time: a host test has to fail each time
 make test-mutants   apply one defect to mm or the kernel at a time: the tests have to detect it (hours; SHARD=2/5: a part)
 make bench          the cost of each path of high memory, in instructions: a table, and $(BUILD)/bench.json
-make bench-linux    the same on Debian's i386 kernel, side by side; and the start of both with much memory
+make bench-files    operations on files, beside Linux's figures; with DISK_BUS=virtio or ide also ext2, and swap
+make bench-linux    the paths on Debian's i386 kernel, side by side; and the start of both with much memory
 make linux-answers  record again the answers of Debian's i386 kernel to system calls, for the self-tests
 make bench-cost     the cost of high memory: the same work on kernels with and without it; a table and a plot
 make bench-listing  list the instructions of a path: BENCH="kmap.hot vmap16"
-make bench-update   store the figures of `make bench` as those that `make test` expects
+make bench-update   store the figures of `make bench` and `make bench-files` as those that `make test` expects
 make gdb            gdb attached, with symbols and loft's commands; the machine is stopped at kernel_main
 make iso            an ISO with GRUB: $(BUILD)/loft.iso
 make run-iso        boot the ISO, through the BIOS

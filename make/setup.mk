@@ -15,6 +15,7 @@ needs-test-nmi      := run
 needs-test-flushes  := host clang
 needs-test-mutants  := check
 needs-bench         := run
+needs-bench-files   := run
 needs-bench-listing := run
 needs-bench-update  := run
 needs-bench-cost    := run

@@ -62,7 +62,7 @@ SysResult InodeFile::write_once(u64& offset, UserSource& from) {
     if (offset >= most) return Errno::fbig;
     return each_page(offset, static_cast<u32>(std::min<u64>(from.left(), most - offset)), [&](u64 at, u32 bytes) {
         const SysResult done = put(at, from, bytes);
-        if (!done.failed()) limit_dirty_pages();
+        if (!done.failed() && inode_.is_written_back()) limit_dirty_pages();
         return done;
     });
 }

@@ -107,8 +107,7 @@ class Meter {
     bool only_names_ = false;
 };
 
-// Measure the lines of a group. False: they could not be measured; without a line of its own, there is not enough
-// memory.
+// Measure the lines of a group. False: there is not enough memory, or (files) a program has failed.
 bool measure_paths(Meter& meter); // bench_paths.cpp
 bool measure_cost(Meter& meter);  // bench_cost.cpp
 bool measure_files(Meter& meter); // bench_files.cpp

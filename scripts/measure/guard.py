@@ -51,28 +51,28 @@ def page_differs(expected, path=PAGE):
     return problems if said else [f'{path} names no path in its headings']
 
 
-def write(found, made_by, path=TABLE):
+def write(found, made_by, path=TABLE, header=HEADER, columns=COLUMNS):
     width = max(map(len, found)) + 2
-    head = 'path'.ljust(width) + ''.join(column.rjust(max(len(column), 9) + 2) for column in COLUMNS)
+    head = 'path'.ljust(width) + ''.join(column.rjust(max(len(column), 9) + 2) for column in columns)
     with open(path, 'w', encoding='utf-8') as file:
-        file.write(f'{HEADER}compiler {made_by}\n{head}\n')
+        file.write(f'{header}compiler {made_by}\n{head}\n')
         for name, line in found.items():
-            cells = (f'{line[column]:.4f}'.rstrip('0').rstrip('.').rjust(max(len(column), 9) + 2) for column in COLUMNS)
+            cells = (f'{line[column]:.4f}'.rstrip('0').rstrip('.').rjust(max(len(column), 9) + 2) for column in columns)
             file.write(name.ljust(width) + ''.join(cells) + '\n')
 
 
-def compare(found, expected):
+def compare(found, expected, path=TABLE):
     """Paths with a changed cost, or that are in only one of the two: lists of sentences (problems, notes)."""
     problems, notes = [], []
     for name, old in expected.items():
         new = found.get(name)
         if new is None:
-            problems.append(f'{name} is in {TABLE} and was not measured')
+            problems.append(f'{name} is in {path} and was not measured')
             continue
         for column in COLUMNS:
-            before, after = old[column], new.get(column, 0.0)
+            before, after = old.get(column, 0.0), new.get(column, 0.0)
             work = WORK.get(name, 0) if column == 'ticks' else 0
-            what = f'{name}: {after:g} {UNITS[column]}, {TABLE} has {before:g}'
+            what = f'{name}: {after:g} {UNITS[column]}, {path} has {before:g}'
             if before > work:
                 what += f' ({100 * (after - before) / (before - work):+.1f} %'
                 what += f' without the {work} stores)' if work else ')'
@@ -83,7 +83,7 @@ def compare(found, expected):
                 notes.append(what + ': cheaper; `make bench-update` records it')
     for name in found:
         if name not in expected:
-            problems.append(f'{name} was measured and is not in {TABLE}: `make bench-update` adds it')
+            problems.append(f'{name} was measured and is not in {path}: `make bench-update` adds it')
     return problems, notes
 
 

@@ -2,30 +2,38 @@
 exact and the same in every run."""
 import re
 
-from measure import guard, machine
+from measure import files, guard, machine
 
 from .result import Result, Test, read_log, run_program
 
 
-def compare():
+def compare(table, measure, log):
     result = Result()
-    made_by, expected = guard.read()
+    made_by, expected = guard.read(table)
     try:
-        found, text = guard.measure(['--accel', 'tcg'], 'guard')
+        found, text = measure()
     except machine.Failed as failure:
-        result.log = f'{machine.LOGS}/guard.log'
+        result.log = f'{machine.LOGS}/{log}.log'
         result.fail(str(failure))
         return result
     if other := guard.compilers_differ(text, made_by):
         result.skipped += len(expected)
         result.notes.append(f'skipped: {other}')
         return result
-    problems, result.notes = guard.compare(found, expected)
+    problems, result.notes = guard.compare(found, expected, table)
     for problem in problems:
         result.fail(problem)
     dearer = {problem.split(':')[0].split()[0] for problem in problems}
     result.passed += sum(name not in dearer for name in expected)
     return result
+
+
+def paths():
+    return compare(guard.TABLE, lambda: guard.measure(['--accel', 'tcg'], 'guard'), 'guard')
+
+
+def on_files():
+    return compare(files.TABLE, files.loft_tmpfs, 'bench-files-files-tmpfs')
 
 
 def page():
@@ -51,4 +59,5 @@ def listing():
 
 
 def tests():
-    return [Test('bench/listing', listing, (guard.ELF,), slow=10), Test('bench/instructions', compare, (guard.ELF,), slow=10), Test('bench/page', page)]
+    return [Test('bench/listing', listing, (guard.ELF,), slow=10), Test('bench/instructions', paths, (guard.ELF,), slow=10),
+            Test('bench/files', on_files, (guard.ELF, files.PROGRAM), slow=5), Test('bench/page', page)]
