@@ -15,7 +15,7 @@ struct Run {
 };
 constexpr Run kRuns[] = {
     {"files.tmpfs", {"paths", "tmpfs", "/costs"}},
-    {"files.ext2", {"paths", "ext2", "/mnt/costs"}},
+    {"files.ext2", {"disk", "ext2", "/mnt/costs"}},
     {"files.read", {"read", "ext2", "/mnt/data"}},
     {"files.swap", {"swap", "swap", "1280"}},
 };

@@ -127,7 +127,7 @@ def linux_disk(bus):
             f'while [ ! -e /dev/{device} ]; do {BUSYBOX} sleep 1; done']
     disk = ext2_disk()
     try:
-        for arguments in ('read ext2 /mnt/data', 'paths ext2 /mnt/costs'):
+        for arguments in ('read ext2 /mnt/data', 'disk ext2 /mnt/costs'):
             more, _ = linux_run('bench-files-linux', arguments, wait + [f'{BUSYBOX} mount -t ext2 /dev/{device} /mnt'],
                                 EXT2 + DRIVERS[bus], disks=[f'{bus}:{disk}'])
             found.update(more)

@@ -1,6 +1,7 @@
 // What operations on files cost, in ticks of the TSC: under QEMU's `-icount shift=0` a tick is an instruction. The same
 // file runs on loft and on Linux (scripts/bench-files).
 //     filecosts paths NAME FILE    each operation on a new file, whose pages are in memory
+//     filecosts disk NAME FILE     the same on a disk
 //     filecosts read NAME FILE     reads FILE, which is not in memory, from its begin to its end
 //     filecosts swap NAME MIB      stores to that much memory, then reads it
 //
@@ -8,7 +9,7 @@
 // rounds, divided by the operations of a round; the loop is included, a first round is not counted. What follows the
 // name of an operation is the cost of one page.
 //
-// A CPU that waits for a disk executes nothing, but its ticks go on. So `read` and `swap` start a second process, which
+// A CPU that waits for a disk executes nothing, but its ticks go on. So all but `paths` start a second process, which
 // computes whenever the first one waits, and says how many ticks it had: the rest is what the kernel and the first
 // process have executed.
 #include "tests/user/user.hpp"
@@ -19,6 +20,16 @@ constexpr u32 kRounds = 21, kPages = 1024, kAround = 16;
 constexpr u32 kMiB = 1u << 20;
 
 u64 ticks() { return __builtin_ia32_rdtsc(); }
+
+// What both share. `spun`: the ticks that the second process had, in units of kUnit.
+constexpr u32 kUnit = 1024;
+struct Shared {
+    volatile u32 spun = 0, stop = 0;
+};
+Shared* shared = nullptr;
+
+// The ticks that the second process did not have; exact to kUnit.
+u64 clock() { return ticks() - u64{shared->spun} * kUnit; }
 
 int open(const char* path, u32 flags) { return sys::call(5, sys::word(path), flags, 0644); }
 int unlink(const char* path) { return sys::call(10, sys::word(path)); }
@@ -62,10 +73,10 @@ template <typename F> void measure(const char* operation, u32 operations, F&& ro
 
 // The ticks of operation(i) for each i below `count`.
 template <typename F> u64 loop(u32 count, F&& operation) {
-    const u64 begin = ticks();
+    const u64 begin = clock();
     for (u32 i = 0; i < count; ++i)
         operation(i);
-    return ticks() - begin;
+    return clock() - begin;
 }
 
 u8 buffer[kPage];
@@ -116,13 +127,6 @@ void measure_paths(const char* path) {
 
 // ------------------------------------------------------------------------------------------------- the second process
 
-// What both share. `spun`: the ticks that the second process had, in units of kUnit.
-constexpr u32 kUnit = 1024;
-struct Shared {
-    volatile u32 spun = 0, stop = 0;
-};
-Shared* shared = nullptr;
-
 // A pass of the loop takes fewer ticks than kPass, unless something else has run. After kTurn ticks it lets another
 // process run, if one is ready; the cheapest of these calls is one in which none was.
 [[noreturn]] void spin() {
@@ -147,6 +151,7 @@ Shared* shared = nullptr;
     sys::exit(0);
 }
 
+// The second process, until the end of the scope.
 class Spinner {
   public:
     Spinner() : pid_{sys::fork()} {
@@ -154,16 +159,6 @@ class Spinner {
         REQUIRE(pid_ > 0);
         while (shared->spun == 0)
             sys::yield();
-        start();
-    }
-    void start() {
-        spun_ = shared->spun;
-        begin_ = ticks();
-    }
-    // The ticks since start() that the second process did not have.
-    u64 get() const {
-        const u64 now = ticks();
-        return now - begin_ - u64{shared->spun - spun_} * kUnit;
     }
     ~Spinner() {
         shared->stop = 1;
@@ -173,8 +168,6 @@ class Spinner {
 
   private:
     int pid_;
-    u32 spun_ = 0;
-    u64 begin_ = 0;
 };
 
 void measure_read(const char* from) {
@@ -185,14 +178,15 @@ void measure_read(const char* from) {
     for (u32 i = 0; i < kChunk; i += kPage)
         to[i] = 1;
     u32 pages = 0;
-    Spinner spinner;
+    const Spinner spinner;
+    const u64 begin = clock();
     for (;;) {
         const int got = sys::read(static_cast<u32>(file), to, kChunk);
         REQUIRE(!sys::failed(got));
         if (got == 0) break;
         pages += static_cast<u32>(got) / kPage;
     }
-    const u64 took = spinner.get();
+    const u64 took = clock() - begin;
     REQUIRE(pages != 0);
     print("read", took, pages);
 }
@@ -200,15 +194,16 @@ void measure_read(const char* from) {
 void measure_swap(u32 mib) {
     u8* const memory = new_memory(mib * kMiB);
     const u32 pages = mib * kMiB / kPage;
-    Spinner spinner;
+    const Spinner spinner;
+    const u64 begin = clock();
     for (u32 i = 0; i < pages; ++i)
         store<u32>(reinterpret_cast<u32>(memory) + i * kPage, i + 1);
-    print("store", spinner.get(), pages);
-    spinner.start();
+    const u64 stored = clock();
+    print("store", stored - begin, pages);
     u32 wrong = 0;
     for (u32 i = 0; i < pages; ++i)
         wrong += load<u32>(reinterpret_cast<u32>(memory) + i * kPage) != i + 1;
-    print("load", spinner.get(), pages);
+    print("load", clock() - stored, pages);
     CHECK_EQ(wrong, 0);
 }
 
@@ -224,11 +219,15 @@ int main(int argc, char** argv) {
     REQUIRE(argc == 4);
     shared = reinterpret_cast<Shared*>(new_memory(kPage, sys::kShared | sys::kAnonymous));
     name = argv[2];
-    if (is(argv[1], "paths"))
+    if (is(argv[1], "paths")) {
         measure_paths(argv[3]);
-    else if (is(argv[1], "read"))
+    } else if (is(argv[1], "disk")) {
+        const Spinner spinner;
+        measure_paths(argv[3]);
+    } else if (is(argv[1], "read")) {
         measure_read(argv[3]);
-    else
+    } else {
         measure_swap(number_of(argv[3]));
+    }
     return 0;
 }
