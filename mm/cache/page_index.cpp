@@ -15,26 +15,11 @@ Page* new_frame(bool from_reserve) {
 
 } // namespace
 
-u32 PageIndex::load(Page* frame, u32 at) {
-    const LocalMap map{frame};
-    return hal::load<u32>(map.addr() + at * 4);
-}
-
 void PageIndex::store(Page* frame, u32 at, u32 word) {
     const LocalMap map{frame};
     const bool was = hal::load<u32>(map.addr() + at * 4) != 0;
     hal::store<u32>(map.addr() + at * 4, word);
     frame->set_payload(frame->payload() - was + (word != 0));
-}
-
-Page* PageIndex::leaf_of(u32 number, u32& next) const {
-    Page* frame = top_;
-    u32 level = levels_;
-    while (level > 1 && frame != nullptr)
-        frame = frame_of(load(frame, at(number, --level)));
-    const u32 span = frame != nullptr ? kPerFrame : span_of(level);
-    next = round_down(number, span) + span;
-    return frame;
 }
 
 PageIndex::Entry PageIndex::find(u32 number) const {
@@ -86,10 +71,12 @@ bool PageIndex::insert(u32 number, Page* page, u8 state, bool from_reserve) {
 }
 
 void PageIndex::set_state(u32 number, u8 state) {
-    Page* const page = find(number).page;
-    LOFT_ASSERT(page != nullptr);
     u32 next = 0;
-    store(leaf_of(number, next), at(number, 0), page_to_pfn(page).value() | u32{state} << kStateShift);
+    Page* const leaf = covers(number) ? leaf_of(number, next) : nullptr;
+    LOFT_ASSERT(leaf != nullptr);
+    const u32 word = load(leaf, at(number, 0));
+    LOFT_ASSERT(word != 0);
+    store(leaf, at(number, 0), (word & kPfnMask) | u32{state} << kStateShift);
 }
 
 Page* PageIndex::remove(u32 number) {

@@ -50,7 +50,10 @@ class PageIndex : NotCopyable<PageIndex> {
     static constexpr u32 kStateShift = 24, kPfnMask = (1u << kStateShift) - 1;
     static constexpr u32 span_of(u32 level) { return 1u << (10 * level); } // pages below one word; level 0: a leaf
 
-    static u32 load(Page* frame, u32 at);
+    static u32 load(Page* frame, u32 at) {
+        const LocalMap map{frame};
+        return hal::load<u32>(map.addr() + at * 4);
+    }
     static void store(Page* frame, u32 at, u32 word); // also counts
     static Page* frame_of(u32 word) { return (word & kPfnMask) != 0 ? pfn_to_page(Pfn{word & kPfnMask}) : nullptr; }
     static u32 at(u32 number, u32 level) { return number / span_of(level) % kPerFrame; }
@@ -60,7 +63,15 @@ class PageIndex : NotCopyable<PageIndex> {
     bool covers(u32 number) const { return levels_ != 0 && number >> (10 * levels_) == 0; }
     // The leaf for a number that the tree covers; null: none. `next`: the first number that is not in this leaf, or, if
     // there is none, in the range without leaves around the number.
-    Page* leaf_of(u32 number, u32& next) const;
+    Page* leaf_of(u32 number, u32& next) const {
+        Page* frame = top_;
+        u32 level = levels_;
+        while (level > 1 && frame != nullptr)
+            frame = frame_of(load(frame, at(number, --level)));
+        const u32 span = frame != nullptr ? kPerFrame : span_of(level);
+        next = round_down(number, span) + span;
+        return frame;
+    }
     bool grow(u32 number, bool from_reserve); // until it covers the number
     void prune(u32 number);                   // frees empty frames on the way to the number
 
