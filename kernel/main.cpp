@@ -22,6 +22,7 @@
 #include "kernel/devices/disks.hpp"
 #include "kernel/files/archive.hpp"
 #include "kernel/files/mounts.hpp"
+#include "kernel/files/reclaim_thread.hpp"
 #include "kernel/files/swap.hpp"
 #include "kernel/files/write_back.hpp"
 #include "kernel/programs/faults.hpp"
@@ -178,6 +179,7 @@ extern "C" [[noreturn]] void kernel_main(u32 magic, u32 info) {
     start_cpus();                                  // all of them, or as many as maxcpus= allows
     mounts_init();                                 // the root of the files, in memory
     write_back_init();                             // a thread writes dirty pages
+    reclaim_thread_init();                         // a thread frees frames when they run short
     unpack_archives();                             // the files that the loader has brought
     disks_init();                                  // finds and starts the disks; a thread watches them
     mount_disks();                                 // those that mount= names

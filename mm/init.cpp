@@ -10,6 +10,7 @@
 #include "mm/ground/context.hpp"
 #include "mm/ground/counters.hpp"
 #include "mm/ground/remote.hpp"
+#include "mm/reclaim/balance.hpp"
 #include "mm/spaces/address_space.hpp"
 #include "mm/spaces/highpte.hpp"
 #include "mm/tables/flush_clock.hpp"
@@ -141,6 +142,7 @@ void mm_init(const BootInfo& info) {
     address_space_init();
     block_init();
     disk_object_init();
+    balance_init();
 
     if constexpr (config::kHighMem) {
         const bool works = pkmap_accessed_bit_works();

@@ -438,18 +438,19 @@ Status MemoryObject::resize(u64 bytes) {
     return {};
 }
 
-u32 MemoryObject::drop(u32 begin, u32 end) {
+u32 MemoryObject::drop(u32 begin, u32 end, ZoneSet zones) {
     might_sleep("dropping pages");
     if (!is_written_back()) return 0;
     MutexGuard guard{mutex_};
-    return drop_locked(begin, end);
+    return drop_locked(begin, end, zones);
 }
 
-u32 MemoryObject::drop_locked(u32 begin, u32 end) {
+u32 MemoryObject::drop_locked(u32 begin, u32 end, ZoneSet zones) {
     u32 dropped = 0;
     for (;;) {
         u32 victim = PageIndex::kMaxPages;
         index_.each(begin, end, [&](u32 number, PageIndex::Entry& entry) {
+            if (!zones.has(entry.page)) return true;
             const bool unused = entry.state == 0 && entry.page->refs() == 1;
             entry.state = static_cast<u8>(entry.state & ~kFound);
             if (unused) victim = number;
@@ -465,8 +466,9 @@ u32 MemoryObject::drop_locked(u32 begin, u32 end) {
     return dropped;
 }
 
-u32 MemoryObject::sweep(bool& passed) {
+u32 MemoryObject::sweep(bool& passed, HandLimit& limit) {
     might_sleep("dropping pages");
+    const u32 most = std::min(kSweep, limit.looks);
     u32 begin = 0, end = PageIndex::kMaxPages, seen = 0;
     bool used = false; // mapped, maybe
     {
@@ -475,18 +477,19 @@ u32 MemoryObject::sweep(bool& passed) {
         u32 next = begin;
         passed = index_.each(begin, end, [&](u32 number, PageIndex::Entry& entry) {
             next = number + 1;
-            used |= entry.page->refs() > 1;
-            return ++seen < kSweep;
+            used |= entry.page->refs() > 1 && limit.zones.has(entry.page);
+            return ++seen < most;
         });
         if (!passed) end = next;
         hand_ = passed ? 0 : next;
+        limit.looks -= seen;
     }
     if (used && writing_.try_lock()) {
         each_space(begin, end, AreaWalk::age);
         writing_.unlock();
     }
     MutexGuard guard{mutex_};
-    return drop_locked(begin, end);
+    return drop_locked(begin, end, limit.zones);
 }
 
 bool MemoryObject::holds(u32 number, const Page* page) {
@@ -494,13 +497,13 @@ bool MemoryObject::holds(u32 number, const Page* page) {
     return index_.find(number).page == page;
 }
 
-u32 drop_pages(u32 wanted) {
+u32 drop_pages(u32 wanted, HandLimit& limit) {
     u32 dropped = 0;
-    for (u32 left = 2 * ring.size(); left != 0 && dropped < wanted;) {
+    for (u32 left = 2 * ring.size(); left != 0 && dropped < wanted && limit.looks != 0;) {
         MemoryObject* const object = ring.first();
         if (object == nullptr) break;
         bool passed = false;
-        dropped += object->sweep(passed);
+        dropped += object->sweep(passed, limit);
         if (passed) {
             ring.passed(*object);
             --left;

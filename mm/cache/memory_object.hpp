@@ -63,6 +63,12 @@ enum class Reclaimer : u8 {
     server,
 };
 
+// What the hand of a clock may do in a call. Pages in other zones stay as they are.
+struct HandLimit {
+    ZoneSet zones = ZoneSet::every();
+    u32 looks = ~0u; // pages that it may pass; the call subtracts those that it has passed
+};
+
 // What a memory object does with its areas.
 enum class ObjectKind : u8 {
     fixed,        // nothing: its size stays, and stores are kept in its pages
@@ -145,15 +151,16 @@ class MemoryObject : NotCopyable<MemoryObject> {
     // may store there again. The source is not told. Errors: invalid (too large), and those of page(), for that page;
     // the size stays. Preemptible context as page(). Cost: one flush of each space that maps pages behind the end.
     [[nodiscard]] Status resize(u64 bytes);
-    // Frees pages of [begin, end) that are clean, not mapped, pinned or in use, and were not found since the last call.
-    // Returns their number; 0 for an object that is not written back. Preemptible context; takes mutex_.
-    u32 drop(u32 begin = 0, u32 end = PageIndex::kMaxPages);
-    // The same for the next kSweep pages in memory, from where the last call has ended. Before, pages are unmapped that
-    // no mapping has accessed since the last sweep, unless another thread stores pages of the object. `passed`: it has
-    // come to the end of the object, and the next call begins at its start. Cost: one flush of each space from which
-    // pages are unmapped.
+    // Frees pages of [begin, end), frames of `zones`, that are clean, not mapped, pinned or in use, and were not found
+    // since the last call. Returns their number; 0 for an object that is not written back. Preemptible context; takes
+    // mutex_.
+    u32 drop(u32 begin = 0, u32 end = PageIndex::kMaxPages, ZoneSet zones = ZoneSet::every());
+    // The same for the next kSweep pages in memory, or fewer (`limit`), from where the last call has ended. Before,
+    // pages are unmapped that no mapping has accessed since the last sweep, unless another thread stores pages of the
+    // object, or none of them is a frame of these zones. `passed`: it has come to the end of the object, and the next
+    // call begins at its start. Cost: one flush of each space from which pages are unmapped.
     static constexpr u32 kSweep = 1024;
-    u32 sweep(bool& passed);
+    u32 sweep(bool& passed, HandLimit& limit);
 
     // The caller frees the object. False: beside its reference and that of the list of dirty objects there are others.
     // True: the list does not have it any more, and its dirty pages are not written; resize(0) drops them. No other
@@ -215,7 +222,7 @@ class MemoryObject : NotCopyable<MemoryObject> {
     u32 next_run(u32& begin, u32 end, Page** out) LOFT_REQUIRES(writing_);
     Status store_run(u32 first, std::span<Page* const> frames) LOFT_REQUIRES(writing_);
     void each_space(u32 begin, u32 end, AreaWalk what) LOFT_REQUIRES(writing_);
-    u32 drop_locked(u32 begin, u32 end) LOFT_REQUIRES(mutex_);
+    u32 drop_locked(u32 begin, u32 end, ZoneSet zones) LOFT_REQUIRES(mutex_);
 
     hal::Atomic<u32> refs_{1};
     const ObjectKind kind_;
@@ -270,11 +277,16 @@ Result<bool> try_write_back_one(bool only_servers = false);
 // Writes all pages that are dirty at the call. The first error. Context as write_back_one.
 [[nodiscard]] Status write_back_all();
 
-// Frees pages of objects that are written back, until `wanted` are free or the hand of the clock has passed all of them
-// twice. The hand goes from object to object, and over the pages of each: a page that is dirty or used stays, and so
-// does one that was found since the hand passed it the last time. Returns the number of freed pages. Preemptible
-// context; no mutex of a space or of an object is held. Cost: a few local maps of the index for each page.
-u32 drop_pages(u32 wanted);
+// Frees pages of objects that are written back, until `wanted` are free, the hand of the clock has passed as many pages
+// as `limit` allows, or all of them twice. The hand goes from object to object, and over the pages of each: a page that
+// is dirty or used stays, and so does one that was found since the hand passed it the last time. Returns the number of
+// freed pages. Preemptible context; no mutex of a space or of an object is held. Cost: a few local maps of the index
+// for each page.
+u32 drop_pages(u32 wanted, HandLimit& limit);
+inline u32 drop_pages(u32 wanted) {
+    HandLimit none;
+    return drop_pages(wanted, none);
+}
 
 struct PageCacheStats {
     u32 pages = 0; // of all objects

@@ -307,6 +307,22 @@ SwapStats swap_stats() {
     return stats;
 }
 
+u32 drop_swapped_pages(ZoneSet zones) {
+    u32 dropped = 0;
+    for (u32 number = 0; number < SwapArea::kMost; ++number) {
+        SwapArea* area = nullptr;
+        {
+            SpinGuard guard{SwapArea::lock_};
+            if (SwapArea::area_[number] != nullptr && SwapArea::area_[number]->get_if_used())
+                area = SwapArea::area_[number];
+        }
+        if (area == nullptr) continue;
+        dropped += area->drop(0, PageIndex::kMaxPages, zones);
+        area->put();
+    }
+    return dropped;
+}
+
 void swap_area_init() {
     swap_cache.reset();
     SpinGuard guard{SwapArea::lock_};

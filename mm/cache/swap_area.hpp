@@ -30,6 +30,8 @@ struct SwapStats {
     u32 in = 0, out = 0; // pages that were read and written; they wrap
 };
 SwapStats swap_stats(); // of all areas; any context but NMI; a snapshot
+// MemoryObject::drop of all areas: frees pages that are written and mapped by no space. Context as that.
+u32 drop_swapped_pages(ZoneSet zones);
 
 class SwapArea final : public DiskObject {
   public:
@@ -110,6 +112,7 @@ class SwapArea final : public DiskObject {
     static SwapArea* area_[kMost] LOFT_GUARDED_BY(lock_);
     static u32 next_ LOFT_GUARDED_BY(lock_); // pages are spread over all areas
     friend SwapStats swap_stats();
+    friend u32 drop_swapped_pages(ZoneSet zones);
     friend void swap_area_init();
 
     const u32 end_; // slots are below this

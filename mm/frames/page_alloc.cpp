@@ -27,6 +27,7 @@ struct Zone {
     u32 present = 0;
     u32 reserve = 0;
     u32 user_reserve = 0;
+    Watermarks marks{};
 };
 Zone zones[kZones];
 
@@ -58,6 +59,9 @@ u32 floor_for(Gfp gfp, ZoneId zone) {
     if (gfp == Gfp::high) return limits.reserve;
     return limits.user_reserve + (gfp == Gfp::user ? limits.managed >> kLeastReserveShift : 0);
 }
+
+constexpr ZoneId kEveryZone[] = {ZoneId::dma, ZoneId::normal, ZoneId::high};
+ZoneId first_of_programs() { return zone_at(ZoneId::high).managed != 0 ? ZoneId::high : ZoneId::normal; }
 
 // Takes a block from the first zone of the request that has one above its reserve.
 Pfn take_block(Gfp gfp, u32 order, AllocStats& stats) {
@@ -104,6 +108,7 @@ Page* take_cached(Gfp gfp, CpuPages& mine) {
         if (list.count == 0) {
             ++mine.stats.refills;
             refill(list, zone, floor);
+            if (!zones_below_low().empty()) frames_are_low();
         }
         if (list.count == 0) continue;
         if (i != 0) ++mine.stats.fallbacks;
@@ -178,6 +183,7 @@ Page* alloc_pages(Gfp gfp, u32 order) {
         hal::irq_restore(flags);
         return nullptr;
     }
+    if (!zones_below_low().empty()) frames_are_low();
     Page* page = pfn_to_page(pfn);
     page->make_used(PageType::used, 1);
     for (u32 i = 1; i < 1u << order; ++i)
@@ -229,9 +235,53 @@ void put_page(Page* page) {
 }
 
 bool memory_is_low() {
-    const ZoneId first = zone_at(ZoneId::high).managed != 0 ? ZoneId::high : ZoneId::normal;
-    const Zone& zone = zone_at(first);
-    return zone.buddy.free_frames() < floor_for(Gfp::user, first) + (zone.managed >> kLeastReserveShift);
+    const Zone& zone = zone_at(first_of_programs());
+    return zone.buddy.free_frames() < zone.marks.min;
+}
+
+u32 free_for_programs() {
+    u32 count = 0;
+    for (const ZoneId id : kEveryZone) {
+        const u32 free = zone_at(id).buddy.free_frames(), floor = floor_for(Gfp::user, id);
+        count += free - std::min(free, floor);
+    }
+    return count;
+}
+
+ZoneSet zones_below_low() {
+    const ZoneId first = first_of_programs();
+    if (free_for_programs() < zone_at(first).marks.low - floor_for(Gfp::user, first)) return ZoneSet::every();
+    ZoneSet set;
+    for (const ZoneId id : kEveryZone)
+        if (zone_at(id).buddy.free_frames() < zone_at(id).marks.low) set = set.with(id);
+    return set;
+}
+
+u32 missing_to_high(ZoneSet& zones) {
+    const auto missing = [](u32 free, u32 high) { return high - std::min(free, high); };
+    u32 sum = 0;
+    ZoneSet left;
+    if (zones == ZoneSet::every()) {
+        const ZoneId first = first_of_programs();
+        sum = missing(free_for_programs(), zone_at(first).marks.high - floor_for(Gfp::user, first));
+        if (sum != 0) left = zones;
+    } else {
+        for (const ZoneId id : kEveryZone)
+            if (const u32 count =
+                    zones.has(id) ? missing(zone_at(id).buddy.free_frames(), zone_at(id).marks.high) : 0) {
+                sum += count;
+                left = left.with(id);
+            }
+    }
+    zones = left;
+    return sum;
+}
+
+u32 frames_in_use() {
+    u32 used = 0;
+    for (const Zone& zone : zones)
+        used += zone.managed - zone.buddy.free_frames();
+    return used;
 }
 
 ZoneInfo zone_info(ZoneId id) {
@@ -241,6 +291,7 @@ ZoneInfo zone_info(ZoneId id) {
     info.present = zone.present;
     info.reserve = zone.reserve;
     info.user_reserve = zone.user_reserve;
+    info.marks = zone.marks;
     info.free = zone.buddy.free_frames();
     hal::online_cpus().for_each([&](CpuId cpu) { info.free += cpu_pages.of(cpu).zone[static_cast<u32>(id)].count; });
     const SpinGuard guard{zone.buddy.lock};
@@ -275,8 +326,10 @@ void page_alloc_init(Page* table, u32 frames) {
     const u32 dma = std::min(kDmaEnd, low);
     first_normal_page = table + kDmaEnd;
     first_high_page = table + layout::lowmem_end().value();
-    for (Zone& zone : zones)
+    for (Zone& zone : zones) {
         zone.managed = zone.present = zone.reserve = zone.user_reserve = 0;
+        zone.marks = {};
+    }
     zones[0].buddy.init(Pfn{}, Pfn{dma});
     zones[1].buddy.init(Pfn{dma}, Pfn{low});
     zones[2].buddy.init(Pfn{low}, Pfn{frames});
@@ -322,6 +375,12 @@ void page_alloc_ready() {
         zones[id].reserve = std::min(above >> kReserveShift, zones[id].managed / 2);
         zones[id].user_reserve = std::max(zones[id].reserve, zones[id].managed >> kLeastReserveShift);
         above += zones[id].managed;
+    }
+    for (const ZoneId id : kEveryZone) {
+        Zone& zone = zone_at(id);
+        const u32 step = zone.managed >> (kLeastReserveShift + 1);
+        const u32 min = id == first_of_programs() ? floor_for(Gfp::user, id) + 2 * step : floor_for(Gfp::user_low, id);
+        zone.marks = {min, min + step, min + 2 * step};
     }
 }
 

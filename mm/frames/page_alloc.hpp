@@ -27,6 +27,21 @@ enum class Gfp : u8 {
 const char* zone_name(ZoneId zone);
 ZoneId zone_of(Pfn pfn);
 
+class ZoneSet {
+  public:
+    constexpr ZoneSet() = default;
+    static constexpr ZoneSet every() { return ZoneSet{(1u << kZones) - 1}; }
+    constexpr bool empty() const { return bits_ == 0; }
+    constexpr bool has(ZoneId zone) const { return (bits_ >> static_cast<u32>(zone) & 1) != 0; }
+    bool has(const Page* page) const { return *this == every() || has(zone_of(page_to_pfn(page))); }
+    constexpr ZoneSet with(ZoneId zone) const { return ZoneSet{bits_ | 1u << static_cast<u32>(zone)}; }
+    constexpr bool operator==(const ZoneSet&) const = default;
+
+  private:
+    explicit constexpr ZoneSet(u32 bits) : bits_{bits} {}
+    u32 bits_ = 0;
+};
+
 // 2^order contiguous frames, aligned to their size, reference count 1; contents undefined (poison with DEBUG). Null if
 // no zone that `gfp` allows has them; prints nothing. Context: any but NMI. Never sleeps. No TLB operation (DEBUG: one
 // invlpg for each high frame).
@@ -46,19 +61,37 @@ void free_page(Page* page); // inline if this CPU's list has room
 inline void get_page(Page* page) { page->get(); }
 void put_page(Page* page);
 
+// Numbers of free frames of a zone, without those in the per-CPU lists.
+struct Watermarks {
+    u32 min;  // with less in the zone that programs use first, whoever wants memory reclaims
+    u32 low;  // with less the reclaim thread is woken
+    u32 high; // with so many it stops
+};
 struct ZoneInfo {
     u32 managed;      // frames that the zone got at boot
     u32 free;         // in the buddy lists and in the per-CPU lists
     u32 reserve;      // frames that Gfp::high leaves
     u32 user_reserve; // frames that Gfp::user_low leaves, at least `reserve`; Gfp::user leaves 1/64 of the zone more
     u32 present;      // usable frames of the firmware's map in this zone's range
+    Watermarks marks; // see zones_below_low
     u32 by_order[kMaxOrder + 1];
 };
 ZoneInfo zone_info(ZoneId zone); // any context but NMI: it takes the lock of the zone
 
-// True: of the zone that programs get their memory from first, less than 1/64 is free above what they must leave. Any
-// context; a snapshot.
+// The zone that programs get their memory from first has fewer free frames than its min mark. Any context; a snapshot.
 bool memory_is_low();
+// The free frames of all zones above what programs must leave there. Any context; a snapshot.
+u32 free_for_programs();
+// The zones with fewer free frames than their low mark. The marks of a zone are 1/128 of it apart. In the zone that
+// programs use first, min is 1/64 of it above what they must leave. In the others they leave as many as the high mark:
+// only what the kernel takes there brings such a zone below its marks. Every zone, if programs find fewer frames in all
+// zones than the low mark of their first one: free frames help them wherever they lie. Any context; a snapshot.
+ZoneSet zones_below_low();
+// How many frames are missing to the high marks of these zones; of every zone: to those for programs. `zones`: without
+// those that have their mark. Any context; a snapshot.
+u32 missing_to_high(ZoneSet& zones);
+// Of all zones, the frames that are not in the buddy lists. Any context; a snapshot.
+u32 frames_in_use();
 
 struct AllocStats {
     u32 refills = near_wrap<u32>(); // a CPU's list was empty
@@ -81,7 +114,11 @@ void page_alloc_present(Pfn begin, Pfn end);
 void page_alloc_add(Pfn begin, Pfn end);
 void page_alloc_ready(); // computes the reserves; the allocator works from here on
 
-// --- Up-calls: functions that the allocator calls and a higher room, mm/windows, defines.
+// --- Up-calls: functions that the allocator calls and a higher room, mm/windows or mm/reclaim, defines.
+
+// An allocation has left a zone with fewer free frames than its low mark. Context: that of the allocation, interrupts
+// off, no lock of the allocator is held. Defined by mm/reclaim/balance.
+void frames_are_low();
 
 // For a freed frame that has a pkmap slot: takes the slot if it is idle; its flush stays owed. Panics if the slot has a
 // user. Context: any but NMI. Defined by mm/windows/pkmap.

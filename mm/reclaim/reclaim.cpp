@@ -1,20 +1,90 @@
 // Reclaim. Contract: reclaim.hpp.
 #include "mm/reclaim/reclaim.hpp"
 
-#include "mm/frames/page_alloc.hpp"
+#include "mm/cache/swap_area.hpp"
 #include "mm/ground/context.hpp"
 #include "mm/spaces/address_space.hpp"
 
 #include <algorithm>
 
 namespace loft {
+namespace {
 
-u32 reclaim(u32 wanted, Reclaimer who) {
+// How many pages the hands have passed. Of the hand that has passed the smaller part of its pages it is the turn. Other
+// threads turn the hands, too: what they count may be lost, which changes the rate for a moment.
+constinit hal::Atomic<u32> cache_passed, private_passed;
+constinit hal::Atomic<u32> filled_before; // PageCacheStats::filled at the last call
+
+constexpr u32 kParts = 16; // of a turn; a hand that is behind passes one
+
+// One pass over the cache for so many pages that were swapped out, of the pages in the cache, costs little for each.
+constexpr u32 kWorthAPass = 32;
+
+using Take = u32 (*)(u32 wanted, HandLimit& limit);
+
+// Takes up to `wanted` pages of the next part of a turn over so many pages.
+u32 turn(Take take, hal::Atomic<u32>& passed, u32 pages, u32 wanted, ZoneSet zones) {
+    const u32 part = pages / kParts + 1;
+    HandLimit limit{zones, part};
+    const u32 taken = take(wanted, limit);
+    passed.fetch_add(taken < wanted ? part : part - limit.looks); // less is there: it is a small ring
+    return taken;
+}
+
+// Whether private pages may go, too. While lowmem is free, programs get that when high memory is full, and need no
+// swap. Pages of files do not: so if some were read since the last call, private pages have to make room for them.
+bool private_pages_go(ZoneSet zones) {
+    ZoneSet every = ZoneSet::every();
+    const u32 filled = page_cache_stats().filled;
+    const bool some_were_read = filled_before.exchange(filled) != filled;
+    return swap_stats().slots != 0 && (!zones.has(ZoneId::high) || some_were_read || missing_to_high(every) != 0);
+}
+
+// Turns both hands, or that of the cache, each at most twice, until `wanted` pages are free or swapped out. Returns the
+// number of free ones.
+u32 turn_hands(u32 wanted, ZoneSet zones, bool swaps, u32& swapped) {
+    // The frames that the cache does not have. Those of the kernel are among them; what several programs share is
+    // counted once.
+    const u32 cached = page_cache_stats().pages, others = frames_in_use() - std::min(frames_in_use(), cached);
+    const auto cache_is_behind = [&] {
+        return u64{cache_passed.load()} * (others + 1) <= u64{private_passed.load()} * (cached + 1);
+    };
+    u32 freed = 0;
+    for (u32 cache_left = 2 * kParts + 1, private_left = swaps ? cache_left : 0;
+         freed + swapped < wanted && cache_left + private_left != 0;) {
+        const u32 more = wanted - freed - swapped;
+        if (private_left == 0 || (cache_left != 0 && cache_is_behind())) {
+            --cache_left;
+            freed += turn(drop_pages, cache_passed, cached, more, zones);
+        } else {
+            --private_left;
+            swapped += turn(swap_out_pages, private_passed, others, std::max(more, cached / kWorthAPass), zones);
+        }
+    }
+    // Without swap only one hand turns. What was passed long ago counts less and less.
+    for (hal::Atomic<u32>* const passed : {&cache_passed, &private_passed})
+        if (!swaps)
+            passed->store(0);
+        else if (cache_passed.load() > cached + 1 || private_passed.load() > others + 1)
+            passed->store(passed->load() / 2);
+    return freed;
+}
+
+} // namespace
+
+u32 reclaim(u32 wanted, Reclaimer who, ZoneSet zones) {
     might_sleep("reclaim");
-    u32 freed = drop_pages(wanted);
-    // They are dirty pages of a swap area then, so many that one pass over the cache, which frees them, costs little
-    // for each.
-    if (freed == 0) static_cast<void>(swap_out_pages(std::max(wanted, page_cache_stats().pages / 32)));
+    u32 swapped = 0;
+    const bool swaps = private_pages_go(zones);
+    u32 freed = turn_hands(wanted, zones, swaps, swapped);
+    // There are more entries than frames if programs share pages.
+    if (swaps && freed + swapped == 0) {
+        HandLimit limit{zones};
+        swapped = swap_out_pages(wanted, limit);
+    }
+    // The pages of a swap area are free when they are written. Its store waits for no mutex.
+    if (freed < wanted && swapped > page_cache_stats().pages / kWorthAPass / 2 && try_write_back_one(true))
+        freed += drop_swapped_pages(zones);
     // What is written now is clean at the next pass of the hand. Programs may make it dirty again and again: each
     // object has its turn once.
     bool more = true;
@@ -23,11 +93,18 @@ u32 reclaim(u32 wanted, Reclaimer who) {
         // After another thread has written, maybe all:
         if (written && !*written && who == Reclaimer::program) written = write_back_one();
         more = !written || *written; // after an error: the next object
-        freed = drop_pages(wanted);
+        HandLimit limit{zones};
+        freed = drop_pages(wanted, limit);
     }
     return freed;
 }
 
 bool reclaim_frames(Reclaimer who, u32 wanted) { return memory_is_low() && reclaim(wanted, who) != 0; }
+
+void reclaim_init() {
+    cache_passed.store(0);
+    private_passed.store(0);
+    filled_before.store(page_cache_stats().filled);
+}
 
 } // namespace loft

@@ -6,8 +6,11 @@
 // a flush, so a CPU may use the page by its TLB and not set A again: the page is then taken too early, which costs a
 // fault (SDM vol. 3, 4.8: software may clear A so).
 //
-// If there are none, the hand of another clock passes over the private pages of all programs, which become pages of
-// swap areas (mm/cache/swap_area.hpp). A page that several spaces share is free when the hand has passed all of them.
+// The hand of another clock passes over the private pages of all programs, which become pages of swap areas
+// (mm/cache/swap_area.hpp). A page that several spaces share is free when the hand has passed all of them.
+//
+// Both hands turn at the same rate: the one that has passed the smaller part of its pages goes on. So a page goes if it
+// was not used for a turn, of whichever kind it is, and a page that is used stays. docs/disks.md has the figures.
 //
 // No allocation reclaims. Who needs memory, and holds no lock of mm, calls reclaim_frames and starts again from its
 // first lookup (docs/disks.md).
@@ -17,11 +20,13 @@
 
 namespace loft {
 
-// Frees about `wanted` frames: clean pages first; if there are none, private pages that it swaps out, and dirty ones,
-// after it has written them. Returns how many are free now that were not. For a `program`, 0 says that nothing can be
-// freed; for others also that another thread has not finished. Preemptible context; no mutex of a space or of an index
-// is held, and no other that `who` excludes. Cost: the flushes of AddressSpace::swap_out, one flush of each space from
-// which pages of files are unmapped, and the local maps of the index.
-u32 reclaim(u32 wanted, Reclaimer who);
+// Frees about `wanted` frames of these zones: clean pages, and private ones, which it swaps out and writes; if there
+// are none, dirty ones, after it has written them. Returns how many are free now that were not. For a `program`, 0 says
+// that nothing can be freed; for others also that another thread has not finished. Preemptible context; no mutex of a
+// space or of an index is held, and no other that `who` excludes. Cost: the flushes of AddressSpace::swap_out, one
+// flush of each space from which pages of files are unmapped, and the local maps of the index.
+u32 reclaim(u32 wanted, Reclaimer who, ZoneSet zones = ZoneSet::every());
+
+void reclaim_init(); // boot
 
 } // namespace loft

@@ -115,11 +115,11 @@ class AddressSpace : NotCopyable<AddressSpace> {
     Result<AddressSpace*> fork();
 
     // Swaps out private pages that were not accessed since the hand of the clock passed them the last time and that
-    // nobody has pinned, until `wanted` pages are mapped by no space any more, or the hand has come to the end of the
-    // space: `passed`. Returns the number of such pages; they are free when they are written and dropped from the
-    // cache. Preemptible context; no mutex of a space is held. Cost: one flush on the CPUs of the space for each kBatch
-    // pages.
-    u32 swap_out(u32 wanted, bool& passed);
+    // nobody has pinned, until `wanted` pages are mapped by no space any more, the hand has passed as many as `limit`
+    // allows, or has come to the end of the space: `passed`. Returns the number of such pages; they are free when they
+    // are written and dropped from the cache. Preemptible context; no mutex of a space is held. Cost: one flush on the
+    // CPUs of the space for each kBatch pages.
+    u32 swap_out(u32 wanted, bool& passed, HandLimit& limit);
     // Brings in all pages that have slots of this area. Errors: no_memory, io (one cannot be read); others may be in
     // then. Preemptible context; no mutex of a space or of an object is held.
     [[nodiscard]] Status bring_in(SwapArea& area);
@@ -171,7 +171,7 @@ class AddressSpace : NotCopyable<AddressSpace> {
     Pinned swap_in(const UserArea& area, VirtAddr va, FaultAccess access, hal::PteCell* cell, Pte entry,
                    Missing& missing) LOFT_REQUIRES(mutex_);
     static constexpr u32 kBatch = 16, kSweep = 1024; // pages that are unmapped, and looked at, with the mutex held
-    u32 swap_out_batch(u32 most, bool& passed) LOFT_REQUIRES(mutex_);
+    u32 swap_out_batch(u32 most, bool& passed, HandLimit& limit) LOFT_REQUIRES(mutex_);
     VirtAddr find_swapped(VirtAddr from, const SwapArea& area) LOFT_REQUIRES(mutex_);
     void permit_stores(const UserArea& area, VirtAddr va, hal::PteCell* cell, Pte entry) LOFT_REQUIRES(mutex_);
     Page* own(const UserArea& area, VirtAddr va, hal::PteCell* cell, Pte entry)
@@ -209,8 +209,13 @@ class AddressSpace : NotCopyable<AddressSpace> {
 
 AddressSpace::SpaceRing& all_spaces(); // for clocks, and for mm/reclaim/last_resort.cpp
 
-// AddressSpace::swap_out for all spaces: the hand goes from space to space, until it has passed all of them twice.
-u32 swap_out_pages(u32 wanted);
+// AddressSpace::swap_out for all spaces: the hand goes from space to space, until it has passed all of them twice, or
+// as many pages as `limit` allows.
+u32 swap_out_pages(u32 wanted, HandLimit& limit);
+inline u32 swap_out_pages(u32 wanted) {
+    HandLimit none;
+    return swap_out_pages(wanted, none);
+}
 // Brings in all pages with slots of this closed area: when it returns success, no slot has a user, but for those of
 // faults under way. Context as bring_in.
 [[nodiscard]] Status empty_swap_area(SwapArea& area);
@@ -218,9 +223,9 @@ u32 swap_out_pages(u32 wanted);
 // How often clear() or reap() has freed the memory of a space; it wraps. Any context.
 u32 spaces_cleared();
 // Up-call, defined by mm/reclaim: nothing can be reclaimed; ends the program that has the most memory, and frees that,
-// unless the memory of one was freed `since` that value of spaces_cleared(), which was read before the caller has looked
-// for memory. True: the caller tries again. False: its own program ends, or there is none. Preemptible context; no mutex
-// of a space or of an object is held.
+// unless the memory of one was freed `since` that value of spaces_cleared(), which was read before the caller has
+// looked for memory. True: the caller tries again. False: its own program ends, or there is none. Preemptible context;
+// no mutex of a space or of an object is held.
 bool end_largest_program(u32 since);
 
 // Switches this CPU to `next`. Null: the next thread is a kernel thread; the loaded root is kept lazily, as a kernel

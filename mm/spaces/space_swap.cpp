@@ -37,19 +37,20 @@ AddressSpace::Pinned AddressSpace::swap_in(const UserArea& area, VirtAddr va, Fa
     return {FaultResult::resolved, page};
 }
 
-u32 AddressSpace::swap_out(u32 wanted, bool& passed) {
+u32 AddressSpace::swap_out(u32 wanted, bool& passed, HandLimit& limit) {
     might_sleep("swapping out");
     u32 done = 0;
     passed = false;
-    while (done < wanted && !passed) {
+    while (done < wanted && !passed && limit.looks != 0) {
         MutexGuard guard{mutex_};
-        done += swap_out_batch(std::min(wanted - done, kBatch), passed);
+        done += swap_out_batch(std::min(wanted - done, kBatch), passed, limit);
     }
     return done;
 }
 
 // Swaps out at most `most` pages, from the hand on.
-u32 AddressSpace::swap_out_batch(u32 most, bool& passed) {
+u32 AddressSpace::swap_out_batch(u32 most, bool& passed, HandLimit& limit) {
+    const u32 looks = std::min(kSweep, limit.looks);
     struct Taken {
         VirtAddr va;
         Page* page;
@@ -62,9 +63,10 @@ u32 AddressSpace::swap_out_batch(u32 most, bool& passed) {
     TlbBatch batch{root_};
     const auto look = [&](UserArea& area, hal::PteCell* cell, Pte entry, VirtAddr va) LOFT_REQUIRES(mutex_) {
         hand_ = va.value() + kPageSize;
-        const bool more = ++seen < kSweep;
+        const bool more = ++seen < looks;
         if (user_pte::is_swapped(entry)) return more;
         Page* const page = pfn_to_page(entry.pfn());
+        if (!limit.zones.has(page)) return more;
         const bool owned = entry.has(user_pte::owned);
         if (owned && page->refs() != 1) return more; // it is pinned
         if (!owned && area.object != nullptr && area.object->holds(area.page_of(va), page)) return more;
@@ -91,6 +93,7 @@ u32 AddressSpace::swap_out_batch(u32 most, bool& passed) {
         });
     });
     if (passed) hand_ = layout::kUserBegin;
+    limit.looks -= seen;
     // Only after the flush no CPU can store to the pages: then they may be written, and found by their slots.
     batch.flush();
     u32 done = 0;
@@ -147,15 +150,16 @@ Status AddressSpace::bring_in(SwapArea& from) {
     }
 }
 
-u32 swap_out_pages(u32 wanted) {
+u32 swap_out_pages(u32 wanted, HandLimit& limit) {
     if (swap_stats().slots == 0) return 0;
     u32 done = 0;
-    // The hand may begin in the middle of a space, takes A of all pages in the next pass, and finds them in the one after.
-    for (u32 left = 3 * all_spaces().size(); left != 0 && done < wanted;) {
+    // The hand may begin in the middle of a space, takes A of all pages in the next pass, and finds them in the one
+    // after.
+    for (u32 left = 3 * all_spaces().size(); left != 0 && done < wanted && limit.looks != 0;) {
         AddressSpace* const space = all_spaces().first();
         if (space == nullptr) break;
         bool passed = false;
-        done += space->swap_out(wanted - done, passed);
+        done += space->swap_out(wanted - done, passed, limit);
         if (passed) {
             all_spaces().passed(*space);
             --left;

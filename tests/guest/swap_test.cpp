@@ -1,6 +1,8 @@
 // Swap: programs have more memory than the machine; what they have is on a disk, and comes back.
 #include "kernel/files/swap.hpp"
+#include "kernel/threads/scheduler.hpp"
 #include "mm/cache/swap_area.hpp"
+#include "mm/reclaim/balance.hpp"
 #include "tests/guest/programs.hpp"
 #include "tests/guest/signed_disks.hpp"
 
@@ -42,6 +44,7 @@ SELFTEST(swap, a_program_larger_than_memory) {
     const u32 slots = swap_stats().free;
     if (slots >> (20 - kPageShift) < 2 * mib) SKIP("too little swap");
     const PageCacheStats before = page_cache_stats();
+    const BalanceStats thread = balance_stats();
     const Decimal text{mib};
     const Outcome outcome = run("swapper", {}, std::string_view{text});
     CHECK(outcome.started);
@@ -49,6 +52,10 @@ SELFTEST(swap, a_program_larger_than_memory) {
     const PageCacheStats after = page_cache_stats();
     selftest::note("{} MiB of {} MiB; {} pages read, {} written", mib, memory, after.filled - before.filled,
                    after.stored - before.stored);
+    const u32 by_thread = balance_stats().freed - thread.freed;
+    selftest::note("the reclaim thread was woken {} times and has freed {} frames",
+                   balance_stats().wakes - thread.wakes, by_thread);
+    CHECK(by_thread != 0);
     CHECK_EQ(swap_stats().free, slots);
     CHECK_GE(after.stored - before.stored, memory << (20 - kPageShift) >> 2);
 }
@@ -66,6 +73,21 @@ SELFTEST(swap, a_disk_is_given_back) {
         const Outcome outcome = run("swapper", {}, "4");
         CHECK_EQ(outcome.status.value(), 0u);
     }
+}
+
+// No frame can be freed: the thread tries after 100 ms, 200 ms, and so on.
+SELFTEST(swap, the_reclaim_thread_rests) {
+    if (all_free() >> (20 - kPageShift) > 512) SKIP("it takes long to fill this machine's memory");
+    const KeepsFreeCounts counts;
+    const BalanceStats before = balance_stats();
+    {
+        const AllFrames taken{Gfp::user};
+        CHECK(zones_below_low() == ZoneSet::every());
+        sleep_ms(5000); // it may still rest from an earlier test
+    }
+    const u32 times = balance_stats().vain - before.vain;
+    CHECK_GE(times, 1u);
+    CHECK_LE(times, 8u);
 }
 
 // No swap: a program takes all memory, and is killed when another one wants some.

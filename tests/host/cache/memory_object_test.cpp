@@ -754,13 +754,15 @@ TEST_CASE("object: a sweep goes on where the last one has ended", "[object]") {
             used.push_back(*file.page(page));
         for (const bool end : {false, true, false, true}) {
             bool passed = !end;
-            CHECK(file.sweep(passed) == 0);
+            HandLimit none;
+            CHECK(file.sweep(passed, none) == 0);
             CHECK(passed == end);
         }
         put_page(used.back());
         used.pop_back();
         bool passed = false;
-        CHECK(file.sweep(passed) + file.sweep(passed) == 1);
+        HandLimit none;
+        CHECK(file.sweep(passed, none) + file.sweep(passed, none) == 1);
         for (Page* page : used)
             put_page(page);
     });

@@ -3,6 +3,7 @@
 // slot, and in the end no slot has a user. A case has as few pages and slots as show that, so that it is complete
 // within one preemption.
 #include "mm/cache/swap_area.hpp"
+#include "mm/reclaim/balance.hpp"
 #include "mm/reclaim/last_resort.hpp"
 #include "mm/spaces/user_copy.hpp"
 #include "mm/windows/highmem.hpp"
@@ -48,7 +49,8 @@ struct SwapWorld {
     }
     static void take_a_bits(AddressSpace& space) {
         bool passed = false;
-        sim::expect(space.swap_out(1, passed) == 0, "the hand takes the A bits only");
+        HandLimit none;
+        sim::expect(space.swap_out(1, passed, none) == 0, "the hand takes the A bits only");
     }
     // The child. Neither space has A bits.
     static AddressSpace* fork_of(AddressSpace& space) {
@@ -60,7 +62,8 @@ struct SwapWorld {
     }
     static void swap_out(AddressSpace& space, u32 pages) {
         bool passed = false;
-        static_cast<void>(space.swap_out(pages, passed));
+        HandLimit none;
+        static_cast<void>(space.swap_out(pages, passed, none));
         gone += space.stats().swapped;
     }
     static inline u32 gone = 0; // pages that were out after swap_out, in all schedules
@@ -85,8 +88,9 @@ struct SwapWorld {
     void check_one_page_of(AddressSpace& parent, AddressSpace& child) const {
         for (AddressSpace* const space : {&parent, &child}) {
             bool passed = false;
+            HandLimit none;
             for (u32 pass = 0; pass < 3; ++pass) // to the end, for the A bit, and for the page
-                static_cast<void>(space->swap_out(1, passed));
+                static_cast<void>(space->swap_out(1, passed, none));
             sim::expect(space->stats().resident == 0, "the page can go out");
         }
         sim::expect(used() == 1, "it has one slot");
@@ -320,4 +324,33 @@ TEST_CASE("explorer: the largest program is found while a clock turns the ring o
     s.loose_books = true;
     const sim::Report report = s.explore(sim::reduced(schedules(20'000), 1, 1));
     if (!kSlow && report.failure.empty()) CHECK(report.complete);
+}
+
+// The allocation takes frames and then looks whether the thread sleeps; the thread says so and then looks at the zones.
+TEST_CASE("explorer: a zone becomes low while the reclaim thread falls asleep", "[.explorer][explorer-swap]") {
+    Scene s{2, 2, 0};
+    warm_up();
+    std::vector<Page*> taken;
+    while (zones_below_low().empty())
+        taken.push_back(alloc_page(Gfp::user));
+    while (!zones_below_low().empty()) {
+        free_page(taken.back());
+        taken.pop_back();
+        drain_local_pages();
+    }
+    u32 slept = 0; // in all schedules
+    s.thread(0, [&] {
+        sim::expect(!wait_for_low_zones().empty(), "a zone is low");
+        slept += s.done.load() != 0;
+    });
+    s.thread(1, [&s] {
+        sim::expect(alloc_page(Gfp::user) != nullptr, "there are frames above the reserve");
+        s.done.store(1);
+    });
+    s.loose_books = true;
+    const sim::Report report = s.explore(sim::reduced(schedules(20'000)));
+    if (!kSlow && report.failure.empty()) CHECK(report.complete);
+    s.explore(sim::random(schedules(1'000)));
+    CHECK(slept != 0);
+    free_all(taken);
 }

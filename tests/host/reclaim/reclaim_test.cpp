@@ -123,7 +123,7 @@ TEST_CASE("reclaim: private copies of a file fill memory, and the next fault end
         } catch (const Killed&) {
         }
         CHECK(page > kMemory / 2);
-        CHECK(file.filled <= page + 2 * MemoryObject::kRun); // it has not been read again and again
+        CHECK(file.filled <= page + 4 * MemoryObject::kRun); // it has not been read again and again
         for (u32 i = 0; i < page; ++i) {
             REQUIRE(user_load(at(i, 12)) == ~i);
             REQUIRE(user_load(at(i, 4)) == TestFile::word(i, 4));

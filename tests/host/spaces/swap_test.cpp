@@ -427,7 +427,8 @@ TEST_CASE("swap: pages that are used stay, and others go", "[swap]") {
             REQUIRE(space->protect(swap_at(3), kPageSize, prot));
         CHECK(user_load(swap_at(3)) == 3);
         bool passed = false;
-        static_cast<void>(space->swap_out(~0u, passed));
+        HandLimit none;
+        static_cast<void>(space->swap_out(~0u, passed, none));
         CHECK(passed);
     }
     CHECK(space->stats().resident == 1);
@@ -446,9 +447,10 @@ TEST_CASE("swap: a hand at the end of a space comes to its pages again", "[swap]
         user_store(swap_at(page), page);
     run_in(other.get()); // no CPU sets A by speculation
     bool passed = false;
-    CHECK(space->swap_out(kPages, passed) == 0);
+    HandLimit none;
+    CHECK(space->swap_out(kPages, passed, none) == 0);
     CHECK(passed);
-    CHECK(space->swap_out(kPages, passed = false) == kPages);
+    CHECK(space->swap_out(kPages, passed = false, none) == kPages);
     CHECK_FALSE(passed);
     run_in(space.get());
     for (u32 page = 0; page < kPages; ++page)
