@@ -3,6 +3,7 @@
 
 #include "arch/base/panic.hpp"
 #include "kernel/ext2/inode.hpp"
+#include "mm/cache/swap_area.hpp"
 
 #include <algorithm>
 #include <cstring>
@@ -282,6 +283,22 @@ Errno Ext2::allocate(Inode& file, u64 offset, u32 bytes) {
     for (u32 number = static_cast<u32>(offset / in_block); u64{number} * in_block < offset + bytes; ++number)
         if (const Result<u32> block = of(file).allocate(number); !block) return errno_of(block.error());
     return Errno{};
+}
+
+Result<u32> Ext2::sector_of(Inode& file, u32 page) {
+    const u32 per_page = kPageSize / volume_.block_bytes();
+    u32 first = 0;
+    bool together = true;
+    for (u32 i = 0; i < per_page; ++i) {
+        const Result<u32> block = of(file).block(page * per_page + i);
+        if (!block) return block;
+        if (*block == 0) return Error::invalid;
+        if (i == 0) first = *block;
+        together &= *block == first + i;
+    }
+    // Sectors from 2^32 on are not used.
+    together &= first < SwapFile::kScattered / volume_.sectors_per_block();
+    return together ? first * volume_.sectors_per_block() : SwapFile::kScattered;
 }
 
 Errno Ext2::set_size(Inode& file, u64 bytes) { return errno_of(of(file).set_size(bytes)); }

@@ -110,6 +110,8 @@ class Ext2 final : public FileSystem {
     Errno finish() override { return errno_of(volume_.sync()); } // of a read-only one, too: nothing is dirty
     Errno allocate(Inode& file, u64 offset, u32 bytes) override;
     Errno set_size(Inode& file, u64 bytes) override;
+    BlockDevice* disk() override { return &volume_.disk(); }
+    Result<u32> sector_of(Inode& file, u32 page) override;
 
     Volume volume_;
 };

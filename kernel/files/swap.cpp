@@ -7,6 +7,7 @@
 #include "kernel/files/disk_file.hpp"
 #include "kernel/files/mounts.hpp"
 #include "kernel/threads/scheduler.hpp"
+#include "kernel/tree/file_system.hpp"
 #include "mm/cache/swap_area.hpp"
 #include "mm/ground/mutex.hpp"
 #include "mm/spaces/address_space.hpp"
@@ -42,22 +43,48 @@ Status swap_on(BlockDevice& disk) {
     return {};
 }
 
+Errno swap_on(Inode& file) {
+    MutexGuard guard{changing};
+    const Result<SwapArea*, Errno> opened = file.system().swap_on(file);
+    if (!opened) return opened.error();
+    log(LogLevel::info, "swap", "a file on {}: {} pages of swap", (*opened)->disk().name(), (*opened)->free_slots());
+    return {};
+}
+
+namespace {
+
+// Brings in all that is in the area, which is none any more then.
+Status leave(SwapArea& area) {
+    area.set_closed(true);
+    // A fork that is under way gives a child slots that the walk over all spaces has not seen.
+    while (!area.is_empty()) {
+        const Status status = empty_swap_area(area);
+        if (!status) {
+            area.set_closed(false);
+            return status;
+        }
+        if (!area.is_empty()) sleep_ms(1);
+    }
+    log(LogLevel::info, "swap", "{}{}: no swap area any more", area.file() != nullptr ? "a file on " : "",
+        area.disk().name());
+    area.remove();
+    return {};
+}
+
+} // namespace
+
 Status swap_off(BlockDevice& disk) {
     MutexGuard guard{changing};
     SwapArea* const area = SwapArea::of_disk(disk);
-    if (area == nullptr) return Error::not_found;
-    area->set_closed(true);
-    // A fork that is under way gives a child slots that the walk over all spaces has not seen.
-    while (!area->is_empty()) {
-        const Status status = empty_swap_area(*area);
-        if (!status) {
-            area->set_closed(false);
-            return status;
-        }
-        if (!area->is_empty()) sleep_ms(1);
-    }
-    area->remove();
-    log(LogLevel::info, "swap", "{}: no swap area any more", disk.name());
+    return area != nullptr ? leave(*area) : Status{Error::not_found};
+}
+
+Errno swap_off(Inode& file) {
+    MutexGuard guard{changing};
+    SwapArea* const area = SwapArea::of_file(file);
+    if (area == nullptr) return Errno::inval;
+    if (const Status status = leave(*area); !status) return errno_of(status.error());
+    file.system().swap_off(file);
     return {};
 }
 

@@ -343,17 +343,15 @@ SysResult sys_getdents(Call& call) { return list(call, false); }
 SysResult sys_getdents64(Call& call) { return list(call, true); }
 
 // --- Swap areas: swapon(2). The flags are a priority, and whether freed slots are discarded: every area has the same
-// priority here. A swap area is a disk; a path of anything else is EINVAL.
+// priority here. A swap area is a disk, or a file of a file system on a disk.
 
 namespace {
 
-SysResult find_disk_of(UserPath& path, BlockDevice*& disk) {
+// The disk of the path, else its inode.
+SysResult find_area(UserPath& path, BlockDevice*& disk, Node& file) {
     if (is_error(path.error())) return path.error();
     disk = path.disk();
-    if (disk != nullptr) return 0u;
-    Node found;
-    const Errno error = path.find(true, found);
-    return is_error(error) ? error : Errno::inval;
+    return disk != nullptr ? SysResult{0u} : result_of(path.find(true, file));
 }
 
 } // namespace
@@ -363,15 +361,22 @@ SysResult sys_swapon(Call& call) {
     if (call.b() & ~kKnown) return Errno::inval;
     UserPath path{call, kHere, call.pointer_a()};
     BlockDevice* disk = nullptr;
-    if (const SysResult found = find_disk_of(path, disk); found.failed()) return found;
+    Node file;
+    if (const SysResult found = find_area(path, disk, file); found.failed()) return found;
+    if (disk == nullptr) return result_of(swap_on(*file));
     const Status status = swap_on(*disk);
-    return !status && status.error() == Error::no_space ? SysResult{Errno::perm} : SysResult{status};
+    if (status) return 0u;
+    return status.error() == Error::no_space ? Errno::perm
+           : status.error() == Error::busy   ? Errno::busy
+                                             : errno_of(status.error());
 }
 
 SysResult sys_swapoff(Call& call) {
     UserPath path{call, kHere, call.pointer_a()};
     BlockDevice* disk = nullptr;
-    if (const SysResult found = find_disk_of(path, disk); found.failed()) return found;
+    Node file;
+    if (const SysResult found = find_area(path, disk, file); found.failed()) return found;
+    if (disk == nullptr) return result_of(swap_off(*file));
     const Status status = swap_off(*disk);
     return !status && status.error() == Error::not_found ? SysResult{Errno::inval} : SysResult{status};
 }

@@ -28,6 +28,7 @@ enum class Errno : int {
     inval = 22,
     mfile = 24,
     notty = 25,
+    txtbsy = 26,
     fbig = 27,
     nospc = 28,
     spipe = 29,

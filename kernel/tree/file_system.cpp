@@ -2,6 +2,7 @@
 #include "kernel/tree/file_system.hpp"
 
 #include "arch/base/panic.hpp"
+#include "mm/cache/swap_area.hpp"
 #include "mm/windows/highmem.hpp"
 
 #include <algorithm>
@@ -226,6 +227,7 @@ Errno FileSystem::remove(Inode& directory, std::string_view name, bool is_direct
     {
         const Held inode{*found};
         if (inode->is_directory() != is_directory) return is_directory ? Errno::notdir : Errno::isdir;
+        if (inode->swap_.load() != 0) return Errno::perm;
         if (is_directory) {
             if (inode->covered_ || inode->number() == root_number() || &*inode == &directory) return Errno::busy;
             const Result<bool, Errno> empty = is_empty(*inode);
@@ -308,6 +310,7 @@ Errno FileSystem::move(Inode& from, std::string_view old_name, Inode& to, std::s
         if (!above) return above.error();
         if (*above) return Errno::notempty;
     }
+    if (inode->swap_.load() != 0 || (target && target->swap_.load() != 0)) return Errno::perm;
     if (target && &*target == &*inode) return Errno{}; // two names of one file: nothing happens
     if (target)
         if (const Errno error = may_replace(to, *target, *inode); is_error(error)) return error;
@@ -352,6 +355,7 @@ Result<FileSystem::Part, Errno> FileSystem::begin_page(Inode& file, u64 offset, 
     LOFT_ASSERT(file.size_.is_mine() && bytes != 0);
     if (file.kind() != InodeKind::file) return file.is_directory() ? Errno::isdir : Errno::inval;
     if (is_read_only()) return Errno::rofs;
+    if (file.swap_.load() != 0) return Errno::txtbsy;
     const u64 before = file.bytes(), end = offset + bytes;
     if (offset >= most_bytes() || end > most_bytes()) return Errno::fbig;
     // First the page, then its blocks: a page whose blocks are new is in memory until it has been stored, so nobody
@@ -417,10 +421,50 @@ Errno FileSystem::truncate(Inode& file, u64 bytes) {
     if (bytes > most_bytes()) return Errno::fbig;
     MutexGuard guard{file.size_};
     const u64 before = file.bytes();
+    if (file.swap_.load() != 0 && bytes <= file.bytes()) return Errno::txtbsy;
     if (const Status resized = file.resize(bytes); !resized) return errno_of(resized.error());
     const Errno error = set_size(file, bytes);
     if (is_error(error)) (void)file.resize(before);
     return error;
+}
+
+// --- Files as swap areas.
+
+Result<SwapArea*, Errno> FileSystem::swap_on(Inode& file) {
+    if (file.is_directory()) return Errno::isdir;
+    if (file.kind() != InodeKind::file || disk() == nullptr) return Errno::inval;
+    if (is_read_only()) return Errno::rofs;
+    MutexGuard guard{file.size_};
+    if (file.swap_.load() != 0) return Errno::busy;
+    // What programs have stored through mappings gets its blocks.
+    if (const Status written = file.sync(); !written) return errno_of(written.error());
+    class Source final : public SwapFile {
+      public:
+        Source(FileSystem& system, Inode& inode)
+            : SwapFile{inode}, system_{system}, inode_{inode}, pages_{static_cast<u32>(
+                                                                   std::min<u64>(inode.bytes() >> kPageShift,
+                                                                                 SwapArea::kMostSlots))} {}
+        u32 pages() const override { return pages_; }
+        Result<u32> sector_of(u32 page) override { return system_.sector_of(inode_, page); }
+
+      private:
+        FileSystem& system_;
+        Inode& inode_;
+        const u32 pages_;
+    } source{*this, file};
+    const Result<SwapArea*> area = SwapArea::open(*disk(), &source);
+    if (!area) return area.error() == Error::no_space ? Errno::perm : errno_of(area.error());
+    file.swap_.store(1);
+    file.get();
+    return *area;
+}
+
+void FileSystem::swap_off(Inode& file) {
+    {
+        MutexGuard guard{file.size_};
+        file.swap_.store(0);
+    }
+    release(&file);
 }
 
 // --- The whole.

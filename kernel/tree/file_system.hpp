@@ -87,7 +87,9 @@ struct FileSystemStat {
     u32 type = 0, block_bytes = 0, blocks = 0, free_blocks = 0, inodes = 0, free_inodes = 0;
 };
 
+class BlockDevice;
 class FileSystem;
+class SwapArea;
 
 class Inode : public MemoryObject {
   public:
@@ -116,6 +118,7 @@ class Inode : public MemoryObject {
     const InodeKind kind_;
     hal::Plain<u32> links_; // changed under names_
     bool covered_ = false;  // by a mount; guarded by names_
+    hal::Plain<u32> swap_;  // 1: it is a swap area; changed under size_
     Mutex size_{"of a file's size"};
     SpinLock growth_{LockRank::last};
     u64 shown_ LOFT_GUARDED_BY(growth_) = ~u64{0}; // what lies behind is not written yet
@@ -189,6 +192,16 @@ class FileSystem : NotCopyable<FileSystem> {
     virtual InodeStat stat(Inode& inode) = 0;
     virtual Result<u32, Errno> read_link(Inode& link, char* to, u32 bytes) = 0; // the number of bytes; inval
 
+    // --- Files as swap areas.
+
+    // Makes a file a swap area, which has a reference to it. While it is one, its blocks stay where they are: writes
+    // and smaller sizes are txtbsy, removing a name of it perm. Errors: busy (it is one), inval (not a file on a disk,
+    // or one with holes, or without a header of mkswap), rofs, isdir, nomem, perm (too many areas), and those of the
+    // disk.
+    Result<SwapArea*, Errno> swap_on(Inode& file);
+    // After SwapArea::remove(). Gives the reference back.
+    void swap_off(Inode& file);
+
     // --- The whole.
 
     // A user of the inode has gone. If it was the last one, and no name is left, inode and blocks become free.
@@ -241,6 +254,11 @@ class FileSystem : NotCopyable<FileSystem> {
     virtual Errno allocate(Inode& file, u64 offset, u32 bytes) = 0;
     // The size of a file, whose object has been resized. Frees the blocks behind it; the old size stays if it cannot.
     virtual Errno set_size(Inode& file, u64 bytes) = 0;
+
+    // The disk on which its files lie; null: none.
+    virtual BlockDevice* disk() { return nullptr; }
+    // SwapFile::sector_of. The writer's mutex is held.
+    virtual Result<u32> sector_of(Inode&, u32) { return Error::invalid; }
 
     // --- For them.
 

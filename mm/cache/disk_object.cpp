@@ -9,7 +9,6 @@ namespace loft {
 namespace {
 
 Cache<DiskObject> disk_cache{"disk_object", Gfp::kernel};
-constexpr u32 kPerPage = kPageSize / kSectorBytes;
 
 } // namespace
 
@@ -19,14 +18,17 @@ DiskObject::DiskObject(BlockDevice& disk, bool reads_ahead)
 
 DiskObject* DiskObject::create(BlockDevice& disk) { return disk_cache.make(disk); }
 
-// One request for as many pages as the disk takes at once. The last page of the disk may have fewer sectors.
+// One request for as many pages as the disk takes at once, whose sectors follow one another. The last page of the disk
+// may have fewer sectors.
 Status DiskObject::transfer(BlockOp op, u32 first, std::span<Page* const> frames) {
     const u32 most = disk_.limits().parts;
     for (u32 done = 0; done < frames.size();) {
-        BlockRequest request{op, u64{first + done} * kPerPage};
+        const u64 begin = sector_of(first + done);
+        BlockRequest request{op, begin};
         for (u32 parts = 0; parts < most && done < frames.size(); ++parts, ++done) {
-            const u64 left = disk_.sectors() - u64{first + done} * kPerPage;
-            const u32 bytes = static_cast<u32>(std::min<u64>(left, kPerPage)) * kSectorBytes;
+            const u64 at = begin + u64{parts} * kSectorsPerPage;
+            if (parts != 0 && sector_of(first + done) != at) break;
+            const u32 bytes = static_cast<u32>(std::min<u64>(disk_.sectors() - at, kSectorsPerPage)) * kSectorBytes;
             LOFT_ASSERT(request.add(frames[done], 0, bytes));
             if (op == BlockOp::read) zero_user(frames[done], bytes, kPageSize);
         }

@@ -20,6 +20,9 @@ class DiskObject : public MemoryObject {
 
   protected:
     explicit DiskObject(BlockDevice& disk, bool reads_ahead = true);
+    // The first sector of a page. Context as fill.
+    virtual u64 sector_of(u32 page) const { return u64{page} * kSectorsPerPage; }
+    static constexpr u32 kSectorsPerPage = kPageSize / kSectorBytes;
     ~DiskObject() = default;
     Status fill(u32 first, std::span<Page* const> frames) override;
     Status store(u32 first, std::span<Page* const> frames) override;

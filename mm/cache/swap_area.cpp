@@ -18,13 +18,32 @@ constexpr std::string_view kSignature = "SWAPSPACE2";
 constexpr u32 kSignatureAt = kPageSize - 10, kVersionAt = 1024, kLastAt = 1028, kBadCountAt = 1032, kBadAt = 1536;
 constexpr u32 kMostBad = (kSignatureAt - kBadAt) / 4;
 
-u32 word_at(Page* header, u32 offset) {
+u32 word_at(Page* page, u32 offset) {
     u32 word = 0;
-    memcpy_from_page(&word, header, offset, sizeof word);
+    memcpy_from_page(&word, page, offset, sizeof word);
     return word;
 }
 
 void set_word(Page* page, u32 offset, u32 word) { memcpy_to_page(page, offset, &word, sizeof word); }
+
+// A frame with numbers of frames at its begin, and these frames.
+void free_table(Page* table, u32 most) {
+    if (table == nullptr) return;
+    for (u32 i = 0; i < most; ++i)
+        if (const u32 number = word_at(table, i * 4)) free_page(pfn_to_page(Pfn{number}));
+    free_page(table);
+}
+
+Result<Page*> header_of(BlockDevice& disk) {
+    Page* const header = alloc_page(Gfp::kernel);
+    if (header == nullptr) return Error::no_memory;
+    BlockRequest read{BlockOp::read, 0};
+    LOFT_ASSERT(read.add(header, 0, kPageSize));
+    const Status status = disk.run(read);
+    if (status) return header;
+    free_page(header);
+    return status.error();
+}
 
 // The number of pages, with the header. 0: it is no header, or does not fit the disk.
 u32 pages_by(Page* header, u64 disk_bytes) {
@@ -58,12 +77,32 @@ bool SwapArea::make_counts() {
     return true;
 }
 
-void SwapArea::free_counts() {
-    if (counts_ == nullptr) return;
-    for (u32 i = 0; i < kMostFrames; ++i)
-        if (const u32 number = word_at(counts_, i * 4)) free_page(pfn_to_page(Pfn{number}));
-    free_page(counts_);
-    counts_ = nullptr;
+Status SwapArea::look_up(SwapFile& file) {
+    sectors_ = alloc_page(Gfp::high);
+    if (sectors_ == nullptr) return Error::no_memory;
+    clear_highpage(sectors_);
+    Page* frame = nullptr;
+    for (u32 page = 0; page < end_; ++page) {
+        const u32 at = page % kSectorsPerFrame * 4;
+        if (at == 0) {
+            frame = alloc_page(Gfp::high);
+            if (frame == nullptr) return Error::no_memory;
+            set_word(sectors_, page / kSectorsPerFrame * 4, page_to_pfn(frame).value());
+        }
+        const Result<u32> sector = file.sector_of(page);
+        if (!sector) return sector.error();
+        set_word(frame, at, *sector);
+        if (page == 0 || *sector != SwapFile::kScattered) continue;
+        SpinGuard guard{lock_};
+        mark_bad(page);
+        free_.store(usable_);
+    }
+    return {};
+}
+
+u64 SwapArea::sector_of(u32 page) const {
+    if (file_ == nullptr) return DiskObject::sector_of(page);
+    return word_at(pfn_to_page(Pfn{word_at(sectors_, page / kSectorsPerFrame * 4)}), page % kSectorsPerFrame * 4);
 }
 
 // The header has so many pages; those from end_ on are not used. False: a number is not that of a page.
@@ -75,11 +114,15 @@ bool SwapArea::mark_bad(Page* header, u32 pages) {
         const u32 slot = word_at(header, kBadAt + i * 4);
         if (slot == 0 || slot >= pages) return false;
         if (slot >= end_) continue;
-        usable_ -= count(slot) != kNoUse;
-        set_count(slot, kNoUse);
+        mark_bad(slot);
     }
     free_.store(usable_);
     return true;
+}
+
+void SwapArea::mark_bad(u32 slot) {
+    usable_ -= count(slot) != kNoUse;
+    set_count(slot, kNoUse);
 }
 
 Page* SwapArea::frame_of_counts(u32 slot) const { return pfn_to_page(Pfn{word_at(counts_, slot / kPerFrame * 4)}); }
@@ -209,7 +252,14 @@ SwapSlot SwapArea::join(Page* page) {
 SwapArea* SwapArea::of_disk(const BlockDevice& disk) {
     SpinGuard guard{lock_};
     for (SwapArea* const area : area_)
-        if (area != nullptr && &area->disk() == &disk) return area;
+        if (area != nullptr && area->file_ == nullptr && &area->disk() == &disk) return area;
+    return nullptr;
+}
+
+SwapArea* SwapArea::of_file(const MemoryObject& file) {
+    SpinGuard guard{lock_};
+    for (SwapArea* const area : area_)
+        if (area != nullptr && area->file_ == &file) return area;
     return nullptr;
 }
 
@@ -230,30 +280,29 @@ SwapSlot SwapArea::take_slot() {
     return {};
 }
 
-Result<SwapArea*> SwapArea::open(BlockDevice& disk) {
+Result<SwapArea*> SwapArea::open(BlockDevice& disk, SwapFile* file) {
     might_sleep("a new swap area");
-    Page* const header = alloc_page(Gfp::kernel);
-    if (header == nullptr) return Error::no_memory;
-    BlockRequest read{BlockOp::read, 0};
-    LOFT_ASSERT(read.add(header, 0, kPageSize));
-    Status status = disk.run(read);
-    u32 pages = 0;
-    if (status) {
-        pages = pages_by(header, disk.sectors() << kSectorShift);
-        if (pages == 0) status = Error::invalid;
-    }
-    SwapArea* area = status ? swap_cache.make(disk, std::min(pages, kMostSlots)) : nullptr;
+    MemoryObject* const object = file != nullptr ? &file->object() : nullptr;
+    if (file != nullptr && file->pages() == 0) return Error::invalid;
+    const Result<Page*> read = file != nullptr ? object->page(0) : header_of(disk);
+    if (!read) return read.error();
+    Page* const header = *read;
+    const u32 pages =
+        pages_by(header, file != nullptr ? u64{file->pages()} << kPageShift : disk.sectors() << kSectorShift);
+    Status status = pages != 0 ? Status{} : Error::invalid;
+    SwapArea* area = status ? swap_cache.make(disk, std::min(pages, kMostSlots), object) : nullptr;
     if (status && area == nullptr) status = Error::no_memory;
     if (status && !area->make_counts()) status = Error::no_memory;
     if (status && !area->mark_bad(header, pages)) status = Error::invalid;
-    free_page(header);
+    if (status && file != nullptr) status = area->look_up(*file);
+    put_page(header);
     if (status) {
         SpinGuard guard{lock_};
         u32 number = kMost;
         for (u32 i = 0; i < kMost; ++i) {
             if (area_[i] == nullptr)
                 number = std::min(number, i);
-            else if (&area_[i]->disk() == &disk)
+            else if (area_[i]->file_ == object && &area_[i]->disk() == &disk)
                 status = Error::busy;
         }
         if (status && number == kMost) status = Error::no_space;
@@ -292,7 +341,8 @@ Status SwapArea::store(u32 first, std::span<Page* const> frames) {
 }
 
 void SwapArea::destroy() {
-    free_counts();
+    free_table(counts_, kMostFrames);
+    free_table(sectors_, kPageSize / 4);
     swap_cache.destroy(this);
 }
 

@@ -1,4 +1,4 @@
-// Swap areas: disks that keep the pages of programs which have no file.
+// Swap areas: disks, and files on disks, that keep the pages of programs which have no file.
 //
 // A swap area is a memory object (docs/disks.md, "Swap"): page n is slot n. So the swap cache is the index of that
 // object: a page that is swapped out is dirty there until write-back has stored it, a clock drops it, and a fault fills
@@ -8,8 +8,11 @@
 // A page in the cache is never stored to: it is mapped read-only, or not at all. Its payload says which slot it has.
 // When the last user of a slot goes, its page leaves the cache.
 //
-// The disk has the format of mkswap(8): page 0 is the header, with the signature SWAPSPACE2, the number of the last
-// page, and the bad ones. Numbers are those of the machine that made it, little endian here.
+// The sectors of each page of a file are looked up once, when it becomes a swap area: from there on the area works on
+// the disk, and never enters the file system (as Linux's swapon does). Whoever opens it keeps the file as it is.
+//
+// Disk or file have the format of mkswap(8): page 0 is the header, with the signature SWAPSPACE2, the number of the
+// last page, and the bad ones. Numbers are those of the machine that made it, little endian here.
 #pragma once
 
 #include "mm/cache/disk_object.hpp"
@@ -25,6 +28,24 @@ struct SwapSlot {
     bool operator==(const SwapSlot&) const = default;
 };
 
+// Where the pages of a file lie, for SwapArea::open.
+class SwapFile {
+  public:
+    static constexpr u32 kScattered = ~0u;
+    explicit SwapFile(MemoryObject& object) : object_{object} {}
+    MemoryObject& object() const { return object_; } // the file; what it is known by
+    virtual u32 pages() const = 0;                   // that are in it wholly
+    // The first sector of a page; kScattered: its sectors do not follow one another, so it is not used. Errors: invalid
+    // (there is a hole), and those of the file system.
+    virtual Result<u32> sector_of(u32 page) = 0;
+
+  protected:
+    ~SwapFile() = default;
+
+  private:
+    MemoryObject& object_;
+};
+
 struct SwapStats {
     u32 slots = 0, free = 0;
     u32 in = 0, out = 0; // pages that were read and written; they wrap
@@ -38,15 +59,19 @@ class SwapArea final : public DiskObject {
     static constexpr u32 kMost = 16;            // areas at a time; an entry has 5 bits for the number
     static constexpr u32 kMostSlots = 1u << 20; // an entry has 20 bits; the rest of a larger disk is not used
 
-    // Reads the header, and makes the area known: pages are swapped out to it from here on. The disk must live longer,
-    // and nobody else writes to it. Errors: invalid (no header of mkswap, or one that does not fit the disk), busy (the
-    // disk is an area already), no_space (there are kMost), no_memory, and those of the disk. Preemptible context.
-    [[nodiscard]] static Result<SwapArea*> open(BlockDevice& disk);
-    // The caller has closed() it, and no slot has a user. It is not known any more, and destroyed; nothing is written to
-    // the disk afterwards. Context as open.
+    // Reads the header, and makes the area known: pages are swapped out to it from here on. `file`: it is this file on
+    // the disk; null: the disk. They must live longer, and nobody else writes to them. Errors: invalid (no header of
+    // mkswap, or one that does not fit; a file with holes), busy (it is an area already), no_space (there are kMost),
+    // no_memory, and those of the disk and of `file`. Preemptible context. Cost: of a file, four bytes of high memory
+    // for each page.
+    [[nodiscard]] static Result<SwapArea*> open(BlockDevice& disk, SwapFile* file = nullptr);
+    // The caller has closed() it, and no slot has a user. It is not known any more, and destroyed; nothing is written
+    // to the disk afterwards. Context as open.
     void remove();
-    // The area of this disk; null: it is none. Context: any but NMI.
+    // The area of this disk, or of this file; null: it is none. Context: any but NMI.
     static SwapArea* of_disk(const BlockDevice& disk);
+    static SwapArea* of_file(const MemoryObject& file);
+    MemoryObject* file() const { return file_; } // null: a disk
     // The area of a slot that has a user.
     static SwapArea& of(SwapSlot slot);
     // A free slot of any area, with one user. Empty: there is none. Context: any but NMI.
@@ -81,14 +106,16 @@ class SwapArea final : public DiskObject {
   private:
     friend class Cache<SwapArea>;
     // It does not read ahead: the next slots may get other pages meanwhile.
-    SwapArea(BlockDevice& disk, u32 end) : DiskObject{disk, false}, end_{end} {}
+    SwapArea(BlockDevice& disk, u32 end, MemoryObject* file) : DiskObject{disk, false}, end_{end}, file_{file} {}
     ~SwapArea() = default;
     // Its store waits for its disk only, so frames for a file system's own pages may come from private memory, too.
     bool serves_others() const override { return true; }
     Status fill(u32 first, std::span<Page* const> frames) override;
     Status store(u32 first, std::span<Page* const> frames) override;
+    u64 sector_of(u32 page) const override;
     void destroy() override;
 
+    [[nodiscard]] Status look_up(SwapFile& file);
     // Counts of users, 16 bits each, in frames of their own: a program has a slot at most once, so they cannot be full.
     static constexpr u32 kPerFrame = kPageSize / 2, kMostFrames = kMostSlots / kPerFrame;
     // Where counts_ has the number of free slots in the frame of this slot.
@@ -96,8 +123,8 @@ class SwapArea final : public DiskObject {
     static_assert(kMostFrames * 8 == kPageSize);
     static constexpr u32 kNoUse = 0xffff; // the header, a bad slot, or one that becomes free just now
     [[nodiscard]] bool make_counts();
-    void free_counts();
     [[nodiscard]] bool mark_bad(Page* header, u32 pages);
+    void mark_bad(u32 slot) LOFT_REQUIRES(lock_);
     Page* frame_of_counts(u32 slot) const;
     u32 count(u32 slot) const LOFT_REQUIRES(lock_);
     void set_count(u32 slot, u32 users) LOFT_REQUIRES(lock_);
@@ -116,6 +143,7 @@ class SwapArea final : public DiskObject {
     friend void swap_area_init();
 
     const u32 end_; // slots are below this
+    MemoryObject* const file_;
     u32 number_ = 0;
     u32 usable_ = 0; // slots that are not bad
     hal::Atomic<u32> free_{0};
@@ -124,6 +152,9 @@ class SwapArea final : public DiskObject {
     u32 hand_ LOFT_GUARDED_BY(lock_) = 1; // where the search for a free slot begins
     // A frame: the numbers of the frames that have the counts, or 0; and how many slots of each are free.
     Page* counts_ = nullptr;
+    // Of a file, a frame: the numbers of the frames that have the first sector of each page, 32 bits each, or 0.
+    static constexpr u32 kSectorsPerFrame = kPageSize / 4;
+    Page* sectors_ = nullptr;
 };
 
 void swap_area_init(); // boot; after the object cache

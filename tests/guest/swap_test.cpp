@@ -1,4 +1,6 @@
 // Swap: programs have more memory than the machine; what they have is on a disk, and comes back.
+#include "kernel/devices/disks.hpp"
+#include "kernel/files/mounts.hpp"
 #include "kernel/files/swap.hpp"
 #include "kernel/threads/scheduler.hpp"
 #include "mm/cache/swap_area.hpp"
@@ -73,6 +75,29 @@ SELFTEST(swap, a_disk_is_given_back) {
         const Outcome outcome = run("swapper", {}, "4");
         CHECK_EQ(outcome.status.value(), 0u);
     }
+}
+
+// A file on the disk that is mounted at /mnt.
+SELFTEST(swap, a_file_takes_pages) {
+    for (const char* name : {"swapper", "swapfile"})
+        if (const char* why = needs_program(name)) SKIP(why);
+    const BlockDevice* const disk = find_disk("vda");
+    if (disk == nullptr || !is_mounted(*disk)) SKIP("no disk is mounted");
+    constexpr std::string_view kPath = "/mnt/swap";
+    for (const char* mib : {"1", "0"}) // the file system keeps a frame from here on
+        CHECK_EQ(run("swapfile", {}, kPath, mib).status.value(), 0u);
+    const NothingIsLeft nothing;
+    const KeepsFreeCounts counts;
+    const u32 memory = all_free() >> (20 - kPageShift);
+    CHECK_EQ(run("swapfile", {}, kPath, std::string_view{Decimal{memory + memory / 2}}).status.value(), 0u);
+    const SwapStats before = swap_stats();
+    CHECK_GE(before.free, memory << (20 - kPageShift));
+    CHECK_EQ(run("swapper", {}, std::string_view{Decimal{memory + memory / 4}}).status.value(), 0u);
+    selftest::note("{} pages of {} MiB read, {} written", swap_stats().in - before.in, memory,
+                   swap_stats().out - before.out);
+    CHECK_GE(swap_stats().out - before.out, memory << (20 - kPageShift) >> 2);
+    CHECK_EQ(run("swapfile", {}, kPath, "0").status.value(), 0u);
+    CHECK_EQ(swap_stats().slots, 0u);
 }
 
 // No frame can be freed: the thread tries after 100 ms, 200 ms, and so on.
