@@ -22,6 +22,7 @@ class MetaObject final : public MemoryObject {
 
     u32 block_bytes() const { return block_bytes_; }
     bool serves_others() const override { return true; } // blocks are looked up while files are filled and stored
+    bool has_reserve() const override { return true; }   // a change of several blocks must not end in its middle
     // Writes all changed blocks, and flushes the disk: what was changed before is durable.
     [[nodiscard]] Status sync() override;
     // The same for one block.

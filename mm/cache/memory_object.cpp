@@ -85,12 +85,13 @@ Reclaimer MemoryObject::reclaimer() const { return serves_others() ? Reclaimer::
 
 Result<Page*> MemoryObject::page(u32 number) {
     for (ReclaimRounds rounds{reclaimer()};;) {
-        const Result<Page*> found = find_or_fill(number);
-        if (found || found.error() != Error::no_memory || !rounds.another()) return found;
+        const Result<Page*> found = find_or_fill(number, false);
+        if (found || found.error() != Error::no_memory) return found;
+        if (!rounds.another()) return has_reserve() ? find_or_fill(number, true) : found;
     }
 }
 
-Result<Page*> MemoryObject::find_or_fill(u32 number) {
+Result<Page*> MemoryObject::find_or_fill(u32 number, bool from_reserve) {
     const Result<Page*> found = find(number);
     if (!found || *found != nullptr) return found;
     // The cache gives frames back before it takes the last ones.
@@ -99,7 +100,7 @@ Result<Page*> MemoryObject::find_or_fill(u32 number) {
     // Another thread may have filled it, or changed the size, before this one had io_.
     const Result<Page*> again = find(number);
     if (!again || *again != nullptr) return again;
-    return fill_at(number);
+    return fill_at(number, from_reserve);
 }
 
 // The number of pages to fill for a miss at this one: more if the misses come in order.
@@ -108,7 +109,7 @@ u32 MemoryObject::window_at(u32 number) {
     return window_;
 }
 
-Result<Page*> MemoryObject::fill_at(u32 number) {
+Result<Page*> MemoryObject::fill_at(u32 number, bool from_reserve) {
     Page* frames[kRun];
     u32 count = 0;
     {
@@ -122,6 +123,7 @@ Result<Page*> MemoryObject::fill_at(u32 number) {
             frames[count] = alloc_page(Gfp::user);
             if (frames[count] == nullptr) break;
         }
+        if (count == 0 && from_reserve && (frames[0] = alloc_page(Gfp::kernel)) != nullptr) count = 1;
     }
     if (count == 0) return Error::no_memory;
     expected_ = number + count;
@@ -134,7 +136,8 @@ Result<Page*> MemoryObject::fill_at(u32 number) {
     u32 kept = 0;
     if (status) {
         MutexGuard guard{mutex_};
-        while (kept < count && index_.insert(number + kept, frames[kept], kept == 0 ? u8{kFound} : u8{0}))
+        while (kept < count &&
+               index_.insert(number + kept, frames[kept], kept == 0 ? u8{kFound} : u8{0}, from_reserve && kept == 0))
             ++kept;
         if (kept == 0) status = Error::no_memory;
         totals.pages.fetch_add(kept);

@@ -105,6 +105,9 @@ class MemoryObject : NotCopyable<MemoryObject> {
     // True: its pages are read while those of another object are filled or stored, under mutexes that this work holds.
     // So reclaim for it stores only objects of this kind, whose store takes no such mutex.
     virtual bool serves_others() const { return false; }
+    // True: if nothing can be reclaimed for a page, its frame comes from the kernel's reserve of lowmem, because work
+    // that has begun needs it to end well. Such a page can be dropped soon.
+    virtual bool has_reserve() const { return false; }
 
     // Page `number` if it is in memory, with a reference for the caller; null: it has to be filled, by page(). Error:
     // not_found (behind the end). Preemptible context; takes mutex_. Cost: the local maps of the index.
@@ -210,13 +213,13 @@ class MemoryObject : NotCopyable<MemoryObject> {
 
     Reclaimer reclaimer() const;
     static u32 pages_of(u64 bytes) { return static_cast<u32>((bytes + kPageSize - 1) >> kPageShift); }
-    Result<Page*> find_or_fill(u32 number);
+    Result<Page*> find_or_fill(u32 number, bool from_reserve);
     Status write_locked(u32 begin, u32 end) LOFT_REQUIRES(writing_);
     Page* find_locked(u32 number) LOFT_REQUIRES(mutex_);
     void make_dirty(u32 number) LOFT_REQUIRES(mutex_);
     void enter_dirty_list() LOFT_REQUIRES(mutex_);
     u32 window_at(u32 number) LOFT_REQUIRES(io_);
-    Result<Page*> fill_at(u32 number) LOFT_REQUIRES(io_);
+    Result<Page*> fill_at(u32 number, bool from_reserve = false) LOFT_REQUIRES(io_);
     bool begin_writing(u32& begin, u32& end) LOFT_REQUIRES(writing_);
     void end_writing(u32 begin, u32 end) LOFT_REQUIRES(writing_);
     u32 next_run(u32& begin, u32 end, Page** out) LOFT_REQUIRES(writing_);
