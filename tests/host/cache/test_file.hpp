@@ -42,6 +42,8 @@ class TestFile final : public MemoryObject {
     bool serves = false; // others
     std::function<void()> in_fill = [] {}, in_store = [] {};
     bool serves_others() const override { return serves; }
+    bool reserve = false; // its pages may come from the kernel's reserve
+    bool has_reserve() const override { return reserve; }
 
   private:
     Status fill(u32 first, std::span<Page* const> frames) override {

@@ -443,6 +443,16 @@ TEST_CASE("reclaim: for an object that serves others, no file is stored", "[recl
         taken.push_back(page);
     CHECK(server.page(0).error() == Error::no_memory);
     CHECK(file.stored.empty());
+    // From the reserve of lowmem, if it may.
+    server.reserve = true;
+    const u32 low = low_free();
+    const Result<Page*> reserved = server.page(0);
+    REQUIRE(reserved);
+    CHECK(low - low_free() <= 2); // and maybe one for the index
+    CHECK(low != low_free());
+    CHECK(word_of(server, 0) == TestFile::word(0, 0));
+    put_page(*reserved);
+    CHECK(file.stored.empty());
     const Result<Page*> page = file.page(7);
     CHECK(file.stored.size() == 4);
     REQUIRE(page);
