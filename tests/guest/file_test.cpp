@@ -1,8 +1,12 @@
 // Files: programs read, write and map the disks through the page cache; what they have synced is on the disk.
+#include "kernel/files/mounts.hpp"
 #include "mm/cache/memory_object.hpp"
 #include "tests/guest/programs.hpp"
 #include "tests/guest/signed_disks.hpp"
 #include "tests/guest/support.hpp"
+
+#include <algorithm>
+#include <array>
 
 namespace loft::guest {
 namespace {
@@ -91,6 +95,70 @@ SELFTEST(file, a_file_larger_than_high_memory) {
     if (used == 0) SKIP("no disk of twice the size of high memory");
     empty_the_cache();
     CHECK_EQ(page_cache_stats().pages, 0u);
+}
+
+// A file on the first mounted disk, in two steps: its pages are in high memory, and lowmem does not pay for them. The
+// file has three quarters of the disk, at most kMostMib; on a large disk it is larger than lowmem.
+SELFTEST(file, a_large_file_on_a_mounted_disk) {
+    constexpr u32 kMostMib = 1280, kPagesPerMib = MiB / kPageSize;
+    if (const char* why = needs_program("bigfile")) SKIP(why);
+    if (mounted_disks().empty()) SKIP("no disk is mounted (mount=)");
+    const MountedDisk& disk = mounted_disks()[0];
+    const FileSystemStat space = disk.system->stat();
+    const u32 mib =
+        std::min(kMostMib, static_cast<u32>(u64{space.free_blocks} * space.block_bytes / MiB * 3 / 4)) & ~1u;
+    if (const char* why = no_highmem_for(mib * kPagesPerMib * 5 / 4)) SKIP(why);
+    const NothingIsLeft nothing;
+    empty_the_cache();
+    std::array<char, 64> text;
+    constexpr std::string_view kName = "/big";
+    REQUIRE(disk.path.size() + kName.size() <= text.size());
+    const std::string_view name{text.data(), disk.path.size() + kName.size()};
+    std::copy(kName.begin(), kName.end(), std::copy(disk.path.begin(), disk.path.end(), text.begin()));
+    const auto file = [&](std::string_view what, u32 first, u32 count) {
+        const Decimal from{first}, size{count};
+        const Outcome outcome = run("bigfile", {}, what, name, std::string_view{from}, std::string_view{size});
+        CHECK_EQ(outcome.status.value(), 0u);
+        process_wait_for_all();
+        drain_all_cpus();
+    };
+    struct Memory {
+        u32 high = free_frames(ZoneId::high), low = free_frames(ZoneId::normal) + free_frames(ZoneId::dma);
+        u32 cached = page_cache_stats().pages;
+    };
+    const Memory before;
+    file("write", 0, mib / 2);
+    const Memory half;
+    file("write", mib / 2, mib / 2);
+    const Memory whole;
+    const u32 filled = page_cache_stats().filled;
+    file("check", 0, mib);
+    CHECK_LE(page_cache_stats().filled - filled, 64u); // it is in memory
+    const auto line = [](const char* when, const Memory& now) {
+        selftest::note("{}: HighFree {} kB, LowFree {} kB, {} pages in the cache", when, now.high * (kPageSize / KiB),
+                       now.low * (kPageSize / KiB), now.cached);
+    };
+    line("before", before);
+    line("half of the file", half);
+    line("the file", whole);
+    const u32 pages = whole.cached - before.cached;
+    const u32 used = before.low - std::min(before.low, whole.low), more = half.low - std::min(half.low, whole.low);
+    selftest::note("{} MiB; lowmem per page of the cache: {} thousandths of a byte; of the second half {}", mib,
+                   u64{used} * kPageSize * 1000 / pages, u64{more} * kPageSize * 1000 / (whole.cached - half.cached));
+    CHECK_GE(pages, mib * kPagesPerMib);
+    CHECK_GE(before.high - whole.high, pages);
+    CHECK_LE(used, 64u);
+    CHECK_LE(more, 8u);
+    // From the disk again.
+    empty_the_cache();
+    CHECK_LE(page_cache_stats().pages, 64u);
+    file("check", 0, mib);
+    CHECK_GE(page_cache_stats().filled - filled, mib * kPagesPerMib);
+    CHECK_EQ(run("bigfile", {}, "remove", name).status.value(), 0u);
+    process_wait_for_all();
+    CHECK(!is_error(file_tree().sync()));
+    CHECK_EQ(disk.system->stat().free_blocks, space.free_blocks);
+    selftest::note("{}: {} MiB were written, and read again from the disk", disk.path, mib);
 }
 
 } // namespace loft::guest

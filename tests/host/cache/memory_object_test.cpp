@@ -797,3 +797,55 @@ TEST_CASE("object: the clock goes over the pages of all objects", "[object]") {
         CHECK(page_cache_stats().sources == 2);
     });
 }
+
+// The figure for the greatest machine. The contents of the pages are not written, so that the host needs no memory for
+// them; the index is.
+TEST_CASE("object: what 64 GiB of cache take of lowmem", "[object][64G]") {
+    if (!config::kPae) return;
+    class Large final : public MemoryObject {
+      public:
+        Large() : MemoryObject{kMaxBytes, ObjectKind::written_back} {}
+        ~Large() { put(); }
+
+      private:
+        Status fill(u32, std::span<Page* const>) override { return {}; }
+        void destroy() override {}
+    };
+    Setup setup;
+    setup.machine.cpus = 1;
+    setup.machine.ram = 64 * GiB;
+    Booted kernel{setup};
+    constexpr u32 kMost = 1u << 18; // 1 GiB in each step
+    const auto low_free = [] { return zone_info(ZoneId::normal).free + zone_info(ZoneId::dma).free; };
+    const u32 at_boot = low_free(), high = zone_info(ZoneId::high).free;
+    CHECK(u64{high} * kPageSize > 61 * u64{GiB}); // the rest is lowmem, the hole below 4 GiB, and behind 36 bits
+    {
+        Large file;
+        u32 low[3] = {low_free()};
+        for (u32 step = 0; step < 2; ++step) {
+            for (u32 page = step * kMost; page < (step + 1) * kMost; ++page) {
+                const Result<Page*> found = file.page(page);
+                REQUIRE(found);
+                put_page(*found);
+            }
+            low[step + 1] = low_free();
+            CHECK(page_cache_stats().pages >= (step + 1) * kMost);
+        }
+        // Some frames at first, and none for a page.
+        const u32 first = low[0] - low[1], second = low[1] - low[2];
+        CHECK(first <= 16);
+        CHECK(second == 0);
+        const double bytes_per_page = double{kPageSize} * second / kMost;
+        CHECK(bytes_per_page == 0);
+        // If all of high memory were such pages:
+        const double left = (double{kPageSize} * low[2] - bytes_per_page * high) / MiB;
+        INFO("LowFree with " << high / (GiB / kPageSize) << " GiB of cache: " << left << " MiB");
+        CHECK(left >= 700);
+        // What each frame takes, in the cache or not, is its descriptor.
+        CHECK(sizeof(Page) == 8);
+        while (drop_pages(1u << 20) != 0) {
+        }
+    }
+    CHECK(low_free() == at_boot);
+    WARN("64 GiB: LowFree " << at_boot / (MiB / kPageSize) << " MiB");
+}
