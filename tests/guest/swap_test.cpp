@@ -1,4 +1,5 @@
 // Swap: programs have more memory than the machine; what they have is on a disk, and comes back.
+#include "arch/i386/isa/control.hpp"
 #include "kernel/devices/disks.hpp"
 #include "kernel/files/mounts.hpp"
 #include "kernel/files/swap.hpp"
@@ -7,6 +8,8 @@
 #include "mm/reclaim/balance.hpp"
 #include "tests/guest/programs.hpp"
 #include "tests/guest/signed_disks.hpp"
+
+#include <array>
 
 namespace loft::guest {
 namespace {
@@ -113,6 +116,39 @@ SELFTEST(swap, the_reclaim_thread_rests) {
     const u32 times = balance_stats().vain - before.vain;
     CHECK_GE(times, 1u);
     CHECK_LE(times, 8u);
+}
+
+// What the clock costs that has to pass all spaces before a shared page is free: 100 of them share all of their pages.
+// With icount=0 a tick of the TSC is an instruction (tests/guest/matrix.cfg, swap-clock).
+SELFTEST(swap, the_clock_over_spaces_that_share_all_pages) {
+    constexpr u32 kSpaces = 100, kPages = 1024;
+    if (all_free() < 8 * kPages) SKIP("too little memory");
+    const NothingIsLeft nothing;
+    const KeepsFreeCounts counts;
+    const SwapOn swap;
+    if (swap.areas == 0) SKIP(kNoSwap);
+    constexpr VirtAddr kBegin{u32{0x1000'0000}};
+    std::array<AddressSpace*, kSpaces> space{AddressSpace::create()};
+    REQUIRE(space[0] != nullptr);
+    CHECK(space[0]->map(kBegin, kPages * kPageSize, Prot::read | Prot::write, MapKind::anonymous, true));
+    for (u32 page = 0; page < kPages; ++page)
+        CHECK(space[0]->handle_fault(kBegin + page * kPageSize, FaultAccess::write) == FaultResult::resolved);
+    u32 made = 1;
+    for (; made < kSpaces; ++made) {
+        const Result<AddressSpace*> child = space[0]->fork();
+        if (!CHECK(child)) break;
+        space[made] = *child;
+    }
+    const u32 used = swap_stats().slots - swap_stats().free;
+    const u64 begin = read_tsc();
+    const u32 out = swap_out_pages(kPages);
+    const u64 ticks = read_tsc() - begin;
+    CHECK_EQ(out, kPages);
+    CHECK_EQ(swap_stats().slots - swap_stats().free - used, kPages); // one slot for all of them
+    selftest::note("{} pages in {} spaces: {} ticks for each page that is free then, {} for each of its entries",
+                   kPages, made, ticks / kPages, ticks / (u64{kPages} * made));
+    for (u32 i = 0; i < made; ++i)
+        space[i]->put();
 }
 
 // No swap: a program takes all memory, and is killed when another one wants some.
