@@ -10,6 +10,13 @@
 #include <utility>
 
 namespace loft {
+namespace {
+
+// Then only pages that have a slot already can go, those that other spaces had, too. The hand advances by a batch at
+// each call, and does not pass all pages of all spaces, again and again, for nothing.
+bool swap_is_full() { return swap_stats().free == 0; }
+
+} // namespace
 
 // For an entry that holds a swap slot.
 AddressSpace::Pinned AddressSpace::swap_in(const UserArea& area, VirtAddr va, FaultAccess access, hal::PteCell* cell,
@@ -43,7 +50,9 @@ u32 AddressSpace::swap_out(u32 wanted, bool& passed, HandLimit& limit) {
     passed = false;
     while (done < wanted && !passed && limit.looks != 0) {
         MutexGuard guard{mutex_};
-        done += swap_out_batch(std::min(wanted - done, kBatch), passed, limit);
+        const u32 some = swap_out_batch(std::min(wanted - done, kBatch), passed, limit);
+        done += some;
+        if (some == 0 && swap_is_full()) break;
     }
     return done;
 }
@@ -159,12 +168,14 @@ u32 swap_out_pages(u32 wanted, HandLimit& limit) {
         AddressSpace* const space = all_spaces().first();
         if (space == nullptr) break;
         bool passed = false;
-        done += space->swap_out(wanted - done, passed, limit);
+        const u32 some = space->swap_out(wanted - done, passed, limit);
+        done += some;
         if (passed) {
             all_spaces().passed(*space);
             --left;
         }
         space->put();
+        if (some == 0 && swap_is_full()) break;
     }
     return done;
 }
