@@ -1,9 +1,9 @@
 # Report unknown names before the build. An unknown goal may be the name of a folder, which make would call up to date. An
 # unknown variable would be set, and never used.
 
-GOALS     := all help setup run run-iso gdb iso check test test-host test-guest test-matrix test-alone test-cpus test-nmi test-flushes \
+GOALS     := all help setup run run-iso gdb iso check test test-host test-guest test-matrix test-alone test-cpus test-nmi test-load test-large test-flushes \
     test-mutants bench bench-files bench-linux bench-cost linux-answers bench-listing bench-update format tidy clean
-VARIABLES := HIGHMEM HIGHPTE SMP PREEMPT DEBUG CXX MEM APPEND ACCEL QEMU CPU ICOUNT DISK DISK_BUS ISO BENCH SHARD NMIS BUILD V
+VARIABLES := HIGHMEM HIGHPTE SMP PREEMPT DEBUG CXX MEM APPEND ACCEL QEMU CPU ICOUNT DISK DISK_BUS ISO BENCH SHARD NMIS MINUTES BUILD V
 UNKNOWN   := $(filter-out $(GOALS) $(BUILD)/% print-compiler-% print-host-compiler-% $(COMPILE_COMMANDS) Makefile FORCE,$(MAKECMDGOALS))
 ifneq ($(filter build/%,$(UNKNOWN)),)
 $(error make $(firstword $(filter build/%,$(UNKNOWN))): with BUILD=$(BUILD) this is $(BUILD)/$(patsubst build/%,%,$(firstword $(filter build/%,$(UNKNOWN)))))

@@ -15,6 +15,7 @@ DISK_BUS ?= ide
 BENCH   ?= boot,paths
 SHARD   ?=
 NMIS    ?= 100000
+MINUTES ?= 30
 BUILD   ?= $(or $(LOFT_BUILD),build)
 
 # Quotes a text for the shell.

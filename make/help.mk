@@ -9,6 +9,8 @@ make test-host      only mm on the simulated machine
 make test-guest     only the kernels booted in QEMU
 make test-cpus      a boot on each processor that QEMU knows
 make test-nmi       all self-tests under NMIs from outside, on 4 CPUs (NMIS=100000: that many counted by each)
+make test-load      mixed load on files, memory and swap on 4 CPUs (MINUTES=30: for so long)
+make test-large     a file larger than lowmem through the page cache, with 8 and 16 GiB
 make test-alone     each self-test in a separate boot, with all programs, eight, one and none
 make test-matrix    all 20 kernels, by g++ and by clang, booted and checked
 make test-flushes   suppress one flush of mm at a time: a host test has to fail each time

@@ -25,6 +25,12 @@ test-cpus: setup
 test-nmi: setup
 	$(Q)scripts/run-tests --accel '$(ACCEL)' $(if $(QEMU),--qemu '$(QEMU)') --nmis '$(NMIS)' --only 'nmis/*'
 
+test-load: setup
+	$(Q)scripts/run-tests --accel '$(ACCEL)' $(if $(QEMU),--qemu '$(QEMU)') --minutes '$(MINUTES)' --only 'load/*'
+
+test-large: setup
+	$(Q)scripts/run-tests --jobs 1 --accel '$(ACCEL)' $(if $(QEMU),--qemu '$(QEMU)') --only 'large/*'
+
 test-flushes: setup
 	$(Q)scripts/flush-mutants
 

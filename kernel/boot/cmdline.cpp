@@ -71,6 +71,7 @@ constexpr Option kOptions[] = {
     {"seed", kNeeded, "a number", [](std::string_view v) { return set_number(values.seed, v, 0, ~u64{0}); }},
     {"order", kNeeded, "reverse, or a number as the seed of a random one", set_order},
     {"soak", kNeeded, "a number of seconds", [](std::string_view v) { return set_number(values.soak, v, 0, kMost32); }},
+    {"load", kNeeded, "a number of seconds", [](std::string_view v) { return set_number(values.load, v, 0, kMost32); }},
     {"maxcpus", kNeeded, "a number from 1",
      [](std::string_view v) { return set_number(values.maxcpus, v, 1, kMost32); }},
     {"highmem", kNeeded, "a size such as 512M",

@@ -23,6 +23,7 @@ struct Options {
     u64 order_seed = 0;                  // with this seed
     u64 seed = 1;                        // seed=N: of the self-tests' random numbers
     u32 soak = 0;                        // soak=SECONDS: duration of the stress test; 0: not run
+    u32 load = 0;                        // load=SECONDS: duration of each test of mixed load; 0: a short one
     u32 maxcpus = config::kMaxCpus;      // maxcpus=N: run at most N CPUs
     u64 highmem = BootInfo::kAllHighMem; // highmem=SIZE: use at most this much high memory
     bool user_tables_low = false;        // userpte=nohigh: user page tables stay in lowmem
