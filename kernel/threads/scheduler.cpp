@@ -360,12 +360,13 @@ void migrate_enable() {
 void set_affinity(CpuSet affinity) {
     might_sleep("set_affinity");
     LOFT_ASSERT(!affinity.empty());
-    const CpuSet possible = possible_cpus(affinity);
     const u32 flags = hal::irq_save();
     Thread& me = *current();
     LOFT_ASSERT(me.migrate_disabled == 0 && !local_held());
     me.affinity = affinity;
-    if (!possible.has(hal::this_cpu())) {
+    // Again, if the CPU that is chosen closes before the thread is there.
+    for (CpuSet possible = possible_cpus(affinity); !possible.has(hal::this_cpu());
+         possible = possible_cpus(affinity)) {
         me.move_to = first_of(possible).value() + 1;
         switch_away(SwitchReason::yielded);
     }

@@ -131,6 +131,19 @@ TEST_CASE("threads: threads of a CPU that goes away run elsewhere", "[.threads][
     s.explore(sim::random(schedules(2'000)));
 }
 
+TEST_CASE("threads: a thread that may run on a CPU that goes away, or on another one", "[.threads][threads-hotplug]") {
+    Scene s{3};
+    s.cpus_come_and_go();
+    s.main([&] { go(CpuId{1}); });
+    s.thread(0, [&] {
+        set_affinity(cpus_of({1, 2}));
+        const IrqGuard same_cpu;
+        sim::expect(hal::this_cpu() != CpuId{0}, "it is on the one that stays, or still on the one that goes");
+    });
+    s.explore(sim::reduced(schedules(4'000), 1));
+    s.explore(sim::random(schedules(4'000)));
+}
+
 TEST_CASE("threads: two threads take a CPU away each", "[.threads][threads-hotplug]") {
     // Each of the two CPUs asks the other one last of all.
     Scene s{3};
