@@ -188,10 +188,11 @@ TEST_CASE("object: a page that only its neighbour's fault has mapped is unmapped
         user_store(at(4), 1); // a mapping that was not asked for says, too, that the page is dirty
         CHECK(page_cache_stats().dirty == 1);
         bool passed = false;
-        file.sweep(passed);
+        HandLimit none;
+        file.sweep(passed, none);
         CHECK(passed);
         CHECK(space->stats().resident == 2);
-        CHECK(file.sweep(passed) == 15); // page 4 is dirty
+        CHECK(file.sweep(passed, none) == 15); // page 4 is dirty
     }
     CHECK(books() == before);
 }
