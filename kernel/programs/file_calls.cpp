@@ -426,7 +426,10 @@ SysResult sys_getcwd(Call& call) {
 SysResult sys_fsync(Call& call) {
     const OpenFile file{call.process, call.a()};
     if (!file) return Errno::badf;
-    return SysResult{file->sync()};
+    for (ReclaimRounds rounds{Reclaimer::program};;) {
+        const Status status = file->sync();
+        if (status || status.error() != Error::no_memory || !rounds.another()) return status;
+    }
 }
 
 SysResult sys_syncfs(Call& call) {

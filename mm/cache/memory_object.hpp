@@ -307,21 +307,26 @@ PageCacheStats page_cache_stats(); // any context; a snapshot
 bool reclaim_frames(Reclaimer who, u32 wanted = MemoryObject::kRun);
 
 // For a caller that has got no frame, and starts again: each time it reclaims twice as many, in all some thousands.
-// Then it is told to give up, since others may take what it frees, or it may want frames that reclaim does not give.
+// Then it is told to give up, since others may take what it frees, or it may want frames that reclaim does not give. It
+// gives up after two failures in turn: others may free memory after its attempt, and before reclaim finds nothing.
 class ReclaimRounds {
   public:
     explicit ReclaimRounds(Reclaimer who) : who_{who} {}
     [[nodiscard]] bool another() {
         const u32 wanted = wanted_;
         wanted_ *= 2;
-        return wanted <= kMost && reclaim_frames(who_, wanted);
+        failures_ = wanted <= kMost && reclaim_frames(who_, wanted) ? 0 : failures_ + 1;
+        return failures_ < 2;
     }
-    void begin_again() { wanted_ = MemoryObject::kRun; }
+    void begin_again() {
+        wanted_ = MemoryObject::kRun;
+        failures_ = 0;
+    }
 
   private:
     static constexpr u32 kMost = 4096;
     const Reclaimer who_;
-    u32 wanted_ = MemoryObject::kRun;
+    u32 wanted_ = MemoryObject::kRun, failures_ = 0;
 };
 
 // --- Up-calls, defined by mm/spaces: what the walk over the areas of an object does. Preemptible context.

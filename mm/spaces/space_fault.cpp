@@ -48,8 +48,6 @@ AddressSpace::Pinned AddressSpace::pin(VirtAddr va, FaultAccess access) {
 AddressSpace::Pinned AddressSpace::fault(VirtAddr va, FaultAccess access, bool pins) {
     Missing missing;
     Pinned found;
-    // Others may free memory after the attempt has failed, and before reclaim finds nothing: one failure says little.
-    u32 failures = 0;
     for (ReclaimRounds rounds{Reclaimer::program};;) {
         const u32 cleared = spaces_cleared();
         {
@@ -65,11 +63,9 @@ AddressSpace::Pinned AddressSpace::fault(VirtAddr va, FaultAccess access, bool p
             if (found.result == FaultResult::resolved) continue;
         }
         if (found.result != FaultResult::no_memory) break;
-        failures = rounds.another() ? 0 : failures + 1;
-        if (failures < 2) continue;
+        if (rounds.another()) continue;
         if (!end_largest_program(cleared)) break;
         rounds.begin_again();
-        failures = 0;
     }
     if (missing.filled != nullptr) put_page(missing.filled);
     return found;
