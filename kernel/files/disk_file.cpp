@@ -16,9 +16,9 @@ class DiskFile final : public ObjectFile {
     FileStat stat() override { return {.kind = FileKind::disk, .bytes = 0}; }
 
   private:
-    SysResult write_from(u64& offset, UserSource& from) override;
-    bool put_whole(u32 number, UserSource& from);
-    SysResult put(u64 offset, UserSource& from, u32 bytes);
+    SysResult write_from(u64& offset, ByteSource& from) override;
+    bool put_whole(u32 number, ByteSource& from);
+    SysResult put(u64 offset, ByteSource& from, u32 bytes);
     u64 most_position() override { return object_.bytes(); }
     void destroy() override;
 };
@@ -26,11 +26,11 @@ Cache<DiskFile> disk_files{"disk_file", Gfp::user_low};
 
 // Writes a whole page that is not in memory, without reading it before. False: nothing was written, and `from` is
 // unchanged: there is no memory, another thread has filled the page meanwhile, or the program's memory ends.
-bool DiskFile::put_whole(u32 number, UserSource& from) {
+bool DiskFile::put_whole(u32 number, ByteSource& from) {
     static_cast<void>(reclaim_frames(Reclaimer::transfer)); // before it takes the last frames
     Page* const fresh = alloc_page(Gfp::user);
     if (fresh == nullptr) return false;
-    UserSource source = from;
+    ByteSource source = from;
     if (source.copy_to_page(fresh, 0, kPageSize) == kPageSize && object_.insert(number, fresh)) {
         from = source;
         return true;
@@ -40,7 +40,7 @@ bool DiskFile::put_whole(u32 number, UserSource& from) {
 }
 
 // Writes `bytes` to one page; fewer if the program's memory ends.
-SysResult DiskFile::put(u64 offset, UserSource& from, u32 bytes) {
+SysResult DiskFile::put(u64 offset, ByteSource& from, u32 bytes) {
     const u32 number = static_cast<u32>(offset >> kPageShift);
     Result<Page*> page = object_.find(number);
     if (page && *page == nullptr) {
@@ -54,7 +54,7 @@ SysResult DiskFile::put(u64 offset, UserSource& from, u32 bytes) {
     return done;
 }
 
-SysResult DiskFile::write_from(u64& offset, UserSource& from) {
+SysResult DiskFile::write_from(u64& offset, ByteSource& from) {
     const u64 size = object_.bytes();
     if (from.left() == 0) return 0u;
     if (offset >= size) return Errno::nospc;

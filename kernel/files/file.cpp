@@ -13,7 +13,7 @@ class ConsoleFile final : public File {
   public:
     SysResult read(UserAddr, u32) override { return 0u; } // always end of file
 
-    SysResult write(UserSource& from) override {
+    SysResult write(ByteSource& from) override {
         std::array<char, 128> text;
         u32 done = 0;
         while (from.left() != 0 && !must_stop()) {

@@ -1,7 +1,7 @@
 // Open files, and the table of a process.
 #pragma once
 
-#include "kernel/files/user_source.hpp"
+#include "kernel/files/byte_source.hpp"
 #include "kernel/tree/errno.hpp"
 #include "mm/ground/spinlock.hpp"
 
@@ -29,12 +29,24 @@ class File {
     // file, or if user memory ends after some bytes were moved. Preemptible context. May sleep (returns Errno::again
     // instead if non-blocking); returns Errno::intr if the program is to end.
     virtual SysResult read(UserAddr to, u32 bytes) = 0;
-    virtual SysResult write(UserSource& from) = 0;
+    virtual SysResult write(ByteSource& from) = 0;
     virtual bool is_large() const { return false; }    // O_LARGEFILE
     virtual bool has_offsets() const { return false; } // else lseek and pread fail: ESPIPE
     // At an offset, without the position of the file. A pipe and the console have none.
     virtual SysResult read_at(u64, UserAddr, u32) { return Errno::spipe; }
-    virtual SysResult write_at(u64, UserSource&) { return Errno::spipe; }
+    virtual SysResult write_at(u64, ByteSource&) { return Errno::spipe; }
+    // Waits until a write of so many bytes, at most kPipeAtomic, would not wait for a reader. Errors: those of write.
+    virtual SysResult wait_for_room(u32) { return 0u; }
+    // The bytes that a write takes without that wait.
+    virtual u32 room() const { return ~0u; }
+    // Writes `bytes` from an offset of this file to another one, page by page, and returns how many it has written.
+    // Fewer: this file ends, or `to` takes no more, or has no room for one more page without a wait. Errors: inval if
+    // this file has no pages that could be mapped; else those of reading this file and of writing to the other one, if
+    // nothing was written. The caller has waited for room; if there is none for the first page any more, it waits, with
+    // a reference to the page but without a map.
+    virtual SysResult send_at(u64, File&, u32) { return Errno::inval; }
+    // O_APPEND: each write goes to the end.
+    virtual bool appends() const { return false; }
     // Sets the position, and returns it. Errno{}: success.
     virtual Errno seek(i64, Whence, u64&) { return Errno::spipe; }
     // Makes durable what was written. Error invalid: it is nothing that lasts (fsync(2): EINVAL).

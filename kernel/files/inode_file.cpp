@@ -24,9 +24,9 @@ class InodeFile final : public ObjectFile {
     }
 
   private:
-    SysResult write_from(u64& offset, UserSource& from) override;
-    SysResult write_once(u64& offset, UserSource& from);
-    SysResult put(u64 offset, UserSource& from, u32 bytes);
+    SysResult write_from(u64& offset, ByteSource& from) override;
+    SysResult write_once(u64& offset, ByteSource& from);
+    SysResult put(u64 offset, ByteSource& from, u32 bytes);
     Errno may_be_read() const override { return inode_.is_directory() ? Errno::isdir : Errno{}; }
     u64 visible_bytes() override { return inode_.visible_bytes(); }
     u64 most_position() override {
@@ -39,7 +39,7 @@ class InodeFile final : public ObjectFile {
 Cache<InodeFile> inode_files{"inode_file", Gfp::user_low};
 
 // Writes `bytes` to one page; fewer if the program's memory ends. The writer's mutex is held.
-SysResult InodeFile::put(u64 offset, UserSource& from, u32 bytes) {
+SysResult InodeFile::put(u64 offset, ByteSource& from, u32 bytes) {
     FileSystem& system = inode_.system();
     const Result<FileSystem::Part, Errno> part = system.begin_page(inode_, offset, bytes);
     if (!part) return part.error();
@@ -48,13 +48,13 @@ SysResult InodeFile::put(u64 offset, UserSource& from, u32 bytes) {
     return is_error(error) ? SysResult{error} : SysResult{copied};
 }
 
-SysResult InodeFile::write_from(u64& offset, UserSource& from) {
+SysResult InodeFile::write_from(u64& offset, ByteSource& from) {
     const SysResult written = write_once(offset, from);
     const bool is_full = written.failed() && written.value() == SysResult{Errno::nospc}.value();
     return is_full && inode_.system().free_unused() ? write_once(offset, from) : written;
 }
 
-SysResult InodeFile::write_once(u64& offset, UserSource& from) {
+SysResult InodeFile::write_once(u64& offset, ByteSource& from) {
     if (from.left() == 0) return 0u;
     MutexGuard guard{inode_.system().writer_of(inode_)};
     if (mode_.appends) offset = inode_.bytes();

@@ -2,6 +2,7 @@
 #include "kernel/files/object_file.hpp"
 
 #include "mm/spaces/user_copy.hpp"
+#include "mm/windows/highmem.hpp"
 
 namespace loft {
 
@@ -12,7 +13,7 @@ SysResult ObjectFile::read(UserAddr to, u32 bytes) {
     return moved;
 }
 
-SysResult ObjectFile::write(UserSource& from) {
+SysResult ObjectFile::write(ByteSource& from) {
     MutexGuard guard{mutex_};
     u64 offset = position_;
     const SysResult moved = write_from(offset, from);
@@ -20,29 +21,49 @@ SysResult ObjectFile::write(UserSource& from) {
     return moved;
 }
 
-SysResult ObjectFile::read_at(u64 offset, UserAddr to, u32 bytes) {
+template <typename F> SysResult ObjectFile::each_page_of_file(u64 offset, u32 bytes, F&& take) {
     if (const Errno error = may_be_read(); is_error(error)) return error;
     const u64 size = visible_bytes();
     if (offset >= size) return 0u;
     bytes = static_cast<u32>(std::min<u64>(bytes, size - offset));
+    ReclaimRounds rounds{Reclaimer::program};
     for (u32 done = 0; done < bytes;) {
         if (must_stop()) return done != 0 ? SysResult{done} : SysResult{Errno::intr};
         const u32 step = in_first_page(offset + done, bytes - done);
         const Result<Page*> page = object_.page(static_cast<u32>((offset + done) >> kPageShift));
         if (!page && page.error() == Error::not_found) return done; // the file became smaller meanwhile
-        u32 left = 0;
-        if (page) {
-            left = copy_page_to_user(to + done, *page, offset_in_page(offset + done), step);
-            put_page(*page);
-        } else if (page.error() == Error::full) { // a hole, of a file system that has no page for it
-            left = clear_user(to + done, step);
-        } else {
-            return done != 0 ? SysResult{done} : SysResult{page.error()};
-        }
-        done += step - left;
-        if (left != 0) return done != 0 ? SysResult{done} : SysResult{Errno::fault};
+        if (!page && page.error() == Error::no_memory && rounds.another()) continue;
+        if (!page && page.error() != Error::full) return done != 0 ? SysResult{done} : SysResult{page.error()};
+        rounds.begin_again();
+        Page* const there = page ? *page : nullptr; // else a hole, of a file system that has no page for it
+        const SysResult taken = take(there, offset_in_page(offset + done), step, done);
+        if (there != nullptr) put_page(there);
+        if (taken.failed()) return done != 0 ? SysResult{done} : taken;
+        done += static_cast<u32>(taken.value());
+        if (static_cast<u32>(taken.value()) != step) return done;
     }
     return bytes;
+}
+
+SysResult ObjectFile::read_at(u64 offset, UserAddr to, u32 bytes) {
+    return each_page_of_file(offset, bytes, [&](Page* page, u32 at, u32 step, u32 done) -> SysResult {
+        const u32 left = page != nullptr ? copy_page_to_user(to + done, page, at, step) : clear_user(to + done, step);
+        return left == step ? SysResult{Errno::fault} : SysResult{step - left};
+    });
+}
+
+SysResult ObjectFile::send_at(u64 offset, File& to, u32 bytes) {
+    if (object() == nullptr) return Errno::inval;
+    return each_page_of_file(offset, bytes, [&](Page* page, u32 at, u32 step, u32 done) -> SysResult {
+        if (done != 0 && to.room() < step) return 0u;
+        Page* const zeros = page != nullptr ? nullptr : alloc_page(Gfp::user);
+        if (zeros != nullptr) clear_highpage(zeros);
+        if (page == nullptr && zeros == nullptr) return Errno::nomem;
+        ByteSource from = ByteSource::of_page(page != nullptr ? page : zeros, at, step);
+        const SysResult written = to.write(from);
+        if (zeros != nullptr) put_page(zeros);
+        return written;
+    });
 }
 
 Errno ObjectFile::seek(i64 offset, Whence whence, u64& position) {

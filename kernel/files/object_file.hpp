@@ -5,6 +5,9 @@
 // open file and of the file's size, which no fault needs; the fault is resolved, and the copy is tried again
 // (mm/spaces/user_copy.hpp). So a program may read a file into a mapping of the same file.
 //
+// What a file does under the mutexes of its object may end without memory, because it waits for no other thread there.
+// Here reclaim may wait, and the page is tried again (docs/disks.md, "Who may wait for whom").
+//
 // Sources: read(2), pread(2), lseek(2), fsync(2), mmap(2).
 #pragma once
 
@@ -29,9 +32,11 @@ struct OpenMode {
 class ObjectFile : public File {
   public:
     SysResult read(UserAddr to, u32 bytes) final;
-    SysResult write(UserSource& from) final;
+    SysResult write(ByteSource& from) final;
     SysResult read_at(u64 offset, UserAddr to, u32 bytes) final;
-    SysResult write_at(u64 offset, UserSource& from) final { return write_from(offset, from); }
+    SysResult write_at(u64 offset, ByteSource& from) final { return write_from(offset, from); }
+    SysResult send_at(u64 offset, File& to, u32 bytes) final;
+    bool appends() const final { return mode_.appends; }
     Errno seek(i64 offset, Whence whence, u64& position) final;
     Status sync() override { return object_.sync(); }
     bool has_offsets() const final { return true; }
@@ -51,10 +56,14 @@ class ObjectFile : public File {
 
     // Writes at `offset`, or, with O_APPEND, at the end; `offset` becomes that of the first byte. The result is that of
     // write(2).
-    virtual SysResult write_from(u64& offset, UserSource& from) = 0;
+    virtual SysResult write_from(u64& offset, ByteSource& from) = 0;
     // Calls put(offset, bytes) for one page after the other, until it returns an error, or that it has written fewer
     // bytes because the program's memory ends. The result is that of write(2).
     template <typename F> SysResult each_page(u64 offset, u32 bytes, F&& put);
+    // Calls take(page, offset in it, bytes, bytes before) for one page of the file after the other, up to its end,
+    // until it returns an error or fewer bytes. The page is null if it is a hole for which there is none. The result is
+    // that of read(2).
+    template <typename F> SysResult each_page_of_file(u64 offset, u32 bytes, F&& take);
     // The last user has gone. Preemptible context.
     virtual void destroy() = 0;
     // Errors of read(2) that the kind of file has; Errno{}: it can be read.
@@ -80,6 +89,7 @@ constexpr u32 in_first_page(u64 offset, u32 bytes) { return std::min(bytes, kPag
 template <typename F> SysResult ObjectFile::each_page(u64 offset, u32 bytes, F&& put) {
     u32 done = 0;
     SysResult problem = 0u;
+    ReclaimRounds rounds{Reclaimer::program};
     while (done < bytes && !problem.failed()) {
         if (must_stop()) {
             problem = Errno::intr;
@@ -87,6 +97,8 @@ template <typename F> SysResult ObjectFile::each_page(u64 offset, u32 bytes, F&&
         }
         const u32 step = in_first_page(offset + done, bytes - done);
         const SysResult here = put(offset + done, step);
+        if (here.value() == SysResult{Errno::nomem}.value() && rounds.another()) continue;
+        rounds.begin_again();
         const u32 written = here.failed() ? 0 : static_cast<u32>(here.value());
         done += written;
         problem = here.failed() || written == step ? here : Errno::fault;

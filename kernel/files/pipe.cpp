@@ -2,7 +2,8 @@
 //
 // Bytes are copied from a page of the writer to a page of the pipe and then to a page of the reader, without another
 // buffer: the pipe's page is mapped by kmap_atomic, and the access to user memory may fault (copy_user_to_page,
-// copy_page_to_user). A page is allocated when its first byte is written and freed when a reader has reached its end.
+// copy_page_to_user). What sendfile writes comes from a page of a file (ByteSource). A page is allocated when its first
+// byte is written and freed when a reader has reached its end.
 //
 // Bytes count only when a whole step was copied: a step that faults has moved nothing. So a write of at most
 // kPipeAtomic bytes, which is one step, is all or nothing, and its bytes are contiguous. Sources: pipe(7); Linux 6.1
@@ -23,13 +24,15 @@ class PipeEnd final : public File {
   public:
     PipeEnd() = default;
     SysResult read(UserAddr to, u32 bytes) override;
-    SysResult write(UserSource& from) override;
+    SysResult write(ByteSource& from) override;
     FileStat stat() override { return {.kind = FileKind::pipe}; }
     void share() override { users.fetch_add(1); }
     void release() override;
     bool may_read() const override;
     bool may_write() const override { return !may_read(); }
     SysResult readable_bytes() const override;
+    SysResult wait_for_room(u32 least) override;
+    u32 room() const override;
     void set_nonblocking(bool on) override { nonblocking.store(on); }
 
     Pipe* pipe = nullptr;
@@ -51,7 +54,7 @@ struct Pipe {
 
     bool nobody_reads() const { return reader.users.load() == 0; }
     bool nobody_writes() const { return writer.users.load() == 0; }
-    SysResult put(UserSource& from, u32 step) LOFT_REQUIRES(mutex); // there is room for `step`
+    SysResult put(ByteSource& from, u32 step) LOFT_REQUIRES(mutex); // there is room for `step`
     bool take(UserAddr to, u32 step) LOFT_REQUIRES(mutex);          // `step` bytes are there
 };
 Cache<Pipe> pipes{"pipe", Gfp::user_low};
@@ -84,7 +87,9 @@ bool PipeEnd::may_read() const { return this == &pipe->reader; }
 
 SysResult PipeEnd::readable_bytes() const { return pipe->bytes.load(); }
 
-SysResult Pipe::put(UserSource& from, u32 step) {
+u32 PipeEnd::room() const { return kRoom - pipe->bytes.load(); }
+
+SysResult Pipe::put(ByteSource& from, u32 step) {
     Errno why = Errno::fault;
     const bool all =
         each_page((begin + bytes.load()) % kRoom, step, [&](u32 i, u32 offset, u32, u32 here) LOFT_REQUIRES(mutex) {
@@ -143,26 +148,28 @@ SysResult PipeEnd::read(UserAddr to, u32 wanted) {
     }
 }
 
-SysResult PipeEnd::write(UserSource& from) {
+SysResult PipeEnd::wait_for_room(u32 least) {
+    const auto may_go_on = [&] { return room() >= least || pipe->nobody_reads(); };
+    if (!may_go_on() && nonblocking.load() != 0) return Errno::again;
+    // Checked even if there is room: readers as fast as the writer could otherwise keep it here forever.
+    if (must_stop() || !pipe->writable.wait(may_go_on, must_stop)) return Errno::intr;
+    if (!pipe->nobody_reads()) return 0u;
+    signal_broken_pipe();
+    return Errno::pipe;
+}
+
+SysResult PipeEnd::write(ByteSource& from) {
     const u32 all = from.left();
     u32 done = 0;
-    const auto ended = [&](Errno why) { return done != 0 ? SysResult{done} : SysResult{why}; };
     while (done < all) {
         // The free space that the next step needs: all of a write of at most kPipeAtomic bytes, any part of a longer
         // one.
         const u32 least = all <= kPipeAtomic ? all : 1;
-        const auto room = [&] { return kRoom - pipe->bytes.load() >= least || pipe->nobody_reads(); };
-        if (!room() && nonblocking.load() != 0) return ended(Errno::again);
-        // Checked even if there is room: readers as fast as the writer could otherwise keep it here forever.
-        if (must_stop() || !pipe->writable.wait(room, must_stop)) return ended(Errno::intr);
-        if (pipe->nobody_reads()) {
-            signal_broken_pipe();
-            return ended(Errno::pipe);
-        }
-        SysResult result = 0u;
+        SysResult result = wait_for_room(least);
+        if (result.failed()) return done != 0 ? SysResult{done} : result;
         {
             const MutexGuard guard{pipe->mutex};
-            const u32 free = kRoom - pipe->bytes.load();
+            const u32 free = room();
             if (free < least) continue; // another writer took the room
             result = pipe->put(from, std::min({all - done, free, kPipeAtomic}));
         }

@@ -163,7 +163,7 @@ SysResult sys_write(Call& call) {
     if (!file || !file->may_write()) return Errno::badf;
     const SysResult range = check_range(call.pointer_b(), call.c());
     if (range.failed()) return range;
-    UserSource source{call.pointer_b(), std::min(call.c(), kMostBytes)};
+    ByteSource source{call.pointer_b(), std::min(call.c(), kMostBytes)};
     return file->write(source);
 }
 
@@ -189,7 +189,7 @@ SysResult sys_writev(Call& call) {
     const SysResult sum = check_list(call.pointer_b(), call.c());
     if (sum.failed()) return sum;
     if (!file->may_write()) return Errno::badf;
-    UserSource source = UserSource::of_list(call.pointer_b(), call.c(), static_cast<u32>(sum.value()));
+    ByteSource source = ByteSource::of_list(call.pointer_b(), call.c(), static_cast<u32>(sum.value()));
     return file->write(source);
 }
 
@@ -217,9 +217,50 @@ SysResult sys_pwrite64(Call& call) {
     const SysResult range = check_range(call.pointer_b(), call.c());
     if (range.failed()) return range;
     if (ends_too_far(wide(call.d(), call.e()), call.c())) return Errno::inval;
-    UserSource source{call.pointer_b(), std::min(call.c(), kMostBytes)};
+    ByteSource source{call.pointer_b(), std::min(call.c(), kMostBytes)};
     return file->write_at(wide(call.d(), call.e()), source);
 }
+
+// sendfile(2), to a's file from b's, d bytes. `position`: where in b's file to begin, and then where it has ended;
+// null: the position of that open file, which moves. `end`: the first offset that is too large.
+SysResult send_file(Call& call, u64* position, u64 end) {
+    const OpenFile in{call.process, call.b()};
+    if (!in || !in->may_read()) return Errno::badf;
+    if (position != nullptr && !in->has_offsets()) return Errno::spipe;
+    u64 begin = position != nullptr ? *position : 0;
+    // What has no position has no pages either: send_at refuses it.
+    if (position == nullptr) static_cast<void>(in->seek(0, Whence::current, begin));
+    if (is_negative(call.d()) || begin >> 63 || (begin + call.d()) >> 63) return Errno::inval;
+    const OpenFile out{call.process, call.a()};
+    if (!out || !out->may_write()) return Errno::badf;
+    if (begin >= end && begin + call.d() > end) return Errno::overflow;
+    if (out->appends()) return Errno::inval;
+    const u32 bytes = static_cast<u32>(std::min<u64>({call.d(), kMostBytes, end - begin}));
+    // A pipe without room, or without a reader, is told before anything else, as Linux does since 5.12.
+    const SysResult ready = out->wait_for_room(std::clamp(bytes, 1u, kPipeAtomic));
+    const SysResult sent = ready.failed() ? ready : in->send_at(begin, *out.get(), bytes);
+    if (sent.failed()) return sent;
+    begin += static_cast<u32>(sent.value());
+    if (position != nullptr)
+        *position = begin;
+    else
+        static_cast<void>(in->seek(static_cast<i64>(begin), Whence::begin, begin));
+    return sent;
+}
+
+// The offset in the program's memory is read before all checks, and written after every result, errors included, as
+// Linux does.
+template <typename Offset> SysResult send_file_at(Call& call, u64 end) {
+    Offset offset{};
+    if (call.c() == 0) return send_file(call, nullptr, MemoryObject::kMaxBytes);
+    if (copy_from_user(&offset, call.pointer_c(), sizeof offset) != 0) return Errno::fault;
+    u64 position = static_cast<u64>(i64{offset});
+    const SysResult sent = send_file(call, &position, end);
+    offset = static_cast<Offset>(position);
+    return copy_to_user(call.pointer_c(), &offset, sizeof offset) != 0 ? SysResult{Errno::fault} : sent;
+}
+SysResult sys_sendfile(Call& call) { return send_file_at<int>(call, 0x7fff'ffff); }
+SysResult sys_sendfile64(Call& call) { return send_file_at<i64>(call, MemoryObject::kMaxBytes); }
 
 SysResult seek(Call& call, i64 offset, u32 whence, u64& position) {
     const OpenFile file{call.process, call.a()};
@@ -719,6 +760,7 @@ constexpr Entry kCalls[] = {
     {181, sys_pwrite64},
     {182, sys_chown16},
     {183, sys_getcwd},
+    {187, sys_sendfile},
     {191, sys_ugetrlimit},
     {192, sys_mmap2},
     {193, sys_truncate64},
@@ -736,6 +778,7 @@ constexpr Entry kCalls[] = {
     {220, sys_getdents64},
     {224, sys_gettid},
     {238, sys_tkill},
+    {239, sys_sendfile64},
     {240, futex<TimeSpec>},
     {243, sys_set_thread_area},
     {252, sys_exit_group},

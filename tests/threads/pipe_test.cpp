@@ -24,7 +24,7 @@ struct Pipe {
     void fill(Process& from) const {
         use_space(from.space);
         for (u32 done = 0; done < kCapacity; done += kPageSize) {
-            UserSource page{UserAddr{kProgramPage}, kPageSize};
+            ByteSource page{UserAddr{kProgramPage}, kPageSize};
             REQUIRE(ends.write->write(page).value() == kPageSize);
         }
         use_space(nullptr);

@@ -600,6 +600,141 @@ void names() {
 
 // ------------------------------------------------------------------------------------------------------------- files
 
+// From a file of 100 KiB, whose words are their offsets. `reader` and `writer` are open for one of both; all of them
+// are closed by the caller.
+void sending(u32 file, u32 reader, u32 writer, u32 folder) {
+    constexpr u32 kBytes = 100 * 1024, kNonBlock = 04000, kAppend = 02000;
+    const auto send = [](u32 to, u32 from, u32 offset, u32 bytes) { return sys::call(187, to, from, offset, bytes); };
+    const auto send64 = [](u32 to, u32 from, u32 offset, u32 bytes) { return sys::call(239, to, from, offset, bytes); };
+    const auto at = [](u32 low, u32 high = 0) {
+        store<u32>(kGood, low), store<u32>(kGood + 4, high);
+        return kGood;
+    };
+    const auto position = [](u32 of) { return sys::call(19, of, 0, 1); };
+    for (u32 i = 0; i < kBytes; i += 4) {
+        store<u32>(kBehind + i % kPage, i);
+        if (i % kPage == kPage - 4) REQUIRE(sys::call(181, file, kBehind, kPage, i + 4 - kPage, 0) == kPage);
+    }
+    int ends[2];
+    REQUIRE(sys::call(331, w(ends), kNonBlock) == 0);
+    const u32 from_pipe = u(ends[0]), to_pipe = u(ends[1]);
+    u8* const buffer = new_memory(kBytes);
+    const auto empty = [&] {
+        int sum = 0;
+        for (int got; (got = sys::read(from_pipe, buffer + sum, kBytes - u(sum))) > 0;)
+            sum += got;
+        return sum;
+    };
+    const int copy = sys::call(5, w("copy"), 0102, 0644), appender = sys::call(5, w("copy"), kAppend | 2, 0);
+    REQUIRE(copy >= 0 && appender >= 0);
+    const u32 to = u(copy);
+
+    bad_numbers("sendfile", [&](u32 n) { return send(n, reader, 0, 1); });
+    bad_numbers("sendfile64", [&](u32 n) { return send64(to, n, 0, 1); });
+    result("sendfile", "both numbers bad, bad offset", send(77, 77, 4, 1));
+    result("sendfile", "number 77, offset -1", send(to, 77, at(~0u), 1));
+    result("sendfile", "to number 77, offset -1", send(77, reader, at(~0u), 1));
+    result("sendfile", "to number 77, offset 2 GiB - 1", send(77, reader, at(0x7fff'ffff), 1));
+    result("sendfile", "from a file for writing", send(to, writer, 0, 1));
+    result("sendfile", "to a file for reading", send(reader, file, 0, 1));
+    result("sendfile", "to the reading end", send(from_pipe, file, at(0), 1));
+    result("sendfile", "from the writing end", send(to, to_pipe, 0, 1));
+    for (const u32 bytes : {0u, 1u}) {
+        const char* const many = bytes != 0 ? "" : ", no bytes";
+        result("sendfile", "from a pipe to a file", send(to, from_pipe, 0, bytes), many);
+        result("sendfile", "from a pipe to a file, offset", send(to, from_pipe, at(0), bytes), many);
+        result("sendfile", "from a pipe to a pipe", send(to_pipe, from_pipe, 0, bytes), many);
+        result("sendfile", "from the console to a file", send(to, 0, 0, bytes), many);
+        result("sendfile", "from the console to a file, offset", send(to, 0, at(0), bytes), many);
+        result("sendfile", "from a directory to a file", send(to, folder, 0, bytes), many);
+        result("sendfile", "from a directory to a file, offset", send(to, folder, at(0), bytes), many);
+        result("sendfile", "from a directory to a pipe", send(to_pipe, folder, 0, bytes), many);
+        result("sendfile", "O_APPEND", send(u(appender), reader, 0, bytes), many);
+        result("sendfile", "at the end, to a file", send(to, reader, at(kBytes), bytes), many);
+        result("sendfile", "at the end, to a pipe", send(to_pipe, reader, at(kBytes), bytes), many);
+        result("sendfile", "behind the end", send(to, reader, at(kBytes + 77), bytes), many);
+        result("sendfile", "offset -1", send(to, reader, at(~0u), bytes), many);
+        result("sendfile", "offset 2 GiB - 1", send(to, reader, at(0x7fff'ffff), bytes), many);
+        result("sendfile", "offset 2 GiB - 2", send(to, reader, at(0x7fff'fffe), bytes), many);
+        result("sendfile64", "offset -1", send64(to, reader, at(~0u, ~0u), bytes), many);
+        result("sendfile64", "offset 2 GiB", send64(to, reader, at(0x8000'0000), bytes), many);
+        result("sendfile64", "offset 4 GiB", send64(to, reader, at(0, 1), bytes), many);
+        result("sendfile64", "the largest offset", send64(to, reader, at(~0u, 0x7fff'ffff), bytes), many);
+        result("sendfile64", "half of the largest offset", send64(to, reader, at(0, 0x4000'0000), bytes), many);
+    }
+    result("sendfile", "to the console, no bytes", send(1, reader, at(0), 0));
+    result("sendfile", "2 GiB", send(to, reader, at(0), 0x8000'0000));
+    result("sendfile", "all but one", send(to, reader, at(0), ~0u));
+    result("sendfile", "2 GiB of a pipe", send(to, from_pipe, 0, 0x8000'0000));
+    result("sendfile", "offset -1, 2 GiB, to number 77", send(77, reader, at(~0u), 0x8000'0000));
+    outputs("sendfile", "offset: ", [&](u32 p) { return send(to_pipe, reader, p, 4); });
+    outputs("sendfile64", "offset: ", [&](u32 p) { return send64(to_pipe, reader, p, 4); });
+    outputs("sendfile", "from number 77, offset: ", [&](u32 p) { return send(to_pipe, 77, p, 4); });
+    result("sendfile", "sent, although the offset was read-only", empty());
+    result("sendfile", "the position afterwards", position(reader));
+
+    // Positions, and what an offset becomes.
+    result("sendfile", "10 bytes to a file", send(to, reader, 0, 10));
+    result("sendfile", "the position of the source", position(reader));
+    result("sendfile", "the position of the target", position(to));
+    result("sendfile", "10 bytes from offset 4000", send(to, reader, at(4000), 10));
+    result("sendfile", "the offset afterwards", load<int>(kGood));
+    result("sendfile", "the position of the source afterwards", position(reader));
+    result("sendfile64", "200 bytes to the end and no further", send64(to, reader, at(kBytes - 100), 200));
+    result("sendfile64", "the offset afterwards", load<int>(kGood));
+    result("sendfile", "an error and the offset", send(77, reader, at(33), 10));
+    result("sendfile", "the offset afterwards", load<int>(kGood));
+    result("sendfile", "the file to itself, other description", send(to, u(appender), at(0), 120));
+    result("sendfile", "the file to itself, same description", send(to, to, at(100), 40));
+    result("sendfile", "the position afterwards", position(to));
+    result("sendfile", "the same without an offset", send(to, to, 0, 40));
+    result("sendfile", "the same at its begin", (sys::call(19, to, 0, 0), send(to, to, 0, 40)));
+    result("sendfile", "the position afterwards", position(to));
+    const int size = sys::call(19, to, 0, 2);
+    result("sendfile", "the size", size);
+    u32 sum = 0;
+    REQUIRE(sys::call(180, to, w(buffer), u(size), 0, 0) == size);
+    for (u32 i = 0; i < u(size); ++i)
+        sum = sum * 31 + buffer[i];
+    result("sendfile", "its bytes", static_cast<int>(sum % 1'000'000));
+    result("sendfile", "all of it to a file", send(to, reader, at(0), 0x7fff'ffff));
+    result("sendfile", "the size", sys::call(19, to, 0, 2));
+
+    // A pipe has room for 16 pages.
+    result("sendfile", "100 KiB to an empty pipe", send(to_pipe, reader, at(0), kBytes));
+    result("sendfile", "the offset afterwards", load<int>(kGood));
+    result("sendfile", "more to the full pipe", send(to_pipe, reader, kGood, kBytes));
+    result("sendfile", "the offset afterwards", load<int>(kGood));
+    result("sendfile", "at the end to the full pipe", send(to_pipe, reader, at(kBytes), 10));
+    result("sendfile", "nothing to the full pipe", send(to_pipe, reader, at(0), 0));
+    result("sendfile", "a bad number to the full pipe", send(to_pipe, 77, at(0), 10));
+    result("sendfile", "a directory to the full pipe", send(to_pipe, folder, at(0), 10));
+    REQUIRE(sys::read(from_pipe, buffer, 3 * kPage) == 3 * kPage);
+    result("sendfile", "to a pipe with room for 3 pages", send(to_pipe, reader, at(kPage), kBytes));
+    result("sendfile", "bytes in the pipe", empty());
+    u32 wrong = 0;
+    for (u32 i = 0; i < 13 * kPage; i += 4)
+        wrong += load<u32>(w(buffer) + i) != i + 3 * kPage;
+    for (u32 i = 0; i < 3 * kPage; i += 4)
+        wrong += load<u32>(w(buffer) + 13 * kPage + i) != i + kPage;
+    result("sendfile", "wrong words", static_cast<int>(wrong));
+    const auto without_reader = [&](u32 bytes, u32 offset) {
+        return in_child([&] {
+            int files[2];
+            REQUIRE(sys::pipe(files) == 0);
+            sys::close(u(files[0]));
+            sys::exit(-send(u(files[1]), reader, at(offset), bytes));
+        });
+    };
+    ended("sendfile", "a pipe without a reader, SIGPIPE by default", without_reader(10, 0));
+    ended("sendfile", "a pipe without a reader, no bytes", without_reader(0, 0));
+    ended("sendfile", "a pipe without a reader, at the end", without_reader(10, kBytes));
+    for (const u32 one : {from_pipe, to_pipe, to, u(appender)})
+        sys::close(one);
+    sys::munmap(buffer, kBytes);
+    result("unlink", "copy", sys::call(10, w("copy")));
+}
+
 // In a folder of the root, which is in memory on both systems.
 void files_and_folders() {
     constexpr u32 kHere = 0xffff'ff9c; // AT_FDCWD
@@ -776,6 +911,7 @@ void files_and_folders() {
     map("a file, the last page of all", u(file), sys::kRead, sys::kPrivate, ~0u);
     map("a file, behind the last page", u(file), sys::kRead, sys::kPrivate, ~0u, 2 * kPage);
     map("a file, MAP_GROWSDOWN", u(file), kRw, sys::kPrivate | 0x100);
+    sending(u(file), u(reader), u(writer), u(folder));
     for (const int one : {reader, writer, file, folder})
         sys::close(u(one));
     for (const char* name : {"f", "link", "broken", "loop", "to_d"})

@@ -5,7 +5,7 @@
 
 namespace {
 
-int files[2], full[2];
+int files[2], full[2], file;
 u8* memory;
 volatile u32 ready = 0, word = 0;
 auto* shared = reinterpret_cast<volatile u32*>(0);
@@ -22,6 +22,7 @@ void (*const sleeps[])(void*) = {
         const u32 pieces[]{sys::word(memory), 10, sys::word(memory), 10};
         sys::call(146, static_cast<u32>(full[1]), sys::word(pieces), 2);
     },
+    [](void*) { sys::call(187, static_cast<u32>(full[1]), static_cast<u32>(file), 0, kPage); },
     [](void*) { sys::waitpid(-1, nullptr); },
     [](void*) { sys::call(114, ~0u, 0, 0, 0); },
     [](void*) { sys::call(162, sys::word(kLong), 0); },
@@ -40,6 +41,8 @@ void run(u32 which) {
     REQUIRE(sys::call(331, sys::word(full), 04000) == 0); // O_NONBLOCK, until it is full
     while (sys::write(static_cast<u32>(full[1]), memory, kPage) > 0) {
     }
+    file = sys::call(5, sys::word("/blocked"), 0102, 0644);
+    REQUIRE(file >= 0 && sys::write(static_cast<u32>(file), memory, kPage) == int{kPage});
     u32 off = 0;
     REQUIRE(sys::call(54, static_cast<u32>(full[1]), 0x5421, sys::word(&off)) == 0); // FIONBIO
     const int pid = sys::fork();
@@ -80,5 +83,6 @@ int main(int, char**) {
         if (status != (which % 2 != 0 ? 42 << 8 : 15)) Line{} << "call " << which << ": status " << status;
         CHECK_EQ(status, which % 2 != 0 ? 42 << 8 : 15);
     }
+    CHECK_EQ(sys::call(10, sys::word("/blocked")), 0);
     return 0;
 }

@@ -45,6 +45,13 @@ int main(int, char**) {
     char back[9] = {};
     CHECK_EQ(sys::read(in, back, 8), 8); // nothing was lost
     CHECK(back[0] == '1' && back[7] == '8');
+    const int made = sys::call(5, sys::word("/pointers"), 0102, 0644);
+    REQUIRE(made >= 0 && sys::write(static_cast<u32>(made), "x", 1) == 1);
+    for (const u32 number : {187u, 239u}) // null: the position
+        all("sendfile",
+            [&](u32 p) { return p == 0 ? -kEfault : sys::call(number, out, static_cast<u32>(made), p, 1); });
+    sys::close(static_cast<u32>(made));
+    CHECK_EQ(sys::call(10, sys::word("/pointers")), 0);
     all("pipe", [](u32 p) { return sys::call(42, p); });
     all("uname", [](u32 p) { return sys::call(122, p); });
     all("nanosleep", [](u32 p) { return sys::call(162, p, 0); });
