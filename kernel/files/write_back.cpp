@@ -27,12 +27,17 @@ void write_pages(void*) {
 } // namespace
 
 void write_back_init() {
+    u32 limit = 0;
     for (const ZoneId zone : {ZoneId::dma, ZoneId::normal, ZoneId::high})
-        dirty_limit += zone_info(zone).managed / 4;
+        limit += zone_info(zone).managed / 4;
+    set_dirty_page_limit(limit);
     // It is never joined: it runs as long as the machine.
     if (thread_create("write-back", write_pages, nullptr) == nullptr)
         log(LogLevel::error, "files", "no memory for the thread that writes dirty pages: only fsync does");
 }
+
+void set_dirty_page_limit(u32 pages) { dirty_limit = pages; }
+u32 dirty_page_limit() { return dirty_limit; }
 
 void limit_dirty_pages() {
     // Programs may make pages dirty through mappings meanwhile: each object has its turn once.
