@@ -151,6 +151,32 @@ SELFTEST(swap, the_clock_over_spaces_that_share_all_pages) {
         space[i]->put();
 }
 
+// Memory is full and goes to the disk while 200 senders wait, and while a file is copied onto itself.
+SELFTEST(swap, files_beside_it) {
+    if (const char* why = needs_program("senders")) SKIP(why);
+    if (const char* why = needs_program("selfcopy")) SKIP(why);
+    const NothingIsLeft nothing;
+    const SwapOn swap;
+    if (swap.areas == 0) SKIP(kNoSwap);
+    const u32 memory = all_free() >> (20 - kPageShift), mib = memory + memory / 8;
+    if (swap_stats().free >> (20 - kPageShift) < 2 * mib) SKIP("too little swap");
+    const Decimal text{mib};
+    const auto work_in = [&](std::string_view path) {
+        for (const std::string_view program : {"senders", "selfcopy"}) {
+            const u32 before = page_cache_stats().stored;
+            const Outcome outcome = run(program, {}, path, std::string_view{text});
+            CHECK(outcome.started);
+            CHECK_EQ(outcome.status.value(), 0u);
+            const u32 stored = page_cache_stats().stored - before;
+            selftest::note("{} in {}, beside {} MiB of memory: {} pages written", program, path, mib, stored);
+            CHECK_GT(stored, 256u);
+        }
+    };
+    work_in("/");
+    for (const MountedDisk& one : mounted_disks())
+        work_in(one.path);
+}
+
 // No swap: a program takes all memory, and is killed when another one wants some.
 SELFTEST(swap, the_largest_program_is_killed) {
     if (const char* why = needs_program("hungry")) SKIP(why);

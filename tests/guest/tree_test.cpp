@@ -1,6 +1,8 @@
 // The tree of files: programs work in the root, and on each disk that is mounted (mount=). The host checks these disks
 // afterwards, by e2fsck (scripts/runner/disk.py).
+#include "kernel/files/inode_file.hpp"
 #include "kernel/files/mounts.hpp"
+#include "kernel/files/write_back.hpp"
 #include "mm/cache/memory_object.hpp"
 #include "tests/guest/programs.hpp"
 #include "tests/guest/support.hpp"
@@ -11,9 +13,9 @@ namespace loft::guest {
 namespace {
 
 // All that the program has made is gone.
-void expect_work_in(std::string_view path, FileSystem& system) {
+void expect_work_in(std::string_view path, FileSystem& system, std::string_view program = "files") {
     const FileSystemStat before = system.stat();
-    const Outcome outcome = run("files", {}, path);
+    const Outcome outcome = run(program, {}, path);
     CHECK(outcome.started);
     CHECK_EQ(outcome.status.value(), 0u);
     process_wait_for_all();
@@ -52,6 +54,59 @@ SELFTEST(tree, a_program_works_in_memory) {
     if (const char* why = needs_program("files")) SKIP(why);
     const NothingIsLeft nothing;
     expect_work_in("/", *file_tree().root());
+}
+
+// 200 senders wait for room in pipes: none of them keeps a map, so nobody has to wait for one.
+SELFTEST(tree, senders_that_wait_keep_no_map) {
+    if (const char* why = needs_program("senders")) SKIP(why);
+    const NothingIsLeft nothing;
+    const u32 waits = pkmap_stats().waits;
+    expect_work_in("/", *file_tree().root(), "senders");
+    for (const MountedDisk& one : mounted_disks())
+        expect_work_in(one.path, *one.system, "senders");
+    CHECK_EQ(pkmap_stats().waits, waits);
+}
+
+// Who writes to a file of a disk writes pages back when too many are dirty. A few pages more: what the file system has
+// changed meanwhile.
+SELFTEST(tree, few_pages_of_files_are_dirty) {
+    if (mounted_disks().empty()) SKIP("no disk is mounted (mount=)");
+    constexpr u32 kLimit = 64, kPages = 1024, kSlack = 16;
+    const u32 limit = dirty_page_limit();
+    CHECK_GT(limit, kLimit);
+    const Pages<1> page;
+    REQUIRE(page.complete());
+    CHECK(write_back_all());
+    set_dirty_page_limit(kLimit);
+    for (const MountedDisk& one : mounted_disks()) {
+        FileSystem& system = *one.system;
+        const FileSystem::Found root = system.root();
+        if (!CHECK(root)) continue;
+        const FileSystem::Found made = system.create(**root, "limited", kModeFile | 0644);
+        if (CHECK(made)) {
+            File* const file = open_inode(**made, {.writes = true});
+            u32 most = 0;
+            for (u32 number = 0; file != nullptr && number < kPages; ++number) {
+                ByteSource source = ByteSource::of_page(page[0], 0, kPageSize);
+                CHECK_EQ(file->write(source).value(), int{kPageSize});
+                most = std::max(most, page_cache_stats().dirty);
+            }
+            selftest::note("{}: up to {} pages are dirty", one.path, most);
+            CHECK_LE(most, kLimit + kSlack);
+            CHECK(!is_error(system.unlink(**root, "limited")));
+            if (file != nullptr) file->release();
+        }
+        FileSystem::release(*root);
+    }
+    set_dirty_page_limit(limit);
+}
+
+SELFTEST(tree, files_are_copied_onto_themselves) {
+    if (const char* why = needs_program("selfcopy")) SKIP(why);
+    const NothingIsLeft nothing;
+    expect_work_in("/", *file_tree().root(), "selfcopy");
+    for (const MountedDisk& one : mounted_disks())
+        expect_work_in(one.path, *one.system, "selfcopy");
 }
 
 // Twice: what the first run has left in memory, the second one finds. Then a file that the host reads.

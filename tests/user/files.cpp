@@ -440,6 +440,61 @@ void large_files() {
     CHECK_EQ(unlink("f"), 0);
 }
 
+// Writers of one file at the same time. A record is larger than a page, and its words are its writer and its number.
+constexpr u32 kWriters = 3, kRecords = 60, kRecordWords = 1300, kRecordBytes = kRecordWords * 4;
+
+// All records of a file are whole and there, those of one writer in order.
+void records_are_whole() {
+    const int file = open("records", kReadOnly);
+    REQUIRE(file >= 0);
+    u32 next[kWriters]{};
+    auto* words = reinterpret_cast<u32*>(buffer);
+    for (u32 record = 0; record < kWriters * kRecords; ++record) {
+        REQUIRE(read(file, buffer, kRecordBytes) == int{kRecordBytes});
+        const u32 writer = words[0] / kRecords, number = words[0] % kRecords;
+        u32 wrong = 0;
+        for (u32 i = 1; i < kRecordWords; ++i)
+            wrong += words[i] != words[0];
+        REQUIRE(wrong == 0 && writer < kWriters);
+        CHECK_EQ(number, next[writer]);
+        next[writer] = number + 1;
+    }
+    CHECK_EQ(read(file, buffer, 1), 0);
+    close(file);
+}
+void write_records(int file, u32 writer) {
+    auto* words = reinterpret_cast<u32*>(buffer);
+    for (u32 number = 0; number < kRecords; ++number) {
+        for (u32 i = 0; i < kRecordWords; ++i)
+            words[i] = writer * kRecords + number;
+        CHECK_EQ(write(file, buffer, kRecordBytes), int{kRecordBytes});
+    }
+}
+// One write at a time sees one size: by O_APPEND of descriptions of their own, and by one position that all have.
+void writing_together() {
+    for (const bool appends : {true, false}) {
+        const int shared = open("records", kCreate | kTruncate | kWriteOnly);
+        REQUIRE(shared >= 0);
+        int pid[kWriters];
+        for (u32 writer = 0; writer < kWriters; ++writer) {
+            pid[writer] = sys::fork();
+            REQUIRE(!sys::failed(pid[writer]));
+            if (pid[writer] != 0) continue;
+            write_records(appends ? open("records", kAppend | kWriteOnly) : shared, writer);
+            sys::exit(failures != 0);
+        }
+        for (const int one : pid) {
+            int status = -1;
+            CHECK_EQ(sys::waitpid(one, &status), one);
+            CHECK_EQ(status, 0);
+        }
+        close(shared);
+        CHECK_EQ(size_of("records"), kWriters * kRecords * kRecordBytes);
+        records_are_whole();
+    }
+    CHECK_EQ(unlink("records"), 0);
+}
+
 void links() {
     char text[300];
     Stat about{}, other{};
@@ -1019,6 +1074,7 @@ int main(int argc, char** argv) {
     opening();
     data();
     large_files();
+    writing_together();
     links();
     renaming(base);
     into_each_other();
