@@ -193,7 +193,7 @@ SysResult sys_writev(Call& call) {
     return file->write(source);
 }
 
-// The bytes of pread64 and pwrite64 end behind the greatest offset. rw_verify_area of Linux's fs/read_write.c: EINVAL.
+// The bytes of pread64 and pwrite64 end behind the greatest offset. Linux's check of a range (fs/read_write.c): EINVAL.
 bool ends_too_far(u64 offset, u32 bytes) { return (offset + bytes) >> 63 != 0; }
 
 SysResult sys_pread64(Call& call) {

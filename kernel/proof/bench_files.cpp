@@ -1,5 +1,5 @@
-// The cost of operations on files. The program tests/user/filecosts measures them, here as on Linux (scripts/bench-files):
-// it is the same file on both.
+// The cost of operations on files. The program tests/user/filecosts measures them, here as on Linux
+// (scripts/bench-files): it is the same file on both.
 #include "kernel/programs/process.hpp"
 #include "kernel/proof/bench.hpp"
 #include "kernel/report/log.hpp"

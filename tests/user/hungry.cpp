@@ -1,6 +1,6 @@
 // Memory runs out, and the program that has the most is killed: a child that takes all that it can get. Its parent,
-// which has little, takes and gives back memory all the time, and is not harmed. It gets it when there is none, too, while
-// it reads from a pipe that the child writes to: a thread of the child may wait for it then.
+// which has little, takes and gives back memory all the time, and is not harmed. It gets it when there is none, too,
+// while it reads from a pipe that the child writes to: a thread of the child may wait for it then.
 #include "tests/user/user.hpp"
 
 namespace {

@@ -164,7 +164,8 @@ u32 cut_power(u32 block, u32 seed, u32 steps) {
     return cuts;
 }
 
-// The names of a directory's block as e2fsck reads it, empty entries too; nullopt: it would give up a part of the block.
+// The names of a directory's block as e2fsck reads it, empty entries too; nullopt: it would give up a part of the
+// block.
 std::optional<std::set<std::string>> names_of_block(const u8* block, u32 bytes) {
     std::set<std::string> names;
     for (u32 at = 0; at < bytes;) {
