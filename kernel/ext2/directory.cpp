@@ -239,8 +239,8 @@ Status add_to(Volume& volume, Ext2Inode& directory, std::string_view name, u32 i
             view.set_bytes(room.host, room.at - room.host);
             room.host = room.at;
         }
-        // The bytes of the entry may hold the heads of empty entries: first their size fields go, by one that covers all
-        // of them. What is behind the new entry belongs to it. Then the entry, then the size that shows it.
+        // The bytes of the entry may hold the heads of empty entries: first their size fields go, by one that covers
+        // all of them. What is behind the new entry belongs to it. Then the entry, then the size that shows it.
         view.set_bytes(room.host, room.end - room.host);
         view.write(room.at, room.end - room.at, name, inode, mode);
         if (room.at != room.host) view.set_bytes(room.host, room.at - room.host);

@@ -63,8 +63,8 @@ class Volume : NotCopyable<Volume> {
     // The same for an indirect block or one of a directory: `init` fills the zeroed block, which then is durable.
     [[nodiscard]] Result<u32> take_block_for(u32 goal, void (*init)(MetaBlock&, const void*) = nullptr,
                                              const void* argument = nullptr);
-    // Something may stay in use that nothing refers to, because memory was short or the disk has failed: the file system
-    // is not marked clean, so e2fsck(8) looks for it.
+    // Something may stay in use that nothing refers to, because memory was short or the disk has failed: the file
+    // system is not marked clean, so e2fsck(8) looks for it.
     void leave_unclean() { is_unclean_.store(1); }
     // A block that was taken, and that nothing has referred to since, is free again, now or with a commit.
     void give_back(u32 block);

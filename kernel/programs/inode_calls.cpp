@@ -66,7 +66,7 @@ constexpr u32 kMostOldBytes = 0x7fff'ffff;
 constexpr bool fits_16(u32 number) { return number <= 0xffff; }
 constexpr u32 pair(u32 low, u32 high) { return (low & 0xffff) | high << 16; }
 // An id that does not fit is told as 65534, that of nobody: its low half may be that of another user, or root's.
-constexpr u32 id16(const InodeStat& inode) {
+constexpr u32 owner_16(const InodeStat& inode) {
     const auto cut = [](u32 id) { return fits_16(id) ? id : 65534u; };
     return pair(cut(inode.uid), cut(inode.gid));
 }
@@ -78,7 +78,7 @@ template <typename T> SysResult give(UserAddr to, const T& what) {
 SysResult write_oldest_stat(UserAddr to, const Stat& about) { // struct __old_kernel_stat
     const InodeStat& inode = about.inode;
     if (!fits_16(inode.number) || !fits_16(inode.links) || inode.bytes > kMostOldBytes) return Errno::overflow;
-    return give(to, std::array<u32, 8>{pair(about.system, inode.number), pair(inode.mode, inode.links), id16(inode),
+    return give(to, std::array<u32, 8>{pair(about.system, inode.number), pair(inode.mode, inode.links), owner_16(inode),
                                        inode.device & 0xffff, static_cast<u32>(inode.bytes), inode.atime, inode.mtime,
                                        inode.ctime});
 }
@@ -90,7 +90,7 @@ SysResult write_old_stat(UserAddr to, const Stat& about) { // struct stat
     stat[0] = about.system;
     stat[1] = inode.number;
     stat[2] = pair(inode.mode, inode.links);
-    stat[3] = id16(inode);
+    stat[3] = owner_16(inode);
     stat[4] = inode.device;
     stat[5] = static_cast<u32>(inode.bytes);
     stat[6] = inode.block_bytes;
