@@ -21,6 +21,10 @@ void make_swap_file(const std::string& path, u32 pages) {
     std::ofstream{path, std::ios::binary} << std::string(pages * kPageSize, 'x');
     std::filesystem::permissions(path, std::filesystem::perms{0600});
     REQUIRE(run_tool("mkswap " + path).status == 0);
+    // Of the header, blocks of 1 KiB that are zeros so far: what boots, and numbers of bad pages behind the last one.
+    std::fstream file{path, std::ios::binary | std::ios::in | std::ios::out};
+    for (const u32 offset : {0u, 2048u})
+        file.seekp(offset).put('x');
 }
 
 void write_and_drop() {
