@@ -16,7 +16,7 @@ def machines(minutes):
     return {
         'load/swap': {
             'mem': '128M', 'smp': '4', 'memory': 'part', 'timeout': str(4 * seconds + 900), 'expect': END,
-            'disks': 'virtio 128M swap\nvirtio 96M ext2-4k\nide 64M ext2-1k',
+            'disks': 'virtio 256M swap\nvirtio 96M ext2-4k\nide 64M ext2-1k',
             'append': f'selftest=load load={seconds} highmem=64M swap=vda mount=vdb:/a,hda:/b exit'},
         'large/8G': {
             'mem': '8G', 'timeout': '600', 'expect': LARGE, 'disks': 'ide 2G ext2-4k',

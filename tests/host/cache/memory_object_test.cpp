@@ -802,7 +802,7 @@ TEST_CASE("object: the clock goes over the pages of all objects", "[object]") {
 // The figure for the greatest machine. The contents of the pages are not written, so that the host needs no memory for
 // them; the index is.
 TEST_CASE("object: what 64 GiB of cache take of lowmem", "[object][64G]") {
-    if (!config::kPae) return;
+    if (!config::kPae || kDebug) return; // DEBUG writes to each frame that is freed
     class Large final : public MemoryObject {
       public:
         Large() : MemoryObject{kMaxBytes, ObjectKind::written_back} {}
@@ -816,7 +816,7 @@ TEST_CASE("object: what 64 GiB of cache take of lowmem", "[object][64G]") {
     setup.machine.cpus = 1;
     setup.machine.ram = 64 * GiB;
     Booted kernel{setup};
-    constexpr u32 kMost = 1u << 18; // 1 GiB in each step
+    constexpr u32 kMost = 1u << 16; // 256 MiB in each step
     const auto low_free = [] { return zone_info(ZoneId::normal).free + zone_info(ZoneId::dma).free; };
     const u32 at_boot = low_free(), high = zone_info(ZoneId::high).free;
     CHECK(u64{high} * kPageSize > 61 * u64{GiB}); // the rest is lowmem, the hole below 4 GiB, and behind 36 bits
@@ -848,5 +848,5 @@ TEST_CASE("object: what 64 GiB of cache take of lowmem", "[object][64G]") {
         }
     }
     CHECK(low_free() == at_boot);
-    WARN("64 GiB: LowFree " << at_boot / (MiB / kPageSize) << " MiB");
+    CHECK(at_boot / (MiB / kPageSize) >= 740);
 }
