@@ -182,8 +182,9 @@ Status Ext2Inode::cut(MetaBlock& record, u32 first) {
         const u32 level = slot < kDirectBlocks ? 0 : slot - kDirectBlocks + 1;
         const u64 span = u64{1} << shift * level;
         if (const u32 root = raw_.block[slot]; root != 0 && begin + span > first) {
-            const Status status = begin < first ? cut_tree(record, root, level, static_cast<u32>(first - begin))
-                                                : drop(record, root, level, [&] { raw_.block[slot] = 0; });
+            const Status status =
+                begin < first ? cut_tree(record, root, level, static_cast<u32>(first - begin))
+                              : drop(record, root, level, [&]() LOFT_REQUIRES(record_) { raw_.block[slot] = 0; });
             if (!status) result = status;
         }
         begin += span;

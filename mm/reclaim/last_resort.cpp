@@ -22,7 +22,7 @@ class LastResort {
         SpaceUse use = SpaceUse::none;
     };
     Choice look() LOFT_REQUIRES(one_at_a_time_);
-    AddressSpace* next() LOFT_REQUIRES(one_at_a_time_);
+    AddressSpace* next() const LOFT_REQUIRES(one_at_a_time_);
 
     Mutex one_at_a_time_{"of the choice of a program to end"};
     u32 number_ LOFT_GUARDED_BY(one_at_a_time_) = near_wrap<u32>(); // of the look; 0 is that of a new space
@@ -48,7 +48,7 @@ LastResort::Choice LastResort::look() {
 }
 
 // A space that this look has not come to, with a reference; null: there is none.
-AddressSpace* LastResort::next() {
+AddressSpace* LastResort::next() const {
     return all_spaces().first_of([number = number_](AddressSpace& space) {
         if (space.compared_ == number) return false;
         space.compared_ = number;

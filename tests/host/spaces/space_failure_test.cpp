@@ -176,29 +176,31 @@ TEST_CASE("no memory: copy on write", "[address_space][failure]") {
 
 TEST_CASE("no memory: fork, with a page that is pinned", "[address_space][failure][fork]") {
     Booted kernel;
-    const u32 asked = for_every_failure([](const std::function<void()>& arm) {
-        Furnished f;
-        const AddressSpace::Pinned pin = f.space->pin(f.page(3), FaultAccess::write);
-        arm();
-        const Result<AddressSpace*> child = f.space->fork();
-        CHECK(static_cast<bool>(child) == !one_failed());
-        if (!child) CHECK(child.error() == Error::no_memory);
-        f.is_as_it_was();
-        // Pages that a failed fork has write-protected are private to the parent again, without a copy.
-        const u64 phys = oracle_walk(f.space->root().value(), f.page(0).value())->phys;
-        user_store(f.page(0), 1);
-        CHECK((oracle_walk(f.space->root().value(), f.page(0).value())->phys == phys) == !child);
-        if (child) {
-            run_in(*child);
+    const u32 asked = for_every_failure(
+        [](const std::function<void()>& arm) {
+            Furnished f;
+            const AddressSpace::Pinned pin = f.space->pin(f.page(3), FaultAccess::write);
+            arm();
+            const Result<AddressSpace*> child = f.space->fork();
+            CHECK(static_cast<bool>(child) == !one_failed());
+            if (!child) CHECK(child.error() == Error::no_memory);
             f.is_as_it_was();
-            run_in(nullptr);
-            (*child)->put();
-        } else {
-            // The child was put once: its object is free once.
-            const Owned first, second, third;
-        }
-        put_page(pin.page);
-    });
+            // Pages that a failed fork has write-protected are private to the parent again, without a copy.
+            const u64 phys = oracle_walk(f.space->root().value(), f.page(0).value())->phys;
+            user_store(f.page(0), 1);
+            CHECK((oracle_walk(f.space->root().value(), f.page(0).value())->phys == phys) == !child);
+            if (child) {
+                run_in(*child);
+                f.is_as_it_was();
+                run_in(nullptr);
+                (*child)->put();
+            } else {
+                // The child was put once: its object is free once.
+                const Owned first, second, third;
+            }
+            put_page(pin.page);
+        },
+        true);
     // The space, five areas, two tables of its private pages, the copy of the pinned page.
     CHECK(asked == (config::kPae ? 5 : 2) + 5 + 2 + 1);
 }
