@@ -58,15 +58,16 @@ AddressSpace* LastResort::next() const {
 
 bool LastResort::end_largest(u32 since) {
     MutexGuard guard{one_at_a_time_};
-    for (;;) {
-        if (spaces_cleared() != since) return true;
+    ProgramEnd end = ProgramEnd::none;
+    while (end == ProgramEnd::none && spaces_cleared() == since) {
         const Choice choice = look();
-        if (choice.space == nullptr) return false;
-        const ProgramEnd end = program_end(*choice.space, choice.has);
+        if (choice.space == nullptr) return spaces_cleared() != since;
+        // The look may have found a space empty that another thread was emptying: that is counted then.
+        if (spaces_cleared() == since) end = program_end(*choice.space, choice.has);
         if (end == ProgramEnd::other) choice.space->reap();
         choice.space->put();
-        if (end != ProgramEnd::none) return end == ProgramEnd::other;
     }
+    return end != ProgramEnd::own;
 }
 
 namespace {

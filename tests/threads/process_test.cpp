@@ -197,6 +197,28 @@ TEST_CASE("threads: the largest program is killed while it ends by itself", "[.t
     s.explore(sim::random(schedules(1'500)));
 }
 
+TEST_CASE("threads: a program that ends by itself meanwhile is enough", "[.threads][threads-process]") {
+    Scene s{2};
+    bool again = false;
+    const u32 exits = s.function([](Ring3& me) { me.call(nr::exit, 1); });
+    const u32 waits = s.function([](Ring3& me) { me.call(nr::futex, kStatus, 0, 0); });
+    Process* const large = s.program(exits, cpus_of({1}));
+    Process* const small = s.program(waits, cpus_of({1}));
+    s.more_pages(*large, 2);
+    const u32 since = spaces_cleared();
+    s.main([&] {
+        again = end_largest_program(since);
+        process_kill(*small, WaitStatus::exited(3));
+    });
+    s.reset = [&] { again = false; };
+    s.check = [&] {
+        sim::expect(again, "there is memory");
+        sim::expect(s.status(1) == WaitStatus::exited(3), "the small program is not harmed");
+    };
+    s.explore(sim::reduced(schedules(2'000), 1, 0));
+    s.explore(sim::random(schedules(1'500)));
+}
+
 TEST_CASE("threads: two threads without memory end one program, not two", "[.threads][threads-process]") {
     Scene s{2};
     const u32 waits = s.function([](Ring3& me) { me.call(nr::futex, kStatus, 0, 0); });

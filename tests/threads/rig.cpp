@@ -274,6 +274,15 @@ void Scene::share_page(std::initializer_list<Process*> processes) {
     frames_of_programs_ += before - free_frames();
 }
 
+void Scene::more_pages(Process& process, u32 pages) {
+    constexpr VirtAddr kBegin{0x2000'0000u};
+    const u32 before = free_frames();
+    REQUIRE(process.space->map(kBegin, pages * kPageSize, Prot::read | Prot::write, MapKind::anonymous, true));
+    for (u32 page = 0; page < pages; ++page)
+        REQUIRE(process.space->handle_fault(kBegin + page * kPageSize, FaultAccess::write) == FaultResult::resolved);
+    frames_of_programs_ += before - free_frames();
+}
+
 Thread* Scene::thread_of_program(Process& process) { return &kernel_thread_of(newest_thread(process)); }
 
 void Scene::reap(u32 program) { statuses_.at(program) = process_wait(programs_.at(program)); }

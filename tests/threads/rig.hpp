@@ -73,6 +73,8 @@ struct Scene {
     // A process started by the kernel, whose first thread is ready on CPU 0, and may run on `where`; further threads.
     // The process may be gone when an exploration has ended: the next one begins with it again.
     Process* program(u32 function, CpuSet where = kEveryCpu);
+    // The program has so many private pages in memory, too.
+    void more_pages(Process& process, u32 pages);
     void sibling(Process& process, u32 function, CpuSet where = kEveryCpu);
     // Before an exploration: a word of the program's page, and a page that all programs share at kSharedPage.
     void set_word(Process& process, u32 address, u32 value);
