@@ -101,7 +101,15 @@ def run_cases(config):
     for data in counters(config):
         os.remove(data)
     listed = new_flushes(config)
-    result = run_catch(config, f'host-{config}', TIMEOUT, env={'LOFT_LIST_FLUSHES': listed})[0]
+    # Under the sanitizers all cases take longer than one time limit.
+    parts = {'': ('~[ext2]~[.]',), '-ext2': ('[ext2]~[.]',)} if config in SANITIZED else {'': ()}
+    results = [run_catch(config, f'host-{config}{name}', TIMEOUT, *part, env={'LOFT_LIST_FLUSHES': listed})[0]
+               for name, part in parts.items()]
+    result = max(results, key=lambda one: one.failed)  # the log of a failure is shown
+    for other in results:
+        if other is not result:
+            result.passed, result.failed = result.passed + other.passed, result.failed + other.failed
+            result.problems += other.problems
     if result.failed == 0 and os.path.exists(listed):
         os.replace(listed, flushes(config))
     return result
