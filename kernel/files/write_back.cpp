@@ -41,7 +41,8 @@ u32 dirty_page_limit() { return dirty_limit; }
 
 void limit_dirty_pages() {
     // Programs may make pages dirty through mappings meanwhile: each object has its turn once.
-    for (u32 left = page_cache_stats().objects; left != 0 && page_cache_stats().dirty > dirty_limit; --left)
+    // If the list is empty, another thread writes what was in it, and is waited for.
+    for (u32 left = page_cache_stats().objects + 1; left != 0 && page_cache_stats().dirty > dirty_limit; --left)
         if (const Result<bool> one = write_back_one(); !one || !*one) return;
 }
 

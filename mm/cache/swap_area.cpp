@@ -359,12 +359,11 @@ SwapStats swap_stats() {
 
 u32 drop_swapped_pages(ZoneSet zones) {
     u32 dropped = 0;
-    for (u32 number = 0; number < SwapArea::kMost; ++number) {
+    for (SwapArea*& at : SwapArea::area_) {
         SwapArea* area = nullptr;
         {
             SpinGuard guard{SwapArea::lock_};
-            if (SwapArea::area_[number] != nullptr && SwapArea::area_[number]->get_if_used())
-                area = SwapArea::area_[number];
+            if (at != nullptr && at->get_if_used()) area = at;
         }
         if (area == nullptr) continue;
         dropped += area->drop(0, PageIndex::kMaxPages, zones);

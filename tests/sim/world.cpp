@@ -697,7 +697,7 @@ void World::unpark(u32 thread) {
     }
     t.parked = false;
     if constexpr (races::kOn) races::release(place::thread(thread));
-    make_ready(thread, case_.threads[thread].cpu);
+    make_ready(thread, t.cpu);
 }
 
 void World::yield() {
@@ -722,6 +722,7 @@ void World::make_ready(u32 thread, u32 home) {
 void World::leave_cpu(bool stays_ready) {
     const u32 me = here().thread;
     threads_[me]->leaving = true;
+    threads_[me]->cpu = machine().current().value();
     touched(place::run_queue(machine().current().value()), true);
     case_.kernel->switch_out(me);
     if (stays_ready) make_ready(me, machine().current().value());

@@ -107,6 +107,7 @@ class World {
         u32 ticks_left = 0, late_ticks_left = 0, nmis_left = 0;
     };
     struct Thread {
+        u32 cpu = 0; // where it ran last
         Fiber fiber;
         std::function<void()> main;
         bool ended = false, parked = false, permit = false;
