@@ -14,7 +14,7 @@
 namespace loft {
 namespace {
 
-constexpr u32 kMaxPrograms = 32;
+constexpr u32 kMaxPrograms = 128;
 FixedList<Program, kMaxPrograms> programs;
 
 class ProgramFile final : public ModuleFile {

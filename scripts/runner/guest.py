@@ -3,6 +3,7 @@
 tests/guest/matrix.cfg describes the keys of an entry.
 """
 import configparser
+import glob
 import os
 import re
 import shutil
@@ -18,6 +19,12 @@ PROGRAMS = f'{BUILD}/user/programs'  # a file with their names
 DEFAULT_KERNEL = '64g-highpte-smp-preempt'
 KEYS = {'kernel', 'mem', 'smp', 'cpu', 'append', 'icount', 'boot', 'scenario', 'status', 'expect', 'forbid', 'ktap',
         'memory', 'require', 'timeout', 'console', 'repeat', 'qemu', 'modules', 'program', 'shown', 'disks', 'archive'}
+ELSEWHERE = ('load.swap_is_full',)  # in `make test-load`
+
+ran = set()     # the self-tests that some guest ran and did not skip
+booted = set()  # the guests of this run
+NEEDS_PROGRAMS = 'user'  # the suite of the tests that PROGRAM declares
+NAME = re.compile(r'^(?:SELFTEST\((\w+), (\w+)\)|PROGRAM\((\w+),)', re.MULTILINE)
 CONDITION = re.compile(r'(\w+) *(==|>=|<=) *(\d+)$')
 
 
@@ -169,6 +176,7 @@ def judge(machine, status, text):
         result.failed += report.failed
         result.skipped += report.skipped
         result.problems += report.failures
+        ran.update(report.ran)
         result.check(report.present and not report.errors,
                      'KTAP: ' + ('; '.join(report.errors[:5]) if report.present else 'no self-test ran'))
     if machine.memory != 'no':
@@ -189,6 +197,7 @@ def judge(machine, status, text):
 
 def boot(machine, where):
     os.makedirs(LOGS, exist_ok=True)
+    booted.add(machine.name)
     limits = machine.timeout, machine.processors()
     status = run_program(boot_command(machine, where), machine.log(), limits[0], processors=limits[1])
     result = judge(machine, status, read_log(machine.log()))
@@ -211,10 +220,35 @@ def gdb_session():
     return result
 
 
+def self_tests():
+    """{suite: [test]}, from the sources."""
+    found = {}
+    for path in sorted(glob.glob('tests/guest/*_test.cpp')):
+        with open(path, encoding='utf-8') as file:
+            for suite, test, program in NAME.findall(file.read()):
+                found.setdefault(suite or NEEDS_PROGRAMS, []).append(test or program)
+    return found
+
+
+def every_self_test():
+    """Each self-test ran in at least one guest: a test that every machine skips proves nothing."""
+    result = Result()
+    missing = {machine.name for machine in read_matrix() if machine.ktap} - booted
+    if missing:
+        result.skipped += 1
+        result.notes.append(f'{len(missing)} guests did not boot in this run')
+        return result
+    names = {f'{suite}.{name}' for suite, names in self_tests().items() for name in names}
+    skipped = sorted(names - ran - set(ELSEWHERE))
+    result.check(not skipped, f'every guest skipped {", ".join(skipped)}')
+    return result
+
+
 def tests(where):
     """`where`: run-qemu's options for accelerator and program."""
     found = [Test(f'guest/{machine.name}', lambda machine=machine: boot(machine, where), machine.goals(),
                   int(machine.timeout)) for machine in read_matrix()]
+    found.append(Test('guest/every-self-test', every_self_test, last=True))
     found.append(Test('guest/gdb', gdb_session, (f'{BUILD}/{DEFAULT_KERNEL}/loft.elf',)))
     return found
 

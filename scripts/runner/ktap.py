@@ -15,6 +15,7 @@ class Ktap:
         self.passed = self.failed = self.skipped = 0
         self.failures = []  # "suite.test", with the preceding diagnostics
         self.tests = []     # every "suite.test" in order
+        self.ran = set()    # those that were not skipped
         self.errors = []    # errors of the report itself
 
 
@@ -49,6 +50,8 @@ def parse(text):
                 verdict, number, name, skip = match.groups()
                 tests[1] += 1
                 out.tests.append(f'{suite}.{name}')
+                if skip is None:
+                    out.ran.add(f'{suite}.{name}')
                 if int(number) != tests[1]:
                     out.errors.append(f'{suite}.{name} has number {number}, it is test {tests[1]}')
                 if verdict == 'not ok':

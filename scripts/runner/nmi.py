@@ -7,7 +7,7 @@ import random
 import re
 import time
 
-from . import guest, single
+from . import guest
 from .monitor import booted
 from .result import Result, Test, read_log
 
@@ -73,7 +73,7 @@ def add(total, result):
 
 def storm(kernel, where, least):
     """Boots until each CPU has counted `least` NMIs from outside; each boot has its own seed."""
-    suites = ','.join(suite for suite in single.self_tests() if suite not in OWN_SUITES)
+    suites = ','.join(suite for suite in guest.self_tests() if suite not in OWN_SUITES)
     total, sums, sent, boots = Result(), {cpu: 0 for cpu in range(4)}, 0, 0
     while not total.failed and min(sums.values()) < least:
         boots += 1

@@ -2,7 +2,6 @@
 
 A self-test must not depend on state of earlier ones: a filled list, an existing slab, a thread.
 """
-import glob
 import re
 import subprocess
 
@@ -11,26 +10,14 @@ from .result import Result, Test, read_log, run_program
 
 LOGS = f'{make.LOGS}/alone'
 LIMIT = 240  # seconds per boot
-NEEDS_PROGRAMS = 'user'
 # Run in each `make test`, with one program: a test of each suite, and tests that once depended on earlier ones.
 SAMPLE = {'user': ['copy_on_write', 'bad_files_are_refused_in_words', 'programs_beside_the_kernel'],
           'bugs': ['windows_of_all_cpus_can_be_mapped'], 'buddy': ['fragmented_memory_gives_no_block'],
           'slab': ['objects_are_apart']}
-NAME = re.compile(r'^(?:SELFTEST\((\w+), (\w+)\)|PROGRAM\((\w+),)', re.MULTILINE)
 PLACE = re.compile(r'^(\w+) \w (__selftests_(?:begin|end))$', re.MULTILINE)
 # Number of programs (iPXE supports eight modules).
 USUAL = {'none': 0}
 WITH_PROGRAMS = {'all': None, 'eight': 8, 'one': 1, 'none': 0}
-
-
-def self_tests():
-    """{suite: [test]}, from the sources."""
-    found = {}
-    for path in sorted(glob.glob('tests/guest/*_test.cpp')):
-        with open(path, encoding='utf-8') as file:
-            for suite, test, program in NAME.findall(file.read()):
-                found.setdefault(suite or NEEDS_PROGRAMS, []).append(test or program)
-    return found
 
 
 def linked_tests(elf):
@@ -74,7 +61,7 @@ def run(elf, names, machine, where, kinds):
 
 def check_names(elf):
     result = Result()
-    known = sum(len(tests) for tests in self_tests().values())
+    known = sum(len(tests) for tests in guest.self_tests().values())
     result.check(known == linked_tests(elf), f'{known} self-tests were found in the sources, {elf} has {linked_tests(elf)}')
     return result
 
@@ -83,9 +70,9 @@ def tests(where, kernel=guest.DEFAULT_KERNEL, machine=('--mem', '1G', '--smp', '
     elf = f'{make.BUILD}/{kernel}/loft.elf'
     goals = (elf, guest.PROGRAMS)
     found, sample = [], []
-    for suite, names in self_tests().items():
+    for suite, names in guest.self_tests().items():
         full = [f'{suite}.{name}' for name in names]
-        kinds = WITH_PROGRAMS if suite == NEEDS_PROGRAMS else USUAL
+        kinds = WITH_PROGRAMS if suite == guest.NEEDS_PROGRAMS else USUAL
         sample += [f'{suite}.{name}' for name in SAMPLE.get(suite, names[-1:])]
         found.append(Test(f'alone/{suite}', lambda full=full, kinds=kinds: run(elf, full, machine, where, kinds), goals,
                           len(full) * len(kinds), named=True))
