@@ -85,7 +85,7 @@ class OnHost:
     def stages(mutant):
         """(tests to run, seconds of processor time after which they hang)"""
         room, stem = mutant.file.split('/')[1], os.path.basename(mutant.file).split('.')[0]
-        yield [f'[{host.TAGS.get(stem, stem)}]', '--abort'], 20
+        yield [host.tags(stem), '--abort'], 20
         yield ['~[.]', '--abort'], 60
         near = EXPLORER.get(room, '[explorer-vmap]')
         yield [near, '--abort'], 200
