@@ -110,15 +110,14 @@ SELFTEST(swap, the_reclaim_thread_rests) {
         if (const u32 managed = zone_info(zone).managed; managed != 0 && managed < 1024)
             SKIP("a zone is too small for marks");
     const KeepsFreeCounts counts;
-    const BalanceStats before = balance_stats();
-    {
-        const AllFrames taken{Gfp::user};
-        CHECK(zones_below_low() == ZoneSet::every());
-        sleep_ms(5000); // it may still rest from an earlier test
-    }
-    const u32 times = balance_stats().vain - before.vain;
-    CHECK_GE(times, 1u);
-    CHECK_LE(times, 8u);
+    const AllFrames taken{Gfp::user};
+    CHECK(zones_below_low() == ZoneSet::every());
+    const auto vain = [before = balance_stats().vain] { return balance_stats().vain - before; };
+    for (u32 waited = 0; vain() == 0 && waited < 60'000; waited += 100)
+        sleep_ms(100); // it may still rest from an earlier test
+    CHECK_GE(vain(), 1u);
+    sleep_ms(5000);
+    CHECK_LE(vain(), 8u);
 }
 
 // What the clock costs that has to pass all spaces before a shared page is free: 100 of them share all of their pages.
@@ -173,7 +172,7 @@ SELFTEST(swap, files_beside_it) {
             CHECK_EQ(outcome.status.value(), 0u);
             const u32 stored = page_cache_stats().stored - before;
             selftest::note("{} in {}, beside {} MiB of memory: {} pages written", program, path, mib, stored);
-            CHECK_GT(stored, 0u);
+            CHECK_GE(stored, memory << (20 - kPageShift) >> 4); // half of what did not fit
         }
     };
     work_in("/");

@@ -1,7 +1,7 @@
 // A file that is read into its own mapping, and written from it: to the same page, to other pages of the range that is
 // read, inside one page; then while other threads unmap the mapping, write the file back, and take the memory.
 //     selfcopy DIRECTORY [MIB]
-// The file is made in DIRECTORY. MIB: memory that a child fills at the same time.
+// The file is made in DIRECTORY. MIB: memory that a child fills at the same time, at least once.
 //
 // The results are those of a copy from the first byte to the last one, page by page, as Linux has them, too. Word i of
 // the file is i * 2654435761 + 1.
@@ -103,11 +103,12 @@ void looks_on(void*) {
 void beside(u32 rounds, u32 mib) {
     begin();
     int pid = 0;
+    const u32 passes = word(new_memory(kPage, sys::kShared | sys::kAnonymous)); // of the child over its memory
     if (mib != 0) {
         pid = sys::fork();
         REQUIRE(!sys::failed(pid));
         if (pid == 0)
-            for (u8* const memory = new_memory(mib << 20);;)
+            for (u8* const memory = new_memory(mib << 20);; store<u32>(passes, load<u32>(passes) + 1))
                 for (u32 at = 0; at < mib << 20; at += kPage)
                     store<u32>(word(memory) + at, at);
     }
@@ -116,7 +117,8 @@ void beside(u32 rounds, u32 mib) {
     REQUIRE(threads[1].start(writes_back, nullptr));
     REQUIRE(threads[2].start(looks_on, nullptr));
     u32 moved = 0, refused = 0;
-    for (u32 round = 0; round < rounds || looks < 3 || unmapped < 3; ++round) {
+    const auto child_is_done = [&] { return mib == 0 || load<u32>(passes) != 0; };
+    for (u32 round = 0; round < rounds || looks < 3 || unmapped < 3 || !child_is_done(); ++round) {
         const u32 at = round * 1237 % (kBytes / 2), bytes = 1 + round * 7919 % (kBytes / 2);
         const int result = round % 2 != 0 ? pread(mapping + at, bytes, at) : pwrite(mapping + at, bytes, at);
         CHECK(result == -kEfault || (result > 0 && static_cast<u32>(result) <= bytes));
