@@ -19,8 +19,10 @@ LEAST_THREADS_COMPLETE = 5
 PLAIN = ('64g', '4g', 'off', '64g-debug-clang')
 SANITIZED = ('64g-asan', '64g-debug-asan')
 LONG = ('64g-debug-asan',)  # takes minutes to compile: in `make test-host` only; `make test` has the plain and the sanitized variant separately
-# What a power cut leaves on a disk does not depend on the memory model: these tests run hundreds of e2fsck, in one configuration.
-ONCE = ('64g', '[ext2-power]')
+# In one configuration only: what a power cut leaves on a disk, and the explorer's tests of itself, do not depend on the memory
+# model; [long] ones fill more memory than shorter tests of the same code.
+WHOLE = '64g'
+ONCE = '~[ext2-power]~[long]'
 TIMEOUT = 300
 # Files of mm with tests under another file's tag, or under several.
 TAGS = {'address_space': 'address_space space_root', 'space_map': 'address_space', 'space_fault': 'address_space', 'space_fork': 'address_space', 'tlb_batch': 'tlb',
@@ -110,7 +112,7 @@ def run_cases(config):
     listed = new_flushes(config)
     # Under the sanitizers all cases take longer than one time limit.
     parts = {'': '~[ext2]~[.]', '-ext2': '[ext2]~[.]'} if config in SANITIZED else {'': '~[.]'}
-    less = '' if config == ONCE[0] else '~' + ONCE[1]
+    less = '' if config == WHOLE else ONCE
     results = [run_catch(config, f'host-{config}{name}', TIMEOUT, part + less, env={'LOFT_LIST_FLUSHES': listed})[0]
                for name, part in parts.items()]
     result = max(results, key=lambda one: one.failed)  # the log of a failure is shown
@@ -153,7 +155,8 @@ def check_schedules(result, text, least, least_complete=0):
 
 def run_explorer(config):
     """Explores all or many schedules of small cases."""
-    return check_schedules(*run_catch(config, f'explorer-{config}', 2 * TIMEOUT, '[explorer]'), LEAST_SCHEDULES.get(config, 1),
+    what = '[explorer]' if config in (WHOLE, '64g-races') else '[explorer]~[explorer-self]'
+    return check_schedules(*run_catch(config, f'explorer-{config}', 2 * TIMEOUT, what), LEAST_SCHEDULES.get(config, 1),
                            LEAST_COMPLETE.get(config, 0))
 
 

@@ -2,6 +2,7 @@
 #include "mm/cache/memory_object.hpp"
 #include "mm/spaces/user_copy.hpp"
 #include "tests/host/cache/test_file.hpp"
+#include "tests/host/slow.hpp"
 #include "tests/host/spaces/program.hpp"
 
 #include <algorithm>
@@ -816,7 +817,7 @@ TEST_CASE("object: what 64 GiB of cache take of lowmem", "[object][64G]") {
     setup.machine.cpus = 1;
     setup.machine.ram = 64 * GiB;
     Booted kernel{setup};
-    constexpr u32 kMost = 1u << 16; // 256 MiB in each step
+    constexpr u32 kMost = kSlow ? 1u << 13 : 1u << 16; // 256 MiB in each step
     const auto low_free = [] { return zone_info(ZoneId::normal).free + zone_info(ZoneId::dma).free; };
     const u32 at_boot = low_free(), high = zone_info(ZoneId::high).free;
     CHECK(u64{high} * kPageSize > 61 * u64{GiB}); // the rest is lowmem, the hole below 4 GiB, and behind 36 bits

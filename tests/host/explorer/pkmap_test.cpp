@@ -78,7 +78,7 @@ TEST_CASE("explorer: two CPUs and two slots: three pages, and the pool wraps", "
     });
     s.thread(1, [&s] { map_use_unmap(s.pages[1]); });
     // DEBUG flushes in every kunmap, so there are many more schedules.
-    CHECK((s.explore(sim::reduced(schedules(10'000))).complete || config::kDebug || kSlow));
+    CHECK((s.explore(sim::reduced(schedules(10'000))).complete || !kWhole));
 }
 
 // 472368 schedules with 64g.
@@ -98,7 +98,7 @@ TEST_CASE("explorer: two CPUs map the same page at once", "[.explorer][explorer-
     Scene s{2, 4};
     for (u32 cpu = 0; cpu < 2; ++cpu)
         s.thread(cpu, [&s] { map_use_unmap(s.pages[0]); });
-    CHECK((s.explore(sim::reduced(schedules(20'000))).complete || config::kDebug || kSlow));
+    CHECK((s.explore(sim::reduced(schedules(20'000))).complete || !kWhole));
 }
 
 TEST_CASE("explorer: two CPUs that map the same page at once get the same address", "[.explorer][explorer-pkmap]") {

@@ -219,7 +219,7 @@ class Machine {
 
 TEST_CASE("explorer: random programs see what they may see", "[.explorer][explorer-programs]") {
     // 100,000 schedules in one configuration, fewer in those that run them, too.
-    constexpr u32 kSchedules = 50, kPrograms = config::kPae && !config::kDebug ? 2000 : 300;
+    constexpr u32 kSchedules = 50, kPrograms = kWhole ? 2000 : kSlow ? 1000 : 100;
     u64 programs = schedules(kPrograms);
     if (const char* const wish = std::getenv("LOFT_EXPLORE"))
         if (const u64 times = std::strtoull(wish, nullptr, 10); times != 0) programs *= times;

@@ -130,7 +130,7 @@ sim::Report Scene::explore(sim::Plan plan) {
     return report;
 }
 
-u64 schedules(u64 wanted) { return kSlow ? wanted / 20 + 1 : wanted; }
+u64 schedules(u64 wanted) { return kWhole ? wanted : wanted / (kSlow ? 20 : 4) + 1; }
 
 void look(VirtAddr va, Page* page) {
     ProgramMemory* const memory = ProgramMemory::current();

@@ -78,7 +78,7 @@ TEST_CASE("explorer: two CPUs put the last references", "[.explorer][explorer-sh
             s.thread(cpu, [space] { space->put(); });
     }
     s.explored.check = [before] { sim::expect(space_totals() == before, "it is destroyed, once"); };
-    CHECK((s.explore(sim::reduced(schedules(4'000))).complete || config::kDebug || kSlow));
+    CHECK((s.explore(sim::reduced(schedules(4'000))).complete || !kWhole));
 }
 
 TEST_CASE("explorer: two CPUs take and put references at the same time", "[.explorer][explorer-shared]") {

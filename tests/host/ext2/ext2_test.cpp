@@ -2,6 +2,7 @@
 #include "kernel/ext2/inode.hpp"
 #include "tests/host/ext2/changes.hpp"
 #include "tests/host/ext2/images.hpp"
+#include "tests/host/slow.hpp"
 
 #include <filesystem>
 #include <fstream>
@@ -36,7 +37,7 @@ TEST_CASE("ext2: an image of mke2fs is read, with blocks of each size", "[ext2][
     const NodeTree below = put_folder(folder / "below", *root);
     put_file(folder / "below/one", *below, "one");
     const NodeTree many = put_folder(folder / "many", *root);
-    for (u32 i = 0; i < 3000; ++i)
+    for (u32 i = 0; i < (kSlow ? 700 : 3000); ++i)
         put_file(folder / ("many/a name that is long enough for several blocks " + std::to_string(i)), *many,
                  i % 500 == 0 ? std::to_string(i) : "");
     for (const std::string& target :
@@ -101,7 +102,7 @@ TEST_CASE("ext2: random changes are those of a model, and right for e2fsck and d
     WithFiles kernel;
     Mounted ext2{image, kSectors};
     Changes changes{ext2.fs(), seed, 600'000};
-    for (u32 round = 0; round < 4; ++round) {
+    for (u32 round = 0; round < (kSlow ? 2 : 4); ++round) {
         for (u32 i = 0; i < 150; ++i)
             changes.step();
         REQUIRE(ext2.fs().sync() == Errno{});
@@ -109,7 +110,7 @@ TEST_CASE("ext2: random changes are those of a model, and right for e2fsck and d
         CHECK(difference(ext2.fs(), *changes.root) == "");
     }
     WARN(changes.done << " changes, " << changes.refused << " refused");
-    CHECK(changes.done > 300);
+    CHECK(changes.done > (kSlow ? 150 : 300));
     REQUIRE(ext2.unmount() == Errno{});
     const sim::DiskImage after = ext2.disk.image();
     check_clean(after, kSectors);
@@ -600,7 +601,7 @@ TEST_CASE("ext2: thousands of names, and an index that is cleared before a chang
     const NodeTree root = new_node(InodeKind::directory);
     for (const char* const name : {"changed", "as it was"}) {
         const NodeTree many = put_folder(folder / name, *root);
-        for (u32 i = 0; i < 1000; ++i)
+        for (u32 i = 0; i < (kSlow ? 400 : 1000); ++i)
             put_file(folder / name + "/name " + std::string(i % 90, 'n') + std::to_string(i), *many, "");
     }
     constexpr u32 kKib = 8192, kSectors = kKib * 2;
@@ -620,7 +621,7 @@ TEST_CASE("ext2: thousands of names, and an index that is cleared before a chang
     Node& names = *root->names["changed"];
     Random random{block};
     const Ref directory = at(fs, "changed");
-    for (u32 i = 0; i < 1500; ++i) {
+    for (u32 i = 0; i < (kSlow ? 300 : 1500); ++i) {
         const std::string name = "other " + std::string(below(random, 200), 'o') + std::to_string(i);
         const Result<Inode*, Errno> file = fs.create(*directory, name, kModeFile | 0600);
         REQUIRE(file);

@@ -213,7 +213,7 @@ TEST_CASE("balance: a file that is read again and again, beside idle private pag
     }
 }
 
-TEST_CASE("balance: a file that is read once, beside private pages that are used", "[balance]") {
+TEST_CASE("balance: a file that is read once, beside private pages that are used", "[balance][long]") {
     SwapMachine machine{2 * kFrames};
     constexpr u32 kHot = kFrames / 4, kStream = 4 * kFrames, kStep = kFrames / 16;
     {

@@ -125,7 +125,7 @@ Outcome all_tasks_copy(bool pins) {
 
 } // namespace
 
-TEST_CASE("pinning: every program faults a page in while it copies, memory full, swap free", "[pinning]") {
+TEST_CASE("pinning: every program faults a page in while it copies, memory full, swap free", "[pinning][long]") {
     const Outcome outcome = all_tasks_copy(false);
     CHECK(outcome.copies == kTasks * kTaskPages);
     CHECK(outcome.faults >= kTasks * kTaskPages / 2); // half of the pages are in swap

@@ -6,7 +6,6 @@
 #include "mm/spaces/user_copy.hpp"
 #include "tests/host/cache/test_file.hpp"
 #include "tests/host/disk_tools.hpp"
-#include "tests/host/slow.hpp"
 
 #include <cstring>
 #include <optional>
@@ -155,8 +154,7 @@ TEST_CASE("swap: a program has more memory than the machine", "[swap]") {
 }
 
 // Pages that both have are free only when both have given them up.
-TEST_CASE("swap: a program larger than memory forks, and both use all of it", "[swap]") {
-    if (kSlow) return; // memory has a least size
+TEST_CASE("swap: a program larger than memory forks, and both use all of it", "[swap][long]") {
     constexpr u32 kPages = kSwapMemory + kSwapMemory / 2;
     Swapping machine{2 * kPages};
     Owned parent;
@@ -605,7 +603,7 @@ TEST_CASE("swap: a disk that is taken away", "[swap]") {
     run_in(nullptr);
 }
 
-TEST_CASE("swap: an area that cannot be emptied loses nothing", "[swap]") {
+TEST_CASE("swap: an area that cannot be emptied loses nothing", "[swap][long]") {
     constexpr u32 kPages = kSwapMemory + 256;
     Swapping machine{kPages};
     Owned space;
