@@ -247,7 +247,7 @@ def every_self_test():
 def tests(where):
     """`where`: run-qemu's options for accelerator and program."""
     found = [Test(f'guest/{machine.name}', lambda machine=machine: boot(machine, where), machine.goals(),
-                  int(machine.timeout)) for machine in read_matrix()]
+                  int(machine.timeout), processors=machine.processors()) for machine in read_matrix()]
     found.append(Test('guest/every-self-test', every_self_test, last=True))
     found.append(Test('guest/gdb', gdb_session, (f'{BUILD}/{DEFAULT_KERNEL}/loft.elf',)))
     return found

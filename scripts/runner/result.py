@@ -43,6 +43,7 @@ class Test:
     goals: tuple = ()    # make builds these first
     slow: int = 0        # tests with higher values start earlier
     last: bool = False   # needs files of the other tests
+    processors: int = 1  # what it can keep busy
     named: bool = False  # takes long: runs only with --only
 
 

@@ -671,7 +671,7 @@ void prepare() {
 u32 kmap_waits() { return config::kHighMem ? pkmap_stats().waits : 0; }
 
 // DEBUG flushes at each unmap: an operation costs twenty times as much.
-constexpr u32 kQuick = config::kDebug ? 300 : 1000;
+constexpr u32 kQuick = config::kDebug ? 200 : 500;
 
 } // namespace
 
