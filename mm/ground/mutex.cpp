@@ -8,6 +8,12 @@ namespace {
 
 u32 me() { return hal::current_thread().value() + 1; } // not 0: hal/thread.hpp
 
+// Out of unlock(), which is as short as it can be.
+[[noreturn, gnu::cold, gnu::noinline]] void not_mine(const char* name, u32 owner) {
+    if (owner == 0) panic("mutex {}: unlocked by thread {}, but not held", name, hal::current_thread());
+    panic("mutex {}: unlocked by thread {}, held by {}", name, hal::current_thread(), ThreadId{owner - 1});
+}
+
 } // namespace
 
 void Mutex::lock() LOFT_UNCHECKED {
@@ -27,9 +33,7 @@ bool Mutex::try_lock() LOFT_UNCHECKED {
 
 void Mutex::unlock() LOFT_UNCHECKED {
     const u32 owner = owner_.load();
-    if (owner == 0) panic("mutex {}: unlocked by thread {}, but not held", name_, hal::current_thread());
-    if (owner != me())
-        panic("mutex {}: unlocked by thread {}, held by {}", name_, hal::current_thread(), ThreadId{owner - 1});
+    if (owner != me()) not_mine(name_, owner);
     owner_.store(0);
     free_.release();
 }
