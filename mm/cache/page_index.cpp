@@ -24,7 +24,7 @@ void PageIndex::store(Page* frame, u32 at, u32 word) {
 
 PageIndex::Entry PageIndex::find(u32 number) const {
     u32 next = 0;
-    Page* const leaf = covers(number) ? leaf_of(number, next) : nullptr;
+    Page* const leaf = !covers(number) ? nullptr : levels_ == 1 ? top_ : leaf_of(number, next);
     return leaf != nullptr ? entry_of(load(leaf, at(number, 0))) : Entry{};
 }
 

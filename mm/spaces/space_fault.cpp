@@ -153,8 +153,8 @@ AddressSpace::Pinned AddressSpace::fill(const UserArea& area, VirtAddr va, Fault
 }
 
 // A program that reads one page of a file mostly reads its neighbours next, and each fault costs more than these
-// entries. They are as of a read, but A is clear: nobody has accessed the pages, so the clock may take them first
-// (AreaWalk::age). No allocation, and no flush: the entries were empty.
+// entries. They have the rights of the entry of `va`, which was made for a read; but A is clear: nobody has accessed
+// these pages, so the clock may take them first (AreaWalk::age). No allocation, and no flush: the entries were empty.
 void AddressSpace::map_around(const UserArea& area, VirtAddr va) {
     static_assert(paging::kPtesPerTable % kAround == 0); // one table
     const u32 window = round_down(va.value(), kAround * kPageSize);
@@ -162,7 +162,8 @@ void AddressSpace::map_around(const UserArea& area, VirtAddr va) {
     const Pte table = hal::pte_read(tables_.directory_entry(va));
     const PteMap map{table, begin};
     const u32 first = area.page_of(begin);
-    const PteFlags flags = user_entry(Pfn{}, area, !area.is_private()).flags().without(pte::accessed);
+    const PteFlags flags =
+        hal::pte_read(map.cell((va.value() - begin.value()) >> kPageShift)).flags().without(pte::accessed);
     u32 added = 0;
     area.object->each_page(first, area.page_of(end), [&](u32 number, Page* page) {
         hal::PteCell* const cell = map.cell(number - first);
