@@ -57,7 +57,7 @@ SysResult InodeFile::write_from(u64& offset, ByteSource& from) {
 SysResult InodeFile::write_once(u64& offset, ByteSource& from) {
     if (from.left() == 0) return 0u;
     MutexGuard guard{inode_.system().writer_of(inode_)};
-    if (mode_.appends) offset = inode_.bytes();
+    if (mode_.appends) offset = inode_.settled_bytes();
     const u64 most = std::min(inode_.system().most_bytes(), mode_.large ? ~u64{0} : kMostSmallBytes);
     if (offset >= most) return Errno::fbig;
     return each_page(offset, static_cast<u32>(std::min<u64>(from.left(), most - offset)), [&](u64 at, u32 bytes) {

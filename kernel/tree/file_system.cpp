@@ -356,7 +356,7 @@ Result<FileSystem::Part, Errno> FileSystem::begin_page(Inode& file, u64 offset, 
     if (file.kind() != InodeKind::file) return file.is_directory() ? Errno::isdir : Errno::inval;
     if (is_read_only()) return Errno::rofs;
     if (file.swap_.load() != 0) return Errno::txtbsy;
-    const u64 before = file.bytes(), end = offset + bytes;
+    const u64 before = file.settled_bytes(), end = offset + bytes;
     if (offset >= most_bytes() || end > most_bytes()) return Errno::fbig;
     // First the page, then its blocks: a page whose blocks are new is in memory until it has been stored, so nobody
     // reads what the blocks had before.
@@ -385,7 +385,7 @@ Errno FileSystem::end_page(Inode& file, const Part& part, u64 offset, u32 stored
     put_page(part.page);
     const u64 size = std::max(part.before, stored != 0 ? offset + stored : 0);
     Errno error{};
-    if (size < file.bytes()) error = errno_of(file.resize(size));
+    if (size < file.settled_bytes()) error = errno_of(file.resize(size));
     if (!is_error(error)) error = set_size(file, size);
     file.show(~u64{0});
     return error;

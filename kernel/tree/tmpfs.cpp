@@ -41,10 +41,12 @@ class TmpInode final : public Inode {
     u32 parent = 0;         // of a directory: its number
     Page* target = nullptr; // of a link: a frame with the text
     u32 target_bytes = 0;
-    hal::Atomic<u32> counted{}; // of its pages, in those of the file system
+    hal::Atomic<u32> charged{}; // its pages, among those of the file system
 
   private:
     Status fill(u32 first, std::span<Page* const> frames) override;
+    bool charge(u32 pages) override;
+    void uncharge(u32 pages) override;
     void destroy() override;
 };
 
@@ -61,6 +63,7 @@ class Tmpfs final : public FileSystem {
 
     // For pages that a file is about to have. False: the limit.
     bool take_pages(u32 count);
+    void give_pages(u32 count) { pages_.fetch_sub(count); }
 
   private:
     static TmpInode& of(Inode& inode) { return static_cast<TmpInode&>(inode); }
@@ -101,9 +104,6 @@ class Tmpfs final : public FileSystem {
     Errno allocate(Inode&, u64, u32) override { return Errno{}; } // the page is there
     Errno set_size(Inode& file, u64) override {
         of(file).mtime = of(file).ctime = file_time();
-        // It may have fewer pages now. One that a fault fills at this moment is counted with the next change.
-        const u32 now = file.pages();
-        pages_.fetch_add(now - of(file).counted.exchange(now));
         return Errno{};
     }
 
@@ -120,9 +120,18 @@ TmpInode::TmpInode(Tmpfs& system, u32 number, u32 mode, u32 links)
     : Inode{system, number, kind_of_mode(mode), links, 0, ObjectKind::resized}, mode{mode}, atime{file_time()},
       mtime{atime}, ctime{atime} {}
 
+bool TmpInode::charge(u32 pages) {
+    if (!static_cast<Tmpfs&>(system()).take_pages(pages)) return false;
+    charged.fetch_add(pages);
+    return true;
+}
+
+void TmpInode::uncharge(u32 pages) {
+    charged.fetch_sub(pages);
+    static_cast<Tmpfs&>(system()).give_pages(pages);
+}
+
 Status TmpInode::fill(u32, std::span<Page* const> frames) {
-    if (!static_cast<Tmpfs&>(system()).take_pages(static_cast<u32>(frames.size()))) return Error::full;
-    counted.fetch_add(static_cast<u32>(frames.size()));
     for (Page* frame : frames)
         clear_highpage(frame);
     return {};
@@ -179,7 +188,7 @@ FileSystem::Found Tmpfs::make(Inode& parent, u32 mode, std::string_view target) 
 
 void Tmpfs::free(Inode& inode) {
     inodes_.fetch_sub(1);
-    pages_.fetch_sub(of(inode).counted.load());
+    give_pages(of(inode).charged.load());
 }
 
 InodeStat Tmpfs::stat(Inode& inode) {

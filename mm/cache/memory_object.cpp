@@ -75,8 +75,9 @@ Page* MemoryObject::find_locked(u32 number) {
     return entry.page;
 }
 
-Result<Page*> MemoryObject::find(u32 number) {
+Result<Page*> MemoryObject::find(u32 number, u64* bytes) {
     MutexGuard guard{mutex_};
+    if (bytes != nullptr) *bytes = bytes_;
     if (number >= pages_of(bytes_)) return Error::not_found;
     return find_locked(number);
 }
@@ -84,16 +85,17 @@ Result<Page*> MemoryObject::find(u32 number) {
 Reclaimer MemoryObject::reclaimer() const { return serves_others() ? Reclaimer::server : Reclaimer::transfer; }
 
 Result<Page*> MemoryObject::page(u32 number) {
+    const Result<Page*> found = find(number);
+    if (!found || *found != nullptr) [[likely]]
+        return found;
     for (ReclaimRounds rounds{reclaimer()};;) {
-        const Result<Page*> found = find_or_fill(number, false);
-        if (found || found.error() != Error::no_memory) return found;
-        if (!rounds.another()) return has_reserve() ? find_or_fill(number, true) : found;
+        const Result<Page*> filled = fill_missing(number, false);
+        if (filled || filled.error() != Error::no_memory) return filled;
+        if (!rounds.another()) return has_reserve() ? fill_missing(number, true) : filled;
     }
 }
 
-Result<Page*> MemoryObject::find_or_fill(u32 number, bool from_reserve) {
-    const Result<Page*> found = find(number);
-    if (!found || *found != nullptr) return found;
+Result<Page*> MemoryObject::fill_missing(u32 number, bool from_reserve) {
     // The cache gives frames back before it takes the last ones.
     static_cast<void>(reclaim_frames(reclaimer()));
     MutexGuard guard{io_};
@@ -127,6 +129,11 @@ Result<Page*> MemoryObject::fill_at(u32 number, bool from_reserve) {
     }
     if (count == 0) return Error::no_memory;
     expected_ = number + count;
+    if (!charge(count)) {
+        std::for_each(frames, frames + count, [](Page* frame) { free_page(frame); });
+        return Error::full;
+    }
+    const u32 charged = count;
     Status status = fill(number, {frames, count});
     if (!status && count > 1) { // maybe only a page further on cannot be read
         while (count > 1)
@@ -144,6 +151,7 @@ Result<Page*> MemoryObject::fill_at(u32 number, bool from_reserve) {
         totals.filled.fetch_add(kept);
         if (kept != 0) get_page(frames[0]);
     }
+    if (charged != kept) uncharge(charged - kept);
     for (u32 i = kept; i < count; ++i)
         free_page(frames[i]);
     if (!status) return status.error();
@@ -154,8 +162,11 @@ bool MemoryObject::insert(u32 number, Page* frame) {
     might_sleep("a new page of an object");
     MutexGuard transfers{io_};
     MutexGuard guard{mutex_};
-    if (number >= pages_of(bytes_) || index_.find(number).page != nullptr) return false;
-    if (!index_.insert(number, frame, kFound)) return false;
+    if (number >= pages_of(bytes_) || index_.find(number).page != nullptr || !charge(1)) return false;
+    if (!index_.insert(number, frame, kFound)) {
+        uncharge(1);
+        return false;
+    }
     totals.pages.fetch_add(1);
     if (is_written_back()) make_dirty(number);
     return true;
@@ -402,7 +413,7 @@ Status MemoryObject::resize(u64 bytes) {
     if (bytes > kMaxBytes) return Error::invalid;
     MutexGuard writing{writing_};
     MutexGuard transfers{io_};
-    const u64 old = this->bytes(), edge = std::min(old, bytes);
+    const u64 old = settled_bytes(), edge = std::min(old, bytes);
     const u32 edge_page = static_cast<u32>(edge >> kPageShift), in_page = static_cast<u32>(edge) & ~kPageMask;
     const u32 old_end = pages_of(old), first_gone = pages_of(bytes);
     // The page with the smaller end in it, if there is one, is in memory until its bytes behind that end are zero.
@@ -432,6 +443,7 @@ Status MemoryObject::resize(u64 bytes) {
         const u32 before = index_.pages();
         index_.clear([](Page* page) { put_page(page); }, first_gone);
         totals.pages.fetch_sub(before - index_.pages());
+        uncharge(before - index_.pages());
     }
     if (tail != nullptr) {
         if (bytes < old) zero_user(tail, in_page, kPageSize);

@@ -97,6 +97,9 @@ class MemoryObject : NotCopyable<MemoryObject> {
     u32 refs() const { return refs_.load(); }
 
     u64 bytes(); // preemptible context; takes mutex_
+    // The same without mutex_, for whoever keeps the size from being changed: the holder of io_, or of a mutex without
+    // which nobody calls resize.
+    u64 settled_bytes() const LOFT_UNCHECKED { return bytes_; }
     u32 pages(); // in memory; preemptible context; takes mutex_
     // True: what is stored to its pages is written to the object's source.
     bool is_written_back() const { return kind_ == ObjectKind::written_back; }
@@ -111,14 +114,16 @@ class MemoryObject : NotCopyable<MemoryObject> {
 
     // Page `number` if it is in memory, with a reference for the caller; null: it has to be filled, by page(). Error:
     // not_found (behind the end). Preemptible context; takes mutex_. Cost: the local maps of the index.
-    [[nodiscard]] Result<Page*> find(u32 number);
+    // `bytes`: becomes the size at that moment, also with an error.
+    [[nodiscard]] Result<Page*> find(u32 number, u64* bytes = nullptr);
     // The same, filled if it is not in memory. Errors: not_found, no_memory (nothing could be reclaimed), and those of
     // fill. Preemptible context, no mutex of a space is held; takes io_ if it must fill. It fills up to kRun pages if
     // the calls before were for the pages before.
     [[nodiscard]] Result<Page*> page(u32 number);
     // Inserts `frame` as page `number`, which the caller has filled because it replaces all of its contents. False: the
-    // page is in memory, lies behind the end, or there is no memory; the caller keeps the frame. Otherwise the object
-    // takes over the caller's reference, and the page is dirty. Preemptible context as page(); takes io_.
+    // page is in memory, lies behind the end, or is one too many (charge), or there is no memory; the caller keeps the
+    // frame. Otherwise the object takes over the caller's reference, and the page is dirty. Preemptible context as
+    // page(); takes io_.
     [[nodiscard]] bool insert(u32 number, Page* frame);
     // Calls visit(number, Page*) for each page of [begin, end) that is in memory, in order. It may take references; it
     // does not sleep, and uses one local slot at most. Preemptible context; takes mutex_, under which the visitor runs.
@@ -195,6 +200,11 @@ class MemoryObject : NotCopyable<MemoryObject> {
     // Stores the pages from `first` on to the source, until they are safe there or it fails. The frames may be stored
     // to meanwhile; then they are dirty again. Context as fill. Objects that are not written back are not asked.
     [[nodiscard]] virtual Status store(u32 first, std::span<Page* const> frames);
+    // For objects that may have a limited number of pages, and are not written back. So many pages more are about to be
+    // in memory; false: that is too many. Preemptible context; io_ is held, and for insert() mutex_.
+    [[nodiscard]] virtual bool charge(u32) { return true; }
+    // So many pages that were charged are not in memory after all, or not any more. Context as charge.
+    virtual void uncharge(u32) {}
     // For objects whose pages come from elsewhere (mm/cache/swap_area.hpp). Preemptible context, the mutex of a space
     // may be held; they take mutex_. Page `number`, which is not in memory and which nobody fills, is this one, and
     // dirty; the object takes a reference of its own. False: no memory for the index.
@@ -213,7 +223,7 @@ class MemoryObject : NotCopyable<MemoryObject> {
 
     Reclaimer reclaimer() const;
     static u32 pages_of(u64 bytes) { return static_cast<u32>((bytes + kPageSize - 1) >> kPageShift); }
-    Result<Page*> find_or_fill(u32 number, bool from_reserve);
+    Result<Page*> fill_missing(u32 number, bool from_reserve);
     Status write_locked(u32 begin, u32 end) LOFT_REQUIRES(writing_);
     Page* find_locked(u32 number) LOFT_REQUIRES(mutex_);
     void make_dirty(u32 number) LOFT_REQUIRES(mutex_);
