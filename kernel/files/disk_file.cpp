@@ -27,11 +27,10 @@ Cache<DiskFile> disk_files{"disk_file", Gfp::user_low};
 // Writes a whole page that is not in memory, without reading it before. False: nothing was written, and `from` is
 // unchanged: there is no memory, another thread has filled the page meanwhile, or the program's memory ends.
 bool DiskFile::put_whole(u32 number, ByteSource& from) {
-    static_cast<void>(reclaim_frames(Reclaimer::transfer)); // before it takes the last frames
-    Page* const fresh = alloc_page(Gfp::user);
-    if (fresh == nullptr) return false;
     ByteSource source = from;
-    if (source.copy_to_page(fresh, 0, kPageSize) == kPageSize && object_.insert(number, fresh)) {
+    Page* const fresh = whole_page(source);
+    if (fresh == nullptr) return false;
+    if (object_.insert(number, fresh)) {
         from = source;
         return true;
     }

@@ -38,12 +38,20 @@ class InodeFile final : public ObjectFile {
 };
 Cache<InodeFile> inode_files{"inode_file", Gfp::user_low};
 
-// Writes `bytes` to one page; fewer if the program's memory ends. The writer's mutex is held.
+// Writes `bytes` to one page; fewer if the program's memory ends. The writer's mutex is held. A whole page behind the
+// end is not in memory: it is copied to a frame, which becomes the page, so that nobody clears or reads it before.
 SysResult InodeFile::put(u64 offset, ByteSource& from, u32 bytes) {
     FileSystem& system = inode_.system();
-    const Result<FileSystem::Part, Errno> part = system.begin_page(inode_, offset, bytes);
+    ByteSource rest = from;
+    Page* const whole = bytes == kPageSize && offset >= inode_.settled_bytes() ? whole_page(rest) : nullptr;
+    const Result<FileSystem::Part, Errno> part = system.begin_page(inode_, offset, bytes, whole);
+    if (whole != nullptr) put_page(whole);
     if (!part) return part.error();
-    const u32 copied = from.copy_to_page(part->page, offset_in_page(offset), bytes);
+    u32 copied = bytes;
+    if (part->page == whole)
+        from = rest;
+    else
+        copied = from.copy_to_page(part->page, offset_in_page(offset), bytes);
     const Errno error = system.end_page(inode_, *part, offset, copied);
     return is_error(error) ? SysResult{error} : SysResult{copied};
 }

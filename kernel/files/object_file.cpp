@@ -52,6 +52,14 @@ SysResult ObjectFile::read_at(u64 offset, UserAddr to, u32 bytes) {
     });
 }
 
+Page* ObjectFile::whole_page(ByteSource& source) {
+    static_cast<void>(reclaim_frames(Reclaimer::transfer)); // before it takes the last frames
+    Page* const fresh = alloc_page(Gfp::user);
+    if (fresh == nullptr || source.copy_to_page(fresh, 0, kPageSize) == kPageSize) return fresh;
+    put_page(fresh);
+    return nullptr;
+}
+
 SysResult ObjectFile::send_at(u64 offset, File& to, u32 bytes) {
     if (object() == nullptr) return Errno::inval;
     return each_page_of_file(offset, bytes, [&](Page* page, u32 at, u32 step, u32 done) -> SysResult {

@@ -60,6 +60,9 @@ class ObjectFile : public File {
     // Calls put(offset, bytes) for one page after the other, until it returns an error, or that it has written fewer
     // bytes because the program's memory ends. The result is that of write(2).
     template <typename F> SysResult each_page(u64 offset, u32 bytes, F&& put);
+    // A new frame with the next page of bytes from `source`. Null: there is no memory, or that of the program ends;
+    // then the source must not be used any more. Preemptible context; the caller has the only reference.
+    static Page* whole_page(ByteSource& source);
     // Calls take(page, offset in it, bytes, bytes before) for one page of the file after the other, up to its end,
     // until it returns an error or fewer bytes. The page is null if it is a hole for which there is none. The result is
     // that of read(2).

@@ -351,7 +351,7 @@ Errno FileSystem::change(Inode& inode, const InodeChange& what) {
     return is_read_only() ? Errno::rofs : write_change(inode, what);
 }
 
-Result<FileSystem::Part, Errno> FileSystem::begin_page(Inode& file, u64 offset, u32 bytes) {
+Result<FileSystem::Part, Errno> FileSystem::begin_page(Inode& file, u64 offset, u32 bytes, Page* whole) {
     LOFT_ASSERT(file.size_.is_mine() && bytes != 0);
     if (file.kind() != InodeKind::file) return file.is_directory() ? Errno::isdir : Errno::inval;
     if (is_read_only()) return Errno::rofs;
@@ -367,7 +367,9 @@ Result<FileSystem::Part, Errno> FileSystem::begin_page(Inode& file, u64 offset, 
             return errno_of(grown.error());
         }
     }
-    const Result<Page*> page = file.page(static_cast<u32>(offset >> kPageShift));
+    const u32 number = static_cast<u32>(offset >> kPageShift);
+    const bool is_whole = whole != nullptr && put_whole(file, number, whole);
+    const Result<Page*> page = is_whole ? Result<Page*>{whole} : file.page(number);
     Errno error = page ? allocate(file, offset, bytes) : errno_of(page.error());
     if (!is_error(error)) return Part{*page, before};
     if (page) {
@@ -377,6 +379,17 @@ Result<FileSystem::Part, Errno> FileSystem::begin_page(Inode& file, u64 offset, 
         file.show(~u64{0});
     }
     return error;
+}
+
+// True: the frame is the page, with a reference more for the caller.
+bool FileSystem::put_whole(Inode& file, u32 number, Page* whole) {
+    get_page(whole);
+    if (!file.insert(number, whole)) {
+        put_page(whole);
+        return false;
+    }
+    get_page(whole);
+    return true;
 }
 
 Errno FileSystem::end_page(Inode& file, const Part& part, u64 offset, u32 stored) {

@@ -174,12 +174,14 @@ class FileSystem : NotCopyable<FileSystem> {
 
     // Makes a part of one page ready for a store to [offset, offset + bytes): the file gets the size and the blocks for
     // it. The caller has writer_of(file), stores to the page, and calls end_page in every case, with the number of
-    // bytes that it has stored. The page has a reference for it.
+    // bytes that it has stored. The page has a reference for it. `whole`: a frame with all contents of a page that the
+    // range covers and that is not in memory. It becomes the page, which then needs no store; the caller keeps its
+    // reference. If it cannot, the page is another one.
     struct Part {
         Page* page = nullptr;
         u64 before = 0; // the size of the file
     };
-    Result<Part, Errno> begin_page(Inode& file, u64 offset, u32 bytes);
+    Result<Part, Errno> begin_page(Inode& file, u64 offset, u32 bytes, Page* whole = nullptr);
     Errno end_page(Inode& file, const Part& part, u64 offset, u32 stored);
     // One thread at a time writes to a file or changes its size.
     Mutex& writer_of(Inode& file) { return file.size_; }
@@ -286,6 +288,7 @@ class FileSystem : NotCopyable<FileSystem> {
     Result<bool, Errno> is_below(Inode& directory, Inode& above);
     void forget_unused();
     bool reap();
+    bool put_whole(Inode& file, u32 number, Page* whole);
     Result<u32, Errno> write_once(Inode& file, u64 offset, const void* from, u32 bytes);
 
     const u32 id_;

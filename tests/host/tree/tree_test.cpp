@@ -95,6 +95,43 @@ TEST_CASE("tmpfs: its pages have a limit, and come back", "[tree][tmpfs]") {
     CHECK(fs.stat().inodes - fs.stat().free_inodes == 1);
 }
 
+TEST_CASE("tmpfs: a frame that replaces a whole page becomes the page", "[tree][tmpfs]") {
+    WithFiles kernel;
+    Memory memory{2};
+    FileSystem& fs = memory.fs();
+    const Ref file = add(fs, "", "file", kModeFile);
+    // Writes a page as open files do. True: the frame is the page now.
+    const auto put = [&](u32 number) -> Result<bool, Errno> {
+        MutexGuard guard{fs.writer_of(*file)};
+        const u64 offset = u64{number} << kPageShift;
+        Page* const whole = alloc_page(Gfp::user);
+        REQUIRE(whole != nullptr);
+        memset_page(whole, 0, 7, kPageSize);
+        const Result<FileSystem::Part, Errno> part = fs.begin_page(*file, offset, kPageSize, whole);
+        put_page(whole);
+        if (!part) return part.error();
+        const bool same = part->page == whole;
+        REQUIRE(fs.end_page(*file, *part, offset, kPageSize) == Errno{});
+        return same;
+    };
+    CHECK(put(0).value_or(false));
+    CHECK(fs.stat().free_blocks == 1);
+    CHECK(file->bytes() == kPageSize);
+    u8 byte = 0;
+    REQUIRE(file->read(kPageSize - 1, &byte, 1));
+    CHECK(byte == 7);
+    CHECK_FALSE(put(0).value_or(true)); // it is in memory
+    CHECK(fs.stat().free_blocks == 1);
+    CHECK(put(1).value_or(false));
+    CHECK(fs.stat().free_blocks == 0);
+    const Result<bool, Errno> full = put(2);
+    REQUIRE_FALSE(full);
+    CHECK(full.error() == Errno::nospc);
+    CHECK(file->bytes() == 2 * kPageSize);
+    REQUIRE(fs.truncate(*file, 0) == Errno{});
+    CHECK(fs.stat().free_blocks == 2);
+}
+
 TEST_CASE("tmpfs: a list goes on where it was, whatever is removed", "[tree][tmpfs]") {
     WithFiles kernel;
     Memory memory;
