@@ -28,7 +28,7 @@ class InodeFile final : public ObjectFile {
     SysResult write_once(u64& offset, ByteSource& from);
     SysResult put(u64 offset, ByteSource& from, u32 bytes);
     Errno may_be_read() const override { return inode_.is_directory() ? Errno::isdir : Errno{}; }
-    u64 visible_bytes() override { return inode_.visible_bytes(); }
+    u64 visible(u64 bytes) override { return inode_.visible(bytes); }
     u64 most_position() override {
         return inode_.kind() == InodeKind::file ? inode_.system().most_bytes() : ~u64{0} >> 1;
     }

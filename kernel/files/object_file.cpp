@@ -23,24 +23,32 @@ SysResult ObjectFile::write(ByteSource& from) {
 
 template <typename F> SysResult ObjectFile::each_page_of_file(u64 offset, u32 bytes, F&& take) {
     if (const Errno error = may_be_read(); is_error(error)) return error;
-    const u64 size = visible_bytes();
-    if (offset >= size) return 0u;
-    bytes = static_cast<u32>(std::min<u64>(bytes, size - offset));
     ReclaimRounds rounds{Reclaimer::program};
     for (u32 done = 0; done < bytes;) {
         if (must_stop()) return done != 0 ? SysResult{done} : SysResult{Errno::intr};
-        const u32 step = in_first_page(offset + done, bytes - done);
-        const Result<Page*> page = object_.page(static_cast<u32>((offset + done) >> kPageShift));
+        const u64 here = offset + done;
+        if (here >= MemoryObject::kMaxBytes) return done;
+        const u32 number = static_cast<u32>(here >> kPageShift);
+        u64 size = 0;
+        Result<Page*> page = object_.find(number, &size);
+        size = visible(size);
+        if (here >= size) {
+            if (page && *page != nullptr) put_page(*page);
+            return done;
+        }
+        if (page && *page == nullptr) page = object_.page(number);
         if (!page && page.error() == Error::not_found) return done; // the file became smaller meanwhile
         if (!page && page.error() == Error::no_memory && rounds.another()) continue;
         if (!page && page.error() != Error::full) return done != 0 ? SysResult{done} : SysResult{page.error()};
         rounds.begin_again();
         Page* const there = page ? *page : nullptr; // else a hole, of a file system that has no page for it
-        const SysResult taken = take(there, offset_in_page(offset + done), step, done);
+        const u32 wanted = in_first_page(here, bytes - done),
+                  step = static_cast<u32>(std::min<u64>(wanted, size - here));
+        const SysResult taken = take(there, offset_in_page(here), step, done);
         if (there != nullptr) put_page(there);
         if (taken.failed()) return done != 0 ? SysResult{done} : taken;
         done += static_cast<u32>(taken.value());
-        if (static_cast<u32>(taken.value()) != step) return done;
+        if (static_cast<u32>(taken.value()) != wanted) return done;
     }
     return bytes;
 }
@@ -78,7 +86,7 @@ Errno ObjectFile::seek(i64 offset, Whence whence, u64& position) {
     MutexGuard guard{mutex_};
     const i64 base = whence == Whence::begin     ? 0
                      : whence == Whence::current ? static_cast<i64>(position_)
-                                                 : static_cast<i64>(visible_bytes());
+                                                 : static_cast<i64>(visible(object_.bytes()));
     i64 wanted = 0;
     if (__builtin_add_overflow(base, offset, &wanted) || wanted < 0 || static_cast<u64>(wanted) > most_position())
         return Errno::inval;

@@ -71,8 +71,8 @@ class ObjectFile : public File {
     virtual void destroy() = 0;
     // Errors of read(2) that the kind of file has; Errno{}: it can be read.
     virtual Errno may_be_read() const { return Errno{}; }
-    // The size that reads see.
-    virtual u64 visible_bytes() { return object_.bytes(); }
+    // How much of the object's size reads see.
+    virtual u64 visible(u64 bytes) { return bytes; }
     // The greatest position.
     virtual u64 most_position() = 0;
 

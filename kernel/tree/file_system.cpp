@@ -340,10 +340,10 @@ Errno FileSystem::move(Inode& from, std::string_view old_name, Inode& to, std::s
 
 // --- Data.
 
-u64 Inode::visible_bytes() {
-    const u64 now = bytes(); // first: if it has grown already, either `shown_` says so, or the write is complete
+// If the file has grown already, either `shown_` says so, or the write is complete: the size was looked up before.
+u64 Inode::visible(u64 bytes) {
     const SpinGuard guard{growth_};
-    return std::min(now, shown_);
+    return std::min(bytes, shown_);
 }
 
 Errno FileSystem::change(Inode& inode, const InodeChange& what) {

@@ -99,7 +99,9 @@ class Inode : public MemoryObject {
     bool is_directory() const { return kind_ == InodeKind::directory; }
     u32 links() const { return links_.load(); } // 0: it has no name any more
     // The size that programs see: while a write makes the file larger, that before its page. Preemptible context.
-    u64 visible_bytes();
+    u64 visible_bytes() { return visible(bytes()); }
+    // The same for a size that the caller has just looked up. Any context but NMI.
+    u64 visible(u64 bytes);
 
   protected:
     Inode(FileSystem& system, u32 number, InodeKind kind, u32 links, u64 bytes, ObjectKind object)
