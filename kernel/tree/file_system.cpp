@@ -317,6 +317,9 @@ Errno FileSystem::move(Inode& from, std::string_view old_name, Inode& to, std::s
     const bool one_more = is_directory && moves && !target; // directories in `to`
     if (one_more && to.links() >= most_links()) return Errno::mlink;
 
+    // What the durable name of the target names next is durable before.
+    if (target)
+        if (const Errno error = settle(); is_error(error)) return error;
     if (one_more)
         if (const Errno error = set_links(to, to.links() + 1); is_error(error)) return error;
     Errno error = target ? change_entry(to, new_name, *inode) : add_entry(to, new_name, *inode);

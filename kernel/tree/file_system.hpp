@@ -14,9 +14,9 @@
 //     names_     one for each file system: entries of directories, counts of links, the table
 //     size_      one for each file: a thread writes to it, or changes its size
 //
-// Order that a power cut may not break: an entry refers to an inode that is ready; rename adds the new entry and makes
-// it durable before it removes the old one; blocks and inodes that were freed are used again only after that is
-// durable.
+// Order that a power cut may not break: an entry refers to an inode that is ready; rename makes an inode durable before
+// it gets the name of another one, and the new entry durable before it removes the old one; blocks and inodes that were
+// freed are used again only after that is durable.
 //
 // All functions that return an Errno: Errno{} is success. They may sleep and wait for a disk: preemptible context, no
 // mutex of a space or a memory object is held. Sources: the man pages (section 2) of the system calls, POSIX.1-2017.
@@ -165,7 +165,7 @@ class FileSystem : NotCopyable<FileSystem> {
     Errno rmdir(Inode& directory, std::string_view name);  // noent, notempty, busy (the root, a mount)
     // Replaces what has the new name: a directory that is empty by a directory, a file by a file. noent, xdev, isdir,
     // notempty, mlink, inval (into itself), busy; exist if something has the new name, and `replaces` is false. Cost on
-    // a disk: a flush of its cache.
+    // a disk: a flush of its cache, and one more if it replaces something.
     Errno rename(Inode& from, std::string_view old_name, Inode& to, std::string_view new_name, bool replaces = true);
     // Calls `visitor` for the entries from `position` on, which becomes that of the next call; 0 is the first entry.
     // "." and ".." are among them. No entry: the end. An entry that is neither added nor removed meanwhile is seen

@@ -264,6 +264,27 @@ TEST_CASE("ext2: a file that replaces another one has all of its data after a po
     s.cut(10);
 }
 
+TEST_CASE("ext2: a file that was never synchronised replaces one that was",
+          "[ext2][ext2-power][ext2-power-replace]") {
+    Scene s{"-b 1024"};
+    s.promise(s.make("", "name", std::string(3000, 'o')), "/name", "");
+    s.promises[0].bytes.reset(); // one of the two files
+    (void)s.make("", "new", std::string(3000, 'n'));
+    std::vector<sim::DiskImage> cuts;
+    {
+        const sim::ScopedHook hook{[&](sim::Point point) {
+            if (point == sim::Point::io)
+                for (u64 kind = 0; kind < 6; ++kind)
+                    cuts.push_back(s.ext2.disk.after_power_cut(kind));
+        }};
+        REQUIRE(s.fs.rename(*at(s.fs, ""), "new", *at(s.fs, ""), "name") == Errno{});
+    }
+    CHECK(cuts.size() > 30);
+    for (const sim::DiskImage& image : cuts)
+        check_cut({image, "inside"}, Scene::kSectors, s.promises, s.ever);
+    s.cut(2);
+}
+
 TEST_CASE("ext2: blocks and inodes of a removed file are not used before that is durable",
           "[ext2][ext2-power][ext2-power-reuse]") {
     const bool truncated = GENERATE(false, true);
