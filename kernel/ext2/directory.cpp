@@ -172,7 +172,7 @@ Result<Room> room_in(View& view, u32 need) {
 Status without_index(Volume& volume, Ext2Inode& directory) {
     if ((directory.record().flags & kIndexed) == 0) return {};
     const Status changed = directory.change([](RawInode& raw) { raw.flags &= ~kIndexed; });
-    return changed ? volume.meta().sync() : changed;
+    return changed ? volume.make_durable() : changed;
 }
 
 Status touched(Ext2Inode& directory) {
@@ -230,7 +230,8 @@ Status add_to(Volume& volume, Ext2Inode& directory, std::string_view name, u32 i
         }
         if (room.divide) {
             block.tell();
-            if (const Status status = volume.meta().sync_block(block.number()); !status) return status.error();
+            if (const Status status = volume.make_durable(block.number(), block.number() + 1); !status)
+                return status.error();
         }
         // Before the entry: from there on nothing fails.
         if (const Status status = touched(directory); !status) return status.error();

@@ -27,11 +27,6 @@ Status BlockRun::finish() {
     return status;
 }
 
-Status flush_disk(BlockDevice& disk) {
-    BlockRequest flush{BlockOp::flush};
-    return disk.run(flush);
-}
-
 MetaObject* MetaObject::create(BlockDevice& disk, u32 blocks, u32 block_bytes) {
     return meta_cache.make(disk, blocks, block_bytes);
 }
@@ -44,17 +39,6 @@ Status MetaObject::transfer(BlockOp op, u32 first, std::span<Page* const> frames
         if (const Status status = run.add(sector, frames[i], 0, block_bytes_); !status) return status;
     }
     return run.finish();
-}
-
-Status MetaObject::sync() {
-    const Status written = write_back();
-    const Status flushed = flush_disk(disk_);
-    return written ? flushed : written;
-}
-
-Status MetaObject::sync_block(u32 number) {
-    const Status written = write_back(number, number + 1);
-    return written ? flush_disk(disk_) : written;
 }
 
 void MetaObject::destroy() { meta_cache.destroy(this); }

@@ -23,10 +23,6 @@ class MetaObject final : public MemoryObject {
     u32 block_bytes() const { return block_bytes_; }
     bool serves_others() const override { return true; } // blocks are looked up while files are filled and stored
     bool has_reserve() const override { return true; }   // a change of several blocks must not end in its middle
-    // Writes all changed blocks, and flushes the disk: what was changed before is durable.
-    [[nodiscard]] Status sync() override;
-    // The same for one block.
-    [[nodiscard]] Status sync_block(u32 number);
 
   private:
     friend class Cache<MetaObject>;
@@ -40,8 +36,6 @@ class MetaObject final : public MemoryObject {
     BlockDevice& disk_;
     const u32 block_bytes_;
 };
-
-[[nodiscard]] Status flush_disk(BlockDevice& disk);
 
 // A block, read if it is not in memory, with a reference until the end of the scope. Each access maps it for a moment,
 // so accesses never nest and the caller may sleep between two of them.

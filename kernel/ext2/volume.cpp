@@ -48,6 +48,7 @@ Status Volume::open(BlockDevice& disk, bool read_only) {
     read_only_.store(read_only ? 1 : 0);
     is_damaged_.store(0);
     is_unclean_.store(0);
+    flush_failed_.store(0);
     writable_ = false;
     Status status = read_super();
     if (status) status = check_groups();
@@ -59,7 +60,7 @@ Status Volume::open(BlockDevice& disk, bool read_only) {
         MutexGuard guard{space_};
         released_count_ = 0;
         status = write_super(false);
-        if (status) status = meta_->sync();
+        if (status) status = make_durable();
         writable_ = true;
     }
     if (!status) {
@@ -79,7 +80,7 @@ Status Volume::close() {
             log(LogLevel::warn, "ext2", "{}: blocks or inodes were not freed; it is not clean, e2fsck can repair it",
                 disk_->name());
         if (status) status = write_super(is_unclean_.load() == 0);
-        if (status) status = meta_->sync();
+        if (status) status = make_durable();
     }
     if (released_ != nullptr) free_page(released_);
     released_ = nullptr;
@@ -358,7 +359,7 @@ Result<u32> Volume::take_block_for(u32 goal, void (*init)(MetaBlock&, const void
         block.zero(0, block_bytes_);
         if (init != nullptr) init(block, argument);
     }
-    const Status status = meta_->sync_block(*taken);
+    const Status status = make_durable(*taken, *taken + 1);
     if (status) return taken;
     leave_unclean(); // it stays in use: its page is dirty, and would overwrite what the block has next
     return status.error();
@@ -527,8 +528,20 @@ void Volume::keep(u32 number, u32 level) {
     set_released(--kept_, u64{level} << 32 | number);
 }
 
+// A flush that fails may lose what was written before, in any order, and these blocks are not dirty any more: what was
+// released may have a user on the disk for ever. So nothing is durable from there on.
+Status Volume::make_durable(u32 begin, u32 end) {
+    const Status written = meta_->write_back(begin, end);
+    BlockRequest flush{BlockOp::flush};
+    if (const Status flushed = disk_->run(flush); !flushed) {
+        static_cast<void>(damaged("flush of the disk", 0));
+        flush_failed_.store(1);
+    }
+    return flush_failed_.load() != 0 ? Status{Error::io} : written;
+}
+
 Status Volume::commit_locked() {
-    if (const Status status = meta_->sync(); !status) return status;
+    if (const Status status = make_durable(); !status) return status;
     kept_ = kMostReleased;
     while (released_count_ != 0) {
         const u64 word = released(--released_count_);
@@ -553,7 +566,7 @@ Status Volume::sync() {
         if (const Status status = commit_locked(); !status) return status;
     if (writable_)
         if (const Status status = write_super(false); !status) return status;
-    return meta_->sync();
+    return make_durable();
 }
 
 Volume::Free Volume::free_counts() {

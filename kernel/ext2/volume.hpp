@@ -81,6 +81,9 @@ class Volume : NotCopyable<Volume> {
     [[nodiscard]] Result<u32> take_inode(u32 parent, bool directory);
     void release_inode(u32 inode, bool directory);
 
+    // Writes the changed blocks of [begin, end) that are not data, and flushes the disk: what was written before is
+    // durable. When a flush has failed, the file system takes no changes any more, and this is always an error.
+    [[nodiscard]] Status make_durable(u32 begin = 0, u32 end = PageIndex::kMaxPages);
     // All changes so far are durable, and what was released is free.
     [[nodiscard]] Status commit();
     // The same, and so are bitmaps and counts.
@@ -137,6 +140,7 @@ class Volume : NotCopyable<Volume> {
     hal::Plain<u32> read_only_;
     hal::Plain<u32> is_damaged_;
     hal::Plain<u32> is_unclean_;
+    hal::Plain<u32> flush_failed_;
 
     Mutex space_{"of the free blocks of an ext2 file system"};
     u32 free_blocks_ LOFT_GUARDED_BY(space_) = 0, free_inodes_ LOFT_GUARDED_BY(space_) = 0;

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <deque>
 #include <set>
+#include <utility>
 
 namespace loft::sim {
 namespace {
@@ -68,6 +69,7 @@ struct SimDisk::Hardware {
     u64 tellings = 0, starts = 0, random = 0;
     std::set<u64> bad;
     u32 hangs = 0;
+    bool fails_flush = false;
     bool unplugged = false;
     const char* busy = nullptr; // the call that is running
     Transfer last{};            // that was told
@@ -92,6 +94,7 @@ Status SimDisk::ready() {
 
 void SimDisk::fail(u64 sector) { hardware_->bad.insert(sector); }
 void SimDisk::repair(u64 sector) { hardware_->bad.erase(sector); }
+void SimDisk::fail_flush() { hardware_->fails_flush = true; }
 void SimDisk::hang(u32 requests) { hardware_->hangs = requests; }
 void SimDisk::unplug() { hardware_->unplugged = true; }
 void SimDisk::tell_again() { ended(*hardware_->last.request, hardware_->last.ticket, hardware_->last.status); }
@@ -280,7 +283,11 @@ void SimDisk::move(u32 index) {
     }
     t.moved = !t.status || t.piece == t.pieces.size();
     if (!t.moved || t.hangs) return;
-    if (t.op == BlockOp::flush) {
+    if (t.op == BlockOp::flush && std::exchange(h.fails_flush, false)) {
+        t.status = Error::io;
+        h.cache.clear();
+        h.now = h.durable;
+    } else if (t.op == BlockOp::flush) {
         // Of one sector the later record counts: an older one that is not covered cannot come back.
         std::set<u64> newer;
         std::vector<Hardware::Record> rest;

@@ -62,6 +62,7 @@ class SimDisk final : public BlockDevice, public Device {
     // --- what goes wrong
     void fail(u64 sector); // every transfer of this sector ends with an error, after those before it were moved
     void repair(u64 sector);
+    void fail_flush();       // the next flush ends with an error, and nothing that is not durable comes to be
     void hang(u32 requests); // the next ones, and flushes, never end; they use their frames until forget()
     void unplug();           // no transfer ends any more, and no interrupt comes
     void tell_again();       // the last end that was told is told once more

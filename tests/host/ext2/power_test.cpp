@@ -264,8 +264,7 @@ TEST_CASE("ext2: a file that replaces another one has all of its data after a po
     s.cut(10);
 }
 
-TEST_CASE("ext2: a file that was never synchronised replaces one that was",
-          "[ext2][ext2-power][ext2-power-replace]") {
+TEST_CASE("ext2: a file that was never synchronised replaces one that was", "[ext2][ext2-power][ext2-power-replace]") {
     Scene s{"-b 1024"};
     s.promise(s.make("", "name", std::string(3000, 'o')), "/name", "");
     s.promises[0].bytes.reset(); // one of the two files
@@ -283,6 +282,30 @@ TEST_CASE("ext2: a file that was never synchronised replaces one that was",
     for (const sim::DiskImage& image : cuts)
         check_cut({image, "inside"}, Scene::kSectors, s.promises, s.ever);
     s.cut(2);
+}
+
+TEST_CASE("ext2: after a flush that has failed nothing is used again", "[ext2][ext2-power][ext2-power-flush]") {
+    Scene s{"-b 1024 -I 1024 -N 32"}; // each inode has its own block
+    s.make_folder("folder");
+    const std::string bytes(600'000, 'a'), others(600'000, 'b'); // one of them fits
+    REQUIRE(s.make("folder", "first", bytes)->sync());
+    REQUIRE(s.fs.sync() == Errno{});
+    s.once = {{"/folder/first", bytes}};
+    REQUIRE(s.fs.unlink(*at(s.fs, "folder"), "first") == Errno{});
+    s.ext2.disk.fail_flush(); // the folder has its name again
+    CHECK(s.fs.sync() == Errno::io);
+    CHECK(is_error(s.fs.sync()));
+    CHECK(at(s.fs, "folder")->sync().error() == Error::corrupt);
+    if (const Result<Inode*, Errno> made = s.fs.create(*at(s.fs, ""), "second", kModeFile); made) {
+        const Ref second{*made};
+        s.ever.insert("/second");
+        (void)s.fs.write(*second, 0, others.data(), static_cast<u32>(others.size()));
+    }
+    (void)s.fs.sync();
+    CHECK(s.fs.is_read_only());
+    s.cut(2);
+    (void)s.ext2.unmount();
+    CHECK((s.ext2.disk.image().at(2)[58] & 1) == 0); // not clean
 }
 
 TEST_CASE("ext2: blocks and inodes of a removed file are not used before that is durable",
