@@ -134,12 +134,14 @@ Result<u32> Ext2Inode::append(void (*init)(MetaBlock&, const void*), const void*
 
 // --- The end.
 
-// Releases a tree. clear() removes the reference to it from the record, or from an indirect block.
-template <typename F> Status Ext2Inode::drop(MetaBlock& record, u32 root, u32 level, F&& clear) {
+// Releases a tree. clear() removes the reference to it from the record, or from an indirect block. These three
+// functions change nothing if they are to look only: they read what the removal reads, and find the same errors.
+template <typename F> Status Ext2Inode::drop(MetaBlock& record, u32 root, u32 level, Cut what, F&& clear) {
     const Result<u32> valid = checked(root);
     if (!valid) return valid.error();
     const Result<u32> blocks = level == 0 ? Result<u32>{1u} : volume().count(root, level);
     if (!blocks) return blocks.error();
+    if (what == Cut::look) return {};
     clear();
     raw_.sectors -= std::min(raw_.sectors, *blocks * volume().sectors_per_block());
     write_record(record);
@@ -148,7 +150,7 @@ template <typename F> Status Ext2Inode::drop(MetaBlock& record, u32 root, u32 le
 }
 
 // Removes what an indirect block has from its block `first` on.
-Status Ext2Inode::cut_tree(MetaBlock& record, u32 root, u32 level, u32 first) {
+Status Ext2Inode::cut_tree(MetaBlock& record, u32 root, u32 level, u32 first, Cut what) {
     const Result<u32> valid = checked(root);
     if (!valid) return valid.error();
     const u32 shift = static_cast<u32>(__builtin_ctz(volume().block_bytes())) - 2;
@@ -158,13 +160,13 @@ Status Ext2Inode::cut_tree(MetaBlock& record, u32 root, u32 level, u32 first) {
     if (!indirect) return indirect.error();
     if (const u32 in_first = first & ((1u << span_shift) - 1); in_first != 0) {
         if (const u32 below = indirect.get<u32>(at * 4); below != 0)
-            if (const Status status = cut_tree(record, below, level - 1, in_first); !status) return status;
+            if (const Status status = cut_tree(record, below, level - 1, in_first, what); !status) return status;
         ++at;
     }
     for (; at < 1u << shift; ++at) {
         const u32 below = indirect.get<u32>(at * 4);
         if (below == 0) continue;
-        const Status status = drop(record, below, level - 1, [&] {
+        const Status status = drop(record, below, level - 1, what, [&] {
             indirect.put<u32>(at * 4, 0);
             indirect.tell();
         });
@@ -174,7 +176,7 @@ Status Ext2Inode::cut_tree(MetaBlock& record, u32 root, u32 level, u32 first) {
 }
 
 // Removes all blocks from `first` on. What cannot be removed stays referred to.
-Status Ext2Inode::cut(MetaBlock& record, u32 first) {
+Status Ext2Inode::cut(MetaBlock& record, u32 first, Cut what) {
     const u32 shift = static_cast<u32>(__builtin_ctz(volume().block_bytes())) - 2;
     Status result;
     u64 begin = 0;
@@ -183,8 +185,8 @@ Status Ext2Inode::cut(MetaBlock& record, u32 first) {
         const u64 span = u64{1} << shift * level;
         if (const u32 root = raw_.block[slot]; root != 0 && begin + span > first) {
             const Status status =
-                begin < first ? cut_tree(record, root, level, static_cast<u32>(first - begin))
-                              : drop(record, root, level, [&]() LOFT_REQUIRES(record_) { raw_.block[slot] = 0; });
+                begin < first ? cut_tree(record, root, level, static_cast<u32>(first - begin), what)
+                              : drop(record, root, level, what, [&]() LOFT_REQUIRES(record_) { raw_.block[slot] = 0; });
             if (!status) result = status;
         }
         begin += span;
@@ -192,27 +194,40 @@ Status Ext2Inode::cut(MetaBlock& record, u32 first) {
     return result;
 }
 
+// The number of blocks that a size needs.
+u32 Ext2Inode::end_of(u64 bytes) const {
+    const u32 in_block = volume().block_bytes();
+    return static_cast<u32>((bytes + in_block - 1) / in_block);
+}
+
 u64 Ext2Inode::size() {
     MutexGuard guard{record_};
     return raw_.size | (kind() == InodeKind::file ? u64{raw_.size_high} << 32 : 0);
 }
 
-Status Ext2Inode::set_size(u64 bytes) {
-    const u32 in_block = volume().block_bytes();
-    const u32 end = static_cast<u32>((bytes + in_block - 1) / in_block);
-    if (bytes >= kLargeFile)
-        if (const Status status = volume().note_large_file(); !status) return status;
+Status Ext2Inode::may_shrink(u64 bytes) {
     MutexGuard guard{record_};
     MetaBlock record{volume().meta(), place_.block};
-    if (!record) return record.error();
+    return record ? cut(record, end_of(bytes), Cut::look) : Status{record.error()};
+}
+
+Status Ext2Inode::set_size(u64 bytes) {
+    const u32 end = end_of(bytes);
+    MutexGuard guard{record_};
     const u64 before = raw_.size | u64{raw_.size_high} << 32;
+    if (bytes >= kLargeFile && before < kLargeFile)
+        if (const Status status = volume().note_large_file(); !status) return status;
+    MetaBlock record{volume().meta(), place_.block};
     // Blocks may lie behind the end although the size does not change: those of a write that has failed. They go before
     // the size changes, so a file that keeps some of them keeps its size.
-    if (bytes < before || allocated_end_ > end) {
-        const Status removed = cut(record, end);
-        if (!removed && bytes >= before) volume().leave_unclean();
-        if (!removed) return removed;
+    Status removed = record ? Status{} : record.error();
+    if (record && (bytes < before || allocated_end_ > end)) {
+        removed = cut(record, end, Cut::remove);
+        if (!removed) volume().leave_unclean();
     }
+    // The pages of blocks that stay have gone, and may never have been written.
+    if (!removed && bytes < before) static_cast<void>(volume().damaged("a file was cut by half, inode", number()));
+    if (!removed) return removed;
     allocated_end_ = 0;
     raw_.size = static_cast<u32>(bytes);
     raw_.size_high = static_cast<u32>(bytes >> 32);

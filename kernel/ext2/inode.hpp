@@ -41,6 +41,7 @@ class Ext2Inode final : public Inode {
     // Size and map of what has blocks: a file, a directory, a long link.
     u64 size();
     [[nodiscard]] Status set_size(u64 bytes);
+    [[nodiscard]] Status may_shrink(u64 bytes); // FileSystem::may_shrink
 
     // --- Blocks. `number`: of the inode's block. Errors: corrupt, full, and those of the disk.
     [[nodiscard]] Result<u32> block(u32 number); // 0: a hole
@@ -56,6 +57,7 @@ class Ext2Inode final : public Inode {
         u32 levels = 0, at[4]{};
     };
     Result<Way> way_to(u32 number) const;
+    u32 end_of(u64 bytes) const;
     Status fill(u32 first, std::span<Page* const> frames) override;
     Status store(u32 first, std::span<Page* const> frames) override;
     void destroy() override;
@@ -65,9 +67,11 @@ class Ext2Inode final : public Inode {
     Result<u32> take(const Way& way, u32 block) LOFT_REQUIRES(record_);
     Result<u32> checked(u32 block);
     u32 goal() LOFT_REQUIRES(record_);
-    Status cut(MetaBlock& record, u32 first) LOFT_REQUIRES(record_);
-    Status cut_tree(MetaBlock& record, u32 root, u32 level, u32 first) LOFT_REQUIRES(record_);
-    template <typename F> Status drop(MetaBlock& record, u32 root, u32 level, F&& clear) LOFT_REQUIRES(record_);
+    enum class Cut : u8 { look, remove };
+    Status cut(MetaBlock& record, u32 first, Cut what) LOFT_REQUIRES(record_);
+    Status cut_tree(MetaBlock& record, u32 root, u32 level, u32 first, Cut what) LOFT_REQUIRES(record_);
+    template <typename F>
+    Status drop(MetaBlock& record, u32 root, u32 level, Cut what, F&& clear) LOFT_REQUIRES(record_);
 
     Volume::Place place_;
     Mutex record_{"of an ext2 inode"};
@@ -109,6 +113,7 @@ class Ext2 final : public FileSystem {
     Errno settle() override { return errno_of(volume_.commit()); }
     Errno finish() override { return errno_of(volume_.sync()); } // of a read-only one, too: nothing is dirty
     Errno allocate(Inode& file, u64 offset, u32 bytes) override;
+    Errno may_shrink(Inode& file, u64 bytes) override { return errno_of(of(file).may_shrink(bytes)); }
     Errno set_size(Inode& file, u64 bytes) override;
     BlockDevice* disk() override { return &volume_.disk(); }
     Result<u32> sector_of(Inode& file, u32 page) override;

@@ -438,9 +438,11 @@ Errno FileSystem::truncate(Inode& file, u64 bytes) {
     MutexGuard guard{file.size_};
     const u64 before = file.bytes();
     if (file.swap_.load() != 0 && bytes <= file.bytes()) return Errno::txtbsy;
+    if (bytes < before) // the pages behind the end cannot come back
+        if (const Errno error = may_shrink(file, bytes); is_error(error)) return error;
     if (const Status resized = file.resize(bytes); !resized) return errno_of(resized.error());
     const Errno error = set_size(file, bytes);
-    if (is_error(error)) (void)file.resize(before);
+    if (is_error(error) && bytes > before) (void)file.resize(before);
     return error;
 }
 

@@ -256,7 +256,10 @@ class FileSystem : NotCopyable<FileSystem> {
 
     // The writer's mutex is held. Blocks for a store; all of the file's pages in the range are in memory.
     virtual Errno allocate(Inode& file, u64 offset, u32 bytes) = 0;
-    // The size of a file, whose object has been resized. Frees the blocks behind it; the old size stays if it cannot.
+    // Reads all that set_size needs for this smaller size. An error: it cannot be set now.
+    virtual Errno may_shrink(Inode&, u64) { return Errno{}; }
+    // The size of a file, whose object has been resized. Frees the blocks behind it. If that fails after may_shrink,
+    // the file system takes no changes any more: nobody may see what these blocks have.
     virtual Errno set_size(Inode& file, u64 bytes) = 0;
 
     // The disk on which its files lie; null: none.

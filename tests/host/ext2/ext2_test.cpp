@@ -431,6 +431,47 @@ void forget_blocks(FileSystem& fs) {
 
 } // namespace
 
+TEST_CASE("ext2: a truncate that fails loses nothing, and shows nothing of other files",
+          "[ext2][ext2-write][ext2-cut]") {
+    WithFiles kernel;
+    Mounted ext2{make_image("-b 1024", kSmallKib), kSmallSectors};
+    FileSystem& fs = ext2.fs();
+    const std::string others(8'000'000, 'x'), bytes(50'000, 'a');
+    {
+        const Ref other = new_file(fs, "", "other");
+        REQUIRE(fs.write(*other, 0, others.data(), static_cast<u32>(others.size())));
+        REQUIRE(other->sync());
+    }
+    REQUIRE(fs.unlink(*at(fs, ""), "other") == Errno{});
+    REQUIRE(fs.sync() == Errno{});
+    const Ref file = new_file(fs, "", "file", bytes); // on the disk its blocks have what was removed
+    const u64 indirect = static_cast<ext2::Ext2Inode&>(*file).record().block[ext2::kDirectBlocks] * 2;
+    const auto fail = [&] {
+        for (const u64 sector : {indirect, indirect + 1})
+            ext2.disk.fail(sector);
+    };
+    const auto repair = [&] {
+        for (const u64 sector : {indirect, indirect + 1})
+            ext2.disk.repair(sector);
+    };
+    for (const u64 size : {5000u, 20'000u, 0u}) {
+        forget_blocks(fs);
+        fail();
+        CHECK(fs.truncate(*file, size) == Errno::io);
+        repair();
+        CHECK((contents(*file) == bytes));
+    }
+    // It could be read before the file had its new size, and cannot be read any more.
+    forget_blocks(fs);
+    REQUIRE(file->resize(5000));
+    fail();
+    CHECK(failed_as(static_cast<ext2::Ext2Inode&>(*file).set_size(5000), Error::io));
+    repair();
+    CHECK((contents(*file) == bytes.substr(0, 5000)));
+    CHECK(fs.is_read_only());
+    CHECK(fsck(ext2.disk.image(), kSmallSectors, "-fy").status <= 1);
+}
+
 TEST_CASE("ext2: a directory that cannot grow now grows later", "[ext2][ext2-write][ext2-grow]") {
     WithFiles kernel;
     Mounted ext2{make_image("-b 1024 -I 1024 -N 64", kSmallKib), kSmallSectors}; // each inode has its own block
