@@ -71,7 +71,7 @@ bool Ext2Inode::has_blocks() {
     return kind() != InodeKind::other && !is_fast_link(record(), volume().sectors_per_block());
 }
 
-Result<u32, Errno> Ext2Inode::read_link(char* to, u32 bytes) {
+Result<u32, Errno> Ext2Inode::read_target(char* to, u32 bytes) {
     const RawInode raw = record();
     const u32 length = std::min(raw.size, bytes);
     if (is_fast_link(raw, volume().sectors_per_block())) {
@@ -302,11 +302,6 @@ Result<u32> Ext2::sector_of(Inode& file, u32 page) {
 }
 
 Errno Ext2::set_size(Inode& file, u64 bytes) { return errno_of(of(file).set_size(bytes)); }
-
-Result<u32, Errno> Ext2::read_link(Inode& link, char* to, u32 bytes) {
-    if (link.kind() != InodeKind::link) return Errno::inval;
-    return of(link).read_link(to, bytes);
-}
 
 // --- Entries.
 

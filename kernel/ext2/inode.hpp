@@ -20,7 +20,7 @@ class Ext2Inode final : public Inode {
     InodeStat stat();
     // It has a map of blocks: not a device, and not a link whose target is in the record.
     bool has_blocks();
-    Result<u32, Errno> read_link(char* to, u32 bytes);
+    Result<u32, Errno> read_target(char* to, u32 bytes);
     // Makes pages and everything that leads to them durable.
     [[nodiscard]] Status sync() override;
 
@@ -89,7 +89,6 @@ class Ext2 final : public FileSystem {
     InodeStat stat(Inode& inode) override { return of(inode).stat(); }
     FileSystemStat stat() override;
     u64 most_bytes() const override;
-    Result<u32, Errno> read_link(Inode& link, char* to, u32 bytes) override;
 
   private:
     static Ext2Inode& of(Inode& inode) { return static_cast<Ext2Inode&>(inode); }
@@ -102,6 +101,9 @@ class Ext2 final : public FileSystem {
     Result<bool, Errno> is_empty(Inode& directory) override;
     Result<u32, Errno> parent_number(Inode& directory) override;
     Errno set_parent(Inode& directory, Inode& parent) override;
+    Result<u32, Errno> read_target(Inode& link, char* to, u32 bytes) override {
+        return of(link).read_target(to, bytes);
+    }
 
     u32 root_number() const override { return kRootInode; }
     u32 most_links() const override { return kMostLinks; }

@@ -354,6 +354,12 @@ Errno FileSystem::change(Inode& inode, const InodeChange& what) {
     return is_read_only() ? Errno::rofs : write_change(inode, what);
 }
 
+Result<u32, Errno> FileSystem::read_link(Inode& link, char* to, u32 bytes) {
+    if (link.kind() != InodeKind::link) return Errno::inval;
+    const Result<u32, Errno> length = read_target(link, to, bytes);
+    return length ? Result<u32, Errno>{static_cast<u32>(std::find(to, to + *length, '\0') - to)} : length;
+}
+
 Result<FileSystem::Part, Errno> FileSystem::begin_page(Inode& file, u64 offset, u32 bytes, Page* whole) {
     LOFT_ASSERT(file.size_.is_mine() && bytes != 0);
     if (file.kind() != InodeKind::file) return file.is_directory() ? Errno::isdir : Errno::inval;

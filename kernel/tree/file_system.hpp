@@ -194,7 +194,9 @@ class FileSystem : NotCopyable<FileSystem> {
     // Its time of change becomes the present. Errors: rofs, and those of the disk.
     Errno change(Inode& inode, const InodeChange& what);
     virtual InodeStat stat(Inode& inode) = 0;
-    virtual Result<u32, Errno> read_link(Inode& link, char* to, u32 bytes) = 0; // the number of bytes; inval
+    // The number of bytes of the target; inval. A target is a string: it ends before its first zero byte, which only an
+    // archive or a damaged disk can have.
+    Result<u32, Errno> read_link(Inode& link, char* to, u32 bytes);
 
     // --- Files as swap areas.
 
@@ -239,6 +241,8 @@ class FileSystem : NotCopyable<FileSystem> {
     virtual Result<bool, Errno> is_empty(Inode& directory) = 0;
     virtual Result<u32, Errno> parent_number(Inode& directory) = 0;
     virtual Errno set_parent(Inode& directory, Inode& parent) = 0;
+
+    virtual Result<u32, Errno> read_target(Inode& link, char* to, u32 bytes) = 0; // without names_
 
     virtual u32 root_number() const = 0;
     virtual u32 most_links() const = 0;

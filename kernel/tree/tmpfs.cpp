@@ -59,7 +59,6 @@ class Tmpfs final : public FileSystem {
     InodeStat stat(Inode& inode) override;
     FileSystemStat stat() override;
     u64 most_bytes() const override { return MemoryObject::kMaxBytes - 1; }
-    Result<u32, Errno> read_link(Inode& link, char* to, u32 bytes) override;
 
     // For pages that a file is about to have. False: the limit.
     bool take_pages(u32 count);
@@ -76,6 +75,7 @@ class Tmpfs final : public FileSystem {
     Errno list_entries(Inode& directory, u64& position, ListVisitor& visitor) override;
     Result<bool, Errno> is_empty(Inode& directory) override { return of(directory).entries.empty(); }
     Result<u32, Errno> parent_number(Inode& directory) override { return of(directory).parent; }
+    Result<u32, Errno> read_target(Inode& link, char* to, u32 bytes) override;
     Errno set_parent(Inode& directory, Inode& parent) override {
         of(directory).parent = parent.number();
         return Errno{};
@@ -215,8 +215,7 @@ FileSystemStat Tmpfs::stat() {
             .free_inodes = kMostInodes - inodes_.load()};
 }
 
-Result<u32, Errno> Tmpfs::read_link(Inode& link, char* to, u32 bytes) {
-    if (link.kind() != InodeKind::link) return Errno::inval;
+Result<u32, Errno> Tmpfs::read_target(Inode& link, char* to, u32 bytes) {
     const u32 length = std::min(of(link).target_bytes, bytes);
     memcpy_from_page(to, of(link).target, 0, length);
     return length;

@@ -402,6 +402,23 @@ TEST_CASE("ext2: numbers of blocks are checked", "[ext2][ext2-corrupt][ext2-numb
     with_patch(hole, [](FileSystem& fs) { CHECK(lookup_error(fs, "folder/one") == Errno::uclean); });
 }
 
+TEST_CASE("ext2: the target of a link ends before a zero byte", "[ext2][ext2-corrupt][ext2-zero]") {
+    WithFiles kernel;
+    Mounted ext2{seed_image(1024), kSectors};
+    for (const u32 bytes : {20u, 200u}) { // in the record, in a block
+        std::string target(bytes, 't');
+        target[7] = '\0';
+        const std::string name = "link" + std::to_string(bytes);
+        const Result<Inode*, Errno> made = ext2.fs().create(*at(ext2.fs(), ""), name, kModeLink | 0777, true, target);
+        REQUIRE(made);
+        const Ref link{*made};
+        char text[256];
+        const Result<u32, Errno> length = ext2.fs().read_link(*link, text, sizeof text);
+        REQUIRE(length);
+        CHECK(*length == 7);
+    }
+}
+
 TEST_CASE("ext2: entries of directories are checked", "[ext2][ext2-corrupt][ext2-entries]") {
     const Known known;
     const u64 one = known.entry("one");

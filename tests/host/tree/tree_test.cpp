@@ -203,6 +203,18 @@ TEST_CASE("path: names, dots, slashes and links", "[tree][path]") {
     CHECK(walked(tree, "/a", Path::Stop::follow, b.get()) == a->number());
     CHECK(walked(tree, "x", Path::Stop::follow, file.get()) == minus(Errno::notdir));
     CHECK(walked(tree, std::string(256, 'x')) == minus(Errno::nametoolong));
+    // A target with a zero byte, as an archive or a damaged disk may have, ends there.
+    const Ref zero = add(fs, "", "zero", kModeLink, std::string{"a/b\0/file", 9});
+    (void)add(fs, "", "none", kModeLink, std::string{"\0a/b", 4});
+    CHECK(walked(tree, "zero") == b->number());
+    CHECK(walked(tree, "zero/") == b->number());
+    CHECK(walked(tree, "zero/file") == file->number());
+    CHECK(walked(tree, "none") == minus(Errno::noent));
+    CHECK(walked(tree, "none/file") == minus(Errno::noent));
+    char target[16];
+    const Result<u32, Errno> length = fs.read_link(*zero, target, sizeof target);
+    REQUIRE(length);
+    CHECK(*length == 3);
     // A long chain of links, and one that is too long.
     for (u32 i = 0; i < 50; ++i)
         (void)add(fs, "", "chain" + std::to_string(i), kModeLink, i == 0 ? "a" : "chain" + std::to_string(i - 1));
