@@ -93,10 +93,12 @@ bool FileSystem::free_unused() {
 
 void FileSystem::release(Inode* inode) {
     FileSystem& system = inode->system();
-    const bool nameless = inode->links() == 0; // if it becomes so from here on, who removes the name frees it
+    // Who removes the last name from here on looks for users after it has counted, maybe before put(). Then the count
+    // differs after it.
+    const u32 before = system.removed_.load();
+    const bool nameless = inode->links() == 0;
     inode->put();
-    if (!nameless) return;
-    static_cast<void>(system.free_unused());
+    if (nameless || system.removed_.load() != before) static_cast<void>(system.free_unused());
 }
 
 Errno FileSystem::empty_table() {
@@ -121,6 +123,7 @@ Errno FileSystem::set_links(Inode& inode, u32 links) {
     if (const Errno error = write_links(inode, links); is_error(error)) return error;
     nameless_ += (links == 0) - (inode.links() == 0);
     inode.links_.store(links);
+    if (links == 0) removed_.fetch_add(1);
     return Errno{};
 }
 

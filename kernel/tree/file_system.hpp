@@ -23,6 +23,7 @@
 #pragma once
 
 #include "arch/base/chain.hpp"
+#include "arch/base/near_wrap.hpp"
 #include "kernel/tree/errno.hpp"
 #include "mm/cache/memory_object.hpp"
 #include "mm/ground/spinlock.hpp"
@@ -210,7 +211,8 @@ class FileSystem : NotCopyable<FileSystem> {
 
     // --- The whole.
 
-    // A user of the inode has gone. If it was the last one, and no name is left, inode and blocks become free.
+    // A user of the inode has gone. If it was the last one, and no name is left, inode and blocks become free. The file
+    // system is mounted until the return.
     static void release(Inode* inode);
     // Frees inodes without names that the last user has given back otherwise, as an area of a program does. False:
     // there is none. For a caller who finds the disk full, and tries once more.
@@ -306,6 +308,7 @@ class FileSystem : NotCopyable<FileSystem> {
     u32 count_ = 0;                 // of inodes in the table
     u32 nameless_ = 0;              // of them, without a link
     bool reloads_ = false;
+    hal::Atomic<u32> removed_{near_wrap<u32>()}; // inodes that have lost their last name
 };
 
 // Up-call, defined by kernel/programs: the date in seconds since 1970. Any context.
