@@ -171,8 +171,13 @@ Result<Room> room_in(View& view, u32 need) {
 
 Status without_index(Volume& volume, Ext2Inode& directory) {
     if ((directory.record().flags & kIndexed) == 0) return {};
-    const Status changed = directory.change([](RawInode& raw) { raw.flags &= ~kIndexed; });
-    return changed ? volume.make_durable() : changed;
+    const auto set_flag = [&](u32 flag) {
+        return directory.change([flag](RawInode& raw) { raw.flags = (raw.flags & ~kIndexed) | flag; });
+    };
+    Status status = set_flag(0);
+    if (status) status = volume.make_durable();
+    if (!status) static_cast<void>(set_flag(kIndexed)); // the next change tries it again
+    return status;
 }
 
 Status touched(Ext2Inode& directory) {

@@ -683,6 +683,39 @@ TEST_CASE("ext2: thousands of names, and an index that is cleared before a chang
     CHECK(is_indexed("as it was"));
 }
 
+TEST_CASE("ext2: an index that could not be cleared is cleared before the next change",
+          "[ext2][ext2-write][ext2-names][ext2-index]") {
+    const Folder folder, other;
+    const NodeTree root = new_node(InodeKind::directory);
+    (void)put_folder(folder / "names", *root);
+    for (u32 i = 0; i < 200; ++i)
+        put_file(folder / "names/a long name " + std::to_string(i), *root, "");
+    constexpr u32 kKib = 4096, kSectors = kKib * 2;
+    save(other / "image", make_image("-N 512 -O dir_index -b 1024", kKib, folder.path()), kSectors);
+    REQUIRE(run_tool("e2fsck -fyD " + other / "image").status <= 1);
+    const auto is_indexed = [&] {
+        const std::string text = run_tool("debugfs -R 'htree_dump /names' " + other / "image").text;
+        return text.find("Root node dump") != std::string::npos;
+    };
+    REQUIRE(is_indexed());
+    WithFiles kernel;
+    Mounted ext2{load(other / "image"), kSectors};
+    FileSystem& fs = ext2.fs();
+    const Ref names = at(fs, "names");
+    const Result<ext2::Volume::Place> place = static_cast<ext2::Ext2&>(fs).volume().place_of(names->number());
+    REQUIRE(place);
+    for (const u64 sector : {place->block * 2, place->block * 2 + 1})
+        ext2.disk.fail(sector);
+    CHECK(fs.create(*names, "new", kModeFile).error() == Errno::io);
+    for (const u64 sector : {place->block * 2, place->block * 2 + 1})
+        ext2.disk.repair(sector);
+    const Result<Inode*, Errno> made = fs.create(*names, "new", kModeFile);
+    REQUIRE(made);
+    FileSystem::release(*made);
+    save(other / "image", ext2.disk.after_power_cut(0), kSectors); // the index may not know the name
+    CHECK(!is_indexed());
+}
+
 TEST_CASE("ext2: what loft does not know is refused, or only read", "[ext2][ext2-features]") {
     WithFiles kernel;
     const auto mounts = [](const sim::DiskImage& image, u64 sectors = kSmallSectors) -> std::string {
