@@ -176,7 +176,7 @@ Status Volume::read_super() {
     groups_ = (blocks_ - first_block_ + blocks_per_group_ - 1) / blocks_per_group_;
     if (u64{groups_} * inodes_per_group_ != inodes_) return damaged("number of inodes", inodes_);
     if (first_inode_ < kOldFirstInode || first_inode_ > inodes_) return damaged("first inode", first_inode_);
-    descriptor_blocks_ = (groups_ * kGroupBytes + block_bytes_ - 1) / block_bytes_;
+    descriptor_blocks_ = static_cast<u32>((u64{groups_} * kGroupBytes + block_bytes_ - 1) / block_bytes_);
     if (descriptor_blocks_ + reserved_descriptors_ + 1 >= blocks_per_group_)
         return damaged("descriptors in a group", reserved_descriptors_);
     return {};

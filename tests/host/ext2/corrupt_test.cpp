@@ -503,6 +503,15 @@ TEST_CASE("ext2: the superblock and groups are checked", "[ext2][ext2-corrupt][e
             refused(2048 + field, value); // bitmaps and table of a group
     refused(2048 + 12, 0xffff, 2);        // free blocks
     refused(2048 + 14, 0xffff, 2);        // free inodes
+    // 2^27 groups of 8 blocks: their descriptors have 2^32 bytes, which do not fit into a group.
+    Patch small = clean;
+    for (const auto& [field, value] : {std::pair{0u, 1u << 30}, {4u, 1u << 30}, {32u, 8u}, {36u, 8u}, {40u, 8u}})
+        small.put(1024 + field, value);
+    small.put(1024 + 206, 0, 2);
+    sim::SimDisk disk{{.sectors = u64{1} << 31, .image = small.image()}};
+    REQUIRE(disk.ready());
+    CHECK(!ext2_mount(disk, false));
+    CHECK(sim::machine().logged("damaged: descriptors in a group"));
 }
 
 TEST_CASE("ext2: trees of blocks with circles end", "[ext2][ext2-corrupt][ext2-circles]") {
