@@ -23,7 +23,8 @@ BlockDevice* find_disk(std::string_view name); // null: there is none
 void report_disks();
 
 // The thread calls check_time of each disk at this interval. So a request that gets no answer leads to a reset of the
-// disk after four to five intervals, and ends with an error after twice the time.
+// disk after four to five intervals, and ends with an error after twice the time. A flush of the disk's cache has four
+// times as many (BlockDevice::kFlushPatience).
 inline constexpr u32 kDiskCheckMs = 2000;
 
 } // namespace loft

@@ -266,7 +266,7 @@ void BlockDevice::take_back(Requests& failed) {
     Requests first;
     while (BlockRequest* const request = started_.pop_front()) {
         --stats_.started;
-        if (request->age_ >= kPatience && std::exchange(request->was_late_, true) && !gone_) {
+        if (is_late(*request) && std::exchange(request->was_late_, true) && !gone_) {
             failed.push_back(*request);
             continue;
         }
@@ -280,7 +280,6 @@ void BlockDevice::take_back(Requests& failed) {
 
 void BlockDevice::check_time() {
     might_sleep("time limit of a disk");
-    const auto is_late = [](const BlockRequest& request) { return request.age_ >= kPatience; };
     bool late = false;
     {
         SpinGuard guard{lock_};

@@ -146,8 +146,9 @@ class BlockDevice : NotCopyable<BlockDevice> {
 
     // A started request that has not ended after kPatience calls is late: the driver forgets all that it has, and they
     // are started again, before all others. A request that is late for the second time ends with `timed_out`. A thread
-    // of the kernel calls it at regular intervals. Preemptible context; sleeps as long as forget does.
-    static constexpr u32 kPatience = 4;
+    // of the kernel calls it at regular intervals. Preemptible context; sleeps as long as forget does. A flush has
+    // kFlushPatience calls: it may take longer than 30 s (ATA/ATAPI-6, 8.12, FLUSH CACHE).
+    static constexpr u32 kPatience = 4, kFlushPatience = 16;
     void check_time();
     // The disk was taken away: every request that was or will be submitted ends with `gone`. Calls forget. Preemptible
     // context; more than once does no harm.
@@ -179,6 +180,9 @@ class BlockDevice : NotCopyable<BlockDevice> {
   private:
     using Requests = Chain<BlockRequest, &BlockRequest::next_>;
 
+    static bool is_late(const BlockRequest& request) {
+        return request.age_ >= (request.op() == BlockOp::flush ? kFlushPatience : kPatience);
+    }
     bool fits(const BlockRequest& request) const;
     bool take_frames(BlockRequest& request) LOFT_REQUIRES(lock_);
     // The next request that can be started, or that ends without a start, with its `status`. Null: none.

@@ -474,6 +474,35 @@ TEST_CASE("block: an end that comes late ends nothing", "[block][block-time]") {
     free_page(page);
 }
 
+TEST_CASE("block: a flush has more time than a transfer", "[block][block-time]") {
+    Booted kernel;
+    SimDisk disk;
+    REQUIRE(disk.ready());
+    Page* const page = new_pages(1)[0];
+    const auto flush = watched(BlockOp::flush, 0, {}), write = watched(BlockOp::write, 8, {page});
+    disk.hang(2);
+    disk.submit(*flush);
+    time_passes(disk, BlockDevice::kFlushPatience - BlockDevice::kPatience);
+    disk.submit(*write);
+    time_passes(disk, BlockDevice::kPatience - 1);
+    CHECK(since_start(disk.stats().resets) == 0);
+    time_passes(disk, 1); // both are late now
+    CHECK(since_start(disk.stats().resets) == 1);
+    disk.work();
+    CHECK(flush->is_good());
+    CHECK(write->is_good());
+    // A transfer that is late resets the disk, but the flush is not late by that.
+    flush->ends = write->ends = 0;
+    disk.hang(4); // both starts of both
+    disk.submit(*flush);
+    disk.submit(*write);
+    time_passes(disk, 2 * BlockDevice::kPatience);
+    disk.work();
+    CHECK(write->ended_with(Error::timed_out));
+    CHECK(flush->is_good());
+    free_page(page);
+}
+
 TEST_CASE("block: a driver without room is asked again by the time limit", "[block][block-time]") {
     Booted kernel;
     SimDisk disk{{.room = 0}};
