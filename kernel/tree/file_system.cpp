@@ -75,14 +75,18 @@ void FileSystem::forget_unused() {
 bool FileSystem::reap() {
     if (nameless_ == 0) return false;
     const u32 before = nameless_;
-    for (Inode::InTable& chain : table_)
-        while (Inode* const dead =
-                   chain.take([](Inode& inode) { return inode.links() == 0 && inode.leave_dirty_list(); })) {
-            --count_;
-            --nameless_;
-            free(*dead);
-            dead->put();
-        }
+    for (u32 last = 0; nameless_ != 0 && nameless_ != last;) { // a directory's parent may have had no other user
+        last = nameless_;
+        for (Inode::InTable& chain : table_)
+            while (Inode* const dead =
+                       chain.take([](Inode& inode) { return inode.links() == 0 && inode.leave_dirty_list(); })) {
+                --count_;
+                --nameless_;
+                free(*dead);
+                if (dead->parent_ != nullptr) dead->parent_->put();
+                dead->put();
+            }
+    }
     return nameless_ != before;
 }
 
@@ -127,9 +131,13 @@ Errno FileSystem::set_links(Inode& inode, u32 links) {
     return Errno{};
 }
 
-// A name of the inode has gone. A directory has one name only.
-Errno FileSystem::drop_link(Inode& inode) {
-    return set_links(inode, inode.is_directory() || inode.links() == 0 ? 0 : inode.links() - 1);
+// A name of the inode in `directory` has gone. A directory has one name only.
+Errno FileSystem::drop_link(Inode& inode, Inode& directory) {
+    const Errno error = set_links(inode, inode.is_directory() || inode.links() == 0 ? 0 : inode.links() - 1);
+    if (is_error(error) || !inode.is_directory()) return error;
+    directory.get();
+    inode.parent_ = &directory;
+    return Errno{};
 }
 
 // --- Looking up.
@@ -162,6 +170,10 @@ FileSystem::Found FileSystem::lookup(Inode& directory, std::string_view name) {
 
 FileSystem::Found FileSystem::parent(Inode& directory) {
     MutexGuard guard{names_};
+    if (Inode* const parent = directory.parent_; parent != nullptr) {
+        parent->get();
+        return parent;
+    }
     if (const Errno error = check(directory, {}, false); is_error(error)) return error;
     if (directory.number() == root_number()) return get(root_number());
     const Result<u32, Errno> number = parent_number(directory);
@@ -218,7 +230,7 @@ Errno FileSystem::link(Inode& directory, std::string_view name, Inode& inode) {
     if (inode.links() >= most_links()) return Errno::mlink;
     if (const Errno error = set_links(inode, inode.links() + 1); is_error(error)) return error;
     const Errno error = add_entry(directory, name, inode);
-    if (is_error(error)) (void)drop_link(inode);
+    if (is_error(error)) (void)drop_link(inode, directory);
     return error;
 }
 
@@ -240,7 +252,7 @@ Errno FileSystem::remove(Inode& directory, std::string_view name, bool is_direct
         if (const Errno error = remove_entry(directory, name); is_error(error)) return error;
         if (is_directory && directory.links() > 2)
             if (const Errno error = set_links(directory, directory.links() - 1); is_error(error)) return error;
-        if (const Errno error = drop_link(*inode); is_error(error)) return error;
+        if (const Errno error = drop_link(*inode, directory); is_error(error)) return error;
     }
     reap();
     return Errno{};
@@ -340,7 +352,7 @@ Errno FileSystem::move(Inode& from, std::string_view old_name, Inode& to, std::s
         return error;
     }
     if (is_directory && (moves || target) && from.links() > 2) error = set_links(from, from.links() - 1);
-    if (target && !is_error(error)) error = drop_link(*target);
+    if (target && !is_error(error)) error = drop_link(*target, to);
     return error;
 }
 

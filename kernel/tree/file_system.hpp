@@ -119,9 +119,10 @@ class Inode : public MemoryObject {
     FileSystem& system_;
     const u32 number_;
     const InodeKind kind_;
-    hal::Plain<u32> links_; // changed under names_
-    bool covered_ = false;  // by a mount; guarded by names_
-    hal::Plain<u32> swap_;  // 1: it is a swap area; changed under size_
+    hal::Plain<u32> links_;   // changed under names_
+    bool covered_ = false;    // by a mount; guarded by names_
+    Inode* parent_ = nullptr; // of a directory that was removed, with a reference; guarded by names_
+    hal::Plain<u32> swap_;    // 1: it is a swap area; changed under size_
     Mutex size_{"of a file's size"};
     SpinLock growth_{LockRank::last};
     u64 shown_ LOFT_GUARDED_BY(growth_) = ~u64{0}; // what lies behind is not written yet
@@ -156,7 +157,8 @@ class FileSystem : NotCopyable<FileSystem> {
 
     Found root();
     Found lookup(Inode& directory, std::string_view name); // noent
-    Found parent(Inode& directory);                        // the root is its own parent
+    // The root is its own parent. A directory that was removed has the one that it had: its user may go back.
+    Found parent(Inode& directory);
     // A new file, or directory (the mode says which), or link with this target. `mine`: EEXIST if the name is there;
     // otherwise what is there is returned. exist, mlink; nametoolong for a target that does not fit.
     Found create(Inode& directory, std::string_view name, u32 mode, bool mine = true, std::string_view target = {});
@@ -292,7 +294,7 @@ class FileSystem : NotCopyable<FileSystem> {
     Found find(Inode& directory, std::string_view name); // noent
     Errno check(Inode& directory, std::string_view name, bool change);
     Errno set_links(Inode& inode, u32 links);
-    Errno drop_link(Inode& inode);
+    Errno drop_link(Inode& inode, Inode& directory);
     Errno remove(Inode& directory, std::string_view name, bool is_directory);
     Errno move(Inode& from, std::string_view old_name, Inode& to, std::string_view new_name, bool replaces);
     Errno may_replace(Inode& to, Inode& target, Inode& inode);

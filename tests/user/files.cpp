@@ -1007,6 +1007,10 @@ void current_directory(const char* base) {
     CHECK_EQ(rmdir("../sub"), 0);
     CHECK_EQ(getcwd(text, sizeof text), -kEnoent);
     CHECK_EQ(open("x", kCreate), -kEnoent);
+    CHECK_EQ(access("../f", 0), 0);
+    CHECK_EQ(chdir(".."), 0);
+    CHECK_EQ(getcwd(text, sizeof text), static_cast<int>(size));
+    CHECK(same(text, expected));
     CHECK_EQ(fchdir(here), 0);
     close(here);
     close(file);

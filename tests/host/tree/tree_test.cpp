@@ -303,6 +303,47 @@ TEST_CASE("path: the path of a directory", "[tree][path]") {
     REQUIRE(tree.unmount(above.fs()) == Errno{});
 }
 
+TEST_CASE("path: the way back from a directory that was removed", "[tree][path][path-removed]") {
+    WithFiles kernel;
+    Mounted disk{make_image("-b 1024", 1024), 2048};
+    Memory memory;
+    for (FileSystem* const fs : {&memory.fs(), &disk.fs()}) {
+        Tree tree;
+        tree.set_root(*fs);
+        const u32 before = fs->stat().free_inodes;
+        {
+            const Ref root = at(*fs, ""), a = add(*fs, "", "a", kModeDirectory),
+                      other = add(*fs, "", "other", kModeDirectory);
+            Ref b = add(*fs, "a", "b", kModeDirectory), c = add(*fs, "a/b", "c", kModeDirectory);
+            const Ref file = add(*fs, "a", "file", kModeFile);
+            const u32 number = b->number();
+            REQUIRE(fs->rmdir(*b, "c") == Errno{});
+            CHECK(walked(tree, "../../file", Path::Stop::follow, c.get()) == file->number());
+            REQUIRE(fs->rmdir(*a, "b") == Errno{});
+            b.reset();
+            CHECK(walked(tree, "..", Path::Stop::follow, c.get()) == number);
+            CHECK(walked(tree, "../../file", Path::Stop::follow, c.get()) == file->number());
+            CHECK(walked(tree, "../c", Path::Stop::follow, c.get()) == minus(Errno::noent));
+            char text[100];
+            CHECK(tree.path_of(*c, text).error() == Errno::noent);
+            // One that is replaced keeps its parent, too.
+            (void)add(*fs, "a", "new", kModeDirectory);
+            REQUIRE(fs->rename(*a, "new", *root, "other") == Errno{});
+            CHECK(walked(tree, "..", Path::Stop::follow, other.get()) == root->number());
+            REQUIRE(fs->rmdir(*root, "other") == Errno{});
+            REQUIRE(fs->unlink(*a, "file") == Errno{});
+            REQUIRE(fs->rmdir(*root, "a") == Errno{});
+            const u32 now = fs->stat().free_inodes;
+            c.reset();
+            if (fs == &memory.fs()) CHECK(fs->stat().free_inodes == now + 2); // with b; ext2 frees them later
+        }
+        REQUIRE(fs->sync() == Errno{});
+        CHECK(fs->stat().free_inodes == before);
+    }
+    REQUIRE(disk.unmount() == Errno{});
+    check_clean(disk.disk.image(), 2048);
+}
+
 TEST_CASE("path: a tree without a root, and a path that begins elsewhere", "[tree][path]") {
     WithFiles kernel;
     Memory memory;
