@@ -20,7 +20,7 @@ struct FileStat {
     u64 bytes = 0;
 };
 
-enum class Whence : u8 { begin, current, end }; // lseek(2)
+enum class Whence : u8 { begin, current, end, data, hole }; // lseek(2)
 
 // One open end. Reference-counted: each descriptor in each process is one user.
 class File {
@@ -47,7 +47,7 @@ class File {
     virtual SysResult send_at(u64, File&, u32) { return Errno::inval; }
     // O_APPEND: each write goes to the end.
     virtual bool appends() const { return false; }
-    // Sets the position, and returns it. Errno{}: success.
+    // Sets the position, and returns it. Errno{}: success. Data and holes: of files of a file system only; nxio.
     virtual Errno seek(i64, Whence, u64&) { return Errno::spipe; }
     // Makes durable what was written. Error invalid: it is nothing that lasts (fsync(2): EINVAL).
     virtual Status sync() { return Error::invalid; }

@@ -84,6 +84,12 @@ SysResult ObjectFile::send_at(u64 offset, File& to, u32 bytes) {
 
 Errno ObjectFile::seek(i64 offset, Whence whence, u64& position) {
     MutexGuard guard{mutex_};
+    if (whence == Whence::data || whence == Whence::hole) { // as if all of it were data: the one hole is behind the end
+        const u64 end = visible_bytes();
+        if (offset < 0 || static_cast<u64>(offset) >= end) return Errno::nxio;
+        position = position_ = whence == Whence::data ? static_cast<u64>(offset) : end;
+        return Errno{};
+    }
     const i64 base = whence == Whence::begin     ? 0
                      : whence == Whence::current ? static_cast<i64>(position_)
                                                  : static_cast<i64>(visible(object_.bytes()));

@@ -267,7 +267,8 @@ SysResult seek(Call& call, i64 offset, u32 whence, u64& position) {
     if (!file) return Errno::badf;
     if (whence > 4) return Errno::inval; // up to SEEK_HOLE
     if (!file->has_offsets()) return Errno::spipe;
-    if (whence > 2) return Errno::inval;
+    const bool has_data = file->inode() != nullptr && file->inode()->kind() == InodeKind::file;
+    if (whence > 2 && !has_data) return Errno::inval;
     const Errno error = file->seek(offset, static_cast<Whence>(whence), position);
     return error == Errno{} ? SysResult{0u} : SysResult{error};
 }

@@ -8,8 +8,8 @@
 
 namespace {
 
-constexpr int kExist = 17, kXdev = 18, kNotdir = 20, kIsdir = 21, kSpipe = 29, kRange = 34, kNametoolong = 36,
-              kNotempty = 39, kLoop = 40, kBusy = 16, kOverflow = 75;
+constexpr int kNxio = 6, kExist = 17, kXdev = 18, kNotdir = 20, kIsdir = 21, kSpipe = 29, kRange = 34,
+              kNametoolong = 36, kNotempty = 39, kLoop = 40, kBusy = 16, kOverflow = 75;
 constexpr u32 kReadOnly = 0, kWriteOnly = 1, kReadWrite = 2, kCreate = 0100, kExclusive = 0200, kTruncate = 01000,
               kAppend = 02000, kDirectory = 0200000, kNoFollow = 0400000;
 constexpr u32 kHere = 0xffff'ff9c; // AT_FDCWD
@@ -292,6 +292,13 @@ void data() {
     CHECK_EQ(pread(file, buffer, 10, 50'000), 10);
     CHECK_EQ(buffer[0] | buffer[9], 0);
     CHECK_EQ(lseek(file, -1, 0), -kEinval);
+    CHECK_EQ(lseek(file, 100'001, 3), 100'001); // SEEK_DATA
+    CHECK_EQ(lseek(file, 100'001, 4), 100'003); // SEEK_HOLE: the end
+    CHECK_EQ(lseek(file, 0, 1), 100'003);
+    for (const u32 whence : {3u, 4u}) {
+        CHECK_EQ(lseek(file, 100'003, whence), -kNxio);
+        CHECK_EQ(lseek(file, -1, whence), -kNxio);
+    }
     // No offset is above 2^63 - 1; no position is above what a file may have.
     const auto at_most = [&](u32 call, u32 bytes) {
         return sys::call6(call, u32(file), word(buffer), bytes, ~0u, 0x7fff'ffff, 0);
