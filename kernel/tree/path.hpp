@@ -6,7 +6,8 @@
 //     Errno error = path.walk(Path::Stop::follow)  // path.take(): the inode
 //
 // The text is in a frame of its own, and is used up by the walk: a link's target takes the place of the link's name. So
-// neither the depth of links nor their length needs the stack.
+// neither the depth of links nor their length needs the stack. A target and what is left of the path behind its name
+// have to fit into kMostPath together, else nametoolong; Linux has this limit for each of them.
 #pragma once
 
 #include "kernel/tree/file_system.hpp"
