@@ -481,6 +481,12 @@ u32 MemoryObject::drop_locked(u32 begin, u32 end, ZoneSet zones) {
     return dropped;
 }
 
+bool MemoryObject::is_mapped() {
+    MutexGuard guard{mutex_};
+    return !index_.each(0, PageIndex::kMaxPages,
+                        [](u32, const PageIndex::Entry& entry) { return entry.page->refs() == 1; });
+}
+
 u32 MemoryObject::sweep(bool& passed, HandLimit& limit) {
     might_sleep("dropping pages");
     const u32 most = std::min(kSweep, limit.looks);

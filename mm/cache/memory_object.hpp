@@ -163,7 +163,9 @@ class MemoryObject : NotCopyable<MemoryObject> {
     // since the last call. Returns their number; 0 for an object that is not written back. Preemptible context; takes
     // mutex_.
     u32 drop(u32 begin = 0, u32 end = PageIndex::kMaxPages, ZoneSet zones = ZoneSet::every());
-    // The same for the next kSweep pages in memory, or fewer (`limit`), from where the last call has ended. Before,
+    // A page in memory is mapped, pinned or in use. Preemptible context; takes mutex_.
+    bool is_mapped();
+    // As drop, for the next kSweep pages in memory, or fewer (`limit`), from where the last call has ended. Before,
     // pages are unmapped that no mapping has accessed since the last sweep, unless another thread stores pages of the
     // object, or none of them is a frame of these zones. `passed`: it has come to the end of the object, and the next
     // call begins at its start. Cost: one flush of each space from which pages are unmapped.

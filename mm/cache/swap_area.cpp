@@ -357,19 +357,29 @@ SwapStats swap_stats() {
     return stats;
 }
 
-u32 drop_swapped_pages(ZoneSet zones) {
-    u32 dropped = 0;
-    for (SwapArea*& at : SwapArea::area_) {
+template <typename F> void SwapArea::each(F&& visit) {
+    for (SwapArea*& at : area_) {
         SwapArea* area = nullptr;
         {
-            SpinGuard guard{SwapArea::lock_};
+            SpinGuard guard{lock_};
             if (at != nullptr && at->get_if_used()) area = at;
         }
         if (area == nullptr) continue;
-        dropped += area->drop(0, PageIndex::kMaxPages, zones);
+        visit(*area);
         area->put();
     }
+}
+
+u32 drop_swapped_pages(ZoneSet zones) {
+    u32 dropped = 0;
+    SwapArea::each([&](SwapArea& area) { dropped += area.drop(0, PageIndex::kMaxPages, zones); });
     return dropped;
+}
+
+bool swap_cache_is_mapped() {
+    bool mapped = false;
+    SwapArea::each([&](SwapArea& area) { mapped = mapped || area.is_mapped(); });
+    return mapped;
 }
 
 void swap_area_init() {

@@ -53,6 +53,9 @@ struct SwapStats {
 SwapStats swap_stats(); // of all areas; any context but NMI; a snapshot
 // MemoryObject::drop of all areas: frees pages that are written and mapped by no space. Context as that.
 u32 drop_swapped_pages(ZoneSet zones);
+// Some space maps a page that is in the cache, or a thread uses one. Preemptible context; no mutex of an object is
+// held. Cost: the local maps of the indexes, at most.
+bool swap_cache_is_mapped();
 
 class SwapArea final : public DiskObject {
   public:
@@ -135,11 +138,14 @@ class SwapArea final : public DiskObject {
     void empty_slot(u32 slot);                        // its last user has gone
     u32 payload_of(u32 slot) const { return number_ * kMostSlots + slot; }
 
+    template <typename F> static void each(F&& visit); // visit(area), with a reference
+
     static SpinLock lock_; // of all areas: counts, payloads of private pages, and which areas there are
     static SwapArea* area_[kMost] LOFT_GUARDED_BY(lock_);
     static u32 next_ LOFT_GUARDED_BY(lock_); // pages are spread over all areas
     friend SwapStats swap_stats();
     friend u32 drop_swapped_pages(ZoneSet zones);
+    friend bool swap_cache_is_mapped();
     friend void swap_area_init();
 
     const u32 end_; // slots are below this

@@ -3,6 +3,7 @@
 
 #include "mm/cache/swap_area.hpp"
 #include "mm/ground/context.hpp"
+#include "mm/ground/mutex.hpp"
 #include "mm/spaces/address_space.hpp"
 
 #include <algorithm>
@@ -14,6 +15,22 @@ namespace {
 // threads turn the hands, too: what they count may be lost, which changes the rate for a moment.
 constinit hal::Atomic<u32> cache_passed, private_passed;
 constinit hal::Atomic<u32> filled_before; // PageCacheStats::filled at the last call
+
+// One thread at a time turns the hands. Many would come to the same object, and hand its mutex, which faults need, too,
+// from one to the next for the few pages that each may pass: then all CPUs only switch threads.
+constinit Mutex turning{"of the hands of the clocks"};
+constinit hal::Atomic<u32> freed_by_all{near_wrap<u32>()}; // frames
+
+// The result of `turn`, called by one thread at a time: the frames that it has freed. If others have freed `wanted`
+// frames while this thread has waited, that is the result: they are for all who wait.
+template <typename F> u32 by_one_thread(u32 wanted, F&& turn) {
+    const u32 before = freed_by_all.load();
+    MutexGuard guard{turning};
+    if (const u32 meanwhile = freed_by_all.load() - before; meanwhile >= wanted) return meanwhile;
+    const u32 freed = turn();
+    freed_by_all.fetch_add(freed);
+    return freed;
+}
 
 constexpr u32 kParts = 16; // of a turn; a hand that is behind passes one
 
@@ -75,13 +92,16 @@ u32 turn_hands(u32 wanted, ZoneSet zones, bool swaps, u32& swapped) {
 u32 reclaim(u32 wanted, Reclaimer who, ZoneSet zones) {
     might_sleep("reclaim");
     u32 swapped = 0;
-    const bool swaps = private_pages_go(zones);
-    u32 freed = turn_hands(wanted, zones, swaps, swapped);
-    // There are more entries than frames if programs share pages.
-    if (swaps && freed + swapped == 0) {
-        HandLimit limit{zones};
-        swapped = swap_out_pages(wanted, limit);
-    }
+    u32 freed = by_one_thread(wanted, [&] {
+        const bool swaps = private_pages_go(zones);
+        const u32 taken = turn_hands(wanted, zones, swaps, swapped);
+        // There are more entries than frames if programs share pages.
+        if (swaps && taken + swapped == 0) {
+            HandLimit limit{zones};
+            swapped = swap_out_pages(wanted, limit);
+        }
+        return taken;
+    });
     // The pages of a swap area are free when they are written. Its store waits for no mutex.
     if (freed < wanted && swapped > page_cache_stats().pages / kWorthAPass / 2 && try_write_back_one(true))
         freed += drop_swapped_pages(zones);
@@ -93,8 +113,10 @@ u32 reclaim(u32 wanted, Reclaimer who, ZoneSet zones) {
         // After another thread has written, maybe all:
         if (written && !*written && who == Reclaimer::program) written = write_back_one();
         more = !written || *written; // after an error: the next object
-        HandLimit limit{zones};
-        freed = drop_pages(wanted, limit);
+        freed = by_one_thread(wanted, [&] {
+            HandLimit limit{zones};
+            return drop_pages(wanted, limit);
+        });
     }
     return freed;
 }

@@ -12,9 +12,9 @@
 namespace loft {
 namespace {
 
-// Then only pages that have a slot already can go, those that other spaces had, too. The hand advances by a batch at
-// each call, and does not pass all pages of all spaces, again and again, for nothing.
-bool swap_is_full() { return swap_stats().free == 0; }
+// While no slot is free, only pages that have one can go, those that other spaces had, too: they are in the cache, and
+// mapped. If there is none, the hand does not pass all pages of all spaces, again and again, for nothing.
+bool pages_can_go() { return swap_stats().free != 0 || swap_cache_is_mapped(); }
 
 } // namespace
 
@@ -49,17 +49,19 @@ u32 AddressSpace::swap_out(u32 wanted, bool& passed, HandLimit& limit) {
     u32 done = 0;
     passed = false;
     while (done < wanted && !passed && limit.looks != 0) {
-        MutexGuard guard{mutex_};
-        const u32 some = swap_out_batch(std::min(wanted - done, kBatch), passed, limit);
+        u32 some = 0;
+        {
+            MutexGuard guard{mutex_};
+            some = swap_out_batch(std::min(wanted - done, kBatch), passed, limit);
+        }
         done += some;
-        if (some == 0 && swap_is_full()) break;
+        if (some == 0 && !pages_can_go()) break;
     }
     return done;
 }
 
 // Swaps out at most `most` pages, from the hand on.
 u32 AddressSpace::swap_out_batch(u32 most, bool& passed, HandLimit& limit) {
-    const u32 looks = std::min(kSweep, limit.looks);
     struct Taken {
         VirtAddr va;
         Page* page;
@@ -68,12 +70,14 @@ u32 AddressSpace::swap_out_batch(u32 most, bool& passed, HandLimit& limit) {
         bool owned;
         bool is_new; // the page is not in the swap cache yet
     } taken[kBatch];
-    u32 count = 0, seen = 0;
+    u32 count = 0, visited = 0, seen = 0; // entries; and those of them that have pages
     TlbBatch batch{root_};
     const auto look = [&](UserArea& area, hal::PteCell* cell, Pte entry, VirtAddr va) LOFT_REQUIRES(mutex_) {
         hand_ = va.value() + kPageSize;
-        const bool more = ++seen < looks;
-        if (user_pte::is_swapped(entry)) return more;
+        const bool is_page = !user_pte::is_swapped(entry);
+        seen += is_page;
+        const bool more = ++visited < kSweep && seen < limit.looks;
+        if (!is_page) return more;
         Page* const page = pfn_to_page(entry.pfn());
         if (!limit.zones.has(page)) return more;
         const bool owned = entry.has(user_pte::owned);
@@ -175,7 +179,7 @@ u32 swap_out_pages(u32 wanted, HandLimit& limit) {
             --left;
         }
         space->put();
-        if (some == 0 && swap_is_full()) break;
+        if (some == 0 && !pages_can_go()) break;
     }
     return done;
 }

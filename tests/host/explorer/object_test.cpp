@@ -308,6 +308,32 @@ TEST_CASE("explorer: a program uses a file while its pages are reclaimed", "[.ex
     }
 }
 
+// One page can be freed, and two threads want one: whoever has waited for the other one has got it, too.
+TEST_CASE("explorer: two threads reclaim at once", "[.explorer][explorer-object]") {
+    FileWorld w{2};
+    REQUIRE(w.space->unmap(page(0), kFilePages * kPageSize));
+    static_cast<void>(w.file->write_back());
+    REQUIRE(w.file->resize(kPageSize));
+    while (drop_pages(1) == 0) {
+    }
+    put_page(*w.file->page(0));
+    static_cast<void>(w.file->write_back());
+    REQUIRE(page_cache_stats().pages == 1);
+    REQUIRE(page_cache_stats().dirty == 0);
+    u32 results[2]{}, both = 0;
+    for (u32 cpu = 0; cpu < 2; ++cpu)
+        w.s.thread(cpu, [&results, cpu] { results[cpu] = reclaim(1, Reclaimer::program); });
+    w.s.explored.check = [&] {
+        sim::expect(page_cache_stats().pages == 0, "the page is free");
+        sim::expect(results[0] + results[1] != 0, "one has freed it");
+        both += results[0] != 0 && results[1] != 0;
+    };
+    w.s.explored.longest = 60'000; // each part of a turn of the hand looks at the whole index
+    w.s.explore(sim::reduced(schedules(1'000), 1, 1));
+    w.s.explore(sim::random(schedules(300)));
+    CHECK(both != 0);
+}
+
 TEST_CASE("explorer: reclaim while other threads write all that could be freed", "[.explorer][explorer-object]") {
     for (const bool by_list : {false, true}) {
         FileWorld w{2};

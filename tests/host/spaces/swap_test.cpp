@@ -368,6 +368,93 @@ TEST_CASE("swap: when memory and swap are full, the fault fails", "[swap]") {
     run_in(nullptr);
 }
 
+// Every page has a slot and is in the cache, because one of the spaces that share it has swapped it out.
+struct SharedPages {
+    static constexpr u32 kSlots = 64, kSpaces = 100;
+    SharedPages() {
+        map_pages(*parent, kBase, kSlots);
+        run_in(parent.get());
+        for (u32 page = 0; page < kSlots; ++page)
+            user_store(swap_at(page), page + 1);
+        run_in(nullptr);
+        for (u32 child = 0; child < kSpaces; ++child)
+            children.push_back(fork_of(*parent));
+        while (parent->stats().resident != 0) {
+            bool passed = false;
+            HandLimit none;
+            CHECK(parent->swap_out(kSlots, passed, none) == 0); // the children have them
+        }
+        CHECK(swap_stats().free == 0);
+        CHECK(swap_cache_is_mapped());
+    }
+    void check() const {
+        CHECK_FALSE(swap_cache_is_mapped());
+        for (const Owned& child : children)
+            CHECK(child->stats().resident == 0);
+    }
+    Owned parent;
+    std::vector<Owned> children;
+};
+
+TEST_CASE("swap: without a free slot, pages go that have one", "[swap]") {
+    Swapping machine{SharedPages::kSlots + 1};
+    SharedPages shared;
+    CHECK(swap_out_pages(SharedPages::kSlots) == SharedPages::kSlots);
+    shared.check();
+    // Nothing can go now, and the hand looks at a part of the pages only.
+    Owned other;
+    map_pages(*other, kBase, 2048);
+    run_in(other.get());
+    for (u32 page = 0; page < 2048; ++page)
+        user_store(swap_at(page), page);
+    HandLimit limit;
+    CHECK(swap_out_pages(1, limit) == 0);
+    CHECK(~0u - limit.looks <= 1024);
+    run_in(nullptr);
+}
+
+TEST_CASE("swap: no program is ended while pages can go that have a slot", "[swap]") {
+    Swapping machine{SharedPages::kSlots + 1};
+    SharedPages shared;
+    Owned other;
+    other->set_use(SpaceUse::program);
+    map_pages(*other, kBase, 1);
+    u32 ended = 0;
+    const OnProgramEnd hook{[&](AddressSpace&, const SpaceStats&) {
+        ++ended;
+        return ProgramEnd::own;
+    }};
+    std::vector<Page*> taken;
+    while (Page* const page = alloc_page(Gfp::user))
+        taken.push_back(page);
+    CHECK(other->handle_fault(swap_at(0), FaultAccess::write) == FaultResult::resolved);
+    CHECK(ended == 0);
+    for (Page* const page : taken)
+        free_page(page);
+    run_in(shared.children.back().get());
+    for (u32 page = 0; page < SharedPages::kSlots; ++page)
+        CHECK(user_load(swap_at(page)) == page + 1);
+    run_in(nullptr);
+}
+
+// The hand goes over the entries of pages that are out; its limit is one of pages in memory.
+TEST_CASE("swap: entries of pages that are out are no pages for the hand", "[swap]") {
+    Swapping machine{513};
+    Owned space;
+    map_pages(*space, kBase, 600);
+    run_in(space.get());
+    for (u32 page = 0; page < 500; ++page)
+        user_store(swap_at(page), page);
+    machine.empty_the_cache();
+    REQUIRE(space->stats().swapped == 500);
+    for (u32 page = 500; page < 504; ++page)
+        user_store(swap_at(page), page);
+    run_in(nullptr);
+    // Four looks take the A bits, and a CPU may set one again meanwhile.
+    HandLimit limit{.looks = 16};
+    CHECK(swap_out_pages(4, limit) == 4);
+}
+
 TEST_CASE("swap: an area is emptied", "[swap]") {
     Swapping machine{256};
     Owned space;
