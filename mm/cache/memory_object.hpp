@@ -56,7 +56,8 @@ enum class AreaWalk : u8 {
 enum class Reclaimer : u8 {
     // It holds no mutex of an object, and no other that storing pages may need. It waits for threads that write back.
     program,
-    // It fills or stores pages of an object, or writes to a file. It never waits for another thread's write-back.
+    // It fills or stores pages of an object, or writes to a file. It never waits for another thread's write-back, but
+    // for that of a swap area, whose store waits for the disk only.
     transfer,
     // The same for an object that serves others (MemoryObject::serves_others), whose pages are read under mutexes that
     // storing a file may need. Dirty pages are stored only of such objects; clean ones are freed of all.

@@ -370,9 +370,12 @@ template <typename F> void SwapArea::each(F&& visit) {
     }
 }
 
-u32 drop_swapped_pages(ZoneSet zones) {
+u32 free_swapped_pages(ZoneSet zones) {
     u32 dropped = 0;
-    SwapArea::each([&](SwapArea& area) { dropped += area.drop(0, PageIndex::kMaxPages, zones); });
+    SwapArea::each([&](SwapArea& area) {
+        static_cast<void>(area.write_back()); // what cannot be written stays dirty
+        dropped += area.drop(0, PageIndex::kMaxPages, zones);
+    });
     return dropped;
 }
 

@@ -51,8 +51,10 @@ struct SwapStats {
     u32 in = 0, out = 0; // pages that were read and written; they wrap
 };
 SwapStats swap_stats(); // of all areas; any context but NMI; a snapshot
-// MemoryObject::drop of all areas: frees pages that are written and mapped by no space. Context as that.
-u32 drop_swapped_pages(ZoneSet zones);
+// Writes the pages of all areas, or waits until another thread has, and frees those of `zones` that no space maps.
+// Returns their number. Preemptible context; no mutex of a space or of an index is held, but those of other objects may
+// be: it waits for the disks of the areas only.
+u32 free_swapped_pages(ZoneSet zones);
 // Some space maps a page that is in the cache, or a thread uses one. Preemptible context; no mutex of an object is
 // held. Cost: the local maps of the indexes, at most.
 bool swap_cache_is_mapped();
@@ -144,7 +146,7 @@ class SwapArea final : public DiskObject {
     static SwapArea* area_[kMost] LOFT_GUARDED_BY(lock_);
     static u32 next_ LOFT_GUARDED_BY(lock_); // pages are spread over all areas
     friend SwapStats swap_stats();
-    friend u32 drop_swapped_pages(ZoneSet zones);
+    friend u32 free_swapped_pages(ZoneSet zones);
     friend bool swap_cache_is_mapped();
     friend void swap_area_init();
 

@@ -21,16 +21,20 @@ constinit hal::Atomic<u32> filled_before; // PageCacheStats::filled at the last 
 constinit Mutex turning{"of the hands of the clocks"};
 constinit hal::Atomic<u32> freed_by_all{near_wrap<u32>()}; // frames
 
-// The result of `turn`, called by one thread at a time: the frames that it has freed. If others have freed `wanted`
-// frames while this thread has waited, that is the result: they are for all who wait.
-template <typename F> u32 by_one_thread(u32 wanted, F&& turn) {
-    const u32 before = freed_by_all.load();
-    MutexGuard guard{turning};
-    if (const u32 meanwhile = freed_by_all.load() - before; meanwhile >= wanted) return meanwhile;
-    const u32 freed = turn();
-    freed_by_all.fetch_add(freed);
-    return freed;
-}
+// What all threads have freed since a call of reclaim has begun: whoever waits for another one gets what that frees.
+class Freed {
+  public:
+    u32 frames() const { return freed_by_all.load() - before_; }
+    void add(u32 frames) { freed_by_all.fetch_add(frames); }
+    // turn(), by one thread at a time, unless `wanted` frames are free before it is this thread's turn.
+    template <typename F> void by_one_thread(u32 wanted, F&& turn) {
+        MutexGuard guard{turning};
+        if (frames() < wanted) add(turn());
+    }
+
+  private:
+    const u32 before_ = freed_by_all.load();
+};
 
 constexpr u32 kParts = 16; // of a turn; a hand that is behind passes one
 
@@ -91,8 +95,9 @@ u32 turn_hands(u32 wanted, ZoneSet zones, bool swaps, u32& swapped) {
 
 u32 reclaim(u32 wanted, Reclaimer who, ZoneSet zones) {
     might_sleep("reclaim");
+    Freed freed;
     u32 swapped = 0;
-    u32 freed = by_one_thread(wanted, [&] {
+    freed.by_one_thread(wanted, [&] {
         const bool swaps = private_pages_go(zones);
         const u32 taken = turn_hands(wanted, zones, swaps, swapped);
         // There are more entries than frames if programs share pages.
@@ -102,23 +107,24 @@ u32 reclaim(u32 wanted, Reclaimer who, ZoneSet zones) {
         }
         return taken;
     });
-    // The pages of a swap area are free when they are written. Its store waits for no mutex.
-    if (freed < wanted && swapped > page_cache_stats().pages / kWorthAPass / 2 && try_write_back_one(true))
-        freed += drop_swapped_pages(zones);
+    // The pages of a swap area are free when they are written. Everybody may wait for that: a store waits for the disk
+    // only, and not for the list of dirty objects, whose thread may store a file and want frames for that.
+    if (freed.frames() == 0 || (freed.frames() < wanted && swapped > page_cache_stats().pages / kWorthAPass / 2))
+        freed.add(free_swapped_pages(zones));
     // What is written now is clean at the next pass of the hand. Programs may make it dirty again and again: each
     // object has its turn once.
     bool more = true;
-    for (u32 left = page_cache_stats().objects + 1; freed == 0 && more && left != 0; --left) {
+    for (u32 left = page_cache_stats().objects + 1; freed.frames() == 0 && more && left != 0; --left) {
         Result<bool> written = try_write_back_one(who == Reclaimer::server);
         // After another thread has written, maybe all:
         if (written && !*written && who == Reclaimer::program) written = write_back_one();
         more = !written || *written; // after an error: the next object
-        freed = by_one_thread(wanted, [&] {
+        freed.by_one_thread(1, [&] {
             HandLimit limit{zones};
             return drop_pages(wanted, limit);
         });
     }
-    return freed;
+    return freed.frames();
 }
 
 bool reclaim_frames(Reclaimer who, u32 wanted) { return memory_is_low() && reclaim(wanted, who) != 0; }

@@ -21,10 +21,11 @@
 namespace loft {
 
 // Frees about `wanted` frames of these zones: clean pages, and private ones, which it swaps out and writes; if there
-// are none, dirty ones, after it has written them. Returns how many are free now that were not. For a `program`, 0 says
-// that nothing can be freed; for others also that another thread has not finished. Preemptible context; no mutex of a
-// space or of an index is held, and no other that `who` excludes. Cost: the flushes of AddressSpace::swap_out, one
-// flush of each space from which pages of files are unmapped, and the local maps of the index.
+// are none, dirty ones, after it has written them. One thread at a time turns the hands. Returns how many all threads
+// have freed since the call: whoever waits for another one gets what that frees. For a `program`, 0 says that nothing
+// can be freed; for others also that another thread has not finished. Preemptible context; no mutex of a space or of an
+// index is held, and no other that `who` excludes. Cost: the flushes of AddressSpace::swap_out, one flush of each space
+// from which pages of files are unmapped, and the local maps of the index.
 u32 reclaim(u32 wanted, Reclaimer who, ZoneSet zones = ZoneSet::every());
 
 void reclaim_init(); // boot

@@ -437,6 +437,31 @@ TEST_CASE("swap: no program is ended while pages can go that have a slot", "[swa
     run_in(nullptr);
 }
 
+// The thread that works at the list stores a file, and wants a frame for that. The only pages that can be freed are
+// those that have gone out, and other threads cannot write them by the list.
+TEST_CASE("swap: pages that are out are written while a file is stored", "[swap]") {
+    for (const Reclaimer who : {Reclaimer::server, Reclaimer::transfer}) {
+        Swapping machine{65};
+        Owned space;
+        map_pages(*space, kBase, 64);
+        run_in(space.get());
+        for (u32 page = 0; page < 64; ++page)
+            user_store(swap_at(page), page);
+        run_in(nullptr);
+        TestFile file{kPageSize, true};
+        put_page(*file.page(0));
+        file.stored_to(0);
+        u32 freed = 0;
+        file.in_store = [&] {
+            machine.swap_everything_out();
+            freed = reclaim(1, who);
+        };
+        CHECK(write_back_all());
+        CHECK(freed == 64);
+        file.in_store = [] {};
+    }
+}
+
 // The hand goes over the entries of pages that are out; its limit is one of pages in memory.
 TEST_CASE("swap: entries of pages that are out are no pages for the hand", "[swap]") {
     Swapping machine{513};
