@@ -85,7 +85,7 @@ SysResult ObjectFile::send_at(u64 offset, File& to, u32 bytes) {
 Errno ObjectFile::seek(i64 offset, Whence whence, u64& position) {
     MutexGuard guard{mutex_};
     if (whence == Whence::data || whence == Whence::hole) { // as if all of it were data: the one hole is behind the end
-        const u64 end = visible_bytes();
+        const u64 end = visible(object_.bytes());
         if (offset < 0 || static_cast<u64>(offset) >= end) return Errno::nxio;
         position = position_ = whence == Whence::data ? static_cast<u64>(offset) : end;
         return Errno{};
