@@ -6,6 +6,8 @@
 #include "mm/ground/context.hpp"
 #include "mm/windows/highmem.hpp"
 
+#include <utility>
+
 namespace loft {
 namespace {
 
@@ -48,13 +50,14 @@ SysResult DiskFile::put(u64 offset, ByteSource& from, u32 bytes) {
     }
     if (!page) return page.error();
     const u32 done = from.copy_to_page(*page, offset_in_page(offset), bytes);
-    if (done != 0) object_.stored_to(number);
+    const bool kept = done == 0 || object_.stored_to(number);
     put_page(*page);
-    return done;
+    return kept ? SysResult{done} : SysResult{Errno::txtbsy}; // it has just become a swap area
 }
 
 SysResult DiskFile::write_from(u64& offset, ByteSource& from) {
     const u64 size = object_.bytes();
+    if (object_.is_frozen()) return Errno::txtbsy;
     if (from.left() == 0) return 0u;
     if (offset >= size) return Errno::nospc;
     return each_page(offset, static_cast<u32>(std::min<u64>(from.left(), size - offset)), [&](u64 at, u32 bytes) {
@@ -69,7 +72,7 @@ void DiskFile::destroy() {
     disk_files.destroy(this);
 }
 
-// One object for each disk, from its first open on.
+// One object for each disk, from its first open on, or until it is no swap area any more.
 struct OpenDisk {
     BlockDevice* disk = nullptr;
     DiskObject* object = nullptr;
@@ -101,18 +104,24 @@ File* open_disk(BlockDevice& disk, const OpenMode& mode) {
     return file;
 }
 
-Status sync_disk(BlockDevice& disk) {
-    DiskObject* object = nullptr;
-    {
-        MutexGuard guard{opening};
-        for (const OpenDisk& one : open_disks)
-            if (one.disk == &disk) object = one.object;
-        if (object != nullptr) object->get();
-    }
-    if (object == nullptr) return {};
+Status freeze_disk(BlockDevice& disk) {
+    DiskObject* const object = object_of(disk);
+    if (object == nullptr) return Error::no_memory;
+    object->set_frozen(true);
     const Status status = object->sync();
     object->put();
+    if (!status) thaw_disk(disk);
     return status;
+}
+
+void thaw_disk(BlockDevice& disk) {
+    MutexGuard guard{opening};
+    for (OpenDisk& one : open_disks) {
+        if (one.disk != &disk) continue;
+        one.object->set_frozen(false);
+        // Nobody else has it: its pages, older than what was swapped out, and the object go.
+        if (one.object->leave_dirty_list()) std::exchange(one.object, nullptr)->put();
+    }
 }
 
 void disk_file_init() { disk_files.reset(); }

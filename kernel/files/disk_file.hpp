@@ -13,9 +13,11 @@ class BlockDevice;
 // The open file of a disk, with one user; null: no memory. All files of a disk share its pages. Preemptible context.
 [[nodiscard]] File* open_disk(BlockDevice& disk, const OpenMode& mode);
 
-// Writes what programs have stored to the disk by its name, and its write cache. Errors: those of the disk. Preemptible
-// context; takes the mutexes of an object's write-back.
-[[nodiscard]] Status sync_disk(BlockDevice& disk);
+// The disk becomes a swap area. Writes what programs have stored to it by its name, and its write cache; from here on
+// write is ETXTBSY, as on Linux, and a store through a mapping SIGBUS (MemoryObject::set_frozen). Errors: no_memory,
+// and those of the disk; then nothing has changed. Preemptible context; takes the mutexes of an object's write-back.
+[[nodiscard]] Status freeze_disk(BlockDevice& disk);
+void thaw_disk(BlockDevice& disk); // after freeze_disk; the same context
 
 void disk_file_init(); // boot; after mm_init
 

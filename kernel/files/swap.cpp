@@ -35,10 +35,14 @@ const char* why_not(Error error) {
 Status swap_on(BlockDevice& disk) {
     if (is_mounted(disk)) return Error::busy;
     MutexGuard guard{changing};
+    if (SwapArea::of_disk(disk) != nullptr) return Error::busy;
     // Its header may not be on the disk yet, and what is written later would be written over swapped pages.
-    if (const Status status = sync_disk(disk); !status) return status;
+    if (const Status status = freeze_disk(disk); !status) return status;
     const Result<SwapArea*> opened = SwapArea::open(disk);
-    if (!opened) return opened.error();
+    if (!opened) {
+        thaw_disk(disk);
+        return opened.error();
+    }
     log(LogLevel::info, "swap", "{}: {} pages of swap", disk.name(), (*opened)->free_slots());
     return {};
 }
@@ -76,7 +80,10 @@ Status leave(SwapArea& area) {
 Status swap_off(BlockDevice& disk) {
     MutexGuard guard{changing};
     SwapArea* const area = SwapArea::of_disk(disk);
-    return area != nullptr ? leave(*area) : Status{Error::not_found};
+    if (area == nullptr) return Error::not_found;
+    if (const Status status = leave(*area); !status) return status;
+    thaw_disk(disk);
+    return {};
 }
 
 Errno swap_off(Inode& file) {

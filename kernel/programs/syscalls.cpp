@@ -12,7 +12,6 @@
 #include "kernel/threads/scheduler.hpp"
 #include "kernel/threads/sleep.hpp"
 #include "kernel/tree/file_system.hpp"
-#include "mm/cache/swap_area.hpp"
 #include "mm/spaces/user_copy.hpp"
 
 #include <algorithm>
@@ -408,7 +407,7 @@ SysResult sys_mmap2(Call& call) {
         if (shared && (call.c() & kWrite) && !file->may_write()) return Errno::acces;
         if (object == nullptr) return Errno::nodev;
         if (flags & kGrowsDown) return Errno::inval;
-        if (shared && (call.c() & kWrite) && SwapArea::of_file(*object) != nullptr) return Errno::txtbsy;
+        if (shared && (call.c() & kWrite) && object->is_frozen()) return Errno::txtbsy;
     }
     if ((flags & kGrowsDown) && shared) return Errno::inval;
     if (flags & kHuge) return Errno::nomem;            // no huge pages, as on Linux by default

@@ -242,7 +242,7 @@ Errno FileSystem::remove(Inode& directory, std::string_view name, bool is_direct
     {
         const Held inode{*found};
         if (inode->is_directory() != is_directory) return is_directory ? Errno::notdir : Errno::isdir;
-        if (inode->swap_.load() != 0) return Errno::perm;
+        if (inode->is_frozen()) return Errno::perm;
         if (is_directory) {
             if (inode->covered_ || inode->number() == root_number() || &*inode == &directory) return Errno::busy;
             const Result<bool, Errno> empty = is_empty(*inode);
@@ -325,7 +325,7 @@ Errno FileSystem::move(Inode& from, std::string_view old_name, Inode& to, std::s
         if (!above) return above.error();
         if (*above) return Errno::notempty;
     }
-    if (inode->swap_.load() != 0 || (target && target->swap_.load() != 0)) return Errno::perm;
+    if (inode->is_frozen() || (target && target->is_frozen())) return Errno::perm;
     if (target && &*target == &*inode) return Errno{}; // two names of one file: nothing happens
     if (target)
         if (const Errno error = may_replace(to, *target, *inode); is_error(error)) return error;
@@ -379,7 +379,7 @@ Result<FileSystem::Part, Errno> FileSystem::begin_page(Inode& file, u64 offset, 
     LOFT_ASSERT(file.size_.is_mine() && bytes != 0);
     if (file.kind() != InodeKind::file) return file.is_directory() ? Errno::isdir : Errno::inval;
     if (is_read_only()) return Errno::rofs;
-    if (file.swap_.load() != 0) return Errno::txtbsy;
+    if (file.is_frozen()) return Errno::txtbsy;
     const u64 before = file.settled_bytes(), end = offset + bytes;
     if (offset >= most_bytes() || end > most_bytes()) return Errno::fbig;
     // First the page, then its blocks: a page whose blocks are new is in memory until it has been stored, so nobody
@@ -458,7 +458,7 @@ Errno FileSystem::truncate(Inode& file, u64 bytes) {
     if (bytes > most_bytes()) return Errno::fbig;
     MutexGuard guard{file.size_};
     const u64 before = file.bytes();
-    if (file.swap_.load() != 0 && bytes <= file.bytes()) return Errno::txtbsy;
+    if (file.is_frozen() && bytes <= file.bytes()) return Errno::txtbsy;
     if (bytes < before) // the pages behind the end cannot come back
         if (const Errno error = may_shrink(file, bytes); is_error(error)) return error;
     if (const Status resized = file.resize(bytes); !resized) return errno_of(resized.error());
@@ -473,9 +473,27 @@ Result<SwapArea*, Errno> FileSystem::swap_on(Inode& file) {
     if (file.is_directory()) return Errno::isdir;
     if (file.kind() != InodeKind::file || disk() == nullptr) return Errno::inval;
     if (is_read_only()) return Errno::rofs;
+    {
+        MutexGuard guard{file.size_};
+        if (file.is_frozen()) return Errno::busy;
+        file.set_frozen(true);
+    }
+    const Result<SwapArea*, Errno> area = open_swap(file);
+    if (area)
+        file.get();
+    else
+        file.set_frozen(false);
+    return area;
+}
+
+// The file is frozen.
+Result<SwapArea*, Errno> FileSystem::open_swap(Inode& file) {
+    {
+        MutexGuard guard{names_}; // whoever removes a name later finds that it is frozen
+        if (file.links() == 0) return Errno::noent;
+    }
     MutexGuard guard{file.size_};
-    if (file.swap_.load() != 0) return Errno::busy;
-    // What programs have stored through mappings gets its blocks.
+    // What programs have stored through mappings gets its blocks, and no page is dirty.
     if (const Status written = file.sync(); !written) return errno_of(written.error());
     class Source final : public SwapFile {
       public:
@@ -493,15 +511,13 @@ Result<SwapArea*, Errno> FileSystem::swap_on(Inode& file) {
     } source{*this, file};
     const Result<SwapArea*> area = SwapArea::open(*disk(), &source);
     if (!area) return area.error() == Error::no_space ? Errno::perm : errno_of(area.error());
-    file.swap_.store(1);
-    file.get();
     return *area;
 }
 
 void FileSystem::swap_off(Inode& file) {
     {
         MutexGuard guard{file.size_};
-        file.swap_.store(0);
+        file.set_frozen(false);
     }
     release(&file);
 }

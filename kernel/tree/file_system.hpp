@@ -122,7 +122,6 @@ class Inode : public MemoryObject {
     hal::Plain<u32> links_;   // changed under names_
     bool covered_ = false;    // by a mount; guarded by names_
     Inode* parent_ = nullptr; // of a directory that was removed, with a reference; guarded by names_
-    hal::Plain<u32> swap_;    // 1: it is a swap area; changed under size_
     Mutex size_{"of a file's size"};
     SpinLock growth_{LockRank::last};
     u64 shown_ LOFT_GUARDED_BY(growth_) = ~u64{0}; // what lies behind is not written yet
@@ -203,10 +202,10 @@ class FileSystem : NotCopyable<FileSystem> {
 
     // --- Files as swap areas.
 
-    // Makes a file a swap area, which has a reference to it. While it is one, its blocks stay where they are: writes
-    // and smaller sizes are txtbsy, removing a name of it perm. Errors: busy (it is one), inval (not a file on a disk,
-    // or one with holes, or without a header of mkswap), rofs, isdir, nomem, perm (too many areas), and those of the
-    // disk.
+    // Makes a file a swap area, which has a reference to it. While it is one, and so frozen, its blocks stay where they
+    // are: writes and smaller sizes are txtbsy, removing a name of it perm, stores through mappings SIGBUS. Errors:
+    // busy (it is one), noent (it has no name any more), inval (not a file on a disk, or one with holes, or without a
+    // header of mkswap), rofs, isdir, nomem, perm (too many areas), and those of the disk.
     Result<SwapArea*, Errno> swap_on(Inode& file);
     // After SwapArea::remove(). Gives the reference back.
     void swap_off(Inode& file);
@@ -303,6 +302,7 @@ class FileSystem : NotCopyable<FileSystem> {
     bool reap();
     bool put_whole(Inode& file, u32 number, Page* whole);
     Result<u32, Errno> write_once(Inode& file, u64 offset, const void* from, u32 bytes);
+    Result<SwapArea*, Errno> open_swap(Inode& file);
 
     const u32 id_;
     Mutex names_{"of a file system's names"};

@@ -162,7 +162,7 @@ bool MemoryObject::insert(u32 number, Page* frame) {
     might_sleep("a new page of an object");
     MutexGuard transfers{io_};
     MutexGuard guard{mutex_};
-    if (number >= pages_of(bytes_) || index_.find(number).page != nullptr || !charge(1)) return false;
+    if (frozen_ || number >= pages_of(bytes_) || index_.find(number).page != nullptr || !charge(1)) return false;
     if (!index_.insert(number, frame, kFound)) {
         uncharge(1);
         return false;
@@ -223,10 +223,22 @@ bool MemoryObject::leave_dirty_list() {
     return true;
 }
 
-void MemoryObject::stored_to(u32 number) {
+bool MemoryObject::stored_to(u32 number) {
     LOFT_ASSERT(is_written_back());
     MutexGuard guard{mutex_};
+    if (frozen_) return false;
     make_dirty(number);
+    return true;
+}
+
+void MemoryObject::set_frozen(bool frozen) {
+    MutexGuard guard{mutex_};
+    frozen_ = frozen;
+}
+
+bool MemoryObject::is_frozen() {
+    MutexGuard guard{mutex_};
+    return frozen_;
 }
 
 // The dirty pages of the range are being written from here on: who stores to one makes it dirty again. The range
@@ -447,7 +459,10 @@ Status MemoryObject::resize(u64 bytes) {
     }
     if (tail != nullptr) {
         if (bytes < old) zero_user(tail, in_page, kPageSize);
-        if (is_written_back()) stored_to(edge_page);
+        if (is_written_back()) {
+            MutexGuard guard{mutex_}; // frozen or not: these bytes were not in the file before
+            make_dirty(edge_page);
+        }
         put_page(tail);
     }
     return {};

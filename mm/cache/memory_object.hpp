@@ -122,9 +122,9 @@ class MemoryObject : NotCopyable<MemoryObject> {
     // the calls before were for the pages before.
     [[nodiscard]] Result<Page*> page(u32 number);
     // Inserts `frame` as page `number`, which the caller has filled because it replaces all of its contents. False: the
-    // page is in memory, lies behind the end, or is one too many (charge), or there is no memory; the caller keeps the
-    // frame. Otherwise the object takes over the caller's reference, and the page is dirty. Preemptible context as
-    // page(); takes io_.
+    // page is in memory, lies behind the end, or is one too many (charge), there is no memory, or the object is frozen;
+    // the caller keeps the frame. Otherwise the object takes over the caller's reference, and the page is dirty.
+    // Preemptible context as page(); takes io_.
     [[nodiscard]] bool insert(u32 number, Page* frame);
     // Calls visit(number, Page*) for each page of [begin, end) that is in memory, in order. It may take references; it
     // does not sleep, and uses one local slot at most. Preemptible context; takes mutex_, under which the visitor runs.
@@ -144,8 +144,15 @@ class MemoryObject : NotCopyable<MemoryObject> {
 
     // Page `number` is or was stored to: a mapping gets the right to write, under the mutex of its space; or the kernel
     // has stored to it, with a reference to the page, and calls afterwards. If the page is in memory, it is dirty.
-    // Preemptible context; takes mutex_.
-    void stored_to(u32 number);
+    // False: the object is frozen, so no mapping may get the right, and what was stored is not written. Preemptible
+    // context; takes mutex_.
+    bool stored_to(u32 number);
+    // Its source gets contents that the object does not know, as a swap area does: from here on no page becomes dirty
+    // by a store; or again. After a sync() that succeeds nothing old is written to the source any more: no page is
+    // dirty, and no mapping has the right to write. A larger size is stored nevertheless. Preemptible context; takes
+    // mutex_.
+    void set_frozen(bool frozen);
+    bool is_frozen(); // preemptible context; takes mutex_
 
     // Stores the dirty pages of [begin, end) to the source and returns when that is done. A page that cannot be stored
     // stays dirty, unless the source is gone; after a `timed_out` no further page is tried. Errors: those of store, the
@@ -252,6 +259,7 @@ class MemoryObject : NotCopyable<MemoryObject> {
     u32 walk_ LOFT_GUARDED_BY(mutex_) = near_wrap<u32>();
     u32 dirty_ LOFT_GUARDED_BY(mutex_) = 0; // pages
     u32 hand_ LOFT_GUARDED_BY(mutex_) = 0;  // where the next sweep begins
+    bool frozen_ LOFT_GUARDED_BY(mutex_) = false;
     u32 expected_ LOFT_GUARDED_BY(io_) = 0; // the number that the next miss has if the pages are read in order
     u32 window_ LOFT_GUARDED_BY(io_) = 1;
     MemoryObject* next_dirty_ = nullptr; // both are guarded by the lock of the list of dirty objects

@@ -173,7 +173,7 @@ class AddressSpace : NotCopyable<AddressSpace> {
     static constexpr u32 kBatch = 16, kSweep = 1024; // pages that are unmapped, and looked at, with the mutex held
     u32 swap_out_batch(u32 most, bool& passed, HandLimit& limit) LOFT_REQUIRES(mutex_);
     VirtAddr find_swapped(VirtAddr from, const SwapArea& area) LOFT_REQUIRES(mutex_);
-    void permit_stores(const UserArea& area, VirtAddr va, hal::PteCell* cell, Pte entry) LOFT_REQUIRES(mutex_);
+    bool permit_stores(const UserArea& area, VirtAddr va, hal::PteCell* cell, Pte entry) LOFT_REQUIRES(mutex_);
     Page* own(const UserArea& area, VirtAddr va, hal::PteCell* cell, Pte entry)
         LOFT_REQUIRES(mutex_);                                    // null: no memory for a copy
     bool show(VirtAddr va, Pte entry) LOFT_REQUIRES(mutex_);      // false: no memory for a table

@@ -100,10 +100,10 @@ AddressSpace::Pinned AddressSpace::resolve(VirtAddr va, FaultAccess access, Miss
             // Another thread's fault has resolved this already, or only the right to write is missing.
             Page* page = pfn_to_page(entry.pfn());
             if (access == FaultAccess::write && !entry.has(pte::write)) {
-                if (entry.has(user_pte::tracked))
-                    permit_stores(*area, va, map.cell(), entry);
-                else
+                if (!entry.has(user_pte::tracked))
                     page = own(*area, va, map.cell(), entry);
+                else if (!permit_stores(*area, va, map.cell(), entry))
+                    return {FaultResult::no_page};
             }
             if (page == nullptr) return {FaultResult::no_memory};
             return found_in(*area, va, access, page);
@@ -141,7 +141,10 @@ AddressSpace::Pinned AddressSpace::fill(const UserArea& area, VirtAddr va, Fault
     // The entry was empty, so no TLB has a translation to flush (SDM vol. 3, 4.10.2.3).
     Pte entry = user_entry(page_to_pfn(page), area, owned);
     if (access == FaultAccess::write && entry.has(user_pte::tracked)) {
-        area.object->stored_to(area.page_of(va));
+        if (!area.object->stored_to(area.page_of(va))) {
+            put_page(page);
+            return {FaultResult::no_page};
+        }
         entry = Pte{entry.pfn(), entry.flags() | pte::write | pte::dirty};
     }
     if (!show(va, entry)) {
@@ -194,10 +197,12 @@ bool AddressSpace::set_entry(VirtAddr va, Pte entry) {
     return true;
 }
 
-// The first write to a page of an object that is written back, or the first one since it was written.
-void AddressSpace::permit_stores(const UserArea& area, VirtAddr va, hal::PteCell* cell, Pte entry) {
-    area.object->stored_to(area.page_of(va));                                           // before a CPU can store
+// The first write to a page of an object that is written back, or the first one since it was written. False: the object
+// is frozen.
+bool AddressSpace::permit_stores(const UserArea& area, VirtAddr va, hal::PteCell* cell, Pte entry) {
+    if (!area.object->stored_to(area.page_of(va))) return false;                        // before a CPU can store
     hal::pte_exchange(cell, Pte{entry.pfn(), entry.flags() | pte::write | pte::dirty}); // more rights: no flush
+    return true;
 }
 
 // For a write to a private area whose entry is read-only: fork has shared the page, or it belongs to an object.

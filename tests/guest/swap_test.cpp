@@ -80,6 +80,20 @@ SELFTEST(swap, a_disk_is_given_back) {
     }
 }
 
+// The names of the disks are /dev/NAME.
+SELFTEST(swap, a_disk_is_not_written_by_its_name) {
+    if (const char* why = needs_program("swapfile")) SKIP(why);
+    u32 areas = 0;
+    each_disk([&areas](BlockDevice& disk, const Signature& signature) {
+        if (!signature.swap) return;
+        ++areas;
+        std::array<char, 32> path{"/dev/"};
+        std::string_view{disk.name()}.copy(path.data() + 5, path.size() - 6);
+        CHECK_EQ(run("swapfile", {}, path.data()).status.value(), 0u);
+    });
+    if (areas == 0) SKIP(kNoSwap);
+}
+
 // A file on the disk that is mounted at /mnt.
 SELFTEST(swap, a_file_takes_pages) {
     for (const char* name : {"swapper", "swapfile"})

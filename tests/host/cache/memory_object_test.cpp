@@ -538,6 +538,38 @@ TEST_CASE("object: a page that cannot be read or stored harms no other", "[objec
     });
 }
 
+TEST_CASE("object: a frozen one takes no stores", "[object][frozen]") {
+    keeps_books([] {
+        TestFile file{4 * kPageSize - 200, true};
+        Owned space;
+        map_file(*space, file, 0, 3, MapKind::shared);
+        run_in(space.get());
+        user_store(at(0), 7); // its page can be written
+        CHECK(user_load(at(1)) == TestFile::word(1, 0));
+        file.set_frozen(true);
+        CHECK(file.is_frozen());
+        REQUIRE(file.sync());
+        CHECK(file.stored == std::multiset<u32>{0});
+        for (u32 page = 0; page < 3; ++page) // the right was taken away; a page that is there; one that is not
+            CHECK(space->handle_fault(at(page), FaultAccess::write) == FaultResult::no_page);
+        CHECK(user_load(at(0)) == 7);
+        CHECK_FALSE(file.stored_to(0));
+        Page* const frame = alloc_page(Gfp::user);
+        CHECK_FALSE(file.insert(3, frame));
+        put_page(frame);
+        CHECK(page_cache_stats().dirty == 0);
+        // Of a larger one, the bytes behind the old end are zeros on the disk, too.
+        REQUIRE(file.resize(4 * kPageSize - 100));
+        REQUIRE(file.write_back());
+        CHECK(file.stored == std::multiset<u32>{0, 3});
+        file.set_frozen(false);
+        user_store(at(0), 8);
+        REQUIRE(file.write_back());
+        CHECK(file.source[0][0] == 8);
+        run_in(nullptr);
+    });
+}
+
 TEST_CASE("object: a source that does not answer is tried once, and its pages stay dirty", "[object]") {
     keeps_books([] {
         TestFile file{200 * kPageSize, true};

@@ -51,6 +51,11 @@ TEST_CASE("ext2: a file is a swap area", "[ext2][ext2-swap]") {
     {
         const Ref root{*fs.root()};
         const Ref file = at(fs, "swap");
+        // A mapping that can be written already.
+        Owned mapper;
+        REQUIRE(mapper->map(VirtAddr{kBase}, kSlots * kPageSize, kReadWrite, MapKind::shared, true, true, {&*file, 0}));
+        run_in(mapper.get());
+        user_store(VirtAddr{kBase + 5 * kPageSize}, 0x7878'7878); // what it has
         const Result<SwapArea*, Errno> opened = fs.swap_on(*file);
         REQUIRE(opened);
         SwapArea* const area = *opened;
@@ -88,6 +93,9 @@ TEST_CASE("ext2: a file is a swap area", "[ext2][ext2-swap]") {
             CHECK(fs.rename(*root, "swap", *root, "new") == Errno::perm);
             CHECK(fs.rename(*root, "other", *root, "swap") == Errno::perm);
             CHECK(fs.rename(*root, "other", *root, "another") == Errno{});
+            for (const u32 page : {0u, 5u})
+                CHECK(mapper->handle_fault(VirtAddr{kBase + page * kPageSize}, FaultAccess::write) ==
+                      FaultResult::no_page);
             for (u32 page = 0; page < pages; ++page)
                 REQUIRE(user_load(VirtAddr{kBase + page * kPageSize + page * 4}) == page + 100);
             run_in(nullptr);
@@ -95,6 +103,8 @@ TEST_CASE("ext2: a file is a swap area", "[ext2][ext2-swap]") {
         CHECK(area->is_empty());
         area->remove();
         fs.swap_off(*file);
+        CHECK(mapper->handle_fault(VirtAddr{kBase}, FaultAccess::write) == FaultResult::resolved);
+        mapper.end();
         CHECK(fs.write(*file, 5000, "x", 1));
         CHECK(fs.truncate(*file, 4096) == Errno{});
         CHECK(fs.unlink(*root, "swap") == Errno{});
@@ -103,6 +113,43 @@ TEST_CASE("ext2: a file is a swap area", "[ext2][ext2-swap]") {
     }
     CHECK(ext2.unmount() == Errno{});
     check_clean(ext2.disk.image(), kSectors);
+}
+
+// Else nobody could swap off: the area has no name.
+TEST_CASE("ext2: a file keeps its name while it becomes a swap area", "[ext2][ext2-swap]") {
+    const Folder folder;
+    make_swap_file(folder / "swap", 16);
+    make_swap_file(folder / "removed", 16);
+    constexpr u32 kKib = 4096, kSectors = kKib * 2;
+    const sim::DiskImage image = make_image("-b 4096", kKib, folder.path());
+    WithFiles kernel;
+    warm_up();
+    Mounted ext2{image, kSectors};
+    FileSystem& fs = ext2.fs();
+    {
+        const Ref root{*fs.root()};
+        const Ref removed = at(fs, "removed");
+        REQUIRE(fs.unlink(*root, "removed") == Errno{});
+        CHECK(fs.swap_on(*removed).error() == Errno::noent);
+        CHECK_FALSE(removed->is_frozen());
+        const Ref file = at(fs, "swap");
+        const u32 starts = ext2.disk.counts().starts;
+        bool tried = false;
+        Result<SwapArea*, Errno> area = Errno::inval;
+        {
+            const sim::ScopedHook hook{[&](sim::Point) {
+                if (tried || ext2.disk.counts().starts == starts || !preemptible()) return;
+                tried = true;
+                CHECK(fs.unlink(*root, "swap") == Errno::perm);
+            }};
+            area = fs.swap_on(*file);
+        }
+        CHECK(tried);
+        REQUIRE(area);
+        (*area)->remove();
+        fs.swap_off(*file);
+    }
+    CHECK(ext2.unmount() == Errno{});
 }
 
 TEST_CASE("ext2: what is no swap area", "[ext2][ext2-swap]") {
