@@ -231,6 +231,14 @@ bool SwapArea::claim(u32 slot, Page* page, u32 mine) {
     return page->refs() == mine;
 }
 
+void SwapArea::set_closed(bool closed) {
+    SpinGuard guard{lock_}; // whoever has seen that it is open has the slot, and free_ says so
+    if (closed)
+        closed_.fetch_or(kByCaller);
+    else
+        closed_.fetch_and(~u32{kByCaller});
+}
+
 SwapSlot SwapArea::join(Page* page) {
     SwapSlot place;
     SwapArea* area = nullptr;

@@ -88,13 +88,8 @@ class SwapArea final : public DiskObject {
     u32 slots() const { return usable_; } // without the bad ones
     u32 free_slots() const { return free_.load(); }
     bool is_empty() const { return free_.load() == usable_; } // no slot has a user
-    // No slot is taken from here on; or again.
-    void set_closed(bool closed) {
-        if (closed)
-            closed_.fetch_or(kByCaller);
-        else
-            closed_.fetch_and(~u32{kByCaller});
-    }
+    // No slot is taken from here on, and is_empty() counts each that was taken; or again. Context: any but NMI.
+    void set_closed(bool closed);
 
     // One more user of a slot that has one. Context: any but NMI.
     void add_user(u32 slot);

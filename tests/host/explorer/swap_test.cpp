@@ -280,6 +280,30 @@ TEST_CASE("explorer: an area is emptied while pages go out", "[.explorer][explor
     CHECK(SwapWorld::gone != 0);
 }
 
+// swapoff: a thread that has seen that the area is open may not have its slot yet.
+TEST_CASE("explorer: an area goes while a page looks for a slot", "[.explorer][explorer-swap]") {
+    SwapWorld w{2};
+    AddressSpace* const space = SwapWorld::new_space(1);
+    u32 went = 0; // in all schedules
+    bool removed = false;
+    w.s.thread(0, [&w, &removed, &went] {
+        removed = false;
+        w.area->set_closed(true);
+        if (!w.area->is_empty()) return;
+        w.area->remove();
+        removed = true;
+        ++went;
+    });
+    w.s.thread(1, [space] { SwapWorld::swap_out(*space, 1); });
+    w.s.explored.check = [&removed, space] {
+        sim::expect(!removed || space->stats().swapped == 0, "no page is in an area that has gone");
+        sim::expect(SwapWorld::word_at(*space, 0) == 1, "the page is there");
+    };
+    w.explore();
+    CHECK(went != 0);
+    CHECK(SwapWorld::gone != 0);
+}
+
 // Whoever has the disk next must not find old pages written over its own.
 TEST_CASE("explorer: nothing is written to a disk that was a swap area", "[.explorer][explorer-swap]") {
     SwapWorld w{2};
