@@ -349,8 +349,7 @@ Status MemoryObject::write_locked(u32 begin, u32 end) {
     return result;
 }
 
-// The pages of the range that are still to be stored are dirty again. Those that could not be stored have listed the
-// object.
+// The pages of the range that are still to be stored are dirty again.
 void MemoryObject::end_writing(u32 begin, u32 end) {
     MutexGuard guard{mutex_};
     u32 count = 0;
@@ -362,6 +361,7 @@ void MemoryObject::end_writing(u32 begin, u32 end) {
     });
     dirty_ += count;
     totals.dirty.fetch_add(count);
+    if (count != 0) enter_dirty_list(); // those that could not be stored may have gone, and so have not
 }
 
 // One thread at a time works at the list, so that who finds it empty knows that nothing is under way.

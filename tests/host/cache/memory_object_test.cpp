@@ -590,6 +590,29 @@ TEST_CASE("object: a source that does not answer is tried once, and its pages st
     });
 }
 
+// A swap area frees pages whose store is under way: then nobody but end_writing lists the object again.
+TEST_CASE("object: after a source did not answer, the rest is listed if the pages that failed have gone", "[object]") {
+    keeps_books([] {
+        constexpr u32 kRun = MemoryObject::kRun;
+        TestFile file{2 * kRun * kPageSize, true};
+        for (u32 page = 0; page < 2 * kRun; ++page) {
+            put_page(*file.page(page));
+            file.stored_to(page);
+        }
+        file.refusal = Error::timed_out;
+        file.in_store = [&file] {
+            for (u32 page = 0; page < kRun; ++page)
+                put_page(file.take_out(page));
+        };
+        CHECK(write_back_one().error() == Error::timed_out);
+        CHECK(page_cache_stats().dirty == kRun);
+        file.refusal = {};
+        file.in_store = [] {};
+        CHECK(*write_back_one());
+        CHECK(file.stored.size() == kRun);
+    });
+}
+
 TEST_CASE("object: sync of a range makes the shared areas in it durable", "[object]") {
     keeps_books([] {
         TestFile one{2 * kPageSize, true}, two{2 * kPageSize, true}, own{kPageSize, true};

@@ -44,6 +44,7 @@ class TestFile final : public MemoryObject {
     bool serves_others() const override { return serves; }
     bool reserve = false; // its pages may come from the kernel's reserve
     bool has_reserve() const override { return reserve; }
+    using MemoryObject::take_out; // as a swap area frees a page
 
   private:
     Status fill(u32 first, std::span<Page* const> frames) override {
