@@ -360,7 +360,7 @@ SwapStats swap_stats() {
     for (const SwapArea* area : SwapArea::area_)
         if (area != nullptr) {
             stats.slots += area->slots();
-            stats.free += area->free_slots();
+            stats.free += area->closed_.load() == 0 ? area->free_slots() : 0;
         }
     return stats;
 }

@@ -47,8 +47,8 @@ class SwapFile {
 };
 
 struct SwapStats {
-    u32 slots = 0, free = 0;
-    u32 in = 0, out = 0; // pages that were read and written; they wrap
+    u32 slots = 0, free = 0; // free: not those of areas that are closed, or whose disk has gone
+    u32 in = 0, out = 0;     // pages that were read and written; they wrap
 };
 SwapStats swap_stats(); // of all areas; any context but NMI; a snapshot
 // Writes the pages of all areas, or waits until another thread has, and frees those of `zones` that no space maps.

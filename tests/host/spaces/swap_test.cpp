@@ -705,6 +705,8 @@ TEST_CASE("swap: a disk that is taken away", "[swap]") {
     machine.swap_everything_out();
     CHECK(user_load(swap_at(3)) == 4);
     CHECK(space->stats().resident == 2);
+    CHECK(machine.area->free_slots() != 0);
+    CHECK(swap_stats().free == 0); // no room: a hand that finds nothing advances by a batch only
     // What was written is lost, and its slot is free when its program ends.
     CHECK(space->handle_fault(swap_at(0), FaultAccess::read) == FaultResult::lost);
     CHECK(machine.used() == 2);
