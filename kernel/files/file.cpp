@@ -1,6 +1,7 @@
 // The console, and the file table. Contract: file.hpp. Pipes are in pipe.cpp.
 #include "kernel/files/file.hpp"
 
+#include "mm/cache/memory_object.hpp"
 #include "mm/spaces/user_copy.hpp"
 
 #include <algorithm>
@@ -34,6 +35,13 @@ class ConsoleFile final : public File {
 constinit ConsoleFile console;
 
 } // namespace
+
+Status File::sync_reclaiming() {
+    for (ReclaimRounds rounds{Reclaimer::program};;) {
+        const Status status = sync();
+        if (status || status.error() != Error::no_memory || !rounds.another()) return status;
+    }
+}
 
 File* console_file() { return &console; }
 

@@ -51,6 +51,8 @@ class File {
     virtual Errno seek(i64, Whence, u64&) { return Errno::spipe; }
     // Makes durable what was written. Error invalid: it is nothing that lasts (fsync(2): EINVAL).
     virtual Status sync() { return Error::invalid; }
+    // The same for a caller that holds no mutex but that of the open file: if memory is short, reclaim may wait.
+    Status sync_reclaiming();
     virtual FileStat stat() = 0;
     // The pages of the file, for mmap; null: it cannot be mapped. Valid as long as the file has a user.
     virtual MemoryObject* object() { return nullptr; }

@@ -16,9 +16,16 @@ SysResult ObjectFile::read(UserAddr to, u32 bytes) {
 SysResult ObjectFile::write(ByteSource& from) {
     MutexGuard guard{mutex_};
     u64 offset = position_;
-    const SysResult moved = write_from(offset, from);
+    const SysResult moved = write_durable(offset, from);
     if (!moved.failed()) position_ = offset + static_cast<u32>(moved.value());
     return moved;
+}
+
+SysResult ObjectFile::write_durable(u64& offset, ByteSource& from) {
+    const SysResult written = write_from(offset, from);
+    if (!mode_.synchronous || written.failed() || written.value() == 0) return written;
+    const Status synced = sync_reclaiming();
+    return synced ? written : SysResult{synced.error()};
 }
 
 template <typename F> SysResult ObjectFile::each_page_of_file(u64 offset, u32 bytes, F&& take) {
@@ -72,9 +79,14 @@ SysResult ObjectFile::send_at(u64 offset, File& to, u32 bytes) {
     if (object() == nullptr) return Errno::inval;
     return each_page_of_file(offset, bytes, [&](Page* page, u32 at, u32 step, u32 done) -> SysResult {
         if (done != 0 && to.room() < step) return 0u;
-        Page* const zeros = page != nullptr ? nullptr : alloc_page(Gfp::user);
-        if (zeros != nullptr) clear_highpage(zeros);
-        if (page == nullptr && zeros == nullptr) return Errno::nomem;
+        Page* zeros = nullptr;
+        if (page == nullptr) {
+            for (ReclaimRounds rounds{Reclaimer::program};
+                 (zeros = alloc_page(Gfp::user)) == nullptr && rounds.another();) {
+            }
+            if (zeros == nullptr) return Errno::nomem;
+            clear_highpage(zeros);
+        }
         ByteSource from = ByteSource::of_page(page != nullptr ? page : zeros, at, step);
         const SysResult written = to.write(from);
         if (zeros != nullptr) put_page(zeros);

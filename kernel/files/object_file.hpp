@@ -34,7 +34,7 @@ class ObjectFile : public File {
     SysResult read(UserAddr to, u32 bytes) final;
     SysResult write(ByteSource& from) final;
     SysResult read_at(u64 offset, UserAddr to, u32 bytes) final;
-    SysResult write_at(u64 offset, ByteSource& from) final { return write_from(offset, from); }
+    SysResult write_at(u64 offset, ByteSource& from) final { return write_durable(offset, from); }
     SysResult send_at(u64 offset, File& to, u32 bytes) final;
     bool appends() const final { return mode_.appends; }
     Errno seek(i64 offset, Whence whence, u64& position) final;
@@ -82,6 +82,9 @@ class ObjectFile : public File {
     u64 position_ LOFT_GUARDED_BY(mutex_) = 0;
 
   private:
+    // write_from; with O_DSYNC its bytes are durable then. The mutex of the file's size is not held any more.
+    SysResult write_durable(u64& offset, ByteSource& from);
+
     hal::Atomic<u32> users_{1};
 };
 
@@ -106,8 +109,6 @@ template <typename F> SysResult ObjectFile::each_page(u64 offset, u32 bytes, F&&
         done += written;
         problem = here.failed() || written == step ? here : Errno::fault;
     }
-    if (mode_.synchronous && done != 0)
-        if (const Status synced = object_.sync(); !synced) return synced.error();
     return done != 0 ? SysResult{done} : problem;
 }
 

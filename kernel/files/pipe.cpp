@@ -10,6 +10,7 @@
 // for the capacity of a pipe, and for what remains after a fault.
 #include "kernel/files/file.hpp"
 #include "kernel/threads/sync.hpp"
+#include "mm/cache/memory_object.hpp"
 #include "mm/frames/slab.hpp"
 #include "mm/spaces/user_copy.hpp"
 
@@ -91,15 +92,17 @@ u32 PipeEnd::room() const { return kRoom - pipe->bytes.load(); }
 
 SysResult Pipe::put(ByteSource& from, u32 step) {
     Errno why = Errno::fault;
+    ByteSource source = from;
     const bool all =
         each_page((begin + bytes.load()) % kRoom, step, [&](u32 i, u32 offset, u32, u32 here) LOFT_REQUIRES(mutex) {
             if (page[i] == nullptr && (page[i] = alloc_page(Gfp::user)) == nullptr) {
                 why = Errno::nomem;
                 return false;
             }
-            return from.copy_to_page(page[i], offset, here) == here;
+            return source.copy_to_page(page[i], offset, here) == here;
         });
     if (!all) return why; // pages allocated for this step stay for the next
+    from = source;
     bytes.fetch_add(step);
     return step;
 }
@@ -161,6 +164,7 @@ SysResult PipeEnd::wait_for_room(u32 least) {
 SysResult PipeEnd::write(ByteSource& from) {
     const u32 all = from.left();
     u32 done = 0;
+    ReclaimRounds rounds{Reclaimer::program};
     while (done < all) {
         // The free space that the next step needs: all of a write of at most kPipeAtomic bytes, any part of a longer
         // one.
@@ -174,7 +178,9 @@ SysResult PipeEnd::write(ByteSource& from) {
             result = pipe->put(from, std::min({all - done, free, kPipeAtomic}));
         }
         pipe->readable.wake_all();
+        if (result.value() == SysResult{Errno::nomem}.value() && rounds.another()) continue;
         if (result.failed()) return done != 0 ? SysResult{done} : result;
+        rounds.begin_again();
         done += static_cast<u32>(result.value());
     }
     return done;

@@ -60,6 +60,14 @@ Errno may_open(Inode& inode, u32 flags) {
     return flags & (kDirect | kPathOnly) ? Errno::inval : Errno{};
 }
 
+// Nothing is held: if memory is short for the page in which the file ends, reclaim may wait.
+Errno resize(Inode& file, u64 bytes) {
+    for (ReclaimRounds rounds{Reclaimer::program};;) {
+        const Errno error = file.system().truncate(file, bytes);
+        if (error != Errno::nomem || !rounds.another()) return error;
+    }
+}
+
 Errno open_path(UserPath& path, u32 flags, u32 rights, File*& file) {
     const u32 access = flags & kAccess; // 3: neither to read nor to write (open(2))
     const OpenMode wanted{.reads = access == 0 || access == 2,
@@ -79,7 +87,7 @@ Errno open_path(UserPath& path, u32 flags, u32 rights, File*& file) {
     if (const Errno error = find_to_open(path, flags, rights, inode); is_error(error)) return error;
     if (const Errno error = may_open(*inode, flags); is_error(error)) return error;
     if (flags & kTruncate)
-        if (const Errno error = inode->system().truncate(*inode, 0); is_error(error)) return error;
+        if (const Errno error = resize(*inode, 0); is_error(error)) return error;
     file = open_inode(*inode, wanted);
     if (file == nullptr) return Errno::nomem;
     static_cast<void>(inode.take());
@@ -236,7 +244,7 @@ SysResult truncate(Call& call, u64 bytes) {
     if (path.disk() != nullptr) return Errno::inval;
     Node inode;
     if (const Errno error = path.find(true, inode); is_error(error)) return error;
-    return result_of(inode->system().truncate(*inode, bytes));
+    return result_of(resize(*inode, bytes));
 }
 
 SysResult ftruncate(Call& call, u64 bytes) {
@@ -246,7 +254,7 @@ SysResult ftruncate(Call& call, u64 bytes) {
     Inode* const inode = file->inode();
     if (inode == nullptr || inode->kind() != InodeKind::file || !file->may_write()) return Errno::inval;
     if (!file->is_large() && bytes > kMostSmallBytes) return Errno::inval;
-    return result_of(inode->system().truncate(*inode, bytes));
+    return result_of(resize(*inode, bytes));
 }
 
 constexpr u64 signed_word(u32 word) { return static_cast<u64>(static_cast<i64>(static_cast<int>(word))); }
@@ -426,10 +434,7 @@ SysResult sys_getcwd(Call& call) {
 SysResult sys_fsync(Call& call) {
     const OpenFile file{call.process, call.a()};
     if (!file) return Errno::badf;
-    for (ReclaimRounds rounds{Reclaimer::program};;) {
-        const Status status = file->sync();
-        if (status || status.error() != Error::no_memory || !rounds.another()) return status;
-    }
+    return file->sync_reclaiming();
 }
 
 SysResult sys_syncfs(Call& call) {

@@ -435,7 +435,10 @@ SysResult sys_msync(Call& call) {
     if (begin & ~kPages) return Errno::inval;
     const u32 length = round_up(call.b(), kPageSize);
     if (begin + length < begin || begin + length > layout::kUserEnd) return Errno::nomem;
-    return SysResult{call.process.space->sync({begin, begin + length}, flags & kSync)};
+    for (ReclaimRounds rounds{Reclaimer::program};;) {
+        const Status status = call.process.space->sync({begin, begin + length}, flags & kSync);
+        if (status || status.error() != Error::no_memory || !rounds.another()) return SysResult{status};
+    }
 }
 
 SysResult sys_munmap(Call& call) { return call.process.space->unmap(VirtAddr{call.a()}, call.b()); }
