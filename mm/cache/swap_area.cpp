@@ -303,6 +303,9 @@ Result<SwapArea*> SwapArea::open(BlockDevice& disk, SwapFile* file) {
     if (status && !area->make_counts()) status = Error::no_memory;
     if (status && !area->mark_bad(header, pages)) status = Error::invalid;
     if (status && file != nullptr) status = area->look_up(*file);
+    // As on Linux: a disk has bad pages, a file has none.
+    const bool has_bad_ones = file != nullptr && word_at(header, kBadCountAt) != 0;
+    if (status && (has_bad_ones || area->usable_ == 0)) status = Error::invalid;
     put_page(header);
     if (status) {
         SpinGuard guard{lock_};

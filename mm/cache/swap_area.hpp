@@ -66,9 +66,9 @@ class SwapArea final : public DiskObject {
 
     // Reads the header, and makes the area known: pages are swapped out to it from here on. `file`: it is this file on
     // the disk; null: the disk. They must live longer, and nobody else writes to them. Errors: invalid (no header of
-    // mkswap, or one that does not fit; a file with holes), busy (it is an area already), no_space (there are kMost),
-    // no_memory, and those of the disk and of `file`. Preemptible context. Cost: of a file, four bytes of high memory
-    // for each page.
+    // mkswap, or one that does not fit; no good page; a file with holes, or with bad pages), busy (it is an area
+    // already), no_space (there are kMost), no_memory, and those of the disk and of `file`. Preemptible context. Cost:
+    // of a file, four bytes of high memory for each page.
     [[nodiscard]] static Result<SwapArea*> open(BlockDevice& disk, SwapFile* file = nullptr);
     // The caller has closed() it, and no slot has a user. It is not known any more, and destroyed; nothing is written
     // to the disk afterwards. Context as open.

@@ -163,6 +163,9 @@ TEST_CASE("ext2: what is no swap area", "[ext2][ext2-swap]") {
     std::filesystem::resize_file(folder / "holes", kPageSize); // the header stays
     std::filesystem::resize_file(folder / "holes", 16 * kPageSize);
     std::filesystem::create_directory(folder / "directory");
+    make_swap_file(folder / "bad", 16);
+    for (const auto& [offset, value] : {std::pair{1032, '\1'}, std::pair{1536, '\3'}}) // one bad page, number 3
+        std::fstream{folder / "bad", std::ios::binary | std::ios::in | std::ios::out}.seekp(offset).put(value);
     constexpr u32 kKib = 4096, kSectors = kKib * 2;
     const sim::DiskImage image = make_image("-b 4096", kKib, folder.path());
     WithFiles kernel;
@@ -175,6 +178,7 @@ TEST_CASE("ext2: what is no swap area", "[ext2][ext2-swap]") {
         CHECK(error_of("text") == Errno::inval);
         CHECK(error_of("empty") == Errno::inval);
         CHECK(error_of("holes") == Errno::inval);
+        CHECK(error_of("bad") == Errno::inval);
         CHECK(error_of("directory") == Errno::isdir);
         CHECK(swap_stats().slots == 0);
         CHECK(ext2.fs().unlink(*Ref{*ext2.fs().root()}, "text") == Errno{});

@@ -89,6 +89,10 @@ TEST_CASE("swap: headers of disks that are none, or do not fit", "[swap]") {
     CHECK(error_of_header({.bad = ~0u}) == Error::invalid);
     CHECK(error_of_header({.bad_pages = {0}}) == Error::invalid);
     CHECK(error_of_header({.bad_pages = {64}}) == Error::invalid);
+    SwapHeader all_bad;
+    for (u32 slot = 1; slot < 64; ++slot)
+        all_bad.bad_pages.push_back(slot);
+    CHECK(error_of_header(all_bad) == Error::invalid);
     { // a disk with more pages than an area can have: bad ones of the rest are not used anyway
         constexpr u32 kBeyond = SwapArea::kMostSlots + 5;
         sim::SimDisk disk{swap_disk(kBeyond + 1, {.bad_pages = {7, kBeyond}})};
