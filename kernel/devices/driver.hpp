@@ -13,6 +13,11 @@ struct FoundDisk {
     bool (*is_lost)(const BlockDevice& device) = nullptr;
 };
 
+// What a driver calls an operation in its messages.
+constexpr const char* name_of(BlockOp op) {
+    return op == BlockOp::read ? "read" : op == BlockOp::write ? "write" : "flush";
+}
+
 using DiskFound = void (*)(const FoundDisk& disk);
 
 } // namespace loft

@@ -32,8 +32,8 @@ constexpr u8 kBusActive = 1 << 0, kBusError = 1 << 1,
              kBusInterrupt = 1 << 2; // of its status; 1 and 2 are cleared by a 1
 
 // --- Commands (ACS, 7).
-constexpr u8 kReadDma = 0xc8, kWriteDma = 0xca, kReadDmaExt = 0x25, kWriteDmaExt = 0x35, kFlush = 0xe7,
-             kFlushExt = 0xea, kIdentify = 0xec, kSetFeatures = 0xef;
+constexpr u8 kReadDma = 0xc8, kWriteDma = 0xca, kReadDmaExt = 0x25, kWriteDmaExt = 0x35, kFlushCache = 0xe7,
+             kFlushCacheExt = 0xea, kIdentify = 0xec, kSetFeatures = 0xef;
 constexpr u8 kSetTransferMode = 0x03, kMultiwordDma = 0x20; // features, and count, of SET FEATURES
 
 constexpr u32 kLba28Sectors = 256; // of one command
@@ -52,7 +52,7 @@ static_assert(BlockRequest::kMaxParts * sizeof(Region) <= kPageSize);
 constexpr Pfn kReach{1u << (32 - kPageShift)};
 
 constexpr u32 kDrives = 2;
-constexpr u32 kAnswerMs = 3000, kResetMs = 31'000; // the longest reset of a drive (ATA/ATAPI-7 volume 2, 9.2)
+constexpr u32 kAnswerMs = 3000, kDriveResetMs = 31'000; // the longest reset of a drive (ATA/ATAPI-7 volume 2, 9.2)
 
 // --- IDENTIFY DEVICE (ACS, 7.12): words of the answer.
 class Identity {
@@ -200,14 +200,10 @@ class Drive final : public BlockDevice {
 
 constinit Channel channels[2]{};
 constinit Drive drives[2 * kDrives]{};
-constexpr const char* kNames[2 * kDrives]{"hda", "hdb", "hdc", "hdd"};
+constexpr const char* kIdeNames[2 * kDrives]{"hda", "hdb", "hdc", "hdd"};
 
 // Nothing answers: the bus floats, or the other drive answers for an absent one (ATA/ATAPI-7 volume 2, 9.16).
 constexpr bool is_absent(u8 status) { return status == 0 || status == 0xff || status == 0x7f; }
-
-constexpr const char* name_of(BlockOp op) {
-    return op == BlockOp::read ? "read" : op == BlockOp::write ? "write" : "flush";
-}
 
 struct Channel::Ended {
     Started what;
@@ -329,7 +325,7 @@ void Channel::begin(u32 drive, const Started& what) {
     running_drive_ = drive;
     if ((select(drive, kDeviceLba) & (kBusy | kDrq)) != 0) return;
     if (what.op == BlockOp::flush) {
-        put(kCommand, drive_[drive]->has_lba48() ? kFlushExt : kFlush);
+        put(kCommand, drive_[drive]->has_lba48() ? kFlushCacheExt : kFlushCache);
         return;
     }
     fill_table(*what.request);
@@ -441,7 +437,7 @@ void Channel::reset() {
     sleep_ms(1); // at least 5 us
     out8(control_, kNoInterrupt);
     sleep_ms(2);
-    wait_while_busy(kResetMs);
+    wait_while_busy(kDriveResetMs);
     for (u32 i = 0; i < kDrives; ++i) {
         if (drive_[i] == nullptr) continue;
         const hal::Deadline limit = hal::deadline(kAnswerMs);
@@ -465,12 +461,12 @@ void start_channel(u32 number, u16 command, u16 control, u16 bus, u32 irq, DiskF
         const u32 index = number * kDrives + i;
         Drive& drive = drives[index];
         Identity identity;
-        if (!channel.identify(i, kNames[index], identity)) continue;
+        if (!channel.identify(i, kIdeNames[index], identity)) continue;
         drive.init(channel, i, identity);
         const BlockLimits limits{identity.sectors(), BlockRequest::kMaxParts, kReach, 1};
-        const Status prepared = drive.prepare(kNames[index], limits);
+        const Status prepared = drive.prepare(kIdeNames[index], limits);
         if (!prepared) {
-            log(LogLevel::error, "ide", "{}: not used: {}", kNames[index], error_name(prepared.error()));
+            log(LogLevel::error, "ide", "{}: not used: {}", kIdeNames[index], error_name(prepared.error()));
             continue;
         }
         channel.set_drive(i, drive);

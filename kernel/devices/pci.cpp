@@ -16,7 +16,7 @@ constexpr u32 kEnable = 1u << 31;
 constexpr u32 kBuses = 256, kDevices = 32, kFunctions = 8;
 
 // Offsets in configuration space (6.1).
-constexpr u32 kId = 0x00, kCommand = 0x04, kStatus = 0x06, kClass = 0x08, kHeaderType = 0x0e, kFirstBar = 0x10,
+constexpr u32 kId = 0x00, kPciCommand = 0x04, kPciStatus = 0x06, kClass = 0x08, kHeaderType = 0x0e, kFirstBar = 0x10,
               kSecondaryBus = 0x19, kCapabilities = 0x34, kLine = 0x3c, kPin = 0x3d;
 constexpr u8 kManyFunctions = 1 << 7, kHeaderMask = 0x7f, kHeaderOfDevice = 0, kHeaderOfBridge = 1;
 constexpr u16 kHasCapabilities = 1 << 4;
@@ -117,7 +117,7 @@ void pci_write16(PciAddress at, u32 offset, u16 value) {
 }
 
 void pci_set_command(PciAddress at, u16 set, u16 clear) {
-    pci_write16(at, kCommand, static_cast<u16>((pci_read16(at, kCommand) & ~clear) | set));
+    pci_write16(at, kPciCommand, static_cast<u16>((pci_read16(at, kPciCommand) & ~clear) | set));
 }
 
 PciBar pci_bar(PciAddress at, u32 index) {
@@ -129,7 +129,7 @@ PciBar pci_bar(PciAddress at, u32 index) {
     const u32 high = is_long ? pci_read32(at, offset + 4) : 0;
 
     // The bits of the size do not keep a 1. While the address is wrong the function must not answer to it.
-    const u16 command = pci_read16(at, kCommand);
+    const u16 command = pci_read16(at, kPciCommand);
     pci_set_command(at, 0, pci_command::ports | pci_command::memory);
     pci_write32(at, offset, ~u32{0});
     const u32 low_mask = pci_read32(at, offset) & (is_port ? ~u32{3} : ~u32{15});
@@ -140,7 +140,7 @@ PciBar pci_bar(PciAddress at, u32 index) {
         high_mask = pci_read32(at, offset + 4);
         pci_write32(at, offset + 4, high);
     }
-    pci_write16(at, kCommand, command);
+    pci_write16(at, kPciCommand, command);
 
     if (low_mask == 0 && (!is_long || high_mask == 0)) return {};
     // A port has 16 bits, and the upper half of its register may be fixed at 0.
@@ -151,7 +151,7 @@ PciBar pci_bar(PciAddress at, u32 index) {
 
 u32 pci_capability(PciAddress at, u8 id, u32 after) {
     constexpr u32 kMost = 48, kFirstOffset = 0x40; // as many as fit: a list with a loop ends, too
-    if ((pci_read16(at, kStatus) & kHasCapabilities) == 0) return 0;
+    if ((pci_read16(at, kPciStatus) & kHasCapabilities) == 0) return 0;
     u32 offset = pci_read8(at, after == 0 ? kCapabilities : after + 1) & 0xfc;
     for (u32 i = 0; i < kMost && offset >= kFirstOffset; ++i) {
         if (pci_read8(at, offset) == id) return offset;

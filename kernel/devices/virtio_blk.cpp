@@ -150,13 +150,9 @@ struct Disk::Ended {
     u8 status = kStatusNone;
 };
 
-constinit Disk disks[kMostVirtioDisks]{};
+constinit Disk virtio_disks[kMostVirtioDisks]{};
 constinit u32 disks_used = 0; // boot thread
-constexpr const char* kNames[kMostVirtioDisks]{"vda", "vdb", "vdc", "vdd", "vde", "vdf", "vdg", "vdh"};
-
-constexpr const char* name_of(BlockOp op) {
-    return op == BlockOp::read ? "read" : op == BlockOp::write ? "write" : "flush";
-}
+constexpr const char* kVirtioNames[kMostVirtioDisks]{"vda", "vdb", "vdc", "vdd", "vde", "vdf", "vdg", "vdh"};
 
 // --- Start.
 
@@ -428,8 +424,8 @@ void virtio_blk_start(const PciFunction& function, DiskFound found) {
         log(LogLevel::warn, "virtio", "more than {} disks: this one is not used", kMostVirtioDisks);
         return;
     }
-    const char* const name = kNames[disks_used];
-    Disk& disk = disks[disks_used++];
+    const char* const name = kVirtioNames[disks_used];
+    Disk& disk = virtio_disks[disks_used++];
     if (const char* problem = disk.init(function)) {
         log(LogLevel::warn, "virtio", "{}: not used: {}", name, problem);
         return;

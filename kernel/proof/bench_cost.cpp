@@ -11,10 +11,10 @@
 namespace loft::bench {
 namespace {
 
-constexpr u32 kPages = 8192; // 32 MiB, as of cached files
-constexpr u32 kTableOrder = 3;
-static_assert(kPages >= kOperations);
-static_assert(kPages * sizeof(Page*) == kPageSize << kTableOrder);
+constexpr u32 kCachePages = 8192; // 32 MiB, as of cached files
+constexpr u32 kCacheTableOrder = 3;
+static_assert(kCachePages >= kOperations);
+static_assert(kCachePages * sizeof(Page*) == kPageSize << kCacheTableOrder);
 
 // A number that looks random, the same for the i-th operation on every kernel (the finalizer of MurmurHash3).
 constexpr u32 scramble(u32 i) {
@@ -30,7 +30,7 @@ template <u32 kBytes> void measure_copies(Meter& meter, std::string_view name, P
     static std::byte buffer[kBytes];
     meter.measure(name, [=](u32 i) {
         const u32 random = scramble(i);
-        Page* const page = pages[random % kPages];
+        Page* const page = pages[random % kCachePages];
         const u32 offset = (random >> 16) % (kPageSize / kBytes) * kBytes;
         if (random >> 30 != 0)
             memcpy_from_page(buffer, page, offset, kBytes);
@@ -171,18 +171,18 @@ bool measure_file_cache(Meter& meter) {
     };
     if (!meter.wants([&] { measure_all(nullptr); })) return true;
     // Twice the pages needed: no allocation fails from here on.
-    if (zone_info(ZoneId::normal).free < 2 * kPages) return false;
-    Page* const table = alloc_pages(Gfp::kernel, kTableOrder);
+    if (zone_info(ZoneId::normal).free < 2 * kCachePages) return false;
+    Page* const table = alloc_pages(Gfp::kernel, kCacheTableOrder);
     if (table == nullptr) return false;
     Page** const pages = hal::lowmem_ptr<Page*>(direct_addr(page_to_pfn(table)));
-    for (u32 i = 0; i != kPages; ++i)
+    for (u32 i = 0; i != kCachePages; ++i)
         pages[i] = alloc_page(Gfp::high);
 
     measure_all(pages);
 
-    for (u32 i = 0; i != kPages; ++i)
+    for (u32 i = 0; i != kCachePages; ++i)
         free_page(pages[i]);
-    free_pages(table, kTableOrder);
+    free_pages(table, kCacheTableOrder);
     return true;
 }
 

@@ -113,12 +113,6 @@ struct [[gnu::packed]] LocalX2Nmi {
 constexpr u32 kMaxTableBytes = MiB;    // a longer table has a corrupt length
 constexpr u32 kMaxAllBytes = 16 * MiB; // limit of all tables: the lists may name a table any number of times
 
-template <typename T> std::optional<T> read_as(PhysicalReader read, PhysAddr from) {
-    T value;
-    if (!read(from, &value, sizeof value)) return std::nullopt;
-    return value;
-}
-
 template <u32 N> bool has_signature(const char (&field)[N], const char (&name)[N + 1]) {
     return std::memcmp(field, name, N) == 0;
 }

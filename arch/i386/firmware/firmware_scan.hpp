@@ -5,6 +5,7 @@
 #include "arch/i386/firmware/topology.hpp"
 
 #include <array>
+#include <optional>
 #include <span>
 
 namespace loft {
@@ -19,6 +20,13 @@ constexpr u8 byte_sum(std::span<const u8> bytes) {
 
 // The same for physical memory. False if it cannot be read, or if the sum is not 0.
 bool checksum_is_right(PhysicalReader read, PhysAddr from, u32 bytes);
+
+// What is at an address, as a T; nothing if it cannot be read.
+template <typename T> std::optional<T> read_as(PhysicalReader read, PhysAddr from) {
+    T value;
+    if (!read(from, &value, sizeof value)) return std::nullopt;
+    return value;
+}
 
 // The upper limit of conventional memory; video memory begins here.
 inline constexpr u32 kBaseMemoryEnd = 640 * KiB;

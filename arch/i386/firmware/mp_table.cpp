@@ -24,7 +24,7 @@ struct [[gnu::packed]] FloatingPointer {
 static_assert(sizeof(FloatingPointer) == 16);
 constexpr u8 kHasImcr = 1 << 7;
 
-struct [[gnu::packed]] TableHeader {
+struct [[gnu::packed]] MpHeader {
     char signature[4];
     u16 length;
     u8 revision, checksum;
@@ -35,7 +35,7 @@ struct [[gnu::packed]] TableHeader {
     u16 extended_length;
     u8 extended_checksum, reserved;
 };
-static_assert(sizeof(TableHeader) == 44);
+static_assert(sizeof(MpHeader) == 44);
 
 // The base entries: their first byte is the type, which determines the length.
 struct [[gnu::packed]] CpuEntry {
@@ -65,12 +65,6 @@ struct [[gnu::packed]] InterruptEntry {
 };
 static_assert(sizeof(CpuEntry) == 20 && sizeof(BusEntry) == 8 && sizeof(IoApicEntry) == 8 &&
               sizeof(InterruptEntry) == 8);
-
-template <typename T> std::optional<T> read_as(PhysicalReader read, PhysAddr from) {
-    T value;
-    if (!read(from, &value, sizeof value)) return std::nullopt;
-    return value;
-}
 
 struct FoundPointer {
     PhysAddr at;
@@ -148,22 +142,22 @@ template <typename Entry> bool read_entry(PhysicalReader read, PhysAddr at, u32 
 }
 
 // The header, if the whole table can be read and its checksum is right.
-std::optional<TableHeader> read_header(PhysicalReader read, PhysAddr table) {
-    const std::optional<TableHeader> header = read_as<TableHeader>(read, table);
-    if (!header || std::memcmp(header->signature, "PCMP", 4) != 0 || header->length < sizeof(TableHeader) ||
+std::optional<MpHeader> read_mp_header(PhysicalReader read, PhysAddr table) {
+    const std::optional<MpHeader> header = read_as<MpHeader>(read, table);
+    if (!header || std::memcmp(header->signature, "PCMP", 4) != 0 || header->length < sizeof(MpHeader) ||
         !checksum_is_right(read, table, header->length))
         return std::nullopt;
     return header;
 }
 
 bool read_table(PhysicalReader read, PhysAddr table, CpuTopology& topology) {
-    const std::optional<TableHeader> header = read_header(read, table);
+    const std::optional<MpHeader> header = read_mp_header(read, table);
     if (!header) {
         log(LogLevel::warn, "mp", "the MP table at {} is unreadable or broken", table);
         return false;
     }
     Reading reading{topology};
-    for (u32 offset = sizeof(TableHeader), bytes = 0; offset < header->length; offset += bytes) {
+    for (u32 offset = sizeof(MpHeader), bytes = 0; offset < header->length; offset += bytes) {
         const PhysAddr at = table + offset;
         const u32 left = header->length - offset;
         u8 type = 0xff;
@@ -210,7 +204,7 @@ void find_mp_tables(PhysicalReader read, RangeFound found) {
     found(place->at, sizeof(FloatingPointer), kName);
     const PhysAddr table{u64{place->pointer.table}};
     if (place->pointer.table == 0) return;
-    if (const std::optional<TableHeader> header = read_header(read, table)) found(table, header->length, kName);
+    if (const std::optional<MpHeader> header = read_mp_header(read, table)) found(table, header->length, kName);
 }
 
 } // namespace loft

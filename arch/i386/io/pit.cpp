@@ -9,7 +9,7 @@ constexpr u16 kChannel0 = 0x40, kChannel2 = 0x42, kCommand = 0x43;
 constexpr u8 kRateGenerator = 0x34;           // channel 0, low then high byte, mode 2: periodic
 constexpr u8 kSelect2 = 0x80, kLatch2 = 0x80; // latch: hold the count until both bytes are read
 
-constexpr u16 kSystemControl = 0x61; // gate of channel 2, and speaker
+constexpr u16 kGatePort = 0x61; // gate of channel 2, and speaker
 constexpr u8 kGate2 = 1 << 0, kSpeaker = 1 << 1;
 
 void load_divisor(u16 channel, u8 command, u16 divisor) {
@@ -20,8 +20,8 @@ void load_divisor(u16 channel, u8 command, u16 divisor) {
 } // namespace
 
 void pit_start_counter() {
-    const u8 control = in8(kSystemControl);
-    out8(kSystemControl, static_cast<u8>((control & ~kSpeaker) | kGate2));
+    const u8 control = in8(kGatePort);
+    out8(kGatePort, static_cast<u8>((control & ~kSpeaker) | kGate2));
     load_divisor(kChannel2, kRateGenerator | kSelect2, 0); // 0 means 65536
 }
 

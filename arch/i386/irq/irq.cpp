@@ -15,7 +15,7 @@ namespace loft {
 namespace {
 
 constexpr u32 kIrqs = 16;
-constexpr u32 kCascade = 2; // between the two 8259s: no device uses it, and the timer may be on this input
+constexpr u32 kCascadeIrq = 2; // between the two 8259s: no device uses it, and the timer may be on this input
 constexpr u32 kNowhere = 0xffff'ffff;
 
 constinit bool through_io_apic = false;
@@ -45,7 +45,7 @@ void irq_init() { pic_init(); }
 void irq_use_io_apic(const CpuTopology& topology, PhysAddr address) {
     input_of.fill(kNowhere);
     for (u32 irq = 0; irq < kIrqs; ++irq)
-        if (irq != kCascade) route(topology, irq);
+        if (irq != kCascadeIrq) route(topology, irq);
     for (const CpuTopology::NmiSource& nmi : topology.nmi_sources)
         if (nmi.gsi < io_apic_inputs() && nmi.gsi != input_of[kTimerIrq])
             io_apic_route_nmi(nmi.gsi, nmi.mode, lapic_id());
