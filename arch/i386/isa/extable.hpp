@@ -10,7 +10,7 @@
 
 // For inline assembly: after a fault at `at`, continue at `to`. Both are local numeric labels, as strings: "1b", "2f".
 #define LOFT_EXTABLE_ENTRY(section, at, to)                                                                            \
-    ".pushsection " section ", \"a\"\n\t"                                                                              \
+    ".pushsection " section ", \"a?\"\n\t"                                                                             \
     ".long " at ", " to "\n\t"                                                                                         \
     ".popsection\n\t"
 #define LOFT_EXTABLE(at, to) LOFT_EXTABLE_ENTRY(".extable", at, to)

@@ -10,7 +10,7 @@
 
 #define LOFT_SMAP_PLACE(code)                                                                                          \
     "99:\t.byte 0x8d, 0x76, 0x00\n\t"                                                                                  \
-    ".pushsection .smap, \"a\"\n\t"                                                                                    \
+    ".pushsection .smap, \"a?\"\n\t"                                                                                   \
     ".long 99b, " code "\n\t"                                                                                          \
     ".popsection\n\t"
 #define LOFT_STAC LOFT_SMAP_PLACE("0xcb010f")
