@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-namespace loft::guest {
+namespace loft::guest::buddy_test {
 namespace {
 
 using selftest::contains;
@@ -343,4 +343,4 @@ SELFTEST(buddy, works_in_interrupts) {
     CHECK_EQ(failed, 0u);
 }
 
-} // namespace loft::guest
+} // namespace loft::guest::buddy_test

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <array>
 
-namespace loft::guest {
+namespace loft::guest::bugs_test {
 namespace {
 
 // Every entry of this CPU's window, the private slot included, and of the pool.
@@ -121,4 +121,4 @@ SELFTEST(bugs, frame_numbers_keep_their_upper_bits) {
     }
 }
 
-} // namespace loft::guest
+} // namespace loft::guest::bugs_test

@@ -9,7 +9,7 @@
 #include "mm/windows/vmap.hpp"
 #include "tests/guest/support.hpp"
 
-namespace loft::guest {
+namespace loft::guest::debug_test {
 namespace {
 
 using selftest::contains;
@@ -117,4 +117,4 @@ SELFTEST(debug, changed_entries_panic) {
     CHECK(!readable(at));
 }
 
-} // namespace loft::guest
+} // namespace loft::guest::debug_test

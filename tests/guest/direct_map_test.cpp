@@ -6,7 +6,7 @@
 #include "tests/guest/support.hpp"
 #include "tests/guest/walker.hpp"
 
-namespace loft::guest {
+namespace loft::guest::direct_map_test {
 namespace {
 
 constexpr u32 kLarge = config::kPae ? 2 * MiB : 4 * MiB;
@@ -121,4 +121,4 @@ SELFTEST(direct_map, shows_the_frame_it_says) {
     }
 }
 
-} // namespace loft::guest
+} // namespace loft::guest::direct_map_test

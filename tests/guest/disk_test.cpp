@@ -15,7 +15,7 @@
 #include <optional>
 #include <utility>
 
-namespace loft::guest {
+namespace loft::guest::disk_test {
 namespace {
 
 constexpr u64 kFromHost = 64, kToHost = 1024, kRoom = 4096;
@@ -470,4 +470,4 @@ SELFTEST(disk, a_disk_that_leaves_the_bus) {
         CHECK(transfer(*other, BlockOp::read, kFromHost, frame[0]));
 }
 
-} // namespace loft::guest
+} // namespace loft::guest::disk_test

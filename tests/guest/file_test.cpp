@@ -11,7 +11,7 @@
 #include <algorithm>
 #include <array>
 
-namespace loft::guest {
+namespace loft::guest::file_test {
 namespace {
 
 // The part of a disk that the tests of files use.
@@ -182,4 +182,4 @@ SELFTEST(file, a_large_file_on_a_mounted_disk) {
     selftest::note("{}: {} MiB were written, and read again from the disk", disk.path, mib);
 }
 
-} // namespace loft::guest
+} // namespace loft::guest::file_test

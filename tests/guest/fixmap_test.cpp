@@ -6,7 +6,7 @@
 #include "tests/guest/support.hpp"
 #include "tests/guest/walker.hpp"
 
-namespace loft::guest {
+namespace loft::guest::fixmap_test {
 namespace {
 
 u64 reach() { return u64{1} << hal::cpu_features().phys_bits; }
@@ -136,4 +136,4 @@ SELFTEST(fixmap, lapic_is_mapped_uncached) {
     CHECK_LE(version & 0xff, 0x1fu);
 }
 
-} // namespace loft::guest
+} // namespace loft::guest::fixmap_test

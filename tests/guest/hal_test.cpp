@@ -6,7 +6,7 @@
 #include "mm/windows/vmap.hpp"
 #include "tests/guest/support.hpp"
 
-namespace loft::guest {
+namespace loft::guest::hal_test {
 namespace {
 
 LOFT_PERCPU operations::CpuVariable variable;
@@ -108,4 +108,4 @@ SELFTEST(hal, user_copies) {
     put_page(page);
 }
 
-} // namespace loft::guest
+} // namespace loft::guest::hal_test

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <array>
 
-namespace loft::guest {
+namespace loft::guest::highmem_test {
 namespace {
 
 using selftest::contains;
@@ -188,4 +188,4 @@ SELFTEST(highmem, kmap_to_page) {
     CHECK(kmap_to_page(stale) == nullptr);
 }
 
-} // namespace loft::guest
+} // namespace loft::guest::highmem_test

@@ -12,7 +12,7 @@
 
 #include <array>
 
-namespace loft::guest {
+namespace loft::guest::hotplug_test {
 namespace {
 
 const char* needs_two_cpus() { return hal::online_cpus().count() < 2 ? "one CPU" : nullptr; }
@@ -245,4 +245,4 @@ SELFTEST(hotplug, by_a_thread_of_the_cpu) {
     CHECK(home);
 }
 
-} // namespace loft::guest
+} // namespace loft::guest::hotplug_test

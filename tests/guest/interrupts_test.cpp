@@ -7,7 +7,7 @@
 #include "kernel/threads/scheduler.hpp"
 #include "tests/guest/support.hpp"
 
-namespace loft::guest {
+namespace loft::guest::interrupts_test {
 namespace {
 
 // Runs `work` repeatedly until `wanted` ticks have come. False if they do not come.
@@ -239,4 +239,4 @@ SELFTEST(interrupts, registers_survive) {
     CHECK_EQ(t, 0x6666'6666u);
 }
 
-} // namespace loft::guest
+} // namespace loft::guest::interrupts_test

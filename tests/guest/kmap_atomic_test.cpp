@@ -2,7 +2,7 @@
 #include "mm/windows/vmap.hpp"
 #include "tests/guest/support.hpp"
 
-namespace loft::guest {
+namespace loft::guest::kmap_atomic_test {
 namespace {
 
 using selftest::contains;
@@ -153,4 +153,4 @@ SELFTEST(kmap_atomic, works_in_interrupts) {
                    "changed the preempt count"));
 }
 
-} // namespace loft::guest
+} // namespace loft::guest::kmap_atomic_test

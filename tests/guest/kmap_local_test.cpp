@@ -2,7 +2,7 @@
 #include "tests/guest/support.hpp"
 #include "tests/guest/walker.hpp"
 
-namespace loft::guest {
+namespace loft::guest::kmap_local_test {
 namespace {
 
 using selftest::contains;
@@ -431,4 +431,4 @@ SELFTEST(kmap_local, private_slot_works_when_all_are_held) {
         kunmap_local(at[i]);
 }
 
-} // namespace loft::guest
+} // namespace loft::guest::kmap_local_test

@@ -16,7 +16,7 @@
 
 #include <array>
 
-namespace loft::guest {
+namespace loft::guest::kmap_scale_test {
 namespace {
 
 const char* needs_two_cpus() { return hal::online_cpus().count() < 2 ? "one CPU" : nullptr; }
@@ -411,4 +411,4 @@ SELFTEST(kmap_scale, no_wake_up_is_lost) {
     CHECK_EQ(wrong.load(), 0u);
 }
 
-} // namespace loft::guest
+} // namespace loft::guest::kmap_scale_test

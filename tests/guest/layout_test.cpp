@@ -10,7 +10,7 @@
 #include <algorithm>
 #include <span>
 
-namespace loft::guest {
+namespace loft::guest::layout_test {
 namespace {
 
 std::span<const layout::Region> map() { return layout::regions(); }
@@ -192,4 +192,4 @@ SELFTEST(layout, windows_of_cpus_are_apart) {
     CHECK_EQ(mine.limit, mine.base + 16 * layout::kLocalStride);
 }
 
-} // namespace loft::guest
+} // namespace loft::guest::layout_test

@@ -10,7 +10,7 @@
 
 #include <algorithm>
 
-namespace loft::guest {
+namespace loft::guest::load_test {
 namespace {
 
 constexpr u32 kPagesPerMib = MiB / kPageSize;
@@ -128,4 +128,4 @@ SELFTEST(load, swap_is_full) {
     CHECK_GE(fill.full_percent(), 50u);
 }
 
-} // namespace loft::guest
+} // namespace loft::guest::load_test

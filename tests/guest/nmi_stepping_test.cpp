@@ -28,7 +28,7 @@
 #include <cstddef>
 #include <cstring>
 
-namespace loft::guest {
+namespace loft::guest::nmi_stepping_test {
 namespace {
 
 // What an NMI's handler finds.
@@ -524,4 +524,4 @@ SELFTEST(nmi_stepping, ring_3) {
     CHECK_GE(counts.in_ring_3, wanted);
 }
 
-} // namespace loft::guest
+} // namespace loft::guest::nmi_stepping_test

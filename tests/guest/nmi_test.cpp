@@ -12,7 +12,7 @@
 #include <array>
 #include <bit>
 
-namespace loft::guest {
+namespace loft::guest::nmi_test {
 namespace {
 
 const char* needs_two_cpus() { return hal::online_cpus().count() < 2 ? "one CPU" : nullptr; }
@@ -178,4 +178,4 @@ SELFTEST(nmi, wakes_an_idle_cpu_for_good) {
     selftest::note("{} threads pulled, {} looks on the CPU that was idle", pulled, came.load());
 }
 
-} // namespace loft::guest
+} // namespace loft::guest::nmi_test

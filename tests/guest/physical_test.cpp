@@ -10,7 +10,7 @@
 #include <algorithm>
 #include <bit>
 
-namespace loft::guest {
+namespace loft::guest::physical_test {
 namespace {
 
 constexpr u32 kSalt = 31;
@@ -209,4 +209,4 @@ SELFTEST(physical, every_free_frame) {
     kernel.release();
 }
 
-} // namespace loft::guest
+} // namespace loft::guest::physical_test

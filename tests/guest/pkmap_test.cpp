@@ -2,7 +2,7 @@
 #include "tests/guest/support.hpp"
 #include "tests/guest/walker.hpp"
 
-namespace loft::guest {
+namespace loft::guest::pkmap_test {
 namespace {
 
 using selftest::contains;
@@ -411,4 +411,4 @@ SELFTEST(pkmap, debug_empties_slots) {
     CHECK(!readable(at));
 }
 
-} // namespace loft::guest
+} // namespace loft::guest::pkmap_test

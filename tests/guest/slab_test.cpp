@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-namespace loft::guest {
+namespace loft::guest::slab_test {
 namespace {
 
 using selftest::contains;
@@ -151,4 +151,4 @@ SELFTEST(slab, works_in_interrupts) {
     CHECK_EQ(tiny.stats().objects, 0u);
 }
 
-} // namespace loft::guest
+} // namespace loft::guest::slab_test

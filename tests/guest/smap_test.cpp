@@ -10,7 +10,7 @@
 
 #include <array>
 
-namespace loft::guest {
+namespace loft::guest::smap_test {
 namespace {
 
 using selftest::contains;
@@ -186,4 +186,4 @@ SELFTEST(smap, entries_clear_the_flags) {
     handle(vector::nmi, [&] { clean(LOFT_WITH_OPEN_FLAGS("int $2")); });
 }
 
-} // namespace loft::guest
+} // namespace loft::guest::smap_test

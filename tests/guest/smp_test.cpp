@@ -12,7 +12,7 @@
 
 #include <array>
 
-namespace loft::guest {
+namespace loft::guest::smp_test {
 namespace {
 
 const char* needs_two_cpus() { return hal::online_cpus().count() < 2 ? "one CPU" : nullptr; }
@@ -305,4 +305,4 @@ SELFTEST(smp, idle_cpus_pull_threads) {
         if (CHECK(thread[i] != nullptr)) thread_join(thread[i]);
 }
 
-} // namespace loft::guest
+} // namespace loft::guest::smp_test

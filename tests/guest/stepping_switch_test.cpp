@@ -12,7 +12,7 @@
 
 #include <array>
 
-namespace loft::guest {
+namespace loft::guest::stepping_switch_test {
 namespace {
 
 constexpr u32 kTheirs = 8; // pages of each companion
@@ -365,4 +365,4 @@ SELFTEST(stepping_switch, kmap_that_waits) {
     CHECK_EQ(outcome.errors, 0u);
 }
 
-} // namespace loft::guest
+} // namespace loft::guest::stepping_switch_test

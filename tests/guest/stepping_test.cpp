@@ -10,7 +10,7 @@
 #include "tests/guest/stepper.hpp"
 #include "tests/guest/support.hpp"
 
-namespace loft::guest {
+namespace loft::guest::stepping_test {
 namespace {
 
 constexpr u32 kTheirs = 24; // pages of the interrupts
@@ -529,4 +529,4 @@ SELFTEST(stepping, page_walk) {
     LOFT_STEPPING_VERDICT(mine, intruder, steps, 300u);
 }
 
-} // namespace loft::guest
+} // namespace loft::guest::stepping_test

@@ -27,7 +27,7 @@
 #include <algorithm>
 #include <array>
 
-namespace loft::guest {
+namespace loft::guest::stress_test {
 namespace {
 
 constexpr u32 kShared = 96; // pages that all threads access
@@ -746,4 +746,4 @@ SELFTEST(stress, soak) {
     print_totals();
 }
 
-} // namespace loft::guest
+} // namespace loft::guest::stress_test

@@ -11,7 +11,7 @@
 
 #include <array>
 
-namespace loft::guest {
+namespace loft::guest::swap_test {
 namespace {
 
 // Takes swap areas away again at its end.
@@ -205,4 +205,4 @@ SELFTEST(swap, the_largest_program_is_killed) {
     CHECK_EQ(outcome.status.value(), 0u);
 }
 
-} // namespace loft::guest
+} // namespace loft::guest::swap_test

@@ -10,7 +10,7 @@
 #include <array>
 #include <optional>
 
-namespace loft::guest {
+namespace loft::guest::thread_test {
 namespace {
 
 using selftest::contains;
@@ -606,4 +606,4 @@ SELFTEST(thread, exit_with_a_leak_is_reported) {
     CHECK_EQ(local_depth(), 0u);
 }
 
-} // namespace loft::guest
+} // namespace loft::guest::thread_test

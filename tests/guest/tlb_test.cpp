@@ -5,7 +5,7 @@
 #include "mm/windows/vmap.hpp"
 #include "tests/guest/support.hpp"
 
-namespace loft::guest {
+namespace loft::guest::tlb_test {
 namespace {
 
 constexpr u32 kArea = 520;    // more than one page table of PAE covers
@@ -216,4 +216,4 @@ SELFTEST(tlb, rights_that_were_taken_away_are_gone) {
     }
 }
 
-} // namespace loft::guest
+} // namespace loft::guest::tlb_test

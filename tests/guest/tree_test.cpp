@@ -9,7 +9,7 @@
 
 #include <cstring>
 
-namespace loft::guest {
+namespace loft::guest::tree_test {
 namespace {
 
 // All that the program has made is gone.
@@ -123,4 +123,4 @@ SELFTEST(tree, programs_work_on_mounted_disks) {
     }
 }
 
-} // namespace loft::guest
+} // namespace loft::guest::tree_test

@@ -34,7 +34,7 @@
 #include <initializer_list>
 #include <span>
 
-namespace loft::guest {
+namespace loft::guest::user_test {
 namespace {
 
 using selftest::contains;
@@ -1108,4 +1108,4 @@ SELFTEST(user, programs_beside_the_kernel) {
     process_wait_for_all();
 }
 
-} // namespace loft::guest
+} // namespace loft::guest::user_test

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <utility>
 
-namespace loft::guest {
+namespace loft::guest::vmap_test {
 namespace {
 
 using selftest::contains;
@@ -348,4 +348,4 @@ SELFTEST(vmap, wrong_addresses_panic) {
     CHECK(hal::irqs_enabled());
 }
 
-} // namespace loft::guest
+} // namespace loft::guest::vmap_test

@@ -7,7 +7,7 @@
 #include "tests/guest/support.hpp"
 #include "tests/guest/walker.hpp"
 
-namespace loft::guest {
+namespace loft::guest::wx_test {
 namespace {
 
 bool within(u32 va, const char* begin, const char* end) {
@@ -158,4 +158,4 @@ SELFTEST(wx, all_pdptes_are_present) {
     }
 }
 
-} // namespace loft::guest
+} // namespace loft::guest::wx_test

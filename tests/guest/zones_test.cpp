@@ -10,7 +10,7 @@
 #include <algorithm>
 #include <initializer_list>
 
-namespace loft::guest {
+namespace loft::guest::zones_test {
 namespace {
 
 struct ZoneRange {
@@ -230,4 +230,4 @@ SELFTEST(zones, exhaustion_is_clean) {
     page_alloc_verify();
 }
 
-} // namespace loft::guest
+} // namespace loft::guest::zones_test
