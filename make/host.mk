@@ -8,20 +8,12 @@ TEST_FLAGS := -O0 -DCATCH_CONFIG_FAST_COMPILE
 # under the sanitizers, the explorer does not run.
 host-sources = $(filter-out $(if $(call has,races,$(1)),$(filter-out tests/host/explorer/%,$(filter %_test.cpp,$(HOST_SOURCES)))) \
     $(if $(call has,off asan,$(1)),tests/host/explorer/%_test.cpp),$(HOST_SOURCES))
-# By g++ the files of a room are one unit, for tests less than half of the work, for others a third: all of them need the same
-# headers, and the same functions of these. So a name may occur once in a room. By clang each file is compiled by itself: there, one that
-# misses an include, or a name, does not compile.
+# Rooms whose files are one unit by g++ (sources.mk).
 ALL_HOST_SOURCES := $(sort $(HOST_SOURCES) $(THREAD_SOURCES))
 TEST_ROOMS    := $(sort $(patsubst %/,%,$(filter tests/host/%/ tests/threads/,$(dir $(ALL_HOST_SOURCES)))))
-LIBRARY_ROOMS := $(sort $(patsubst %/,%,$(filter mm/%/ kernel/tree/ kernel/ext2/ kernel/threads/ kernel/files/ kernel/programs/ tests/sim/,$(dir \
+LIBRARY_ROOMS := $(sort $(patsubst %/,%,$(filter arch/i386/firmware/ mm/%/ kernel/tree/ kernel/ext2/ kernel/threads/ kernel/files/ kernel/programs/ tests/sim/,$(dir \
     $(ALL_HOST_SOURCES)))))
-# In one of the two programs only, unlike its room.
-BY_ITSELF     := tests/sim/threads.cpp
-# $(call of-room,room,files): those of them that lie in that folder itself.
-of-room       = $(filter-out $(BY_ITSELF),$(foreach file,$(filter $(1)/%,$(2)),$(if $(filter $(1)/,$(dir $(file))),$(file))))
-in-rooms      = $(foreach room,$(TEST_ROOMS) $(LIBRARY_ROOMS),$(call of-room,$(room),$(1)))
-host-units    = $(if $(call has,clang,$(1)),$(2),$(filter-out $(call in-rooms,$(2)),$(2)) $(foreach \
-    room,$(TEST_ROOMS) $(LIBRARY_ROOMS),$(if $(call of-room,$(room),$(2)),$(room).unit)))
+host-units    = $(if $(call has,clang,$(1)),$(2),$(call units,$(TEST_ROOMS) $(LIBRARY_ROOMS),$(2)))
 # For a file: the precompiled header, or the calls by which the machine sees it; the header is compiled without them.
 host-file    = $(if $(and $(call has,races,$(1)),$(filter-out tests/sim/%,$(2))),$(call host-seen,$(1)),$(if \
     $(call has,clang,$(1)),,-include $(BUILD)/host-$(1)/library.hpp))
@@ -81,9 +73,7 @@ endef
 
 # A unit has the sources of its room that are in this configuration.
 define host-unit-rules
-$(BUILD)/host-$(1)/$(2).cpp: FORCE
-	@mkdir -p $$(@D)
-	@printf '#include "%s"\n' $$(call of-room,$(2),$$(sort $$(call host-sources,$(1)) $$(THREAD_SOURCES))) | scripts/update-file $$@
+$(call unit-rules,host-$(1),$(2),$$(call of-room,$(2),$$(sort $$(call host-sources,$(1)) $$(THREAD_SOURCES))))
 
 $(BUILD)/host-$(1)/$(2).unit.o: $(BUILD)/host-$(1)/$(2).cpp $(BUILD)/host-$(1)/flags $(BUILD)/host-$(1)/$(3).hpp.gch
 	@echo '  CXX    host-$(1)  $(2)/*.cpp'

@@ -3,12 +3,21 @@
 # scripts/mutants links kernels that this would refuse, by INSPECT=true: there the self-tests have to notice.
 INSPECT := scripts/check-instructions
 
-# gdb knows the lines of the self-tests, and not their variables: they compile in three quarters of the time. Their optimisation has
-# to be that of the precompiled header.
-GUEST_TEST_FLAGS := -g1
+# The rooms, each of which is one unit by g++ (sources.mk).
+KERNEL_ROOMS := $(sort $(patsubst %/,%,$(filter-out tests/%,$(dir $(filter %.cpp,$(KERNEL_SOURCES))))))
+# The self-tests are three units, of the files with these numbers: one would take three times as long after a change of a line.
+GUEST_TESTS  := $(filter tests/guest/%,$(KERNEL_SOURCES))
+GUEST_UNITS  := 1-13 14-26 27-99
+of-guest     = $(wordlist $(firstword $(subst -, ,$(1))),$(lastword $(subst -, ,$(1))),$(GUEST_TESTS))
+# gdb knows the lines of the self-tests, and not their variables; and they are hardly optimised: so they compile in a third of the
+# time. The functions of the kernel that they call are those of every kernel.
+GUEST_TEST_FLAGS := -g1 -Og
+
+kernel-units = $(if $(call has,clang,$(1)),$(KERNEL_SOURCES),$(call units,$(KERNEL_ROOMS),$(filter-out \
+    $(GUEST_TESTS),$(KERNEL_SOURCES))) $(GUEST_UNITS:%=tests/guest/%.unit))
 
 define kernel-rules
-objects-$(1) := $$(KERNEL_SOURCES:%=$(BUILD)/$(1)/%.o)
+objects-$(1) := $$(patsubst %,$(BUILD)/$(1)/%.o,$$(call kernel-units,$(1)))
 # Not linked: the operations of the HAL, for scripts/check-instructions.
 inspected-$(1) := $(BUILD)/$(1)/tests/instructions/hal.cpp.o
 
@@ -26,6 +35,14 @@ $(BUILD)/$(1)/library.hpp.gch: $(BUILD)/$(1)/flags | $(BUILD)/include setup
 	$$(Q)$$(call kernel-cxx,$(1)) -x c++-header $$(@:.gch=) -o $$@
 
 $(BUILD)/$(1)/tests/guest/%.o: of-tests := $(GUEST_TEST_FLAGS)
+
+$(BUILD)/$(1)/tests/guest/%.unit.o: $(BUILD)/$(1)/tests/guest/%.cpp $(BUILD)/$(1)/flags | $(BUILD)/include setup
+	@echo '  CXX    $(1)  tests/guest/*.cpp $$*'
+	$$(Q)$$(call kernel-cxx,$(1)) $$(of-tests) -MMD -MP -MF $$(@:.o=.d) -c $$< -o $$@
+
+$(BUILD)/$(1)/%.unit.o: $(BUILD)/$(1)/%.cpp $(BUILD)/$(1)/flags $(BUILD)/$(1)/library.hpp.gch | $(BUILD)/include setup
+	@echo '  CXX    $(1)  $$*/*.cpp'
+	$$(Q)$$(call kernel-cxx,$(1)) -include $(BUILD)/$(1)/library.hpp -MMD -MP -MF $$(@:.o=.d) -c $$< -o $$@
 
 $(BUILD)/$(1)/%.cpp.o: %.cpp $(BUILD)/$(1)/flags $$(if $$(call has,clang,$(1)),,$(BUILD)/$(1)/library.hpp.gch) | $(BUILD)/include setup
 	@mkdir -p $$(@D)
@@ -72,7 +89,9 @@ $(error $(BUILD)/$(firstword $(filter-out $(ALL_NAMES),$(KERNELS))): a kernel is
     <off|4g|64g>[-highpte]-<up|smp>[-preempt][-debug][-clang], in this order, and off has no -highpte)
 endif
 
-$(foreach name,$(KERNELS),$(eval $(call kernel-rules,$(name))))
+$(foreach name,$(KERNELS),$(eval $(call kernel-rules,$(name)))$(foreach room,$(KERNEL_ROOMS),$(eval $(call \
+    unit-rules,$(name),$(room),$(call of-room,$(room),$(KERNEL_SOURCES)))))$(foreach part,$(GUEST_UNITS),$(eval $(call \
+    unit-rules,$(name),tests/guest/$(part),$(call of-guest,$(part))))))
 
 $(BUILD)/include: | setup
 	@mkdir -p $(BUILD)/include

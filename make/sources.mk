@@ -18,3 +18,20 @@ THREAD_SOURCES := $(sort $(filter-out tests/sim/threads.cpp kernel/threads/clock
                   sources-of,arch/base mm tests/sim kernel/threads kernel/tree kernel/ext2 kernel/files kernel/programs tests/threads)) tests/host/booted.cpp \
                   $(addprefix arch/i386/,cpu/tls.cpp irq/smp.cpp irq/traps.cpp irq/user_mode.cpp) $(addprefix kernel/,boot/random.cpp \
                   boot/smp.cpp report/nmi.cpp))
+
+# By g++ the files of a room are one unit: all of them need the same headers, and the same functions of these, so a unit takes
+# half of the work, or less. A name may occur once in a room. By clang each file is compiled by itself: there, one that
+# misses an include, or a name, does not compile.
+# In a unit of their own: what the compiler calls, and what is in one program of the host only.
+BY_ITSELF := arch/i386/cpu/runtime.cpp tests/sim/threads.cpp
+# $(call of-room,room,files): those of them that lie in that folder itself.
+of-room   = $(filter-out $(BY_ITSELF),$(foreach file,$(filter $(1)/%.cpp,$(2)),$(if $(filter $(1)/,$(dir $(file))),$(file))))
+# $(call units,rooms,files): the units of the rooms that have some of the files, and the other files.
+in-rooms  = $(foreach room,$(1),$(call of-room,$(room),$(2)))
+units     = $(filter-out $(call in-rooms,$(1),$(2)),$(2)) $(foreach room,$(1),$(if $(call of-room,$(room),$(2)),$(room).unit))
+# $(call unit-rules,folder,unit,files): the text of a unit.
+define unit-rules
+$(BUILD)/$(1)/$(2).cpp: FORCE
+	@mkdir -p $$(@D)
+	@printf '#include "%s"\n' $(3) | scripts/update-file $$@
+endef
