@@ -9,9 +9,9 @@ KERNEL_ROOMS := $(sort $(patsubst %/,%,$(filter-out tests/%,$(dir $(filter %.cpp
 GUEST_TESTS  := $(filter tests/guest/%,$(KERNEL_SOURCES))
 GUEST_UNITS  := 1-13 14-26 27-99
 of-guest     = $(wordlist $(firstword $(subst -, ,$(1))),$(lastword $(subst -, ,$(1))),$(GUEST_TESTS))
-# gdb knows the lines of the self-tests, and not their variables; and they are hardly optimised: so they compile in a third of the
-# time. The functions of the kernel that they call are those of every kernel.
-GUEST_TEST_FLAGS := -g1 -Og
+# gdb knows the lines of the self-tests, and not their variables, which compiles faster. They are optimised as the kernel is: the
+# inline functions that they count the instructions of, or step through, are those of the kernel.
+GUEST_TEST_FLAGS := -g1
 
 kernel-units = $(if $(call has,clang,$(1)),$(KERNEL_SOURCES),$(call units,$(KERNEL_ROOMS),$(filter-out \
     $(GUEST_TESTS),$(KERNEL_SOURCES))) $(GUEST_UNITS:%=tests/guest/%.unit))
