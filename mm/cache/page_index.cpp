@@ -65,7 +65,7 @@ bool PageIndex::insert(u32 number, Page* page, u8 state, bool from_reserve) {
         return false;
     }
     LOFT_ASSERT(load(frame, at(number, 0)) == 0);
-    store(frame, at(number, 0), page_to_pfn(page).value() | u32{state} << kStateShift);
+    store(frame, at(number, 0), word_of({page, state}));
     ++pages_;
     return true;
 }
@@ -76,17 +76,24 @@ void PageIndex::set_state(u32 number, u8 state) {
     LOFT_ASSERT(leaf != nullptr);
     const u32 word = load(leaf, at(number, 0));
     LOFT_ASSERT(word != 0);
-    store(leaf, at(number, 0), (word & kPfnMask) | u32{state} << kStateShift);
+    store(leaf, at(number, 0), (word & ~kStateMask) | u32{state} << kStateShift);
+}
+
+void PageIndex::replace(u32 number, const Entry& by) {
+    u32 next = 0;
+    Page* const leaf = covers(number) ? leaf_of(number, next) : nullptr;
+    LOFT_ASSERT(leaf != nullptr && load(leaf, at(number, 0)) != 0 && (by.page != nullptr || by.slot != 0));
+    store(leaf, at(number, 0), word_of(by));
 }
 
 Page* PageIndex::remove(u32 number) {
-    Page* const page = find(number).page;
-    LOFT_ASSERT(page != nullptr);
+    const Entry entry = find(number);
+    LOFT_ASSERT(entry.page != nullptr || entry.slot != 0);
     u32 next = 0;
     store(leaf_of(number, next), at(number, 0), 0);
     --pages_;
     prune(number);
-    return page;
+    return entry.page;
 }
 
 void PageIndex::prune(u32 number) {

@@ -1,9 +1,10 @@
-// An index from page numbers to frames, with eight bits of state for each page. It lies in frames of its own, from high
+// An index from page numbers to frames, with seven bits of state for each page. It lies in frames of its own, from high
 // memory first.
 //
 // A tree of frames: a leaf has a word for each of 1024 pages, an inner frame the numbers of 1024 frames of the level
 // below. It is as high as its greatest number needs, up to three levels. A word holds a frame number in bits 0-23 and,
-// in a leaf, the state of the page in bits 24-31; 0 means "none", as frame 0 is never used. The payload of a frame's
+// in a leaf, the state of the page in bits 24-30; 0 means "none", as frame 0 is never used. With bit 31 set, bits 0-23
+// of a word in a leaf are a swap slot: the page is not in memory (mm/cache/swap_area.hpp). The payload of a frame's
 // descriptor counts its words that are not 0; a frame without any is freed. The words are accessed by local maps.
 #pragma once
 
@@ -24,6 +25,7 @@ class PageIndex : NotCopyable<PageIndex> {
     struct Entry {
         Page* page = nullptr;
         u8 state = 0;
+        u32 slot = 0; // SwapSlot::packed of the page that is not in memory; 0: none. Then page and state are 0
     };
 
     // All calls: the caller holds the owner's lock; any context but NMI; at most one local slot, and two in each() if
@@ -35,19 +37,23 @@ class PageIndex : NotCopyable<PageIndex> {
     [[nodiscard]] bool insert(u32 number, Page* page, u8 state = 0, bool from_reserve = false);
     // Changes the state of a page that is there.
     void set_state(u32 number, u8 state);
-    // Removes a page that is there, and returns it. Frees the frames of the index that are not needed any more.
+    // Puts a page, or a slot, in the place of the page or slot that is there. Needs no memory.
+    void replace(u32 number, const Entry& by);
+    // Removes a page or slot that is there, and returns the page. Frees the frames of the index that are not needed any
+    // more.
     Page* remove(u32 number);
-    // Calls visit(number, Entry&) for each page in [begin, end), in order; ends, and returns false, if the visitor
-    // does. It may change the state of its entry, but not the index, and must not sleep. Cost: one local map for each
-    // frame of the index on the way.
+    // Calls visit(number, Entry&) for each page and slot in [begin, end), in order; ends, and returns false, if the
+    // visitor does. It may change the state of its entry, but not the index, and must not sleep. Cost: one local map
+    // for each frame of the index on the way.
     template <typename F> bool each(u32 begin, u32 end, F&& visit);
-    // Removes all pages from `begin` on, after visit(Page*) of each, in order.
+    // Removes all pages from `begin` on, where no slots are, after visit(Page*) of each, in order.
     template <typename F> void clear(F&& visit, u32 begin = 0);
 
-    u32 pages() const { return pages_; }
+    u32 pages() const { return pages_; } // and slots
 
   private:
     static constexpr u32 kStateShift = 24, kPfnMask = (1u << kStateShift) - 1;
+    static constexpr u32 kIsSlot = 1u << 31, kStateMask = ~kPfnMask & ~kIsSlot;
     static constexpr u32 span_of(u32 level) { return 1u << (10 * level); } // pages below one word; level 0: a leaf
 
     static u32 load(Page* frame, u32 at) {
@@ -58,7 +64,14 @@ class PageIndex : NotCopyable<PageIndex> {
     static Page* frame_of(u32 word) { return (word & kPfnMask) != 0 ? pfn_to_page(Pfn{word & kPfnMask}) : nullptr; }
     static u32 at(u32 number, u32 level) { return number / span_of(level) % kPerFrame; }
 
-    static Entry entry_of(u32 word) { return {frame_of(word), static_cast<u8>(word >> kStateShift)}; }
+    static Entry entry_of(u32 word) {
+        if ((word & kIsSlot) != 0) return {.slot = word & kPfnMask};
+        return {frame_of(word), static_cast<u8>(word >> kStateShift)};
+    }
+    static u32 word_of(const Entry& entry) {
+        if (entry.page == nullptr) return entry.slot | kIsSlot;
+        return page_to_pfn(entry.page).value() | u32{entry.state} << kStateShift;
+    }
 
     bool covers(u32 number) const { return levels_ != 0 && number >> (10 * levels_) == 0; }
     // The leaf for a number that the tree covers; null: none. `next`: the first number that is not in this leaf, or, if
@@ -93,7 +106,7 @@ template <typename F> bool PageIndex::each(u32 begin, u32 end, F&& visit) {
                 --left;
                 Entry entry = entry_of(word);
                 const bool more = visit(number, entry);
-                const u32 now = (word & kPfnMask) | u32{entry.state} << kStateShift;
+                const u32 now = (word & ~kStateMask) | u32{entry.state} << kStateShift;
                 if (now != word) hal::store<u32>(at, now);
                 if (!more) return false;
             }

@@ -43,11 +43,28 @@ TEST_CASE("page index: numbers of all sizes, against a map", "[index]") {
             const PageIndex::Entry found = index.find(number);
             CHECK(found.page == (known != model.end() ? known->second.first : nullptr));
             if (known == model.end()) {
-                model[number] = {page_of(round), static_cast<u8>(random())};
+                model[number] = {page_of(round), static_cast<u8>(random() % 128)};
                 REQUIRE(index.insert(number, model[number].first, model[number].second));
             } else if (random() % 2 == 0) {
                 CHECK(found.state == known->second.second);
-                index.set_state(number, known->second.second = static_cast<u8>(random()));
+                index.set_state(number, known->second.second = static_cast<u8>(random() % 128));
+            } else if (random() % 4 == 0) { // it is in a swap area for a moment
+                const u32 slot = random() % (1u << 24) | 1;
+                index.replace(number, {.slot = slot});
+                CHECK(index.find(number).page == nullptr);
+                CHECK(index.find(number).slot == slot);
+                index.each(number, number + 1, [&](u32, PageIndex::Entry& entry) {
+                    CHECK(entry.page == nullptr);
+                    CHECK(entry.slot == slot);
+                    CHECK(entry.state == 0);
+                    return true;
+                });
+                if (random() % 2 == 0) {
+                    CHECK(index.remove(number) == nullptr);
+                    model.erase(known);
+                } else {
+                    index.replace(number, {known->second.first, known->second.second});
+                }
             } else {
                 CHECK(index.remove(number) == known->second.first);
                 model.erase(known);
@@ -57,7 +74,7 @@ TEST_CASE("page index: numbers of all sizes, against a map", "[index]") {
         CHECK(contents(index) == model);
         CHECK(contents(index, 10, most / 2) == Model{model.lower_bound(10), model.lower_bound(most / 2)});
         index.each(0, most, [&](u32 number, PageIndex::Entry& entry) {
-            entry.state = model[number].second = static_cast<u8>(number);
+            entry.state = model[number].second = static_cast<u8>(number % 128);
             return true;
         });
         CHECK(contents(index) == model);
