@@ -117,7 +117,7 @@ Cache<TmpEntry> tmp_entries{"tmpfs_entry", Gfp::user_low};
 Cache<Tmpfs> tmp_systems{"tmpfs", Gfp::kernel};
 
 TmpInode::TmpInode(Tmpfs& system, u32 number, u32 mode, u32 links)
-    : Inode{system, number, kind_of_mode(mode), links, 0, ObjectKind::resized}, mode{mode}, atime{file_time()},
+    : Inode{system, number, kind_of_mode(mode), links, 0, ObjectKind::swapped}, mode{mode}, atime{file_time()},
       mtime{atime}, ctime{atime} {}
 
 bool TmpInode::charge(u32 pages) {

@@ -30,7 +30,7 @@ MemoryObject::ObjectRing ring;
 MemoryObject::MemoryObject(u64 bytes, ObjectKind kind, bool reads_ahead)
     : kind_{kind}, reads_ahead_{reads_ahead}, bytes_{bytes} {
     LOFT_ASSERT(bytes <= kMaxBytes);
-    if (is_written_back()) ring.add(*this);
+    if (knows_areas()) ring.add(*this);
 }
 
 void MemoryObject::get() { refs_.fetch_add(1); }
@@ -47,10 +47,11 @@ void MemoryObject::put() {
     const u32 before = refs_.fetch_sub(1);
     LOFT_ASSERT(before != 0);
     if (before != 1) return;
-    if (is_written_back()) ring.remove(*this);
+    if (knows_areas()) ring.remove(*this);
     {
         MutexGuard guard{mutex_}; // only for the thread-safety analysis: no other thread uses the object any more
         LOFT_ASSERT(dirty_ == 0 && mappings_.empty());
+        give_slots_back(0);
         totals.pages.fetch_sub(index_.pages());
         index_.clear([](Page* page) { put_page(page); });
     }
@@ -70,7 +71,7 @@ u32 MemoryObject::pages() {
 Page* MemoryObject::find_locked(u32 number) {
     const PageIndex::Entry entry = index_.find(number);
     if (entry.page == nullptr) return nullptr;
-    if (is_written_back() && (entry.state & kFound) == 0) index_.set_state(number, entry.state | kFound);
+    if (knows_areas() && (entry.state & kFound) == 0) index_.set_state(number, entry.state | kFound);
     get_page(entry.page);
     return entry.page;
 }
@@ -112,6 +113,11 @@ u32 MemoryObject::window_at(u32 number) {
 }
 
 Result<Page*> MemoryObject::fill_at(u32 number, bool from_reserve) {
+    if (const u32 slot = slot_of(number); slot != 0) {
+        const Result<Page*> found = swap_in(number, slot);
+        totals.pages.fetch_add(found ? 1 : 0);
+        return found;
+    }
     Page* frames[kRun];
     u32 count = 0;
     {
@@ -122,7 +128,7 @@ Result<Page*> MemoryObject::fill_at(u32 number, bool from_reserve) {
         while (number + wanted < end && index_.find(number + wanted).page == nullptr)
             ++wanted;
         for (; count < wanted; ++count) {
-            frames[count] = alloc_page(Gfp::user);
+            frames[count] = alloc_anonymous(); // it may go to a swap area
             if (frames[count] == nullptr) break;
         }
         if (count == 0 && from_reserve && (frames[0] = alloc_page(Gfp::kernel)) != nullptr) count = 1;
@@ -162,7 +168,8 @@ bool MemoryObject::insert(u32 number, Page* frame) {
     might_sleep("a new page of an object");
     MutexGuard transfers{io_};
     MutexGuard guard{mutex_};
-    if (frozen_ || number >= pages_of(bytes_) || index_.find(number).page != nullptr || !charge(1)) return false;
+    const PageIndex::Entry there = index_.find(number);
+    if (frozen_ || number >= pages_of(bytes_) || there.page != nullptr || there.slot != 0 || !charge(1)) return false;
     if (!index_.insert(number, frame, kFound)) {
         uncharge(1);
         return false;
@@ -453,8 +460,10 @@ Status MemoryObject::resize(u64 bytes) {
         dirty_ -= dirty;
         totals.dirty.fetch_sub(dirty);
         const u32 before = index_.pages();
+        give_slots_back(first_gone);
+        const u32 in_memory = index_.pages();
         index_.clear([](Page* page) { put_page(page); }, first_gone);
-        totals.pages.fetch_sub(before - index_.pages());
+        totals.pages.fetch_sub(in_memory - index_.pages());
         uncharge(before - index_.pages());
     }
     if (tail != nullptr) {
@@ -475,21 +484,25 @@ u32 MemoryObject::drop(u32 begin, u32 end, ZoneSet zones) {
     return drop_locked(begin, end, zones);
 }
 
+// The first page of the range that is clean and that only the object has; kMaxPages: none. Those before it count as not
+// found from here on.
+u32 MemoryObject::next_unused(u32 begin, u32 end, ZoneSet zones) {
+    u32 first = PageIndex::kMaxPages;
+    index_.each(begin, end, [&](u32 number, PageIndex::Entry& entry) {
+        if (entry.page == nullptr || !zones.has(entry.page)) return true;
+        const bool unused = entry.state == 0 && entry.page->refs() == 1;
+        entry.state = static_cast<u8>(entry.state & ~kFound);
+        if (unused) first = number;
+        return !unused;
+    });
+    return first;
+}
+
 u32 MemoryObject::drop_locked(u32 begin, u32 end, ZoneSet zones) {
     u32 dropped = 0;
-    for (;;) {
-        u32 victim = PageIndex::kMaxPages;
-        index_.each(begin, end, [&](u32 number, PageIndex::Entry& entry) {
-            if (!zones.has(entry.page)) return true;
-            const bool unused = entry.state == 0 && entry.page->refs() == 1;
-            entry.state = static_cast<u8>(entry.state & ~kFound);
-            if (unused) victim = number;
-            return !unused;
-        });
-        if (victim == PageIndex::kMaxPages) break;
-        put_page(index_.remove(victim));
+    while ((begin = next_unused(begin, end, zones)) != PageIndex::kMaxPages) {
+        put_page(index_.remove(begin++));
         ++dropped;
-        begin = victim + 1;
     }
     totals.pages.fetch_sub(dropped);
     totals.dropped.fetch_add(dropped);
@@ -498,13 +511,18 @@ u32 MemoryObject::drop_locked(u32 begin, u32 end, ZoneSet zones) {
 
 bool MemoryObject::is_mapped() {
     MutexGuard guard{mutex_};
-    return !index_.each(0, PageIndex::kMaxPages,
-                        [](u32, const PageIndex::Entry& entry) { return entry.page->refs() == 1; });
+    return !index_.each(0, PageIndex::kMaxPages, [](u32, const PageIndex::Entry& entry) {
+        return entry.page == nullptr || entry.page->refs() == 1;
+    });
 }
 
 u32 MemoryObject::sweep(bool& passed, HandLimit& limit) {
     might_sleep("dropping pages");
     const u32 most = std::min(kSweep, limit.looks);
+    if (kind_ == ObjectKind::swapped && (limit.swaps == 0 || swap_is_full())) {
+        passed = true;
+        return 0;
+    }
     u32 begin = 0, end = PageIndex::kMaxPages, seen = 0;
     bool used = false; // mapped, maybe
     {
@@ -513,7 +531,7 @@ u32 MemoryObject::sweep(bool& passed, HandLimit& limit) {
         u32 next = begin;
         passed = index_.each(begin, end, [&](u32 number, PageIndex::Entry& entry) {
             next = number + 1;
-            used |= entry.page->refs() > 1 && limit.zones.has(entry.page);
+            used |= entry.page != nullptr && entry.page->refs() > 1 && limit.zones.has(entry.page);
             return ++seen < most;
         });
         if (!passed) end = next;
@@ -525,7 +543,9 @@ u32 MemoryObject::sweep(bool& passed, HandLimit& limit) {
         writing_.unlock();
     }
     MutexGuard guard{mutex_};
-    return drop_locked(begin, end, limit.zones);
+    if (kind_ != ObjectKind::swapped) return drop_locked(begin, end, limit.zones);
+    totals.pages.fetch_sub(swap_out(begin, end, limit));
+    return 0;
 }
 
 bool MemoryObject::holds(u32 number, const Page* page) {
@@ -547,6 +567,18 @@ u32 drop_pages(u32 wanted, HandLimit& limit) {
         object->put();
     }
     return dropped;
+}
+
+Status bring_in_objects(const SwapArea& from) {
+    for (u32 left = ring.size(); left != 0; --left) {
+        MemoryObject* const object = ring.first();
+        if (object == nullptr) break;
+        const Status status = object->bring_in(from);
+        ring.passed(*object);
+        object->put();
+        if (!status) return status;
+    }
+    return {};
 }
 
 // --- Pages that come from elsewhere.

@@ -1,7 +1,7 @@
 // Memory objects: a number of pages that areas of address spaces map, and of which files consist.
 //
 //     object                  contents of a page at its first use     stores
-//     ZeroObject              zeros                                    stay in the page
+//     without a source        zeros                                    stay in the page, which may go to a swap area
 //     a file of the kernel    its bytes, and zeros behind its end      stay in the page
 //     written back            what its source has                      make the page dirty: it is stored to the source
 //
@@ -25,6 +25,12 @@
 // known to be dirty. The first store faults, and makes it dirty. write_back first says of all dirty pages that they are
 // being written; then takes the right to write from all mappings, and flushes; then stores the pages. Who stores from
 // the first step on makes the page dirty again, so no store is lost, whatever translations CPUs had. docs/disks.md.
+//
+// Pages in swap areas: an object without a source (shared memory, a file of tmpfs) has in its index, instead of a page
+// that went out, the page's slot. A page may go while the object has the only reference to it: then no space maps it,
+// every CPU has flushed, and nobody is at work with it. Under mutex_ it enters the swap cache, dirty, and the slot
+// takes its place; from there on it is a page of the swap area. Whoever wants it brings it in as if he filled it, under
+// io_: the slot is free then. So mutex_ guards each slot, and io_ keeps it from being given back while it is read.
 #pragma once
 
 #include "arch/base/chain.hpp"
@@ -44,6 +50,7 @@ namespace loft {
 
 class AddressSpace;
 class MemoryObject;
+class SwapArea;
 
 // What a walk over the areas that map an object does with the pages of a range.
 enum class AreaWalk : u8 {
@@ -68,13 +75,14 @@ enum class Reclaimer : u8 {
 struct HandLimit {
     ZoneSet zones = ZoneSet::every();
     u32 looks = ~0u; // pages that it may pass; the call subtracts those that it has passed
+    u32 swaps = ~0u; // pages of objects that may go to swap areas; likewise
 };
 
 // What a memory object does with its areas.
 enum class ObjectKind : u8 {
     fixed,        // nothing: its size stays, and stores are kept in its pages
-    resized,      // it knows them, so that what a smaller size leaves out is unmapped
-    written_back, // likewise; and what is stored to its pages is written to its source
+    swapped,      // it knows them, so that a page is unmapped that goes to a swap area or lies behind a smaller size
+    written_back, // likewise behind a smaller size; and what is stored to its pages is written to its source
 };
 
 // What an object knows of an area that maps it. The mutex of the object guards it.
@@ -101,7 +109,7 @@ class MemoryObject : NotCopyable<MemoryObject> {
     // The same without mutex_, for whoever keeps the size from being changed: the holder of io_, or of a mutex without
     // which nobody calls resize.
     u64 settled_bytes() const LOFT_UNCHECKED { return bytes_; }
-    u32 pages(); // in memory; preemptible context; takes mutex_
+    u32 pages(); // in memory or in a swap area; preemptible context; takes mutex_
     // True: what is stored to its pages is written to the object's source.
     bool is_written_back() const { return kind_ == ObjectKind::written_back; }
     // True: areas tell it that they map it (link). Only such an object may get a smaller size.
@@ -113,13 +121,13 @@ class MemoryObject : NotCopyable<MemoryObject> {
     // that has begun needs it to end well. Such a page can be dropped soon.
     virtual bool has_reserve() const { return false; }
 
-    // Page `number` if it is in memory, with a reference for the caller; null: it has to be filled, by page(). Error:
-    // not_found (behind the end). Preemptible context; takes mutex_. Cost: the local maps of the index.
+    // Page `number` if it is in memory, with a reference for the caller; null: it has to be filled or brought in, by
+    // page(). Error: not_found (behind the end). Preemptible context; takes mutex_. Cost: the local maps of the index.
     // `bytes`: becomes the size at that moment, also with an error.
     [[nodiscard]] Result<Page*> find(u32 number, u64* bytes = nullptr);
-    // The same, filled if it is not in memory. Errors: not_found, no_memory (nothing could be reclaimed), and those of
-    // fill. Preemptible context, no mutex of a space is held; takes io_ if it must fill. It fills up to kRun pages if
-    // the calls before were for the pages before.
+    // The same, filled or brought in if it is not in memory. Errors: not_found, no_memory (nothing could be reclaimed),
+    // those of fill, and those of a disk that has the page in a swap area. Preemptible context, no mutex of a space is
+    // held; takes io_ if it must fill. It fills up to kRun pages if the calls before were for the pages before.
     [[nodiscard]] Result<Page*> page(u32 number);
     // Inserts `frame` as page `number`, which the caller has filled because it replaces all of its contents. False: the
     // page is in memory, lies behind the end, or is one too many (charge), there is no memory, or the object is frozen;
@@ -132,7 +140,7 @@ class MemoryObject : NotCopyable<MemoryObject> {
     template <typename F> void each_page(u32 begin, u32 end, F&& visit) {
         MutexGuard guard{mutex_};
         index_.each(begin, std::min(end, pages_of(bytes_)), [&](u32 number, const PageIndex::Entry& entry) {
-            visit(number, entry.page);
+            if (entry.page != nullptr) visit(number, entry.page);
             return true;
         });
     }
@@ -176,9 +184,15 @@ class MemoryObject : NotCopyable<MemoryObject> {
     // As drop, for the next kSweep pages in memory, or fewer (`limit`), from where the last call has ended. Before,
     // pages are unmapped that no mapping has accessed since the last sweep, unless another thread stores pages of the
     // object, or none of them is a frame of these zones. `passed`: it has come to the end of the object, and the next
-    // call begins at its start. Cost: one flush of each space from which pages are unmapped.
+    // call begins at its start. Pages of an object without a source go to swap areas, and are free when they are
+    // written there: 0, and `limit` counts them; if no slot is free, they stay as they are. Cost: one flush of each
+    // space from which pages are unmapped.
     static constexpr u32 kSweep = 1024;
     u32 sweep(bool& passed, HandLimit& limit);
+
+    // Brings in all pages that have slots of this area, which is closed. Errors: no_memory, io (one cannot be read);
+    // others may be in then. Context as page(), and no mutex of an object is held.
+    [[nodiscard]] Status bring_in(const SwapArea& from);
 
     // The caller frees the object. False: beside its reference and that of the list of dirty objects there are others.
     // True: the list does not have it any more, and its dirty pages are not written; resize(0) drops them. No other
@@ -245,7 +259,14 @@ class MemoryObject : NotCopyable<MemoryObject> {
     u32 next_run(u32& begin, u32 end, Page** out) LOFT_REQUIRES(writing_);
     Status store_run(u32 first, std::span<Page* const> frames) LOFT_REQUIRES(writing_);
     void each_space(u32 begin, u32 end, AreaWalk what) LOFT_REQUIRES(writing_);
+    u32 next_unused(u32 begin, u32 end, ZoneSet zones) LOFT_REQUIRES(mutex_);
     u32 drop_locked(u32 begin, u32 end, ZoneSet zones) LOFT_REQUIRES(mutex_);
+    // Of objects without a source (object_swap.cpp). A slot is a SwapSlot::packed; 0: none.
+    static bool swap_is_full();
+    u32 swap_out(u32 begin, u32 end, HandLimit& limit) LOFT_REQUIRES(mutex_); // the number of pages that have gone
+    u32 slot_of(u32 number) LOFT_REQUIRES(io_);
+    Result<Page*> swap_in(u32 number, u32 slot) LOFT_REQUIRES(io_);
+    void give_slots_back(u32 begin) LOFT_REQUIRES(mutex_);
 
     hal::Atomic<u32> refs_{1};
     const ObjectKind kind_;
@@ -272,7 +293,7 @@ class MemoryObject : NotCopyable<MemoryObject> {
     ListLink ring_;
 
   public:
-    using ObjectRing = Ring<MemoryObject, &MemoryObject::ring_>; // of all objects that are written back
+    using ObjectRing = Ring<MemoryObject, &MemoryObject::ring_>; // of all objects that know their areas
 };
 
 // Memory without a source: zeros at first, freed with the last reference. For MAP_SHARED | MAP_ANONYMOUS.
@@ -283,7 +304,7 @@ class ZeroObject final : public MemoryObject {
 
   private:
     friend class Cache<ZeroObject>;
-    explicit ZeroObject(u32 pages) : MemoryObject{u64{pages} << kPageShift} {}
+    explicit ZeroObject(u32 pages) : MemoryObject{u64{pages} << kPageShift, ObjectKind::swapped} {}
     Status fill(u32 first, std::span<Page* const> frames) override;
     void destroy() override;
 };
@@ -303,19 +324,22 @@ Result<bool> try_write_back_one(bool only_servers = false);
 
 // Frees pages of objects that are written back, until `wanted` are free, the hand of the clock has passed as many pages
 // as `limit` allows, or all of them twice. The hand goes from object to object, and over the pages of each: a page that
-// is dirty or used stays, and so does one that was found since the hand passed it the last time. Returns the number of
-// freed pages. Preemptible context; no mutex of a space or of an object is held. Cost: a few local maps of the index
-// for each page.
+// is dirty or used stays, and so does one that was found since the hand passed it the last time. Pages of objects
+// without a source go to swap areas (MemoryObject::sweep). Returns the number of freed pages. Preemptible context; no
+// mutex of a space or of an object is held. Cost: a few local maps of the index for each page.
 u32 drop_pages(u32 wanted, HandLimit& limit);
 inline u32 drop_pages(u32 wanted) {
     HandLimit none;
     return drop_pages(wanted, none);
 }
 
+// Brings in all pages of objects that have slots of this area, as MemoryObject::bring_in.
+[[nodiscard]] Status bring_in_objects(const SwapArea& from);
+
 struct PageCacheStats {
-    u32 pages = 0; // of all objects
+    u32 pages = 0; // of all objects, in memory
     u32 dirty = 0;
-    u32 sources = 0; // objects that are written back
+    u32 clocked = 0; // objects that the hand passes: those that know their areas
     u32 objects = 0; // those of them with dirty pages
     u32 filled = near_wrap<u32>(), stored = near_wrap<u32>(), dropped = near_wrap<u32>();
 };

@@ -244,7 +244,7 @@ SwapSlot SwapArea::join(Page* page) {
     SwapArea* area = nullptr;
     {
         SpinGuard guard{lock_};
-        place = {page->payload() / kMostSlots, page->payload() % kMostSlots};
+        place = SwapSlot::unpacked(page->payload());
         if (place.empty()) return {};
         area = area_[place.area];
         if (area == nullptr || area->closed_.load() != 0 || !area->try_add_user(place.slot)) return {};

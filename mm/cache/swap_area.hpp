@@ -1,9 +1,10 @@
-// Swap areas: disks, and files on disks, that keep the pages of programs which have no file.
+// Swap areas: disks, and files on disks, that keep pages which have no other place outside memory: private pages of
+// programs, and those of objects without a source (mm/cache/memory_object.hpp).
 //
 // A swap area is a memory object (docs/disks.md, "Swap"): page n is slot n. So the swap cache is the index of that
 // object: a page that is swapped out is dirty there until write-back has stored it, a clock drops it, and a fault fills
-// it again. What is new here is a count of users for each slot: the entries of page tables that hold it, and threads
-// that are filling it. A slot without users is free.
+// it again. What is new here is a count of users for each slot: the entries of page tables that hold it, the object
+// whose index holds it, and threads that are filling it. A slot without users is free.
 //
 // A page in the cache is never stored to: it is mapped read-only, or not at all. Its payload says which slot it has.
 // When the last user of a slot goes, its page leaves the cache.
@@ -20,12 +21,17 @@
 
 namespace loft {
 
-// What an entry of a page table holds instead of a frame, and the payload of a page in the cache. 0: none.
+// What an entry of a page table holds instead of a frame, and an object's index instead of a page. 0: none.
 struct SwapSlot {
+    static constexpr u32 kSlotBits = 20, kAreaBits = 4;
     u32 area = 0; // the number of the area
     u32 slot = 0;
     bool empty() const { return slot == 0; }
     bool operator==(const SwapSlot&) const = default;
+
+    // In 24 bits: for an object's index, and the payload of a page in the cache.
+    u32 packed() const { return area << kSlotBits | slot; }
+    static SwapSlot unpacked(u32 bits) { return {bits >> kSlotBits, bits & ((1u << kSlotBits) - 1)}; }
 };
 
 // Where the pages of a file lie, for SwapArea::open.
@@ -61,8 +67,8 @@ bool swap_cache_is_mapped();
 
 class SwapArea final : public DiskObject {
   public:
-    static constexpr u32 kMost = 16;            // areas at a time; an entry has 5 bits for the number
-    static constexpr u32 kMostSlots = 1u << 20; // an entry has 20 bits; the rest of a larger disk is not used
+    static constexpr u32 kMost = 1u << SwapSlot::kAreaBits;      // areas at a time
+    static constexpr u32 kMostSlots = 1u << SwapSlot::kSlotBits; // the rest of a larger disk is not used
 
     // Reads the header, and makes the area known: pages are swapped out to it from here on. `file`: it is this file on
     // the disk; null: the disk. They must live longer, and nobody else writes to them. Errors: invalid (no header of
@@ -133,7 +139,7 @@ class SwapArea final : public DiskObject {
     bool try_add_user(u32 slot) LOFT_REQUIRES(lock_); // false: it is free, or becomes free
     bool remove_user(u32 slot) LOFT_REQUIRES(lock_);  // true: it was the last one
     void empty_slot(u32 slot);                        // its last user has gone
-    u32 payload_of(u32 slot) const { return number_ * kMostSlots + slot; }
+    u32 payload_of(u32 slot) const { return SwapSlot{number_, slot}.packed(); }
 
     template <typename F> static void each(F&& visit); // visit(area), with a reference
 

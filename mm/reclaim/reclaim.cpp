@@ -44,17 +44,17 @@ constexpr u32 kWorthAPass = 32;
 using Take = u32 (*)(u32 wanted, HandLimit& limit);
 
 // Takes up to `wanted` pages of the next part of a turn over so many pages.
-u32 turn(Take take, hal::Atomic<u32>& passed, u32 pages, u32 wanted, ZoneSet zones) {
+u32 turn(Take take, hal::Atomic<u32>& passed, u32 pages, u32 wanted, HandLimit& limit) {
     const u32 part = pages / kParts + 1;
-    HandLimit limit{zones, part};
+    limit.looks = part;
     const u32 taken = take(wanted, limit);
     passed.fetch_add(taken < wanted ? part : part - limit.looks); // less is there: it is a small ring
     return taken;
 }
 
-// Whether private pages may go, too. While lowmem is free, programs get that when high memory is full, and need no
-// swap. Pages of files do not: so if some were read since the last call, private pages have to make room for them.
-bool private_pages_go(ZoneSet zones) {
+// Whether pages may go to swap areas, too. While lowmem is free, programs get that when high memory is full, and need
+// no swap. Pages of objects do not: so if some were filled since the last call, others have to make room for them.
+bool pages_go_to_swap(ZoneSet zones) {
     ZoneSet every = ZoneSet::every();
     const u32 filled = page_cache_stats().filled;
     const bool some_were_read = filled_before.exchange(filled) != filled;
@@ -73,13 +73,16 @@ u32 turn_hands(u32 wanted, ZoneSet zones, bool swaps, u32& swapped) {
     u32 freed = 0;
     for (u32 cache_left = 2 * kParts + 1, private_left = swaps ? cache_left : 0;
          freed + swapped < wanted && cache_left + private_left != 0;) {
-        const u32 more = wanted - freed - swapped;
+        const u32 more = wanted - freed - swapped, batch = std::max(more, cached / kWorthAPass);
+        const u32 may_swap = swaps ? batch : 0;
+        HandLimit limit{.zones = zones, .swaps = may_swap};
         if (private_left == 0 || (cache_left != 0 && cache_is_behind())) {
             --cache_left;
-            freed += turn(drop_pages, cache_passed, cached, more, zones);
+            freed += turn(drop_pages, cache_passed, cached, more, limit);
+            swapped += may_swap - limit.swaps;
         } else {
             --private_left;
-            swapped += turn(swap_out_pages, private_passed, others, std::max(more, cached / kWorthAPass), zones);
+            swapped += turn(swap_out_pages, private_passed, others, batch, limit);
         }
     }
     // Without swap only one hand turns. What was passed long ago counts less and less.
@@ -98,7 +101,7 @@ u32 reclaim(u32 wanted, Reclaimer who, ZoneSet zones) {
     Freed freed;
     u32 swapped = 0;
     freed.by_one_thread(wanted, [&] {
-        const bool swaps = private_pages_go(zones);
+        const bool swaps = pages_go_to_swap(zones);
         const u32 taken = turn_hands(wanted, zones, swaps, swapped);
         // There are more entries than frames if programs share pages.
         if (swaps && taken + swapped == 0) {
@@ -120,7 +123,7 @@ u32 reclaim(u32 wanted, Reclaimer who, ZoneSet zones) {
         if (written && !*written && who == Reclaimer::program) written = write_back_one();
         more = !written || *written; // after an error: the next object
         freed.by_one_thread(1, [&] {
-            HandLimit limit{zones};
+            HandLimit limit{.zones = zones, .swaps = 0}; // what goes out now is not free yet
             return drop_pages(wanted, limit);
         });
     }

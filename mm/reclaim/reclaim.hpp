@@ -6,8 +6,9 @@
 // a flush, so a CPU may use the page by its TLB and not set A again: the page is then taken too early, which costs a
 // fault (SDM vol. 3, 4.8: software may clear A so).
 //
-// The hand of another clock passes over the private pages of all programs, which become pages of swap areas
-// (mm/cache/swap_area.hpp). A page that several spaces share is free when the hand has passed all of them.
+// Pages of objects without a source become pages of swap areas (mm/cache/swap_area.hpp) when it passes them. The hand
+// of another clock passes over the private pages of all programs, which become pages of swap areas likewise. A page
+// that several spaces share is free when the hand has passed all of them.
 //
 // Both hands turn at the same rate: the one that has passed the smaller part of its pages goes on. So a page goes if it
 // was not used for a turn, of whichever kind it is, and a page that is used stays. docs/disks.md has the figures.
@@ -20,12 +21,12 @@
 
 namespace loft {
 
-// Frees about `wanted` frames of these zones: clean pages, and private ones, which it swaps out and writes; if there
-// are none, dirty ones, after it has written them. One thread at a time turns the hands. Returns how many all threads
-// have freed since the call: whoever waits for another one gets what that frees. For a `program`, 0 says that nothing
-// can be freed; for others also that another thread has not finished. Preemptible context; no mutex of a space or of an
-// index is held, and no other that `who` excludes. Cost: the flushes of AddressSpace::swap_out, one flush of each space
-// from which pages of files are unmapped, and the local maps of the index.
+// Frees about `wanted` frames of these zones: clean pages, and those without a source, which it swaps out and writes;
+// if there are none, dirty ones, after it has written them. One thread at a time turns the hands. Returns how many all
+// threads have freed since the call: whoever waits for another one gets what that frees. For a `program`, 0 says that
+// nothing can be freed; for others also that another thread has not finished. Preemptible context; no mutex of a space
+// or of an index is held, and no other that `who` excludes. Cost: the flushes of AddressSpace::swap_out, one flush of
+// each space from which pages of objects are unmapped, and the local maps of the index.
 u32 reclaim(u32 wanted, Reclaimer who, ZoneSet zones = ZoneSet::every());
 
 void reclaim_init(); // boot

@@ -216,8 +216,8 @@ inline u32 swap_out_pages(u32 wanted) {
     HandLimit none;
     return swap_out_pages(wanted, none);
 }
-// Brings in all pages with slots of this closed area: when it returns success, no slot has a user, but for those of
-// faults under way. Context as bring_in.
+// Brings in all pages of spaces and objects with slots of this area, which it closes: when it returns success, no slot
+// has a user, but for those of faults under way. Context as bring_in.
 [[nodiscard]] Status empty_swap_area(SwapArea& area);
 
 // How often clear() or reap() has freed the memory of a space; it wraps. Any context.

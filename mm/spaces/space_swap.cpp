@@ -194,7 +194,7 @@ Status empty_swap_area(SwapArea& area) {
         space->put();
         if (!status) return status;
     }
-    return {};
+    return bring_in_objects(area);
 }
 
 } // namespace loft

@@ -462,7 +462,7 @@ TEST_CASE("object: a smaller size takes pages from all spaces, a larger one give
 
 TEST_CASE("object: a smaller size takes pages of an object without a source, too", "[address_space][object]") {
     keeps_books([] {
-        TestFile file{4 * kPageSize, ObjectKind::resized};
+        TestFile file{4 * kPageSize, ObjectKind::swapped};
         Owned one, two;
         map_file(*one, file, 0, 4, MapKind::shared);
         map_file(*two, file, 0, 4, MapKind::anonymous);
@@ -487,7 +487,7 @@ TEST_CASE("object: a smaller size takes pages of an object without a source, too
         CHECK(user_load(at(2)) == TestFile::word(2, 0));
         REQUIRE(file.write_back());
         CHECK(file.stored.empty());
-        CHECK(page_cache_stats().sources == 0);
+        CHECK(page_cache_stats().clocked == 1);
     });
 }
 
@@ -849,9 +849,9 @@ TEST_CASE("object: the clock goes over the pages of all objects", "[object]") {
         CHECK(drop_pages(1) == 0);
         {
             TestFile other{kPageSize, true};
-            CHECK(page_cache_stats().sources == 3);
+            CHECK(page_cache_stats().clocked == 3);
         }
-        CHECK(page_cache_stats().sources == 2);
+        CHECK(page_cache_stats().clocked == 2);
     });
 }
 

@@ -119,6 +119,34 @@ struct SwapWorld {
     SwapArea* area = nullptr;
 };
 
+// Shared memory whose pages have the first words 1, 2 and so on. No page counts as found, and no entry has its A bit:
+// the next sweep takes them.
+struct ObjectWorld : SwapWorld {
+    explicit ObjectWorld(u32 pages) : SwapWorld{2}, space{AddressSpace::create()}, object{ZeroObject::create(pages)} {
+        REQUIRE((space != nullptr && object != nullptr));
+        REQUIRE(space->map(page(0), pages * kPageSize, kReadWrite, MapKind::shared, true, true, {object}));
+        for (u32 number = 0; number < pages; ++number)
+            store(number, number + 1);
+        sweep(~0u);
+        REQUIRE(used() == 0);
+    }
+    void sweep(u32 pages) const {
+        bool passed = false;
+        HandLimit limit{.swaps = pages};
+        static_cast<void>(object->sweep(passed, limit));
+        gone += used();
+    }
+    void store(u32 number, u32 word) const {
+        sim::expect(write_space(*space, UserAddr{page(number).value()}, &word, sizeof word) == 0, "the page is there");
+    }
+    void check_is_in(u32 pages) const {
+        sim::expect(used() == 0, "no slot has a user");
+        sim::expect(page_cache_stats().pages == pages, "pages are in the object only");
+    }
+    AddressSpace* const space;
+    ZeroObject* const object;
+};
+
 } // namespace
 
 // The hand takes A bits without a flush, so the CPU of the program may store by an old translation until the flush of
@@ -323,6 +351,107 @@ TEST_CASE("explorer: nothing is written to a disk that was a swap area", "[.expl
     };
     w.explore(0);
     CHECK(stored != 0);
+}
+
+// As for a private page: the entry is taken before the flush, and the page may be found in the cache after it.
+TEST_CASE("explorer: a program stores to a page of an object that goes out", "[.explorer][explorer-swap]") {
+    ObjectWorld w{1};
+    w.s.memory.adopt(*w.space, page(0), 1, kReadWrite);
+    w.s.memory.may_be_unmapped(*w.space, page(0), 1);
+    w.s.thread(0, [&w] {
+        w.s.small_kernel.run_in(0, w.space);
+        static_cast<void>(user_load(page(0)));
+        w.sweep(1); // takes the A bit
+        w.s.done.store(1);
+        hal::unpark(ThreadId{2});
+        while (w.s.done.load() != 2) // it is not idle: the flush has to ask it
+            hal::cpu_relax();
+        w.write_back();
+        user_store(page(0), 10);
+        w.s.small_kernel.run_in(0, nullptr);
+    });
+    w.s.thread(1, [&w] {
+        while (w.s.done.load() != 1)
+            hal::park();
+        w.s.done.store(2);
+        w.sweep(1);
+    });
+    w.s.explored.check = [&w] {
+        w.write_and_drop();
+        sim::expect(SwapWorld::word_at(*w.space, 0) == 10, "no store is lost");
+        w.check_is_in(1);
+    };
+    w.explore(0);
+    CHECK(SwapWorld::gone != 0);
+}
+
+TEST_CASE("explorer: a page of an object goes out while others use the object", "[.explorer][explorer-swap]") {
+    ObjectWorld w{2};
+    u32 preemptions = 1;
+    w.s.thread(0, [&w] {
+        w.sweep(2);
+        w.write_back();
+    });
+    SECTION("a fault") {
+        w.s.thread(1, [&w] { w.store(0, 10); });
+        w.s.explored.check = [&w] {
+            w.write_and_drop();
+            sim::expect(SwapWorld::word_at(*w.space, 0) == 10, "no store is lost");
+            sim::expect(SwapWorld::word_at(*w.space, 1) == 2, "and the other page is there");
+            w.check_is_in(2);
+        };
+    }
+    SECTION("a smaller size") {
+        w.s.thread(1, [&w] { sim::expect(static_cast<bool>(w.object->resize(kPageSize)), "it is shorter"); });
+        w.s.explored.check = [&w] {
+            w.write_and_drop();
+            sim::expect(w.object->pages() == 1, "it has one page");
+            sim::expect(SwapWorld::word_at(*w.space, 0) == 1, "which is there");
+            w.check_is_in(1);
+        };
+    }
+    SECTION("the end of the area") {
+        preemptions = 0; // the walks over all spaces and objects have many steps
+        w.s.thread(1, [&w] { sim::expect(static_cast<bool>(empty_swap_area(*w.area)), "all pages can be read"); });
+        w.s.explored.check = [&w] {
+            // A slot that was taken before the area was closed is given back by the next look, as swapoff does.
+            sim::expect(static_cast<bool>(empty_swap_area(*w.area)) && w.area->is_empty(), "the area is empty");
+            w.area->set_closed(false);
+            sim::expect(SwapWorld::word_at(*w.space, 0) == 1 && SwapWorld::word_at(*w.space, 1) == 2, "all is there");
+            w.check_is_in(2);
+        };
+    }
+    w.explore(preemptions);
+    CHECK(SwapWorld::gone != 0);
+}
+
+TEST_CASE("explorer: a page of an object comes in while others use the object", "[.explorer][explorer-swap]") {
+    ObjectWorld w{1};
+    w.sweep(1);
+    REQUIRE(w.used() == 1);
+    w.write_and_drop();
+    u32 preemptions = 1;
+    u32 came = 0; // in all schedules
+    w.s.thread(0, [&w, &came] {
+        u32 word = 1;
+        came += read_space(*w.space, &word, UserAddr{page(0).value()}, sizeof word) == 0;
+        sim::expect(word == 1, "it has its own contents, if it is there");
+    });
+    SECTION("another fault") {
+        w.s.thread(1, [&w] { sim::expect(SwapWorld::word_at(*w.space, 0) == 1, "the page is there"); });
+        w.s.explored.check = [&w] { w.check_is_in(1); };
+    }
+    SECTION("a smaller size") {
+        w.s.thread(1, [&w] { sim::expect(static_cast<bool>(w.object->resize(0)), "it is empty"); });
+        w.s.explored.check = [&w] { w.check_is_in(0); };
+    }
+    SECTION("the end of the area") {
+        preemptions = 0; // the walks over all spaces and objects have many steps
+        w.s.thread(1, [&w] { sim::expect(static_cast<bool>(empty_swap_area(*w.area)), "the page can be read"); });
+        w.s.explored.check = [&w] { w.check_is_in(1); };
+    }
+    w.explore(preemptions);
+    CHECK(came != 0);
 }
 
 TEST_CASE("explorer: the largest program is found while a clock turns the ring of spaces",

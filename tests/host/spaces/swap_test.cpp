@@ -1,5 +1,5 @@
-// Swap: private pages that are on a disk and not in memory. Nothing is lost, nothing is shared that was not, and every
-// slot is free in the end.
+// Swap: pages without a source, private or of objects, that are on a disk and not in memory. Nothing is lost, nothing
+// is shared that was not, and every slot is free in the end.
 #include "mm/cache/swap_area.hpp"
 #include "mm/frames/slab.hpp"
 #include "mm/reclaim/reclaim.hpp"
@@ -46,9 +46,15 @@ class Swapping {
         for (u32 call = 0; call < 20; ++call)
             static_cast<void>(swap_out_pages(~0u));
     }
+    // Of objects, until no page goes any more. What is clean in the cache is dropped.
+    static void swap_objects_out() {
+        for (u32 call = 0; call < 20; ++call)
+            static_cast<void>(drop_pages(~0u));
+    }
     // So that every page that comes back is read from the disk.
     void empty_the_cache() {
         swap_everything_out();
+        swap_objects_out();
         CHECK(write_back_all());
         while (drop_pages(~0u) != 0) {
         }
@@ -309,8 +315,8 @@ TEST_CASE("swap: pages of files, shared memory and private copies", "[swap]") {
         CHECK(user_load(swap_at(2)) == TestFile::word(0, 0));
         user_store(swap_at(3), 4);
         machine.empty_the_cache();
-        CHECK(machine.used() == 2); // the private page, and the private copy of the second page of the file
-        CHECK(space->stats().resident == 2);
+        CHECK(machine.used() == 3); // the shared page, the private one, and the copy of the second page of the file
+        CHECK(space->stats().resident == 1);
         CHECK(user_load(swap_at(0)) == 1);
         CHECK(user_load(swap_at(1)) == 2);
         CHECK(user_load(swap_at(2)) == TestFile::word(0, 0));
@@ -747,4 +753,294 @@ TEST_CASE("swap: an area that cannot be emptied loses nothing", "[swap][long]") 
     for (u32 page = 0; page < 512; ++page)
         REQUIRE(user_load(swap_at(page)) == page + 1);
     run_in(nullptr);
+}
+
+// --- Pages of objects without a source.
+
+namespace {
+
+// A file in memory whose pages are mapped from page 0 on, shared.
+struct SharedFile {
+    explicit SharedFile(AddressSpace& space, u32 pages) : file{u64{pages} * kPageSize, ObjectKind::swapped} {
+        map_file(space, file, 0, pages, MapKind::shared);
+    }
+    TestFile file;
+};
+
+} // namespace
+
+TEST_CASE("swap: programs have more shared memory than the machine", "[swap][swap-object]") {
+    constexpr u32 kPages = kSwapMemory + kSwapMemory / 2;
+    Swapping machine{kPages};
+    Owned parent;
+    map_pages(*parent, kBase, kPages, kReadWrite, MapKind::shared);
+    Owned child = fork_of(*parent);
+    for (u32 pass = 0; pass < 2; ++pass) {
+        run_in(pass == 0 ? parent.get() : child.get());
+        for (u32 page = 0; page < kPages; ++page) {
+            if (pass == 1) REQUIRE(user_load(swap_at(page)) == page + 1);
+            user_store(swap_at(page), page + 1 + pass);
+        }
+        CHECK(machine.used() >= kPages - kSwapMemory);
+    }
+    run_in(parent.get());
+    for (u32 page = 0; page < kPages; page += 7)
+        REQUIRE(user_load(swap_at(page)) == page + 2);
+    run_in(nullptr);
+}
+
+TEST_CASE("swap: pages of an object come back with their contents, to all who map it", "[swap][swap-object]") {
+    Swapping machine{256};
+    constexpr u32 kPages = 8;
+    Owned one, two;
+    {
+        SharedFile shared{*one, kPages};
+        TestFile& file = shared.file;
+        map_file(*two, file, 0, kPages, MapKind::anonymous);
+        run_in(one.get());
+        for (u32 page = 0; page < kPages; ++page)
+            user_store(swap_at(page), page + 100);
+        run_in(two.get());
+        user_store(swap_at(5), 50); // its own from here on
+        CHECK(user_load(swap_at(6)) == 106);
+        const u32 fills = file.fills;
+        for (const bool from_disk : {false, true}) {
+            if (from_disk)
+                machine.empty_the_cache();
+            else
+                Swapping::swap_objects_out();
+            CHECK(machine.used() == kPages + from_disk); // and the private copy
+            CHECK(one->stats().resident == 0);
+            CHECK(two->stats().resident == !from_disk);
+            CHECK(page_cache_stats().pages == (from_disk ? 0 : kPages));
+            CHECK(file.pages() == kPages); // that it has
+            const u32 in = swap_stats().in;
+            for (u32 page = 0; page < kPages; ++page) {
+                run_in(two.get());
+                CHECK(user_load(swap_at(page)) == (page == 5 ? 50 : page + 100));
+                run_in(one.get());
+                CHECK(user_load(swap_at(page)) == page + 100);
+                CHECK(user_load(swap_at(page, 4)) == TestFile::word(page, 4));
+                CHECK(word_of(file, page) == page + 100);
+            }
+            CHECK(swap_stats().in - in == (from_disk ? kPages + 1 : 0));
+            CHECK(machine.used() == 0); // no page is in two places
+            CHECK(page_cache_stats().pages == kPages);
+        }
+        CHECK(file.fills == fills);
+        CHECK(file.stored.empty());
+        run_in(nullptr);
+        one.end();
+        two.end();
+        machine.empty_the_cache();
+        CHECK(machine.used() == kPages); // nobody maps it
+        CHECK(word_of(file, 3) == 103);
+    }
+    CHECK(machine.used() == 0); // what was out when it went
+}
+
+TEST_CASE("swap: a smaller size gives slots back", "[swap][swap-object]") {
+    Swapping machine{256};
+    Owned space;
+    {
+        SharedFile shared{*space, 8};
+        TestFile& file = shared.file;
+        run_in(space.get());
+        for (u32 page = 0; page < 8; ++page)
+            user_store(swap_at(page, 16), page + 100);
+        machine.empty_the_cache();
+        CHECK(machine.used() == 8);
+        CHECK(user_load(swap_at(6, 16)) == 106);
+        const u32 reads = swap_stats().in;
+        REQUIRE(file.resize(4 * kPageSize));
+        CHECK(machine.used() == 4);
+        CHECK(file.pages() == 4);
+        CHECK(swap_stats().in == reads); // nothing is read
+        REQUIRE(file.resize(2 * kPageSize + 16));
+        CHECK(machine.used() == 2);
+        CHECK(swap_stats().in == reads + 1); // but the page in which the end is
+        CHECK(user_load(swap_at(2, 12)) == TestFile::word(2, 12));
+        CHECK(user_load(swap_at(2, 16)) == 0);
+        CHECK(space->handle_fault(swap_at(3), FaultAccess::read) == FaultResult::no_page);
+        REQUIRE(file.resize(8 * kPageSize));
+        CHECK(user_load(swap_at(6, 16)) == TestFile::word(6, 16)); // filled anew
+        CHECK(user_load(swap_at(1, 16)) == 101);
+        run_in(nullptr);
+        space.end();
+    }
+    CHECK(machine.used() == 0);
+}
+
+TEST_CASE("swap: pages of an object that are in use stay", "[swap][swap-object]") {
+    Swapping machine{256};
+    Owned space;
+    {
+        SharedFile shared{*space, 4};
+        TestFile& file = shared.file;
+        REQUIRE(space->map(swap_at(4), kPageSize, kReadWrite, MapKind::shared, true, true,
+                           {.object = &file, .first = 3, .locked = true}));
+        run_in(space.get());
+        for (const u32 page : {0u, 1u, 2u, 4u})
+            user_store(swap_at(page), page + 100);
+        Page* pinned = nullptr;
+        REQUIRE(get_user_pages(*space, UserAddr{kBase}, 1, true, &pinned));
+        Page* const found = *file.page(1);
+        machine.empty_the_cache();
+        CHECK(machine.used() == 1); // page 2
+        const u32 words[2]{7, 8};
+        memcpy_to_page(pinned, 0, &words[0], sizeof words[0]);
+        memcpy_to_page(found, 0, &words[1], sizeof words[1]);
+        put_page(pinned);
+        put_page(found);
+        machine.empty_the_cache();
+        CHECK(machine.used() == 3); // all but the locked one
+        CHECK(user_load(swap_at(0)) == 7);
+        CHECK(user_load(swap_at(1)) == 8);
+        CHECK(user_load(swap_at(2)) == 102);
+        CHECK(user_load(swap_at(3)) == 104);
+        run_in(nullptr);
+        space.end();
+    }
+}
+
+// A page that is found between two passes of the hand stays, as that of a file does.
+TEST_CASE("swap: pages of an object that are read stay", "[swap][swap-object]") {
+    Swapping machine{256};
+    TestFile file{8 * kPageSize, ObjectKind::swapped};
+    for (u32 page = 0; page < 8; ++page)
+        put_page(*file.page(page));
+    bool passed = false;
+    HandLimit none;
+    for (u32 pass = 0; pass < 5; ++pass) {
+        CHECK(word_of(file, 3) == TestFile::word(3, 0));
+        CHECK(file.sweep(passed, none) == 0);
+        CHECK(passed);
+    }
+    CHECK(machine.used() == 7);
+    HandLimit two{.swaps = 2};
+    machine.empty_the_cache();
+    for (u32 page = 0; page < 8; ++page)
+        put_page(*file.page(page));
+    CHECK(file.sweep(passed, two) == 0); // the marks
+    CHECK(file.sweep(passed, two) == 0);
+    CHECK(machine.used() == 2);
+    CHECK(two.swaps == 0);
+}
+
+// As for private pages: the page may be stored to by its old translation until the flush.
+TEST_CASE("swap: a CPU with an old translation cannot store to a page of an object that goes", "[swap][swap-object]") {
+    Swapping machine{256};
+    Owned space;
+    {
+        SharedFile shared{*space, 2};
+        const auto on_other_cpu = [&](const std::function<void()>& what) { sim::on_cpu(CpuId{1}, what); };
+        on_other_cpu([&] {
+            run_in(space.get());
+            user_store(swap_at(0), 1);
+        });
+        for (u32 pass = 0; pass < 2; ++pass) {
+            machine.empty_the_cache();
+            CHECK(machine.used() == 1);
+            on_other_cpu([&] {
+                CHECK(user_load(swap_at(0)) == pass + 1);
+                user_store(swap_at(0), pass + 2);
+            });
+        }
+        on_other_cpu([&] { run_in(nullptr); });
+        space.end();
+    }
+}
+
+TEST_CASE("swap: full swap, or no memory for the cache, leaves the pages of an object", "[swap][swap-object]") {
+    Swapping machine{4}; // three slots
+    Owned space;
+    {
+        SharedFile shared{*space, 8};
+        // Its page table stays: that would be memory for the cache.
+        REQUIRE(space->map(swap_at(8), kPageSize, kReadWrite, MapKind::anonymous, true, true, {.locked = true}));
+        run_in(space.get());
+        for (u32 page = 0; page < 9; ++page)
+            user_store(swap_at(page), page + 100);
+        {
+            const Shortage none{0, 0};
+            Swapping::swap_objects_out();
+            CHECK(machine.used() == 0);
+        }
+        machine.empty_the_cache();
+        CHECK(machine.used() == 3);
+        CHECK(page_cache_stats().pages == 5);
+        for (u32 page = 0; page < 8; ++page)
+            CHECK(user_load(swap_at(page)) == page + 100);
+        // No mapping goes for nothing.
+        for (u32 slot = 1; slot <= 3; ++slot)
+            CHECK(SwapArea::take_slot().slot != 0);
+        Swapping::swap_objects_out();
+        CHECK(space->stats().resident == 9);
+        for (u32 slot = 1; slot <= 3; ++slot)
+            machine.area->put_user(slot);
+        run_in(nullptr);
+        space.end();
+    }
+}
+
+TEST_CASE("swap: errors of the disk, for pages of objects", "[swap][swap-object]") {
+    Swapping machine{64};
+    Owned space;
+    {
+        SharedFile shared{*space, 4};
+        TestFile& file = shared.file;
+        run_in(space.get());
+        for (u32 page = 0; page < 4; ++page)
+            user_store(swap_at(page), page + 100);
+        const auto disk = [&](bool works) {
+            for (u32 slot = 1; slot < 64; ++slot)
+                works ? machine.disk.repair(slot * kPageSectors) : machine.disk.fail(slot * kPageSectors);
+        };
+        disk(false);
+        Swapping::swap_objects_out();
+        CHECK_FALSE(write_back_all());
+        CHECK(page_cache_stats().pages == 4); // in the cache of the area
+        CHECK(user_load(swap_at(0)) == 100);
+        disk(true);
+        machine.empty_the_cache();
+        disk(false);
+        u32 word = 0;
+        CHECK(space->handle_fault(swap_at(1), FaultAccess::read) == FaultResult::no_page);
+        CHECK(file.read(kPageSize, &word, sizeof word).error() == Error::io);
+        CHECK(empty_swap_area(*machine.area).error() == Error::io);
+        CHECK(machine.used() == 4);
+        disk(true);
+        machine.area->set_closed(false);
+        CHECK(user_load(swap_at(1)) == 101);
+        CHECK(word_of(file, 2) == 102);
+        run_in(nullptr);
+        space.end();
+    }
+}
+
+TEST_CASE("swap: an area that has pages of objects is emptied", "[swap][swap-object]") {
+    Swapping machine{256};
+    Owned space;
+    {
+        SharedFile shared{*space, 8};
+        TestFile other{2 * kPageSize, ObjectKind::swapped};
+        run_in(space.get());
+        for (u32 page = 0; page < 8; ++page)
+            if (page != 4) user_store(swap_at(page), page + 100);
+        put_page(*other.page(1));
+        machine.empty_the_cache();
+        CHECK(machine.used() == 8);
+        CHECK(user_load(swap_at(2)) == 102);
+        REQUIRE(empty_swap_area(*machine.area));
+        CHECK(machine.used() == 0);
+        machine.empty_the_cache();
+        CHECK(machine.used() == 0); // it is closed
+        CHECK(page_cache_stats().pages == 8);
+        for (u32 page = 0; page < 8; ++page)
+            if (page != 4) CHECK(user_load(swap_at(page)) == page + 100);
+        CHECK(word_of(other, 1) == TestFile::word(1, 0));
+        CHECK(other.fills == 1);
+        run_in(nullptr);
+        space.end();
+    }
 }
