@@ -65,6 +65,32 @@ SELFTEST(swap, a_program_larger_than_memory) {
     CHECK_GE(after.stored - before.stored, memory << (20 - kPageShift) >> 2);
 }
 
+// A file in memory and shared memory that are larger than memory together.
+SELFTEST(swap, shared_memory_larger_than_memory) {
+    if (const char* why = needs_program("swapshared")) SKIP(why);
+    const auto run_with = [](u32 file_mib, u32 memory_mib) {
+        const Decimal file{file_mib}, memory{memory_mib};
+        const Outcome outcome = run("swapshared", {}, "/shared", std::string_view{file}, std::string_view{memory});
+        CHECK(outcome.started);
+        CHECK_EQ(outcome.status.value(), 0u);
+    };
+    run_with(1, 1); // the file system keeps a frame from here on
+    const NothingIsLeft nothing;
+    const KeepsFreeCounts counts;
+    const SwapOn swap;
+    if (swap.areas == 0) SKIP(kNoSwap);
+    const u32 memory = all_free() >> (20 - kPageShift);
+    const u32 slots = swap_stats().free;
+    if (slots >> (20 - kPageShift) < 2 * memory) SKIP("too little swap");
+    const SwapStats before = swap_stats();
+    run_with(memory / 3, memory);
+    selftest::note("{} MiB of {} MiB; {} pages read, {} written", memory + memory / 3, memory,
+                   swap_stats().in - before.in, swap_stats().out - before.out);
+    CHECK_GE(swap_stats().out - before.out, memory << (20 - kPageShift) >> 2);
+    run_with(1, 1); // frees the file, if the hand of a clock has had it when its name went
+    CHECK_EQ(swap_stats().free, slots);
+}
+
 // swapoff while the pages of a program are on the disk: they come back.
 SELFTEST(swap, a_disk_is_given_back) {
     if (const char* why = needs_program("swapper")) SKIP(why);
