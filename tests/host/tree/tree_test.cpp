@@ -2,6 +2,8 @@
 #include "kernel/tree/cpio.hpp"
 #include "kernel/tree/path.hpp"
 #include "kernel/tree/tmpfs.hpp"
+#include "mm/cache/swap_area.hpp"
+#include "tests/host/disk_tools.hpp"
 #include "tests/host/ext2/changes.hpp"
 
 #include <cstdio>
@@ -93,6 +95,62 @@ TEST_CASE("tmpfs: its pages have a limit, and come back", "[tree][tmpfs]") {
     }
     CHECK(fs.stat().free_blocks == 10);
     CHECK(fs.stat().inodes - fs.stat().free_inodes == 1);
+}
+
+// A page is charged once, wherever it is.
+TEST_CASE("tmpfs: pages that are swapped out count for its limit", "[tree][tmpfs][swap-object]") {
+    WithFiles kernel;
+    sim::SimDisk disk{swap_disk(64)};
+    REQUIRE(disk.ready());
+    SwapArea* const area = *SwapArea::open(disk);
+    const u32 slots = area->free_slots();
+    const auto swap_out = [] {
+        for (u32 call = 0; call < 20; ++call) {
+            static_cast<void>(drop_pages(~0u));
+            REQUIRE(write_back_all());
+        }
+    };
+    {
+        Memory memory{10};
+        FileSystem& fs = memory.fs();
+        const Ref file = add(fs, "", "file", kModeFile | 0600);
+        const std::string bytes(12 * kPageSize, 't');
+        for (const u64 size : {u64{5}, u64{3 * kPageSize}, u64{0}}) {
+            const Result<u32, Errno> got = fs.write(*file, 0, bytes.data(), static_cast<u32>(bytes.size()));
+            REQUIRE(got);
+            CHECK(*got == 10 * kPageSize);
+            swap_out();
+            CHECK(slots - area->free_slots() == 10);
+            CHECK(page_cache_stats().pages == 0);
+            CHECK(fs.stat().free_blocks == 0);
+            CHECK(fs.stat(*file).sectors == 80);
+            u8 byte = 0;
+            REQUIRE(file->read(7 * kPageSize, &byte, 1)); // one comes in: it has its charge
+            CHECK(byte == 't');
+            CHECK(slots - area->free_slots() == 9);
+            CHECK(fs.stat().free_blocks == 0);
+            REQUIRE(fs.truncate(*file, size) == Errno{});
+            CHECK(fs.stat().free_blocks == 10 - (size + kPageSize - 1) / kPageSize);
+            CHECK(page_cache_stats().pages == (size == 5 ? 1 : 0)); // that with the new end in it
+        }
+        const Result<u32, Errno> got = fs.write(*file, 0, bytes.data(), 2 * kPageSize);
+        REQUIRE(got);
+        swap_out();
+        // A frame for a whole page: the page is there.
+        MutexGuard guard{fs.writer_of(*file)};
+        Page* const whole = alloc_page(Gfp::user);
+        REQUIRE(whole != nullptr);
+        memset_page(whole, 0, 7, kPageSize);
+        const Result<FileSystem::Part, Errno> part = fs.begin_page(*file, kPageSize, kPageSize, whole);
+        put_page(whole);
+        REQUIRE(part);
+        CHECK(part->page != whole);
+        REQUIRE(fs.end_page(*file, *part, kPageSize, kPageSize) == Errno{});
+        CHECK(fs.stat().free_blocks == 8);
+        CHECK(slots - area->free_slots() == 1);
+    }
+    CHECK(area->free_slots() == slots); // with one page out
+    area->remove();
 }
 
 TEST_CASE("tmpfs: a frame that replaces a whole page becomes the page", "[tree][tmpfs]") {
