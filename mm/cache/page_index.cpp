@@ -25,7 +25,8 @@ void PageIndex::store(Page* frame, u32 at, u32 word) {
 PageIndex::Entry PageIndex::find(u32 number) const {
     u32 next = 0;
     Page* const leaf = !covers(number) ? nullptr : levels_ == 1 ? top_ : leaf_of(number, next);
-    return leaf != nullptr ? entry_of(load(leaf, at(number, 0))) : Entry{};
+    const u32 word = leaf != nullptr ? load(leaf, at(number, 0)) : 0;
+    return word != 0 ? entry_of(word) : Entry{};
 }
 
 bool PageIndex::grow(u32 number, bool from_reserve) {

@@ -64,9 +64,10 @@ class PageIndex : NotCopyable<PageIndex> {
     static Page* frame_of(u32 word) { return (word & kPfnMask) != 0 ? pfn_to_page(Pfn{word & kPfnMask}) : nullptr; }
     static u32 at(u32 number, u32 level) { return number / span_of(level) % kPerFrame; }
 
-    static Entry entry_of(u32 word) {
-        if ((word & kIsSlot) != 0) return {.slot = word & kPfnMask};
-        return {frame_of(word), static_cast<u8>(word >> kStateShift)};
+    static Entry entry_of(u32 word) { // not 0
+        if ((word & kIsSlot) != 0) [[unlikely]]
+            return {.slot = word & kPfnMask};
+        return {pfn_to_page(Pfn{word & kPfnMask}), static_cast<u8>(word >> kStateShift)};
     }
     static u32 word_of(const Entry& entry) {
         if (entry.page == nullptr) return entry.slot | kIsSlot;
@@ -99,15 +100,16 @@ template <typename F> bool PageIndex::each(u32 begin, u32 end, F&& visit) {
         if (Page* const leaf = leaf_of(begin, next)) {
             const LocalMap map{leaf};
             u32 left = leaf->payload(); // so many pages can follow, at most
-            for (u32 number = begin; left != 0 && number < std::min(next, end); ++number) {
-                const VirtAddr at = map.addr() + number % kPerFrame * 4;
+            const u32 stop = std::min(next, end);
+            VirtAddr at = map.addr() + begin % kPerFrame * 4;
+            for (u32 number = begin; left != 0 && number < stop; ++number, at = at + 4) {
                 const u32 word = hal::load<u32>(at);
                 if (word == 0) continue;
                 --left;
                 Entry entry = entry_of(word);
+                const u8 before = entry.state;
                 const bool more = visit(number, entry);
-                const u32 now = (word & ~kStateMask) | u32{entry.state} << kStateShift;
-                if (now != word) hal::store<u32>(at, now);
+                if (entry.state != before) hal::store<u32>(at, (word & ~kStateMask) | u32{entry.state} << kStateShift);
                 if (!more) return false;
             }
         }
