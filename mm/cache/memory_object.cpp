@@ -174,6 +174,7 @@ bool MemoryObject::insert(u32 number, Page* frame) {
         uncharge(1);
         return false;
     }
+    frame->set_payload(0); // it is in no swap area, and may go to one
     totals.pages.fetch_add(1);
     if (is_written_back()) make_dirty(number);
     return true;

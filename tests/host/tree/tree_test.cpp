@@ -148,8 +148,20 @@ TEST_CASE("tmpfs: pages that are swapped out count for its limit", "[tree][tmpfs
         REQUIRE(fs.end_page(*file, *part, kPageSize, kPageSize) == Errno{});
         CHECK(fs.stat().free_blocks == 8);
         CHECK(slots - area->free_slots() == 1);
+        // A frame that was something else before becomes a page, and goes out like all others.
+        Page* const used = alloc_page(Gfp::user);
+        REQUIRE(used != nullptr);
+        memset_page(used, 0, 8, kPageSize);
+        used->set_payload(7);
+        const Result<FileSystem::Part, Errno> next = fs.begin_page(*file, 2 * kPageSize, kPageSize, used);
+        put_page(used);
+        REQUIRE(next);
+        CHECK(next->page == used);
+        REQUIRE(fs.end_page(*file, *next, 2 * kPageSize, kPageSize) == Errno{});
+        swap_out();
+        CHECK(slots - area->free_slots() == 3);
     }
-    CHECK(area->free_slots() == slots); // with one page out
+    CHECK(area->free_slots() == slots); // with three pages out
     area->remove();
 }
 
